@@ -1,0 +1,1 @@
+"""Typed, durable, race-free sessions for chat bots."""
