@@ -1,0 +1,23 @@
+"""What the playground needs beyond the core, and how a reader gets it."""
+
+import importlib
+
+INSTALL = "pip install 'chatsession[aiogram]'"
+
+
+def require(*modules: str) -> None:
+    """Make sure that optional packages are there, before anything is started.
+
+    Args:
+        modules: import names, such as `"aiohttp"`.
+
+    Raises:
+        ImportError: one of them is missing; the message has the command that installs it.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise ImportError(f"the playground needs {module}: {INSTALL}", name=module) from error
