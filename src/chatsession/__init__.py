@@ -1,1 +1,66 @@
-"""Typed, durable, race-free sessions for chat bots."""
+"""Typed, durable, race-free sessions for chat bots.
+
+The public names, and nothing else. Storages, integrations and the testing aids are in modules of their own.
+"""
+
+from chatsession._lazy import LazySession
+from chatsession._session import Session
+from chatsession.adapters import StorageAdapter
+from chatsession.codec import Codec, JsonCodec
+from chatsession.errors import (
+    SessionClosedError,
+    SessionConflictError,
+    SessionDecodeError,
+    SessionEncodeError,
+    SessionError,
+    SessionKeyError,
+    SessionLockTimeoutError,
+    SessionMigrationError,
+    SessionTooLargeError,
+    StorageError,
+    StorageUnavailableError,
+)
+from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
+from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.manager import SessionGroup, SessionManager
+from chatsession.middleware import lazy_session, multi_session, session
+from chatsession.options import SessionOptions
+from chatsession.storages import Storage, open_storage
+from chatsession.storages.memory import MemoryStorage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Codec",
+    "JsonCodec",
+    "LazySession",
+    "LazySessionFlavor",
+    "MemoryStorage",
+    "Session",
+    "SessionAttribute",
+    "SessionClosedError",
+    "SessionConflictError",
+    "SessionDecodeError",
+    "SessionEncodeError",
+    "SessionError",
+    "SessionFlavor",
+    "SessionGroup",
+    "SessionKeyError",
+    "SessionLockTimeoutError",
+    "SessionManager",
+    "SessionMigrationError",
+    "SessionOptions",
+    "SessionTooLargeError",
+    "Storage",
+    "StorageAdapter",
+    "StorageError",
+    "StorageUnavailableError",
+    "lazy_session",
+    "multi_session",
+    "open_storage",
+    "per_chat",
+    "per_topic",
+    "per_user",
+    "per_user_in_chat",
+    "session",
+]

@@ -1,0 +1,312 @@
+"""All of one storage's traffic in this process: turns, leases, and calls that travel together.
+
+Every manager of the same storage object shares one gateway, so that their sessions wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from chatsession._batches import Batches, Call
+from chatsession._leases import Leases
+from chatsession._turns import Turns
+from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
+from chatsession.storages import (
+    Action,
+    Change,
+    Committed,
+    Expect,
+    Lease,
+    Locked,
+    LockRequest,
+    Outcome,
+    Record,
+    Refused,
+    Storage,
+    Version,
+)
+
+_log = logging.getLogger("chatsession")
+
+MOST_HANDOVERS = 32
+"""So many updates in a row take a key over from each other before other processes get their turn."""
+
+
+class Grant(NamedTuple):
+    """A turn, and the lease that guards it against other processes."""
+
+    record: Record | None
+    lease: Lease | None
+    handovers: int = 0
+
+
+class Gateway:
+    """What the core does with a storage, one key at a time."""
+
+    __slots__ = (
+        "__weakref__",
+        "_abandons",
+        "_commits",
+        "_locks",
+        "_members",
+        "_names",
+        "_opened_here",
+        "_reads",
+        "leases",
+        "number",
+        "storage",
+        "turns",
+    )
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.number = next(_numbers)
+        self._members: set[object] = set()
+        self._opened_here = False
+        self.turns: Turns[Grant] = Turns()
+        self.leases = Leases(storage)
+        size, in_flight = storage.batch_size, storage.batches_in_flight
+        self._reads: Batches[str, Record | None] = Batches(storage.read_many, key=str, size=size, in_flight=in_flight)
+        self._locks: Batches[LockRequest, Locked | None] = Batches(
+            storage.lock_many, key=_key_of, size=size, in_flight=in_flight
+        )
+        self._abandons: Batches[LockRequest, None] = Batches(
+            self._abandon_many, key=_key_of, size=size, in_flight=in_flight
+        )
+        self._commits: Batches[Change, Committed | Refused] = Batches(
+            storage.commit_many, key=_key_of, size=size, in_flight=in_flight
+        )
+        self._names = (f"{secrets.token_hex(8)}-{number}" for number in count(1))
+
+    async def join(self, member: object) -> None:
+        """Open the storage, unless it is open, for one more that uses it."""
+        self._members.add(member)
+        if self.storage.is_open:
+            return
+        self._opened_here = True
+        try:
+            await self.storage.open()
+        except BaseException:
+            self._members.discard(member)
+            raise
+
+    async def part(self, member: object) -> None:
+        """One uses the storage no more; with the last of them it is closed, if it was opened here."""
+        self._members.discard(member)
+        if self._members:
+            return
+        for batches in (self._reads, self._locks, self._abandons, self._commits):
+            await batches.drain()
+        self.leases.stop()
+        if self._opened_here:
+            self._opened_here = False
+            await self.storage.close()
+
+    async def read(self, key: str) -> Record | None:
+        """Read without locking."""
+        if not self.storage.immediate:
+            return await self._reads.submit(key)
+        (found,) = await self.storage.read_many((key,))
+        if isinstance(found, SessionError):
+            raise found
+        return found
+
+    async def commit(self, change: Change) -> Committed:
+        """Make one change.
+
+        Raises:
+            SessionConflictError: what the change expected does not hold.
+        """
+        if self.storage.immediate:
+            (outcome,) = await self.storage.commit_many((change,))
+        else:
+            outcome = await self._commits.submit(change)
+        if type(outcome) is Committed:
+            return outcome
+        raise _failure(outcome, change.key)
+
+    async def enter(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+        """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
+
+        Args:
+            key: the session key.
+            timeout: seconds to wait at most.
+            lease_seconds: how long the key stays locked should this process die.
+
+        Raises:
+            SessionLockTimeoutError: others held the key for longer than `timeout`.
+            SessionError: this task has the key open already.
+        """
+        if not self.turns.take_free(key, asyncio.current_task()):
+            started = asyncio.get_running_loop().time()
+            gift = await self.turns.wait(key, timeout)
+            if gift is not None:
+                return gift
+            timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
+        try:
+            return await self.lock(key, timeout, lease_seconds)
+        except BaseException:
+            self.turns.pass_on(key)
+            raise
+
+    async def take_turn(self, key: str, timeout: float) -> Grant | None:
+        """Only the first half of `enter`: the turn, and the grant that the one before may have left."""
+        if self.turns.take_free(key, asyncio.current_task()):
+            return None
+        return await self.turns.wait(key, timeout)
+
+    async def lock(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+        """The second half of `enter`, for the holder of the turn."""
+        if not self.storage.shared:
+            return Grant(await self.read(key), None)
+        request = LockRequest(key, next(self._names), lease_seconds)
+        locked = await self._try_lock(request)
+        if locked is None:
+            locked = await self._wait_for_lock(request, timeout)
+        self.leases.add(locked.lease, lease_seconds)
+        return Grant(locked.record, locked.lease)
+
+    async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
+        """Like `lock`, but gives up at once if another process holds the key."""
+        if not self.storage.shared:
+            return Grant(await self.read(key), None)
+        request = LockRequest(key, next(self._names), lease_seconds)
+        locked = await self._try_lock(request)
+        if locked is None:
+            await self._abandons.submit(request)
+            return None
+        self.leases.add(locked.lease, lease_seconds)
+        return Grant(locked.record, locked.lease)
+
+    async def unlock(self, grant: Grant) -> None:
+        """Undo `lock` or `lock_now`, and keep the turn."""
+        if grant.lease is not None:
+            self.leases.drop(grant.lease)
+            await self._unlock(grant.lease)
+
+    async def leave(
+        self,
+        key: str,
+        grant: Grant,
+        action: Action = Action.KEEP,
+        value: bytes = b"",
+        expect: Version | Expect | None = Expect.ANYTHING,
+        ttl: float | None = None,
+    ) -> Committed | None:
+        """Commit and unlock in one trip, then let the next update of this key in.
+
+        While updates of the key wait in this process, the lease goes on to the next of them instead, together with
+        what is stored now, and nothing but a change travels. Returns `None` when there was nothing to commit.
+        """
+        if grant.lease is not None:
+            return await self._leave_leased(key, grant, Change(key, action, value, expect, ttl, grant.lease))
+        try:
+            if action is Action.KEEP:
+                return None
+            return await self.commit(Change(key, action, value, expect, ttl))
+        finally:
+            self.turns.pass_on(key)
+
+    async def _leave_leased(self, key: str, grant: Grant, change: Change) -> Committed | None:
+        lease = change.lease
+        assert lease is not None
+        hand_over = grant.handovers < MOST_HANDOVERS and self.turns.wanted(key)
+        gift: Grant | None = None
+        try:
+            if hand_over and change.action is Action.KEEP:
+                committed = None
+            else:
+                committed = await self.commit(change if hand_over else change._replace(unlock=True))
+            if hand_over:
+                gift = Grant(_stored_now(grant.record, change, committed), lease, grant.handovers + 1)
+        finally:
+            taken = self.turns.pass_on(key, gift)
+            if gift is None or not taken:
+                self.leases.drop(lease)
+            if hand_over and not (gift and taken):
+                self._unlock(lease)
+        return committed
+
+    async def _try_lock(self, request: LockRequest) -> Locked | None:
+        call = self._locks.submit(request)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if call.exception() is None and (locked := call.result()) is not None:
+                self._unlock(locked.lease)
+            raise
+
+    async def _wait_for_lock(self, request: LockRequest, timeout: float) -> Locked:
+        try:
+            async with asyncio.timeout(timeout):
+                for attempt in count():
+                    await self.storage.wait_unlocked(request, attempt)
+                    if (locked := await self._try_lock(request)) is not None:
+                        return locked
+        except BaseException as error:
+            self._abandons.submit(request).add_done_callback(_log_failure)
+            if not isinstance(error, TimeoutError):
+                raise
+        raise SessionLockTimeoutError(
+            f"another process held it for longer than lock_timeout ({timeout:g} s left of it here); "
+            "let long handlers call release_session(), or raise lock_timeout",
+            key=request.key,
+        )
+
+    async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
+        await self.storage.abandon_many(requests)
+        return [None] * len(requests)
+
+    def _unlock(self, lease: Lease) -> Call[Committed | Refused]:
+        """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
+        unlocking = self._commits.submit(Change(lease.key, Action.KEEP, lease=lease, unlock=True))
+        unlocking.add_done_callback(_log_failure)
+        return unlocking
+
+
+_numbers = count()
+
+# By the storage's identity; a gateway keeps its storage alive, so that an identity is not reused while it is here.
+_gateways: WeakValueDictionary[int, Gateway] = WeakValueDictionary()
+
+
+def gateway_to(storage: Storage) -> Gateway:
+    """The gateway that all managers of this storage object share."""
+    gateway = _gateways.get(id(storage))
+    if gateway is None:
+        gateway = _gateways[id(storage)] = Gateway(storage)
+    return gateway
+
+
+def _key_of(item: LockRequest | Change) -> str:
+    return item.key
+
+
+def _stored_now(before: Record | None, change: Change, committed: Committed | None) -> Record | None:
+    if change.action is Action.PUT and committed is not None:
+        return Record(change.value, committed.version)
+    if change.action is Action.DELETE:
+        return None
+    return before
+
+
+def _failure(outcome: Outcome, key: str) -> SessionError:
+    if isinstance(outcome, SessionError):
+        return outcome
+    if outcome is Refused.LEASE_LOST:
+        what = "its lock was lost, because the handler (or this process) stalled for longer than lock_lease"
+    else:
+        what = "somebody else changed it since it was loaded"
+    return SessionConflictError(f"{what}; nothing was written, handle the update again if it must count", key=key)
+
+
+def _log_failure(call: asyncio.Future[Any]) -> None:
+    error = call.exception()
+    if error is not None:
+        _log.warning("a session lock could not be given back, it will run out by itself: %s", error)

@@ -1,0 +1,209 @@
+"""A manager's options made ready: what a session needs to know, worked out once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Generic, TypeVar, cast
+
+import msgspec
+
+from chatsession._gateway import gateway_to
+from chatsession.adapters import AdapterStorage
+from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
+from chatsession.errors import (
+    SessionClosedError,
+    SessionDecodeError,
+    SessionEncodeError,
+    SessionError,
+    SessionTooLargeError,
+    shown,
+)
+from chatsession.options import SessionOptions
+from chatsession.storages import Action, Change, Record, Storage
+
+T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
+
+QUARANTINE = "!quarantine:"
+"""Begins the keys under which undecodable data is set aside; they are no sessions, and not enumerated."""
+
+
+class Plan(Generic[T]):
+    """How one manager's sessions are loaded and stored, and how many are open."""
+
+    __slots__ = (
+        "_active",
+        "_all_left",
+        "_carry_over",
+        "_closed",
+        "_codec",
+        "_comparable",
+        "_exact",
+        "_initial",
+        "_max_size",
+        "_on_decode_error",
+        "_started",
+        "exclusive",
+        "gateway",
+        "lock_lease",
+        "lock_timeout",
+        "prefix",
+        "ttl",
+        "unchecked",
+    )
+
+    def __init__(self, options: SessionOptions[T], storage: Storage) -> None:
+        adapter = isinstance(storage, AdapterStorage)
+        value_type = options.value_type
+        codec: Codec[T] = ValueCopies(value_type) if adapter else options.codec or JsonCodec(value_type)
+        if options.ttl and not storage.expiring:
+            raise SessionError(
+                f"ttl needs a storage with expiry, which {storage!r} has not; let the adapter expire its data itself"
+            )
+        self.gateway = gateway_to(storage)
+        self.prefix = options.prefix
+        self.exclusive = options.concurrency == "exclusive"
+        self.unchecked = options.concurrency == "last-write-wins" or (adapter and self.exclusive)
+        self.lock_timeout = options.lock_timeout
+        self.lock_lease = options.lock_lease
+        self.ttl = options.ttl_seconds or storage.time_to_live
+        self._codec = codec
+        self._carry_over = codec.carry_over if isinstance(codec, JsonCodec) else None
+        self._comparable = not adapter
+        self._exact = bool(getattr(codec, "exact", False)) and storage.verbatim
+        self._initial = options.initial
+        self._max_size = options.max_size
+        self._on_decode_error = options.on_decode_error
+        self._active = 0
+        self._all_left: asyncio.Future[None] | None = None
+        self._closed = False
+        self._started = False
+
+    async def enter(self, key: str) -> None:
+        """Count a session as open. Raises `SessionClosedError` once the manager is closed."""
+        if self._closed:
+            raise SessionClosedError(
+                "its manager is closed; open the session before aclose(), or start the manager again", key=key
+            )
+        if not self._started:
+            await self.start()
+        self._active += 1
+
+    def leave(self) -> None:
+        """Count a session as closed."""
+        self._active -= 1
+        if self._active == 0 and self._all_left is not None:
+            self._all_left.set_result(None)
+            self._all_left = None
+
+    async def start_once(self) -> None:
+        """Connect, unless that was done."""
+        if not self._started:
+            await self.start()
+
+    async def start(self) -> None:
+        """Connect, and let sessions be opened (again)."""
+        self._closed = False
+        await self.gateway.join(self)
+        self._started = True
+
+    async def stop(self, timeout: float) -> int:
+        """Let no session begin any more, wait for those that are open, let go of the storage.
+
+        Returns how many sessions were still open after `timeout` seconds.
+        """
+        self._closed = True
+        if self._active:
+            self._all_left = self._all_left or asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_left], timeout=timeout)
+        self._started = False
+        await self.gateway.part(self)
+        return self._active
+
+    def fresh(self, key: str) -> T:
+        """A new value for a key under which nothing is stored; shared with no other key (rule 2)."""
+        if self._initial is None:
+            return cast("T", None)
+        value = self._initial()
+        try:
+            # By way of bytes, because nothing else tells whether `initial` gives the same object each time.
+            return self._codec.decode(self._codec.encode(value))
+        except Exception as error:
+            raise SessionEncodeError(f"initial() made a value that cannot be stored: {_why(error)}", key=key) from None
+
+    def decode(self, key: str, data: bytes) -> T:
+        """The stored value. Raises `SessionDecodeError`."""
+        try:
+            return self._codec.decode(data)
+        except Exception as error:
+            raise SessionDecodeError(
+                f"what is stored does not fit its type: {_why(error)}; it is left as it is "
+                "(mend it, or choose another on_decode_error)",
+                key=key,
+            ) from None
+
+    def encode(self, key: str, value: T, record: Record | None) -> bytes | None:
+        """The bytes to store, or `None` if what is stored means the same (rule 4).
+
+        Raises:
+            SessionEncodeError: the value has no stored form from which it could be read back.
+            SessionTooLargeError: the stored form has more than `max_size` bytes.
+        """
+        codec = self._codec
+        try:
+            encoded = codec.encode(value)
+        except Exception as error:
+            raise SessionEncodeError(f"{_why(error)}; nothing was written", key=key) from None
+        if not self._comparable:
+            return encoded
+        if record is not None:
+            if encoded == record.value or self._means_the_same(record.value, encoded):
+                return None
+            if self._carry_over is not None and (encoded := self._carry_over(record.value, encoded)) == record.value:
+                return None
+        if len(encoded) > self._max_size:
+            raise SessionTooLargeError(_too_large(encoded, self._max_size), key=key)
+        try:
+            codec.decode(encoded)
+        except Exception as error:
+            raise SessionEncodeError(
+                f"the value does not fit its type and could not be read back: {_why(error)}; nothing was written",
+                key=key,
+            ) from None
+        return encoded
+
+    async def set_aside(self, key: str, record: Record, error: SessionError) -> None:
+        """Do with undecodable data what the user chose: raise, or return after it is out of the way."""
+        if self._on_decode_error == "raise":
+            raise error
+        if self._on_decode_error == "quarantine":
+            digest = hashlib.sha256(record.value).hexdigest()[:16]
+            aside = f"{QUARANTINE}{digest}:{key}"
+            await self.gateway.commit(Change(aside, Action.PUT, record.value))
+            _log.error("%s; it was set aside under %s, and the session starts afresh", error, shown(aside))
+        else:
+            _log.error("%s; the session starts afresh, as on_decode_error='reset' says", error)
+
+    def _means_the_same(self, stored: bytes, encoded: bytes) -> bool:
+        if self._exact or not stored:
+            return False
+        codec = self._codec
+        return codec.encode(codec.decode(stored)) == encoded
+
+
+def _why(error: Exception) -> str:
+    """A codec's reason; of foreign exceptions only the name, since their text may quote data."""
+    return str(error) if isinstance(error, CodecError) else f"{type(error).__name__} in the codec"
+
+
+def _too_large(encoded: bytes, limit: int) -> str:
+    message = f"{len(encoded):,} bytes are more than max_size ({limit:,}); nothing was written"
+    try:
+        fields = msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return message
+    biggest = sorted(((len(bytes(raw)), name) for name, raw in fields.items()), reverse=True)[:3]
+    return f"{message}. Biggest fields: " + ", ".join(f"{shown(name)} {size:,} bytes" for size, name in biggest)

@@ -1,0 +1,289 @@
+"""One open session: loaded, looked at, changed or not, and committed. The only place that decides what is written."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from typing import Generic, TypeVar, cast
+
+from chatsession._gateway import Grant
+from chatsession._plan import Plan
+from chatsession.errors import SessionClosedError, SessionError, StorageError
+from chatsession.storages import Action, Change, Committed, Expect, Record, Version
+
+T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
+
+
+class _Phase(Enum):
+    NEW = "is not open yet; enter it by `async with`"
+    OPENING = "is not loaded yet"
+    OPEN = "is open"
+    RELEASED = "was released: it may be read, but a change would be lost; open it again to change it"
+    CLOSED = "is used after its update was done, so that a change would be lost; open it again to use it"
+
+
+_OPEN = _Phase.OPEN
+_UNMADE = object()
+"""Nothing is stored, and nobody has looked yet: `initial` was not called."""
+_TURN = Grant(None, None)
+"""The turn in this process, without a lock on the storage yet."""
+
+
+class Session(Generic[T]):
+    """One open session, a unit of work: what happens to its data counts as a whole, or not at all.
+
+    Made by `SessionManager.open` and used as `async with sessions.open(key) as s:`. When the block ends, the data is
+    stored if it differs from what is stored (rule 4); when it raises or is cancelled, nothing is (rule 5). A
+    cancellation that arrives while a commit is under way takes effect once the outcome is known.
+
+    Raises, when the block ends:
+        SessionConflictError: somebody else changed the session, or its lock was lost; nothing was written.
+        SessionEncodeError: the data cannot be stored; nothing was written.
+        SessionTooLargeError: the data is larger than `max_size`; nothing was written.
+        StorageUnavailableError: the storage did not answer within its bounded retry.
+    """
+
+    __slots__ = ("_assigned", "_grant", "_key", "_phase", "_plan", "_record", "_touched", "_value", "_work")
+
+    def __init__(self, plan: Plan[T], key: str) -> None:
+        self._plan = plan
+        self._key = key
+        self._phase = _Phase.NEW
+        self._grant: Grant | None = None
+        self._record: Record | None = None
+        self._value: object = _UNMADE
+        self._touched = False
+        self._assigned = False
+        self._work: tuple[Action, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self._key!r}, {self._phase.name.lower()}>"
+
+    @property
+    def key(self) -> str:
+        """The key, as it was given to `open` (without the prefix)."""
+        return self._key[len(self._plan.prefix) :]
+
+    @property
+    def _order(self) -> tuple[int, str]:
+        """Where it stands in the one order in which sessions are locked."""
+        return self._plan.gateway.number, self._key
+
+    @property
+    def exists(self) -> bool:
+        """Is something stored under this key (as of the load, or of the last commit of this session)?"""
+        return self._record is not None
+
+    @property
+    def data(self) -> T:
+        """The value; where nothing is stored, what `initial` makes. Assign to replace, assign `None` to delete."""
+        if self._phase is not _OPEN and self._phase is not _Phase.RELEASED:
+            raise self._misused()
+        self._touched = True
+        if self._value is _UNMADE:
+            self._value = self._plan.fresh(self._key)
+        return cast("T", self._value)
+
+    @data.setter
+    def data(self, value: T | None) -> None:
+        if self._phase is not _OPEN:
+            raise self._misused()
+        self._value = value
+        self._touched = self._assigned = True
+
+    async def save(self) -> None:
+        """Commit now what has changed, and stay open. Durable when this returns; raises as the end of the block."""
+        if self._phase is not _OPEN:
+            raise self._misused()
+        action, value = self._outcome()
+        if action is Action.KEEP:
+            return
+        lease = self._grant.lease if self._grant else None
+        change = Change(self._key, action, value, self._expected(), self._plan.ttl, lease)
+        self._note(action, value, await self._plan.gateway.commit(change))
+
+    async def release(self) -> None:
+        """Commit now what has changed, and let the key's next update in; for handlers that go on for long.
+
+        The data may still be read, but no longer be changed (rule 15a): assigning raises `SessionClosedError`, and
+        so does the end of the block if a part of the data was changed.
+        """
+        if self._phase is not _OPEN:
+            raise self._misused()
+        try:
+            await self._commit_and_leave()
+        except BaseException:
+            self._close()
+            raise
+        self._phase = _Phase.RELEASED
+
+    async def __aenter__(self) -> Session[T]:
+        await self._begin()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self._finish()
+        else:
+            await self._abandon()
+
+    # What follows is for managers and middlewares.
+
+    async def _begin(self) -> None:
+        """Wait for the turn, lock, load."""
+        await self._enter()
+        plan = self._plan
+        try:
+            if plan.exclusive:
+                self._grant = grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
+                record = grant.record
+            else:
+                record = await plan.gateway.read(self._key)
+            await self._load(record)
+        except BaseException:
+            await self._abandon()
+            raise
+
+    async def _enter(self) -> None:
+        if self._phase is not _Phase.NEW:
+            raise SessionClosedError("this Session was used before; open another", key=self._key)
+        await self._plan.enter(self._key)
+        self._phase = _Phase.OPENING
+
+    async def _take_turn(self) -> None:
+        """The first half of `_begin`, where several sessions open together: wait for the turn in this process."""
+        await self._enter()
+        if not self._plan.exclusive:
+            return
+        try:
+            gift = await self._plan.gateway.take_turn(self._key, self._plan.lock_timeout)
+        except BaseException:
+            self._close()
+            raise
+        self._grant = gift or _TURN
+
+    async def _lock_now(self) -> bool:
+        """The second half of `_begin`: lock and load; `False` if another process holds the key."""
+        plan = self._plan
+        if not plan.exclusive:
+            await self._load(await plan.gateway.read(self._key))
+            return True
+        if self._grant is _TURN:
+            grant = await plan.gateway.lock_now(self._key, plan.lock_lease)
+            if grant is None:
+                return False
+            self._grant = grant
+        await self._load(self._grant.record if self._grant else None)
+        return True
+
+    async def _lock(self) -> None:
+        """As `_lock_now`, but waits for the other process."""
+        plan = self._plan
+        self._grant = await plan.gateway.lock(self._key, plan.lock_timeout, plan.lock_lease)
+        await self._load(self._grant.record)
+
+    async def _unlock(self) -> None:
+        """Undo `_lock_now`."""
+        grant = self._grant
+        if grant is not None and grant is not _TURN:
+            self._grant = _TURN
+            await self._plan.gateway.unlock(grant)
+        self._value = _UNMADE
+
+    async def _load(self, record: Record | None) -> None:
+        self._record = record
+        if record is not None:
+            try:
+                self._value = self._plan.decode(self._key, record.value)
+            except SessionError as error:
+                await self._plan.set_aside(self._key, record, error)
+                self._record = Record(b"", record.version)
+        self._phase = _OPEN
+
+    def _prepare(self) -> None:
+        """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
+        if self._phase is _OPEN:
+            self._work = self._outcome()
+
+    async def _finish(self) -> None:
+        """The handler returned: commit, and let the next one in."""
+        try:
+            if self._phase is _OPEN:
+                await self._commit_and_leave()
+            elif self._phase is _Phase.RELEASED:
+                self._check_unchanged()
+        finally:
+            self._close()
+
+    async def _abandon(self) -> None:
+        """The handler failed: write nothing, and let the next one in."""
+        grant, self._grant = self._grant, None
+        try:
+            if grant is not None:
+                await self._plan.gateway.leave(self._key, grant)
+        except StorageError as error:  # the handler's own error is what its caller must see
+            _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
+        finally:
+            self._close()
+
+    async def _commit_and_leave(self) -> None:
+        try:
+            action, value = self._work or self._outcome()
+        except BaseException:
+            await self._abandon()
+            raise
+        plan = self._plan
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            committed = await plan.gateway.leave(self._key, grant, action, value, self._expected(), plan.ttl)
+        elif action is not Action.KEEP:
+            committed = await plan.gateway.commit(Change(self._key, action, value, self._expected(), plan.ttl))
+        else:
+            return
+        if committed is not None:
+            self._note(action, value, committed)
+
+    def _outcome(self) -> tuple[Action, bytes]:
+        """What has to be done to the storage, rule 4."""
+        record = self._record
+        if not self._touched or self._value is _UNMADE or (self._value is None and not self._assigned):
+            return self._unchanged(), b""
+        if self._value is None:
+            return (Action.KEEP if record is None else Action.DELETE), b""
+        encoded = self._plan.encode(self._key, cast("T", self._value), record)
+        if encoded is None:
+            return self._unchanged(), b""
+        return Action.PUT, encoded
+
+    def _unchanged(self) -> Action:
+        return Action.TOUCH if self._record is not None and self._plan.ttl is not None else Action.KEEP
+
+    def _expected(self) -> Version | Expect | None:
+        if self._plan.unchecked:
+            return Expect.ANYTHING
+        return None if self._record is None else self._record.version
+
+    def _note(self, action: Action, value: bytes, committed: Committed) -> None:
+        if action is Action.PUT:
+            self._record = Record(value, committed.version)
+        elif action is Action.DELETE:
+            self._record = None
+
+    def _check_unchanged(self) -> None:
+        action, _ = self._outcome()
+        if action in (Action.PUT, Action.DELETE):
+            raise SessionClosedError(
+                "its data was changed after it was released, and that change is lost; "
+                "make later changes through sessions.open() or sessions.update()",
+                key=self._key,
+            )
+
+    def _close(self) -> None:
+        if self._phase is not _Phase.NEW and self._phase is not _Phase.CLOSED:
+            self._plan.leave()
+        self._phase = _Phase.CLOSED
+
+    def _misused(self) -> SessionClosedError:
+        return SessionClosedError(f"the session {self._phase.value}", key=self._key)

@@ -1,0 +1,108 @@
+"""One update after the other for each key, within this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+from chatsession.errors import SessionError, SessionLockTimeoutError
+
+Gift = TypeVar("Gift")
+
+
+class Turns(Generic[Gift]):
+    """First come, first served, for each key; a key that nobody holds leaves nothing behind.
+
+    Whoever ends a turn passes it to the one that has waited longest, together with a gift: what the next one would
+    otherwise have to fetch anew.
+    """
+
+    __slots__ = ("_holders", "_queues")
+
+    def __init__(self) -> None:
+        self._holders: dict[str, asyncio.Task[object] | None] = {}
+        self._queues: dict[str, deque[asyncio.Future[Gift | None]]] = {}
+
+    def __len__(self) -> int:
+        """How many keys are held."""
+        return len(self._holders)
+
+    def take_free(self, key: str, task: asyncio.Task[object] | None) -> bool:
+        """Take the turn at once if nobody has it."""
+        if key in self._holders:
+            return False
+        self._holders[key] = task
+        return True
+
+    def wanted(self, key: str) -> bool:
+        """Does anybody here wait for this key?"""
+        return key in self._queues
+
+    async def wait(self, key: str, timeout: float) -> Gift | None:
+        """Wait for the turn; cancelled or timed out, it goes to the next one.
+
+        Args:
+            key: one that `take_free` refused.
+            timeout: seconds.
+
+        Raises:
+            SessionError: this task holds the key itself and would wait for ever (rule 15).
+            SessionLockTimeoutError: the wait took longer than `timeout`.
+        """
+        task = asyncio.current_task()
+        if self._holders[key] is task:
+            raise SessionError(
+                "this task has it open already, and opening it again would wait for ever; "
+                "use the session that is open, or end it first",
+                key=key,
+            )
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Gift | None] = loop.create_future()
+        self._queues.setdefault(key, deque()).append(turn)
+        alarm = loop.call_later(timeout, _expire, turn, key, timeout)
+        try:
+            gift = await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.pass_on(key, turn.result())
+            else:
+                self._give_up(key, turn)
+            raise
+        finally:
+            alarm.cancel()
+        self._holders[key] = task
+        return gift
+
+    def pass_on(self, key: str, gift: Gift | None = None) -> bool:
+        """End the turn; returns whether somebody took it over, and the gift with it."""
+        queue = self._queues.get(key)
+        while queue:
+            turn = queue.popleft()
+            if not queue:
+                del self._queues[key]
+            if not turn.done():
+                self._holders[key] = None  # until the next one wakes up, which enters itself
+                turn.set_result(gift)
+                return True
+        del self._holders[key]
+        return False
+
+    def _give_up(self, key: str, turn: asyncio.Future[Gift | None]) -> None:
+        queue = self._queues.get(key)
+        if queue is None or turn not in queue:
+            return
+        queue.remove(turn)
+        if not queue:
+            del self._queues[key]
+
+
+def _expire(turn: asyncio.Future[Any], key: str, timeout: float) -> None:
+    if not turn.done():
+        turn.set_exception(
+            SessionLockTimeoutError(
+                f"another update held it for longer than lock_timeout ({timeout:g} s); "
+                "let long handlers call release_session(), or raise lock_timeout",
+                key=key,
+            )
+        )

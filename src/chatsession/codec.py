@@ -1,0 +1,249 @@
+"""From a value to bytes and back: typed JSON, and what it means that a value did not change."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import msgspec
+from msgspec import inspect
+
+T = TypeVar("T")
+
+
+class Codec(Protocol[T]):
+    """Turns values into bytes and back; given to a manager as `codec=`, it replaces `JsonCodec`.
+
+    `decode` must build a new value each time. Both may raise anything, which the session turns into a
+    `SessionEncodeError` or a `SessionDecodeError`; nothing is written then.
+    """
+
+    def encode(self, value: T) -> bytes:
+        """Give the bytes to store."""
+        ...
+
+    def decode(self, data: bytes) -> T:
+        """Give the value that `data` was made of."""
+        ...
+
+
+class CodecError(ValueError):
+    """Why a value or a piece of stored data does not fit; the message holds paths and types, never data."""
+
+
+class JsonCodec(Generic[T]):
+    """JSON by msgspec, checked against a type in both directions.
+
+    Knows dataclasses, msgspec Structs, TypedDicts, attrs classes, named tuples, enums, dates, UUIDs, decimals and
+    containers of them; pydantic models by their own methods. Nothing in the data is ever executed or imported.
+
+    What is encoded is decoded once before it counts, so that a value which could not be read back (a string where
+    the class says `int`) is refused when it is written and not found out weeks later. Fields of a stored object
+    that the class does not know, left by a newer or older version of the program, are kept (at the top level).
+
+    Args:
+        type: what stored data must fit; `typing.Any`: any JSON.
+
+    Raises:
+        TypeError: values of this type cannot be stored as JSON.
+
+    Example:
+        >>> from chatsession import JsonCodec
+        >>> JsonCodec(dict[str, int]).decode(b'{"count": 1}')
+        {'count': 1}
+    """
+
+    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "exact")
+
+    exact: bool
+    """Equal values always give equal bytes (not so with sets, whose order is arbitrary)."""
+
+    def __init__(self, type: type[T] | object) -> None:  # noqa: A002 - the contract's name
+        self._type = type
+        try:
+            described = inspect.type_info(type)
+            self._decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=_from_json).decode)
+        except TypeError as error:
+            raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
+        self._encode = msgspec.json.Encoder(enc_hook=_to_json).encode
+        self.exact = True
+        for part in _parts(described):
+            if isinstance(part, inspect.CustomType):
+                _check_custom(part.cls)
+            if isinstance(part, (inspect.SetType, inspect.FrozenSetType, inspect.CustomType)):
+                self.exact = False
+        self._known = _field_names(described)
+        self._probe = _probe(self._known) if self._known is not None else None
+
+    def __repr__(self) -> str:
+        return f"JsonCodec({self._type!r})"
+
+    def encode(self, value: T) -> bytes:
+        """Give the JSON of a value. Raises `CodecError` with the path of the part that has none."""
+        try:
+            encoded = self._encode(value)
+        except Exception as error:
+            where = _unencodable(self._encode, value)
+            raise CodecError(f"{where} cannot be stored as JSON: {_reason(error)}") from None
+        if self._type is Any and type(value) not in _PLAIN:
+            raise CodecError(
+                f"a {type(value).__name__} would come back as something else, because the type of the sessions is not "
+                "known; pass type=…, or give initial a return annotation"
+            )
+        return encoded
+
+    def decode(self, data: bytes) -> T:
+        """Give the value of some JSON. Raises `CodecError` with the path of the part that does not fit."""
+        try:
+            return self._decode(data)
+        except msgspec.ValidationError as error:
+            raise CodecError(_without_data(str(error))) from None
+        except msgspec.DecodeError as error:
+            raise CodecError(f"it is not JSON: {error}") from None
+        except RecursionError:
+            raise CodecError("it is nested too deeply") from None
+        except Exception as error:  # a class's own checks, such as `__post_init__`
+            raise CodecError(f"the class refuses it with {type(error).__name__}") from None
+
+    def carry_over(self, stored: bytes, encoded: bytes) -> bytes:
+        """Add to an encoded object those stored fields that the type does not know."""
+        if self._probe is None or self._known is None or not stored:
+            return encoded
+        try:
+            self._probe(stored)
+        except msgspec.ValidationError:
+            fields = _fields(encoded)
+            fields |= {name: raw for name, raw in _fields(stored).items() if name not in self._known}
+            return msgspec.json.encode(fields)
+        return encoded
+
+
+class ValueCopies(Generic[T]):
+    """The codec of storages that take values as they are: copies instead of bytes.
+
+    Args:
+        type: what values must be; plain data, as a database's JSON gives it, is converted.
+    """
+
+    __slots__ = ("_type",)
+
+    def __init__(self, type: type[T] | object) -> None:  # noqa: A002 - the contract's name
+        self._type = type
+
+    def encode(self, value: T) -> bytes:
+        return cast("bytes", value)
+
+    def decode(self, data: bytes) -> T:
+        value = copy.deepcopy(cast("object", data))
+        if self._type is Any or (isinstance(self._type, type) and isinstance(value, self._type)):
+            return cast("T", value)
+        try:
+            return cast("T", msgspec.convert(value, self._type, dec_hook=_from_json))
+        except msgspec.ValidationError as error:
+            raise CodecError(_without_data(str(error))) from None
+
+
+_PLAIN = (dict, list, str, int, float, bool, type(None))
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _to_json(value: object) -> object:
+    if (dump := getattr(value, "model_dump", None)) is not None:
+        return dump(mode="json")
+    raise NotImplementedError(f"objects of type {type(value).__name__} are not supported")
+
+
+def _from_json(wanted: type, data: object) -> object:
+    errors = None
+    try:
+        return cast("Any", wanted).model_validate(data)
+    except ValueError as error:
+        errors = getattr(error, "errors", None)
+        if errors is None:
+            raise
+    first = errors(include_url=False, include_input=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    raise ValueError(f"{first['type']} in {wanted.__name__}.{path}")
+
+
+def _check_custom(cls: type) -> None:
+    if not hasattr(cls, "model_validate"):
+        raise TypeError(
+            f"sessions with a {cls.__qualname__} cannot be stored as JSON: make it a dataclass, a msgspec.Struct, a "
+            "TypedDict, an attrs class or a pydantic model, or give the manager a codec of your own"
+        )
+
+
+def _parts(described: object) -> Iterator[inspect.Type]:
+    """All types inside a type, each once; types may contain themselves."""
+    seen: set[int] = set()
+    left: list[object] = [described]
+    while left:
+        part = left.pop()
+        if isinstance(part, tuple):
+            left.extend(cast("tuple[object, ...]", part))
+        elif isinstance(part, (inspect.Type, inspect.Field)) and id(part) not in seen:
+            seen.add(id(part))
+            if isinstance(part, inspect.Type):
+                yield part
+            left.extend(getattr(part, name) for name in part.__struct_fields__)
+
+
+def _field_names(described: inspect.Type) -> frozenset[str] | None:
+    """The names under which an object's fields are stored, or `None` for what is no object with fixed fields."""
+    if not isinstance(described, (inspect.DataclassType, inspect.TypedDictType, inspect.StructType)) or getattr(
+        described, "array_like", False
+    ):
+        return None
+    names = {field.encode_name for field in described.fields}
+    if isinstance(described, inspect.StructType) and described.tag_field is not None:
+        names.add(described.tag_field)
+    return frozenset(names)
+
+
+def _probe(names: frozenset[str]) -> Callable[[bytes], object]:
+    """A decoder that only looks whether an object has fields of other names."""
+    attributes = {f"f{number}": name for number, name in enumerate(sorted(names))}
+    fields = [(attribute, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for attribute in attributes]
+    known = msgspec.defstruct("Known", fields, rename=attributes, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(known).decode
+
+
+def _unencodable(encode: Callable[[object], bytes], value: object, path: str = "$", depth: int = 50) -> str:
+    """The path of the innermost part that does not encode, and its type."""
+    for name, child in _children(value):
+        try:
+            encode(child)
+        except Exception:
+            return _unencodable(encode, child, path + name, depth - 1) if depth else f"{path}{name} (a cycle?)"
+    return f"{type(value).__name__} at `{path}`"
+
+
+def _children(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, child in cast("dict[object, object]", value).items():
+            yield "[...]", key if isinstance(key, str) else 0
+            yield "[...]", child
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for number, child in enumerate(cast("list[object]", value)):
+            yield f"[{number}]", child
+    else:
+        fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dict__", {})
+        for name in fields:
+            yield f".{name}", getattr(value, name)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeError):  # its own message quotes the text
+        return "the text is not valid Unicode (a lone surrogate)"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or contains itself"
+    return str(error)
+
+
+def _without_data(message: str) -> str:
+    """What msgspec says of a misfit, less the values that it quotes."""
+    return re.sub(r"^(Invalid (?:enum )?value) .*?( - at `[^`]*`)?$", r"\1\2", message, flags=re.DOTALL)

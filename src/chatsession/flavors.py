@@ -1,0 +1,112 @@
+"""`ctx.session`, typed: mixins for the context class of a `(ctx, next)` chain."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+
+from chatsession.errors import SessionError
+
+T = TypeVar("T")
+
+
+class Holder(Protocol):
+    """What stands behind `ctx.session` during an update: an open session, a lazy one, several, or the lack of one."""
+
+    @property
+    def data(self) -> object:
+        """What reading the attribute gives."""
+        ...
+
+    @data.setter
+    def data(self, value: object) -> None: ...
+
+    async def save(self) -> None:
+        """Commit now, stay open."""
+        ...
+
+    async def release(self) -> None:
+        """Commit now, let the next update in."""
+        ...
+
+
+class SessionAttribute(Generic[T]):
+    """A context's attribute behind which a session middleware puts the session of the update.
+
+    `SessionFlavor` has one of the name `session`; declare more of them for managers with other names.
+
+    Example:
+        >>> class Context(SessionFlavor[dict[str, int]]):
+        ...     chat_id: int = 1
+        ...     cart = SessionAttribute[list[str]]()  # for session(name="cart", …)
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    if TYPE_CHECKING:
+
+        def __get__(self, ctx: object, owner: type) -> T: ...
+        def __set__(self, ctx: object, value: T | None) -> None: ...
+    else:
+
+        def __get__(self, ctx, owner):
+            return self if ctx is None else holder_of(ctx, self._name).data
+
+        def __set__(self, ctx, value):
+            holder_of(ctx, self._name).data = value
+
+
+class _LazyAttribute(SessionAttribute[T]):
+    if TYPE_CHECKING:
+
+        def __get__(self, ctx: object, owner: type) -> Awaitable[T]: ...  # type: ignore[override]  # lazy: awaitable
+        def __set__(self, ctx: object, value: T | Awaitable[T] | None) -> None: ...
+
+
+class _SaveAndRelease:
+    async def save_session(self) -> None:
+        """Commit now what has changed, and go on (`Session.save`)."""
+        await holder_of(self, "session").save()
+
+    async def release_session(self) -> None:
+        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        await holder_of(self, "session").release()
+
+
+class SessionFlavor(_SaveAndRelease, Generic[T]):
+    """Adds `ctx.session` to a context class: the value; assign to replace, assign `None` to delete.
+
+    Example:
+        >>> class Context(SessionFlavor[dict[str, int]]):
+        ...     def __init__(self, chat_id: int) -> None:
+        ...         self.chat_id = chat_id
+    """
+
+    session: SessionAttribute[T] = SessionAttribute()
+
+
+class LazySessionFlavor(_SaveAndRelease, Generic[T]):
+    """Adds a lazy `ctx.session` to a context class: `await ctx.session` gives the value."""
+
+    session: _LazyAttribute[T] = _LazyAttribute()
+
+
+def bind(ctx: object, name: str, holder: object) -> None:
+    """Put what stands behind `ctx.<name>` in its place. Raises `SessionError` if the context has no such attribute."""
+    if not isinstance(getattr(type(ctx), name, None), SessionAttribute):
+        raise SessionError(
+            f"the context class {type(ctx).__name__} has no session attribute {name!r}: let it inherit from "
+            f"SessionFlavor (or LazySessionFlavor), or declare {name} = SessionAttribute[…]() in it"
+        )
+    setattr(ctx, f"_{name}_holder", holder)
+
+
+def holder_of(ctx: object, name: str) -> Holder:
+    """What stands behind `ctx.<name>`. Raises `SessionError` outside of any session middleware."""
+    try:
+        return cast("Holder", getattr(ctx, f"_{name}_holder"))
+    except AttributeError:
+        raise SessionError(
+            f"ctx.{name} is used outside of its middleware; install session() or lazy_session() before this handler"
+        ) from None

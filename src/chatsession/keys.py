@@ -1,0 +1,131 @@
+"""Which session an update belongs to: functions `(ctx) -> key`.
+
+They read `chat_id`, `user_id`, `thread_id` and `business_connection_id` of the context, or `chat.id` and
+`from_user.id` where it has those instead. `None` means: this update has no such session (rule 6).
+
+A chat that a business account leads is not the chat that the same person has with the bot itself: its keys begin
+with the id of the business connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from chatsession.errors import SessionKeyError, shown
+
+Key: TypeAlias = str | int | None
+
+GetSessionKey: TypeAlias = Callable[[Any], "Key | Awaitable[Key]"]
+"""A function from the context of any framework (hence `Any`) to the key."""
+
+
+def per_chat(ctx: object) -> str | None:
+    """One session for each chat; the default, as in grammY.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> per_chat(SimpleNamespace(chat_id=-100123))
+        '-100123'
+    """
+    return _joined(ctx, _id(ctx, "chat_id", "chat"))
+
+
+def per_user(ctx: object) -> str | None:
+    """One session for each user, wherever they write.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> per_user(SimpleNamespace(user_id=7, chat_id=-100123))
+        '7'
+    """
+    user = _id(ctx, "user_id", "from_user")
+    return None if user is None else str(user)
+
+
+def per_user_in_chat(ctx: object) -> str | None:
+    """One session for each user in each chat.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> per_user_in_chat(SimpleNamespace(user_id=7, chat_id=-100123))
+        '-100123:7'
+    """
+    return _joined(ctx, _id(ctx, "chat_id", "chat"), _id(ctx, "user_id", "from_user"))
+
+
+def per_topic(ctx: object) -> str | None:
+    """One session for each topic of a forum, and one for each chat without topics.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> per_topic(SimpleNamespace(chat_id=-100123, thread_id=5))
+        '-100123:5'
+    """
+    chat = _id(ctx, "chat_id", "chat")
+    thread = getattr(ctx, "thread_id", None)
+    return _joined(ctx, chat) if thread is None else _joined(ctx, chat, thread)
+
+
+def checked(key: object, prefix: str, source: object) -> str | None:
+    """The key as the storage gets it, or `None`.
+
+    Args:
+        key: what a key function, or a user, gave.
+        prefix: is put before it.
+        source: where the key came from, for the message.
+
+    Raises:
+        SessionKeyError: the key is not a `str` or `int`, is empty, or is no valid Unicode.
+    """
+    if key is None:
+        return None
+    if isinstance(key, bool) or not isinstance(key, (str, int)):
+        raise SessionKeyError(f"{_named(source)} gave a {type(key).__name__}; a key is a str, an int or None")
+    text = str(key)
+    if not text:
+        raise SessionKeyError(f"{_named(source)} gave an empty key; return None where there is no session")
+    full = prefix + text
+    if not full.isascii():
+        try:
+            full.encode()
+        except UnicodeEncodeError:
+            raise SessionKeyError(
+                f"{_named(source)} gave {shown(text)}, which is not valid Unicode and cannot be stored"
+            ) from None
+    return full
+
+
+def missing(get_session_key: object) -> SessionKeyError:
+    """The error of an update without a session."""
+    if get_session_key in (per_chat, per_user, per_user_in_chat, per_topic):
+        needs = {per_user: "user", per_user_in_chat: "chat and user"}.get(get_session_key, "chat")  # type: ignore[call-overload]
+        return SessionKeyError(
+            f"this update has no {needs}, so there is no session for it; choose another get_session_key, or do not "
+            "touch the session for updates of this kind"
+        )
+    return SessionKeyError(f"{_named(get_session_key)} returned None for this update, so there is no session for it")
+
+
+def _named(source: object) -> str:
+    return f"get_session_key ({name})" if (name := getattr(source, "__qualname__", "")) else "the caller"
+
+
+def _id(ctx: object, attribute: str, owner: str) -> int | str | None:
+    try:
+        return getattr(ctx, attribute)  # type: ignore[no-any-return]
+    except AttributeError:
+        pass
+    if not hasattr(ctx, owner):
+        raise SessionKeyError(
+            f"the context {type(ctx).__name__} has neither {attribute!r} nor {owner!r}; give it one of them, or "
+            "give the sessions a get_session_key of your own"
+        )
+    return getattr(getattr(ctx, owner), "id", None)
+
+
+def _joined(ctx: object, *ids: int | str | None) -> str | None:
+    if None in ids:
+        return None
+    business = getattr(ctx, "business_connection_id", None)
+    return ":".join(map(str, ids if business is None else (business, *ids)))

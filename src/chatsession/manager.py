@@ -1,0 +1,300 @@
+"""`SessionManager`: owns one kind of session, from its options to the life of its storage."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
+
+from chatsession._plan import QUARANTINE, Plan
+from chatsession._session import Session
+from chatsession._together import abandon_all, begin_all, finish_all
+from chatsession.adapters import adapted
+from chatsession.errors import SessionConflictError, SessionKeyError
+from chatsession.keys import checked
+from chatsession.options import SessionKeywords, SessionOptions
+from chatsession.storages import Storage, open_storage
+from chatsession.storages.memory import MemoryStorage
+
+if TYPE_CHECKING:
+    from chatsession.middleware import LazyMiddleware, StrictMiddleware
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+_log = logging.getLogger("chatsession")
+
+_PAGE = 500
+_UPDATE_TRIES = 50
+
+
+class SessionManager(Generic[T]):
+    """One kind of session: how its values are made, where they are kept, and how they are guarded.
+
+    It connects when it is first used and disconnects at `aclose`, or does both by `async with`. All its methods may
+    be used concurrently, from one event loop.
+
+    Args:
+        initial: makes the value of a session that is not stored: a class, or a function without parameters.
+        type: what stored data must fit; inferred from `initial` when that is a class or has a return annotation.
+        options: all other options, see `SessionOptions`.
+
+    Raises:
+        TypeError: values of this type cannot be stored.
+        ValueError: an option has a value that makes no sense.
+        StorageError: the storage's URL is wrong.
+
+    Example:
+        >>> import asyncio
+        >>> from chatsession import SessionManager
+        >>> async def main() -> int:
+        ...     async with SessionManager(int, storage="memory:") as counters:
+        ...         async with counters.open("424242") as s:
+        ...             s.data += 1
+        ...         return await counters.update("424242", lambda count: count + 1)
+        >>> asyncio.run(main())
+        2
+    """
+
+    @overload
+    def __init__(
+        self,
+        initial: Callable[[], T],
+        *,
+        type: builtins.type[T] | None = None,
+        **options: Unpack[SessionKeywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SessionManager[V | None],
+        initial: None = None,
+        *,
+        type: builtins.type[V],
+        **options: Unpack[SessionKeywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SessionManager[Any],
+        initial: None = None,
+        *,
+        type: None = None,
+        **options: Unpack[SessionKeywords],
+    ) -> None: ...
+    def __init__(
+        self,
+        initial: Callable[[], T] | None = None,
+        *,
+        type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
+        **options: Unpack[SessionKeywords],
+    ) -> None:
+        self._setup(SessionOptions(initial=initial, type=type, **options))
+
+    @staticmethod
+    def from_options(options: SessionOptions[V]) -> SessionManager[V]:
+        """Make a manager of options that are at hand as one object."""
+        manager = cast("SessionManager[V]", SessionManager.__new__(SessionManager))
+        manager._setup(options)
+        return manager
+
+    def _setup(self, options: SessionOptions[T]) -> None:
+        self.options = options
+        storage = options.storage
+        if storage is None:
+            storage = MemoryStorage()
+            _log.warning(
+                "sessions %r live in memory and are lost at restart; to keep them, pass storage='sqlite:///bot.db'",
+                options.name,
+            )
+        elif isinstance(storage, str):
+            storage = open_storage(storage)
+        elif not isinstance(storage, Storage):
+            storage = adapted(storage)
+        self.storage: Storage = storage
+        self._plan = Plan(options, storage)
+
+    def __repr__(self) -> str:
+        return f"<SessionManager {self.options.name!r} on {self.storage!r}>"
+
+    def open(self, key: str | int) -> Session[T]:
+        """Open one session, in an update or outside of any, as safely as there.
+
+        Args:
+            key: as `get_session_key` would give it, without the prefix.
+
+        Returns:
+            The session, to be entered by `async with`, which waits for the key (rule 12) and loads.
+
+        Raises:
+            SessionKeyError: the key cannot be one.
+        """
+        return Session(self._plan, self._full(key))
+
+    def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
+        """Open several sessions at once; two callers with the same keys in any order never block each other for good.
+
+        Each is committed atomically by itself. If one holds a value that cannot be stored, none is written.
+
+        Args:
+            keys: the keys, each once.
+
+        Returns:
+            To be entered by `async with`, which gives the sessions in the order of the keys.
+        """
+        return SessionGroup([self.open(key) for key in keys])
+
+    async def update(self, key: str | int, function: Callable[[T], T | Awaitable[T | None] | None]) -> T:
+        """Change a session atomically: read, call the function, write; again if somebody else was faster.
+
+        Args:
+            key: the session's key.
+            function: takes the data and returns the new data, or changes what it was given and returns `None`; may
+                be async. It may run several times, each time with freshly loaded data.
+
+        Returns:
+            The data as it was stored.
+
+        Raises:
+            SessionConflictError: somebody else was faster 50 times in a row.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self.open(key) as session:
+                    result = function(session.data)
+                    changed = cast("T | None", await result if inspect.isawaitable(result) else result)
+                    if changed is not None:
+                        session.data = changed
+                    data = session.data
+            except SessionConflictError:
+                if tries == _UPDATE_TRIES:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
+            else:
+                return data
+
+    async def get(self, key: str | int) -> T | None:
+        """Look at a session without waiting for anybody: what the last commit stored, or `None` if nothing is.
+
+        The value is a copy; changing it changes nothing.
+        """
+        full = self._full(key)
+        await self._plan.enter(full)
+        try:
+            record = await self._plan.gateway.read(full)
+            return None if record is None else self._plan.decode(full, record.value)
+        finally:
+            self._plan.leave()
+
+    async def keys(self) -> AsyncIterator[str]:
+        """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
+
+        Sessions that come or go meanwhile may or may not be among them.
+        """
+        prefix = self._plan.prefix
+        cursor: str | None = None
+        await self._plan.start_once()
+        while True:
+            keys, cursor = await self.storage.scan_keys(prefix, cursor, _PAGE)
+            for key in keys:
+                if not key.startswith(QUARANTINE):
+                    yield key[len(prefix) :]
+            if cursor is None:
+                return
+
+    async def entries(self) -> AsyncIterator[tuple[str, T]]:
+        """All stored sessions as key and data, without locks and with constant memory.
+
+        Raises:
+            SessionDecodeError: a session does not fit its type.
+        """
+        prefix = self._plan.prefix
+        cursor: str | None = None
+        await self._plan.start_once()
+        while True:
+            page, cursor = await self.storage.scan(prefix, cursor, _PAGE)
+            for key, record in page:
+                if not key.startswith(QUARANTINE):
+                    yield key[len(prefix) :], self._plan.decode(key, record.value)
+            if cursor is None:
+                return
+
+    def middleware(self) -> StrictMiddleware[T]:
+        """The strict middleware `(ctx, next)` over these sessions."""
+        from chatsession.middleware import StrictMiddleware
+
+        return StrictMiddleware(self)
+
+    def lazy_middleware(self) -> LazyMiddleware[T]:
+        """The lazy middleware `(ctx, next)` over these sessions: nothing is read until it is asked for."""
+        from chatsession.middleware import LazyMiddleware
+
+        return LazyMiddleware(self)
+
+    async def key_of(self, ctx: object) -> str | None:
+        """The stored key (with the prefix) of a context's session; `None` if it has none (rule 6).
+
+        Raises:
+            SessionKeyError: `get_session_key` gave something that is no key.
+        """
+        get_session_key = self.options.get_session_key
+        key = get_session_key(ctx)
+        if inspect.isawaitable(key):
+            key = await key
+        return checked(key, self._plan.prefix, get_session_key)
+
+    async def start(self) -> None:
+        """Connect now rather than at the first use; also after `aclose`, to go on."""
+        await self._plan.start()
+
+    async def aclose(self, timeout: float = 30.0) -> None:
+        """Let no session begin any more, wait for those that are open, and disconnect.
+
+        A storage that was open before its managers came is left open. May be called twice.
+
+        Args:
+            timeout: seconds to wait for open sessions; what is open then cannot commit any more.
+        """
+        left = await self._plan.stop(timeout)
+        if left:
+            _log.error("%d sessions were still open %g s after aclose(); their changes are lost", left, timeout)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: builtins.type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _full(self, key: str | int) -> str:
+        full = checked(key, self._plan.prefix, None)
+        if full is None:
+            raise SessionKeyError("a session's key cannot be None; use the chat's or the user's id")
+        return full
+
+
+class SessionGroup(Generic[T]):
+    """Several sessions that open and end together; made by `SessionManager.open_many`."""
+
+    def __init__(self, sessions: list[Session[T]]) -> None:
+        self._sessions = sessions
+
+    async def __aenter__(self) -> list[Session[T]]:
+        await begin_all(self._sessions)
+        return self._sessions
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await finish_all(self._sessions)
+        else:
+            await abandon_all(self._sessions)

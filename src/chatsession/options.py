@@ -1,0 +1,135 @@
+"""What can be set on a kind of session, and what happens where nothing is."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints
+
+from chatsession.adapters import StorageAdapter
+from chatsession.codec import Codec
+from chatsession.keys import GetSessionKey, per_chat
+from chatsession.storages import Storage
+
+T = TypeVar("T")
+
+Concurrency: TypeAlias = Literal["exclusive", "optimistic", "last-write-wins"]
+OnDecodeError: TypeAlias = Literal["raise", "quarantine", "reset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions(Generic[T]):
+    """How sessions of one kind are made, found, guarded and kept.
+
+    Args:
+        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
+            it such a session is `None`.
+        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
+        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
+            in memory and end with the process (rule 2a).
+        get_session_key: from the context of an update to the key of its session; may be async.
+        prefix: is put before every key.
+        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        concurrency: `"exclusive"`: updates of one key run one after another (rule 12); `"optimistic"`: they run in
+            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
+            protection at all.
+        lock_timeout: seconds to wait for a key at most.
+        lock_lease: seconds after which the key of a process that died is free again.
+        max_size: bytes that an encoded session may have at most.
+        codec: how values become bytes; without it, JSON.
+        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
+            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
+        name: under which name sessions are given to handlers.
+
+    Raises:
+        ValueError: an option has a value that makes no sense.
+        TypeError: `initial` needs parameters, or the types do not fit each other.
+    """
+
+    initial: Callable[[], T] | None = None
+    type: builtins.type[T] | None = None
+    storage: Storage | StorageAdapter[T] | str | None = None
+    get_session_key: GetSessionKey = per_chat
+    prefix: str = ""
+    ttl: float | timedelta | None = None
+    concurrency: Concurrency = "exclusive"
+    lock_timeout: float = 60.0
+    lock_lease: float = 20.0
+    max_size: int = 16 * 1024 * 1024
+    codec: Codec[T] | None = None
+    on_decode_error: OnDecodeError = "raise"
+    name: str = "session"
+
+    def __post_init__(self) -> None:
+        for option, choices in (
+            ("concurrency", ("exclusive", "optimistic", "last-write-wins")),
+            ("on_decode_error", ("raise", "quarantine", "reset")),
+        ):
+            if getattr(self, option) not in choices:
+                raise ValueError(f"{option} must be one of {', '.join(choices)}, not {getattr(self, option)!r}")
+        for option in ("lock_timeout", "lock_lease", "max_size"):
+            if getattr(self, option) <= 0:
+                raise ValueError(f"{option} must be positive, not {getattr(self, option)!r}")
+        if self.ttl is not None and self.ttl_seconds <= 0:
+            raise ValueError(f"ttl must be positive, not {self.ttl!r}; without it sessions are kept for ever")
+        if not self.name.isidentifier():
+            raise ValueError(f"name is an attribute or parameter of your handlers, which {self.name!r} cannot be")
+        if self.initial is not None:
+            _check_callable(self.initial)
+
+    @property
+    def ttl_seconds(self) -> float:
+        """The time to live in seconds; 0: for ever."""
+        return self.ttl.total_seconds() if isinstance(self.ttl, timedelta) else float(self.ttl or 0)
+
+    @property
+    def value_type(self) -> object:
+        """The type of the values: `type`, or what `initial` tells; `typing.Any` if neither is known."""
+        if self.type is not None or self.initial is None:
+            return Any if self.type is None else self.type
+        initial = self.initial
+        while isinstance(initial, functools.partial):
+            initial = cast("functools.partial[T]", initial).func
+        if isinstance(initial, builtins.type) or get_origin(initial) is not None:
+            return initial
+        call = initial if inspect.isroutine(initial) else initial.__call__
+        try:
+            return get_type_hints(call).get("return", Any)
+        except NameError as error:
+            raise TypeError(f"the return annotation of initial cannot be resolved ({error}); pass type=…") from None
+
+
+class SessionKeywords(TypedDict, total=False):
+    """The options other than `initial` and `type`, as keywords (see `SessionOptions`)."""
+
+    storage: Storage | StorageAdapter[Any] | str | None
+    get_session_key: GetSessionKey
+    prefix: str
+    ttl: float | timedelta | None
+    concurrency: Concurrency
+    lock_timeout: float
+    lock_lease: float
+    max_size: int
+    codec: Codec[Any] | None
+    on_decode_error: OnDecodeError
+    name: str
+
+
+def _check_callable(initial: Callable[[], object]) -> None:
+    if not callable(initial):
+        raise TypeError(f"initial must be a class or a function, not {initial!r}; write initial=lambda: …")
+    if inspect.iscoroutinefunction(initial):
+        raise TypeError("initial must not be async: it is called when a handler first looks at the session")
+    try:
+        inspect.signature(initial).bind()
+    except TypeError as error:
+        raise TypeError(
+            f"initial is called without arguments, but {initial!r} needs some ({error}); "
+            "give its fields defaults, or write a function"
+        ) from None
+    except ValueError:  # some built-in classes have no signature to look at
+        pass

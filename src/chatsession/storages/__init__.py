@@ -1,0 +1,35 @@
+"""Where sessions are kept: the base of all back ends, and `open_storage` to make one from a URL."""
+
+from chatsession.storages._base import (
+    Action,
+    Change,
+    Committed,
+    Expect,
+    Lease,
+    Locked,
+    LockRequest,
+    Outcome,
+    Page,
+    Record,
+    Refused,
+    Storage,
+    Version,
+)
+from chatsession.storages._urls import open_storage
+
+__all__ = [
+    "Action",
+    "Change",
+    "Committed",
+    "Expect",
+    "Lease",
+    "LockRequest",
+    "Locked",
+    "Outcome",
+    "Page",
+    "Record",
+    "Refused",
+    "Storage",
+    "Version",
+    "open_storage",
+]

@@ -1,0 +1,246 @@
+"""What every storage back end implements: bytes in, bytes out, many keys at once.
+
+A storage knows keys, bytes, versions, expiry and locks; it never sees a user's type. The core calls the methods
+below and nothing else, so that SQLite, Redis, PostgreSQL and NATS can all sit under it unnoticed:
+
+SQLite
+    `read_many`, `lock_many` and `commit_many` are a few statements over `json_each` in one transaction each. Versions
+    and fencing tokens come from one counter in the file; locks are rows of a table of leases, waiters rows of a queue.
+Redis
+    A script per key, all keys of it in one slot, a batch being one pipeline: lock and `GET`; check lock and value,
+    `SET … PX`, unlock. The version is the value's digest, the fencing token an `INCR`, a waiter is woken by a push.
+PostgreSQL
+    One statement a batch: `SELECT … = ANY($1)`; `INSERT … SELECT FROM unnest(…) ON CONFLICT … RETURNING`. Versions and
+    tokens come from a sequence; locks are rows, so that no connection is held while a handler runs.
+NATS JetStream KV
+    The revision is the version, and `update(last=revision)` the compare-and-swap; a lock is a key that was created
+    with a time to live, its revision the fencing token; waiters `watch` it.
+
+Two conventions keep one bad key from failing its neighbours: an item's own failure is *returned* in its place in
+the list, a failure of the whole call is *raised*. And only "the storage says that there is no such key" is a
+missing session (`None`); whatever else goes wrong is an error (rule 21a).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+from typing import ClassVar, NamedTuple, Self, TypeAlias
+
+from chatsession.errors import SessionError
+
+Version: TypeAlias = object
+"""Opaque to the core: it only hands back what a read or a commit gave it."""
+
+
+class Record(NamedTuple):
+    """What is stored under one key."""
+
+    value: bytes
+    version: Version
+    expires_at: float | None = None
+    """Unix time in seconds, or `None`: never."""
+
+
+class Lease(NamedTuple):
+    """A lock that ends by itself unless it is renewed."""
+
+    key: str
+    token: int
+    """The fencing token: larger than every token that this key was ever locked with before."""
+
+
+class LockRequest(NamedTuple):
+    """A wish to lock a key; repeated unchanged, it keeps its place in the queue of that key."""
+
+    key: str
+    waiter: str
+    """Names this wish among all others, in all processes."""
+    seconds: float
+    """How long the lease lasts when it is not renewed."""
+
+
+class Locked(NamedTuple):
+    """The key is locked, and this is what was stored under it at that moment (`None`: nothing)."""
+
+    lease: Lease
+    record: Record | None
+
+
+class Action(Enum):
+    """What a commit does to a key."""
+
+    PUT = "put"
+    DELETE = "delete"
+    TOUCH = "touch"
+    """Count the time to live from now on; the value stays, and is not written again."""
+    KEEP = "keep"
+    """Nothing: for a commit that only unlocks."""
+
+
+class Expect(Enum):
+    """What a commit may expect other than a version or absence (`None`)."""
+
+    ANYTHING = "anything"
+
+
+class Change(NamedTuple):
+    """One commit to one key.
+
+    It is carried out if `expect` holds (a version: that one is still stored; `None`: nothing is stored) and, where
+    a lease is given, that lease is still the key's newest. `unlock` gives the lease back in the same step, also
+    when the version did not hold.
+    """
+
+    key: str
+    action: Action
+    value: bytes = b""
+    expect: Version | Expect | None = Expect.ANYTHING
+    ttl: float | None = None
+    """Seconds from now after which a `PUT` or `TOUCH` record is missing; `None`: never."""
+    lease: Lease | None = None
+    unlock: bool = False
+
+
+class Committed(NamedTuple):
+    """The change was made; `version` is what is stored now (`None`: nothing is)."""
+
+    version: Version | None
+
+
+class Refused(Enum):
+    """The change was not made."""
+
+    CONFLICT = "conflict"
+    """Another version is stored than the one expected."""
+    LEASE_LOST = "lease lost"
+    """The lease ran out and may have gone to somebody else."""
+
+
+class Page(NamedTuple):
+    """A part of an enumeration, and where the next one starts (`None`: this was the last)."""
+
+    entries: Sequence[tuple[str, Record]]
+    cursor: str | None
+
+
+Outcome: TypeAlias = Committed | Refused | SessionError
+
+
+class Storage(ABC):
+    """Base of the back ends. All methods are safe to call concurrently; `open` and `close` may be called twice.
+
+    A subclass must be able to take any string as a key, or refuse it with a `SessionKeyError` in its place in the
+    result; it never maps two keys onto one (rule 21). Errors of a driver are raised as `StorageError`, or as
+    `StorageUnavailableError` where trying again later may help, after a bounded number of tries of its own that
+    never make a change twice (rule 22).
+    """
+
+    shared: ClassVar[bool] = True
+    """Other processes can reach the same data. If not, a turn within the process is lock enough."""
+    immediate: ClassVar[bool] = False
+    """The calls never wait, so that there is nothing to gain from sharing them."""
+    batch_size: ClassVar[int] = 500
+    """The most items that the core puts into one call."""
+    batches_in_flight: ClassVar[int] = 1
+    """The most calls of one kind that the core makes at the same time."""
+    verbatim: ClassVar[bool] = True
+    """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
+    expiring: ClassVar[bool] = True
+    """Records can have a time to live."""
+    time_to_live: float | None = None
+    """Seconds that a manager without a `ttl` of its own takes for its sessions here."""
+
+    is_open: bool = False
+
+    async def open(self) -> None:
+        """Connect, and create or check the schema. Raises `StorageError` with a clear word when it cannot."""
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Let go of every connection, thread and file that this object opened itself; `open` may follow."""
+        self.is_open = False
+
+    @abstractmethod
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+        """Read keys without locking them.
+
+        Args:
+            keys: the keys, each at most once.
+
+        Returns:
+            In the order of the keys: the record, `None` where the storage says that there is none or where it
+            expired, or the error that concerns this key alone.
+        """
+
+    @abstractmethod
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Make changes, each atomically and independently of the others; durable when this returns.
+
+        Args:
+            changes: at most one for each key.
+
+        Returns:
+            In the order of the changes: what became of each.
+        """
+
+    @abstractmethod
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+        """Try to lock keys and read them in the same step; never waits for a holder.
+
+        A key that is held, or that others have waited for longer, gives `None`, and the wish stays in the key's
+        queue for as long as it is repeated (see `wait_unlocked`). A lease that ran out counts as free.
+
+        Args:
+            requests: at most one for each key.
+
+        Returns:
+            In the order of the requests: the lock, `None` for "wait", or the error of this key alone.
+        """
+
+    @abstractmethod
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        """Let leases last `seconds` from now; `False` in the place of each that is lost."""
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:  # noqa: B027 - only queues need it
+        """Take wishes that will not be repeated out of their queues."""
+
+    async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
+        """Return when trying the request once more makes sense; too early is fine, too late by far is not.
+
+        Args:
+            request: the one that `lock_many` answered with `None`.
+            attempt: how many times that has happened, from 0.
+        """
+        await asyncio.sleep(min(0.002 * 1.5**attempt, 0.025) * random.uniform(0.7, 1.0))
+
+    @abstractmethod
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        """Give one page of all unexpired records whose key starts with `prefix`.
+
+        A key that is there during the whole enumeration is given; one that comes or goes meanwhile may be.
+
+        Args:
+            prefix: the beginning of the keys; empty: all.
+            cursor: where to go on, from the page before; `None`: at the beginning.
+            limit: about how many entries a page has.
+        """
+
+    async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+        """Like `scan`, without the values; a back end that can spare itself reading them overrides this."""
+        page = await self.scan(prefix, cursor, limit)
+        return [key for key, _ in page.entries], page.cursor
+
+    async def sweep(self, limit: int = 1000) -> int:
+        """Delete at most `limit` expired records and return how many; 0 where the server does it by itself."""
+        return 0
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,63 @@
+"""From a URL to a storage, importing only the back end that the URL names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from importlib import import_module
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from chatsession.errors import StorageError
+from chatsession.storages._base import Storage
+
+# scheme: the module that knows it; each offers `from_url(SplitResult) -> Storage`
+_MODULES = {
+    "memory": "chatsession.storages.memory",
+    "sqlite": "chatsession.storages.sqlite",
+}
+
+
+def open_storage(url: str) -> Storage:
+    """Make the storage that a URL names. It connects when it is first used, or by `async with`.
+
+    Args:
+        url: `memory:`, or `sqlite:///relative.db`, `sqlite:////absolute.db` (`?synchronous=full` and other options
+            as in `SQLiteStorage`).
+
+    Returns:
+        A storage that the caller closes.
+
+    Raises:
+        StorageError: the scheme is unknown, or the rest of the URL is not what that storage needs.
+        ImportError: the storage needs an extra that is not installed; the message says which.
+
+    Example:
+        >>> from chatsession import open_storage
+        >>> open_storage("memory:")
+        <MemoryStorage: 0 sessions>
+    """
+    scheme = url.partition(":")[0].lower() if ":" in url else ""
+    module = _MODULES.get(scheme)
+    if module is None:
+        # The rest of the URL stays out of the message: it may hold a password.
+        named = f"URLs that start with {scheme + ':'!r}" if scheme else "a URL without a scheme"
+        known = ", ".join(f"{scheme}:" for scheme in _MODULES)
+        raise StorageError(f"no storage is known for {named}; use one of {known} (as in sqlite:///bot.db)")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StorageError(f"the {scheme}: URL of the storage is malformed") from None
+    from_url: Callable[[SplitResult], Storage] = import_module(module).from_url
+    return from_url(parts)
+
+
+def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
+    """The options behind the `?` of a URL; a name that is not known, or that stands there twice, is an error."""
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    given = dict(pairs)
+    wrong = set(given) - set(known) or {name for name, _ in pairs if len(given) < len(pairs)}
+    if wrong:
+        raise StorageError(
+            f"the {parts.scheme}: URL has options that are unknown or given twice: {', '.join(sorted(wrong))}; "
+            f"known are {', '.join(sorted(known)) or 'none'}"
+        )
+    return given

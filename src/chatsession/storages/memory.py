@@ -1,0 +1,211 @@
+"""Sessions in this process's memory: fast, and gone when it ends."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import ClassVar
+from urllib.parse import SplitResult
+
+from chatsession.errors import StorageError
+from chatsession.storages._base import (
+    Action,
+    Change,
+    Committed,
+    Expect,
+    Lease,
+    Locked,
+    LockRequest,
+    Outcome,
+    Page,
+    Record,
+    Refused,
+    Storage,
+)
+from chatsession.storages._urls import options
+
+
+class MemoryStorage(Storage):
+    """Keeps encoded bytes, never live objects, so that a failing handler cannot leave half a change behind.
+
+    Durability: none; the sessions last as long as this object. Expired records are freed by later commits of any
+    key, without being read.
+
+    Args:
+        time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
+            of its own; `None`: never.
+        clock: gives the time as Unix seconds.
+
+    Example:
+        >>> from chatsession import MemoryStorage, SessionManager
+        >>> sessions = SessionManager(dict[str, int], storage=MemoryStorage(time_to_live=3600))
+    """
+
+    shared: ClassVar[bool] = False
+    immediate: ClassVar[bool] = True
+
+    def __init__(self, time_to_live: float | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        if time_to_live is not None and time_to_live <= 0:
+            raise ValueError(f"time_to_live is in seconds and must be positive, not {time_to_live!r}")
+        self.time_to_live = time_to_live
+        self._clock = clock
+        self._records: dict[str, Record] = {}
+        self._numbers = count(1)
+        self._locks: dict[str, tuple[Lease, float]] = {}
+        self._queues: dict[str, list[str]] = {}
+        # One entry for each record with an expiry: when to look whether it is over.
+        self._deadlines: list[tuple[float, str]] = []
+        self._watched: set[str] = set()
+        # The order in which keys appeared, for enumeration; an entry is dead once its key has gone or come anew.
+        self._order: list[tuple[int, str]] = []
+        self._places: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryStorage: {len(self._records)} sessions>"
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        return [self._live(key) for key in keys]
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        outcomes = [self._commit(change) for change in changes]
+        if self._deadlines:
+            self._free_expired(2 * len(changes))
+        return outcomes
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+        return [self._lock(request) for request in requests]
+
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        until = self._clock() + seconds
+        held = [self._holds(lease) for lease in leases]
+        self._locks.update({lease.key: (lease, until) for lease, mine in zip(leases, held, strict=True) if mine})
+        return held
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        for request in requests:
+            self._leave_queue(request)
+
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        start = bisect_left(self._order, (int(cursor or 0), ""))
+        part = self._order[start : start + limit]
+        entries = [
+            (key, record)
+            for place, key in part
+            if key.startswith(prefix) and self._places.get(key) == place and (record := self._live(key)) is not None
+        ]
+        return Page(entries, str(part[-1][0] + 1) if len(part) == limit else None)
+
+    async def sweep(self, limit: int = 1000) -> int:
+        return self._free_expired(limit)
+
+    def _live(self, key: str) -> Record | None:
+        record = self._records.get(key)
+        if record is None or record.expires_at is None or record.expires_at > self._clock():
+            return record
+        return None
+
+    def _commit(self, change: Change) -> Outcome:
+        key, action, value, expect, ttl, lease, unlock = change
+        if lease is not None:
+            if not self._holds(lease):
+                return Refused.LEASE_LOST
+            if unlock:
+                del self._locks[key]
+        record = self._live(key)
+        version = None if record is None else record.version
+        if expect is not Expect.ANYTHING and expect != version:
+            return Refused.CONFLICT
+        if action is Action.PUT:
+            return self._put(key, value, ttl)
+        if action is Action.DELETE:
+            self._remove(key)
+            return Committed(None)
+        if action is Action.TOUCH and record is not None:
+            self._store(key, record._replace(expires_at=self._expiry(key, ttl)))
+        return Committed(version)
+
+    def _put(self, key: str, value: bytes, ttl: float | None) -> Committed:
+        version = next(self._numbers)
+        self._store(key, Record(value, version, None if ttl is None else self._expiry(key, ttl)))
+        return Committed(version)
+
+    def _store(self, key: str, record: Record) -> None:
+        if key not in self._records:
+            place = next(self._numbers)
+            self._places[key] = place
+            self._order.append((place, key))
+        self._records[key] = record
+
+    def _remove(self, key: str) -> None:
+        if self._records.pop(key, None) is None:
+            return
+        del self._places[key]
+        if len(self._order) > 2 * len(self._places) + 64:
+            self._order = [entry for entry in self._order if self._places.get(entry[1]) == entry[0]]
+
+    def _expiry(self, key: str, ttl: float | None) -> float | None:
+        if ttl is None:
+            return None
+        expires_at = self._clock() + ttl
+        if key not in self._watched:
+            self._watched.add(key)
+            heapq.heappush(self._deadlines, (expires_at, key))
+        return expires_at
+
+    def _free_expired(self, limit: int) -> int:
+        freed = 0
+        now = self._clock()
+        while self._deadlines and self._deadlines[0][0] <= now and limit > 0:
+            limit -= 1
+            _, key = heapq.heappop(self._deadlines)
+            self._watched.discard(key)
+            record = self._records.get(key)
+            if record is None or record.expires_at is None:
+                continue
+            if record.expires_at <= now:
+                self._remove(key)
+                freed += 1
+            else:  # touched since: look again later
+                self._watched.add(key)
+                heapq.heappush(self._deadlines, (record.expires_at, key))
+        return freed
+
+    def _lock(self, request: LockRequest) -> Locked | None:
+        key, waiter, seconds = request
+        held = self._locks.get(key)
+        queue = self._queues.get(key, [])
+        busy = held is not None and held[1] > self._clock()
+        if busy or (queue and queue[0] != waiter):
+            if waiter not in queue:
+                self._queues.setdefault(key, []).append(waiter)
+            return None
+        self._leave_queue(request)
+        lease = Lease(key, next(self._numbers))
+        self._locks[key] = (lease, self._clock() + seconds)
+        return Locked(lease, self._live(key))
+
+    def _leave_queue(self, request: LockRequest) -> None:
+        queue = self._queues.get(request.key)
+        if queue is None or request.waiter not in queue:
+            return
+        queue.remove(request.waiter)
+        if not queue:
+            del self._queues[request.key]
+
+    def _holds(self, lease: Lease) -> bool:
+        held = self._locks.get(lease.key)
+        return held is not None and held[0] == lease and held[1] > self._clock()
+
+
+def from_url(parts: SplitResult) -> MemoryStorage:
+    """`memory:`, or `memory:?time_to_live=SECONDS`."""
+    if parts.netloc or parts.path:
+        raise StorageError("the URL of sessions in memory is just memory:")
+    given = options(parts, {"time_to_live"})
+    try:
+        return MemoryStorage(float(given["time_to_live"]) if given else None)
+    except ValueError:
+        raise StorageError("time_to_live must be a positive number of seconds") from None
