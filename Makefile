@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test servers lint bench docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 	@echo "→ setting up $(VENV) (virtual environment, package in editable mode, development tools)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[aiogram]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,redis,postgres,nats]' --group dev
 	@touch $@
 
 demo: $(READY)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
@@ -26,8 +26,11 @@ lint: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: lint
+test: servers lint
 	$(BIN)/pytest
+
+servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
+	@scripts/install-servers
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

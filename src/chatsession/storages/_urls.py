@@ -13,6 +13,13 @@ from chatsession.storages._base import Storage
 _MODULES = {
     "memory": "chatsession.storages.memory",
     "sqlite": "chatsession.storages.sqlite",
+    "file": "chatsession.storages.file",
+    "redis": "chatsession.storages.redis",
+    "rediss": "chatsession.storages.redis",
+    "redis+sentinel": "chatsession.storages.redis",
+    "redis+cluster": "chatsession.storages.redis",
+    "postgresql": "chatsession.storages.postgres",
+    "nats": "chatsession.storages.nats",
 }
 
 
