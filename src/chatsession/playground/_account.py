@@ -180,13 +180,10 @@ class BotAccount:
         """The long poll of `getUpdates`; it ends the one that is under way."""
         if self.webhook is not None:
             raise conflict(
-                "can't use getUpdates method while webhook is active; "
-                "use deleteWebhook to delete the webhook first"
+                "can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
             )
         self.queue.interrupt(
-            conflict(
-                "terminated by other getUpdates request; make sure that only one bot instance is running"
-            )
+            conflict("terminated by other getUpdates request; make sure that only one bot instance is running")
         )
         self.allow(allowed_updates)
         batch = self.queue.take(offset, limit)
@@ -233,9 +230,7 @@ class BotAccount:
 
     def summary(self) -> str:
         """What the bot did so far, for messages about what it did not do."""
-        made = ", ".join(
-            f"{call.method} ({call.error})" if call.error else call.method for call in self.calls[-10:]
-        )
+        made = ", ".join(f"{call.method} ({call.error})" if call.error else call.method for call in self.calls[-10:])
         return f"its last calls: {made or 'none'}; {len(self.queue)} updates are not confirmed"
 
     @contextmanager

@@ -1,6 +1,6 @@
 """What the playground needs beyond the core, and how a reader gets it."""
 
-import importlib
+from importlib.util import find_spec
 
 INSTALL = "pip install 'chatsession[aiogram]'"
 
@@ -15,9 +15,5 @@ def require(*modules: str) -> None:
         ImportError: one of them is missing; the message has the command that installs it.
     """
     for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
-            raise ImportError(f"the playground needs {module}: {INSTALL}", name=module) from error
+        if find_spec(module) is None:
+            raise ImportError(f"the playground needs {module}: {INSTALL}", name=module)

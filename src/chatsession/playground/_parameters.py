@@ -90,7 +90,7 @@ def decode(params: Mapping[str, object]) -> JsonObject:
     Raises:
         ApiError: a parameter is not of its type.
     """
-    return {name: _decoder(name)(name, value) for name, value in params.items()}
+    return {name: _decoder(name)(name, value) for name, value in params.items() if value is not None}
 
 
 def _decoder(name: str) -> Callable[[str, object], object]:

@@ -69,9 +69,7 @@ def chat_full_info(chat: JsonObject) -> JsonObject:
     }
 
 
-def message(
-    message_id: int, date: int, chat: JsonObject, sender: User | None, **content: object
-) -> JsonObject:
+def message(message_id: int, date: int, chat: JsonObject, sender: User | None, **content: object) -> JsonObject:
     """A message of any content; `sender` is `None` for the posts of a channel."""
     head: JsonObject = {"message_id": message_id}
     if sender is not None:

@@ -43,9 +43,7 @@ class Audience:
             title: of the group.
             user: who writes there, unless a message says otherwise.
         """
-        info = build.titled_chat(
-            next(self._account.group_ids) if chat_id is None else chat_id, "group", title
-        )
+        info = build.titled_chat(next(self._account.group_ids) if chat_id is None else chat_id, "group", title)
         return Group(self._account, self._account.add_chat(ChatRecord(info)), user)
 
     def supergroup(
@@ -98,18 +96,14 @@ class Audience:
         record = ChatRecord(build.private_chat(user), business=BusinessConnection(connection_id, owner))
         return PrivateChat(self._account, self._account.add_chat(record), user)
 
-    def business_connection(
-        self, owner: User, connection_id: str = "business-1", *, is_enabled: bool = True
-    ) -> Update:
+    def business_connection(self, owner: User, connection_id: str = "business-1", *, is_enabled: bool = True) -> Update:
         """Connect a business account to the bot, or with `is_enabled=False` cut it off."""
         connection = build.business_connection(connection_id, owner, now(), is_enabled=is_enabled)
         return self.inject("business_connection", connection)
 
     def inline_query(self, user: User, query: str, *, offset: str = "") -> Update:
         """Type the bot's name and a query into some chat; the update has no chat."""
-        return self.inject(
-            "inline_query", build.inline_query(self._account.new_query_id(), user, query, offset)
-        )
+        return self.inject("inline_query", build.inline_query(self._account.new_query_id(), user, query, offset))
 
     def chosen_inline_result(
         self, user: User, result_id: str, query: str = "", *, inline_message_id: str = "inline-1"
@@ -179,9 +173,7 @@ class Audience:
             TimeoutError: none came in time; the message says what the bot did instead.
         """
         try:
-            return await self._account.unseen_calls.take(
-                lambda call: method in (None, call.method), timeout=timeout
-            )
+            return await self._account.unseen_calls.take(lambda call: method in (None, call.method), timeout=timeout)
         except TimeoutError:
             raise TimeoutError(
                 f"no call of {method or 'any method'} within {timeout} s; {self._account.summary()}"

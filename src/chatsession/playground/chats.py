@@ -64,7 +64,7 @@ class Chat:
         """
         content = build.text(text)
         if reply_to is not None:
-            answered = content["reply_to_message"] = self._record.messages[reply_to]
+            answered = content["reply_to_message"] = self._message(reply_to)
             if self._record.kind == "supergroup":
                 # Also without topics, a supergroup numbers the thread of replies after its first message.
                 content["message_thread_id"] = answered.get("message_thread_id", reply_to)
@@ -80,14 +80,12 @@ class Chat:
             text: the new text.
         """
         message_id = message if isinstance(message, int) else message.message_id
-        old = self._record.messages[message_id]
+        old = self._message(message_id)
         kept = {name: value for name, value in old.items() if name not in ("text", "entities")}
         self._record.messages[message_id] = edited = kept | build.text(text) | {"edit_date": now()}
         return self._account.inject(f"edited_{self._kind_of_message}", edited)
 
-    def press(
-        self, data: str, *, message: BotMessage | int | None = None, user: User | None = None
-    ) -> Update:
+    def press(self, data: str, *, message: BotMessage | int | None = None, user: User | None = None) -> Update:
         """Press an inline button.
 
         Args:
@@ -95,8 +93,9 @@ class Chat:
             message: the message it is under; by default the last one that the bot sent here.
             user: who presses; by default the first user of this chat.
         """
-        message_id = message.id if isinstance(message, BotMessage) else message
-        pressed_on = self._record.messages[message_id or max(self._record.sent_by_bot)]
+        if message is None:
+            message = max(self._record.sent_by_bot, default=0)
+        pressed_on = self._message(message.id if isinstance(message, BotMessage) else message)
         query = build.callback_query(
             self._account.new_query_id(), user or self.user, str(self.id), data, pressed_on=pressed_on
         )
@@ -145,17 +144,19 @@ class Chat:
         try:
             return await self._record.from_bot.take(timeout=timeout)
         except TimeoutError:
-            raise TimeoutError(
-                f"no message to chat {self.id} within {timeout} s; {self._account.summary()}"
-            ) from None
+            raise TimeoutError(f"no message to chat {self.id} within {timeout} s; {self._account.summary()}") from None
 
     @property
     def _kind_of_message(self) -> str:
         return "message"
 
-    def _write(
-        self, content: JsonObject, user: User | None = None, *, message_id: int | None = None
-    ) -> Update:
+    def _message(self, message_id: int) -> JsonObject:
+        try:
+            return self._record.messages[message_id]
+        except KeyError:
+            raise ValueError(f"chat {self.id} has no message {message_id}") from None
+
+    def _write(self, content: JsonObject, user: User | None = None, *, message_id: int | None = None) -> Update:
         sender = None if self._record.kind == "channel" else user or self.user
         message_id = next(self._record.message_ids) if message_id is None else message_id
         if self._record.business is not None:
@@ -214,9 +215,7 @@ class Supergroup(_SharedChat):
         Returns:
             Its `message_thread_id`, for `send`.
         """
-        self.topics[name] = thread_id = next(
-            self._record.message_ids
-        )  # a topic is named by its first message
+        self.topics[name] = thread_id = next(self._record.message_ids)  # a topic is named by its first message
         content: JsonObject = {
             "message_thread_id": thread_id,
             "is_topic_message": True,

@@ -1,0 +1,51 @@
+"""What both ways of the demo stand on: the server, the bot's process, and a look into its SQLite file."""
+
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._bot_process import BotProcess
+from ._stored import StoredSessions
+from .bot_api import BotApiServer
+
+SECONDS_TO_START = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A bot's process, the server that it takes for Telegram, and where its sessions are stored."""
+
+    api: BotApiServer
+    bot: BotProcess
+    stored: StoredSessions
+
+    async def start(self) -> None:
+        """Start the bot, for the first time or again, and wait until it calls the server.
+
+        Raises:
+            BotDiedError: it ended instead.
+            TimeoutError: it did not call.
+        """
+        await self.bot.start()
+        # The first call of every bot. What it left open when it was killed, the server has seen to by then.
+        await self.bot.while_alive(self.api.next_call("getMe", timeout=SECONDS_TO_START))
+
+
+@asynccontextmanager
+async def stage(script: Path, on_output: Callable[[str], None] | None = None) -> AsyncGenerator[Stage]:
+    """Make everything ready to run a bot's script in a folder that is gone afterwards.
+
+    Args:
+        script: the file.
+        on_output: called with every line that the script prints or logs.
+    """
+    with tempfile.TemporaryDirectory(prefix="chatsession-") as name:
+        folder = Path(name)
+        async with (
+            BotApiServer() as api,
+            StoredSessions(folder) as stored,
+            BotProcess(script, url=api.url, token=api.token, folder=folder, on_output=on_output) as bot,
+        ):
+            yield Stage(api, bot, stored)
