@@ -19,14 +19,10 @@ async def aiogram_bot(api: BotApiServer, token: str = "") -> AsyncGenerator[Bot]
 
 
 @asynccontextmanager
-async def polling(
-    api: BotApiServer, dispatcher: Dispatcher, audience: Audience | None = None
-) -> AsyncGenerator[Bot]:
+async def polling(api: BotApiServer, dispatcher: Dispatcher, audience: Audience | None = None) -> AsyncGenerator[Bot]:
     """Run a dispatcher with aiogram's long polling."""
     async with aiogram_bot(api, audience.token if audience else "") as bot:
-        task = asyncio.create_task(
-            dispatcher.start_polling(bot, handle_signals=False, close_bot_session=False)
-        )
+        task = asyncio.create_task(dispatcher.start_polling(bot, handle_signals=False, close_bot_session=False))
         await (audience or api).idle()
         try:
             yield bot

@@ -192,9 +192,7 @@ async def test_parameters_arrive_in_any_way(api: BotApiServer, way: str) -> None
         ),
     ],
 )
-async def test_bare_requests(
-    api: BotApiServer, path: str, body: bytes, status: int, description: str | None
-) -> None:
+async def test_bare_requests(api: BotApiServer, path: str, body: bytes, status: int, description: str | None) -> None:
     async with (
         aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as http,
         http.post(f"{api.url}/{path}", data=body) as response,
@@ -203,6 +201,14 @@ async def test_bare_requests(
         assert response.status == status
         if description is not None:
             assert answer == {"ok": False, "error_code": status, "description": description}
+
+
+async def test_a_parameter_of_null_is_none_at_all(api: BotApiServer) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{api.url}/bot{api.token}/getUpdates", json={"offset": None, "limit": 1}) as response,
+    ):
+        assert await response.json() == {"ok": True, "result": []}
 
 
 def test_the_server_runs_inside_async_with_only() -> None:

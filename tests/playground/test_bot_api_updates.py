@@ -1,5 +1,6 @@
 """Every kind of update, as aiogram's strict types read it from the wire."""
 
+import pytest
 from aiogram import Bot
 from aiogram.types import ChatMemberAdministrator, ChatMemberBanned, Update
 
@@ -97,6 +98,19 @@ async def test_buttons(api: BotApiServer, bot: Bot) -> None:
     query = (await only_update(bot)).callback_query
     assert query is not None
     assert (query.message, query.inline_message_id) == (None, "inline-1")
+
+
+async def test_only_what_is_there_can_be_pressed_edited_or_answered(api: BotApiServer) -> None:
+    ann = api.private_chat(1)
+    for impossible in (
+        lambda: ann.press("more"),
+        lambda: ann.edit(5, "hello"),
+        lambda: ann.send("hello", reply_to=5),
+    ):
+        with pytest.raises(ValueError, match=r"chat 1 has no message \d"):
+            impossible()
+    with pytest.raises(ValueError, match="in business chats only"):
+        ann.delete(ann.send("hello"))
 
 
 async def test_inline_mode(api: BotApiServer, bot: Bot) -> None:

@@ -43,9 +43,7 @@ def echo() -> Dispatcher:
 
 
 @pytest.mark.parametrize("in_background", [True, False])
-async def test_aiogram_answers_over_a_webhook(
-    api: BotApiServer, bot: Bot, serve: Serve, in_background: bool
-) -> None:
+async def test_aiogram_answers_over_a_webhook(api: BotApiServer, bot: Bot, serve: Serve, in_background: bool) -> None:
     """In the foreground, aiogram's answer to the update itself holds the call of the method."""
     handler = SimpleRequestHandler(echo(), bot, handle_in_background=in_background, secret_token="s3cret")
     await bot.set_webhook(await serve(handler.handle), secret_token="s3cret")

@@ -1,0 +1,96 @@
+"""A script in a process of its own: started, killed, started again, and found dead."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatsession.playground._bot_process import BotDiedError, BotProcess
+from chatsession.playground.bot_api import BotApiServer
+
+BOT = """
+import asyncio, os, sys
+from pathlib import Path
+
+import answers
+from aiogram import Bot, Dispatcher
+from aiogram.types import Message
+
+dispatcher = Dispatcher()
+
+
+@dispatcher.message()
+async def on_message(message: Message):
+    if message.text == "leave":
+        print("I have had enough")
+        os._exit(3)
+    Path("memory.txt").open("a").write(message.text)
+    await message.answer(answers.answer(Path("memory.txt").read_text()))
+
+
+if __name__ == "__main__":
+    print("arguments:", sys.argv)
+    asyncio.run(dispatcher.start_polling(Bot(os.environ["BOT_TOKEN"])))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+async def test_a_script_runs_unchanged_until_it_is_killed(api: BotApiServer, tmp_path: Path, folder: Path) -> None:
+    script = tmp_path / "bot.py"
+    script.write_text(BOT)
+    (tmp_path / "answers.py").write_text("answer = 'all: {}'.format")
+    printed: list[str] = []
+    ann = api.private_chat(1)
+
+    process = BotProcess(script, url=api.url, token=api.token, folder=folder, on_output=printed.append)
+    async with process as bot:
+        await bot.start()
+        first = bot.pid
+        ann.send("a")
+        assert (await bot.while_alive(ann.receive(timeout=60))).text == "all: a"
+        assert printed == bot.last_lines == [f"arguments: ['{script}']"]
+
+        await bot.kill()
+        ann.send("b")  # while nobody is there
+        await bot.start()
+        assert bot.pid != first
+        assert (await bot.while_alive(ann.receive(timeout=60))).text == "all: ab"
+
+        ann.send("leave")
+        with pytest.raises(BotDiedError, match=r"(?s)bot.py ended by itself with exit code 3:.*had enough"):
+            await bot.while_alive(ann.receive(timeout=60))
+    assert (folder / "memory.txt").read_text() == "ab"
+
+
+async def test_a_script_that_fails_is_no_riddle(api: BotApiServer, tmp_path: Path, folder: Path) -> None:
+    script = tmp_path / "bot.py"
+    script.write_text("import no_such_module")
+    async with BotProcess(script, url=api.url, token=api.token, folder=folder) as bot:
+        with pytest.raises(RuntimeError, match="was not started"):
+            _ = bot.pid
+        await bot.start()
+        with pytest.raises(BotDiedError, match="No module named 'no_such_module'"):
+            await bot.while_alive(api.next_call("getMe", timeout=60))
+
+
+async def test_the_bot_leaves_with_whoever_started_it(api: BotApiServer, tmp_path: Path) -> None:
+    """Also when they are killed: then nothing but their end of the pipe tells."""
+    script = tmp_path / "bot.py"
+    script.write_text("import time\nprint('here', flush=True)\ntime.sleep(600)")
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "chatsession.playground._loopback", api.url, str(script)],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"\n")
+    assert await process.stdout.readline() == b"here\n"
+    process.stdin.close()
+    assert await process.wait() == 1
