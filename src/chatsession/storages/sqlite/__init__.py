@@ -1,0 +1,190 @@
+"""Sessions in one SQLite file: the storage to start with, and to stay with on one machine."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+from urllib.parse import SplitResult, unquote
+
+from chatsession.errors import StorageError
+from chatsession.storages._base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages._urls import options
+from chatsession.storages.sqlite import _locks, _rows
+from chatsession.storages.sqlite._liveness import my_identity
+from chatsession.storages.sqlite._schema import prepare
+from chatsession.storages.sqlite._worker import Worker
+
+Synchronous: TypeAlias = Literal["normal", "full", "extra"]
+
+
+class SQLiteStorage(Storage):
+    """One SQLite file in WAL mode, shared safely by any number of processes of one machine.
+
+    A thread owns the connection; commits that wait for it share one transaction. Values that are text lie in the
+    table `sessions` as text: `sqlite3 bot.db "SELECT key, value FROM sessions"`.
+
+    Durability: what was committed survives the end of the process in any way, `kill -9` included. With
+    `synchronous="normal"` a power failure or a crash of the operating system may undo the last commits, never half
+    of one; with `"full"` each commit is on the disk before it counts (https://sqlite.org/pragma.html#pragma_synchronous).
+
+    The lock of a process that died is free at once where Linux can tell, else when its lease ends.
+
+    Args:
+        path: of the file; made when missing. Its folder must be there, on a local disk.
+        synchronous: `"normal"`, `"full"` or `"extra"`.
+        busy_timeout: seconds to wait for other processes that write, until `StorageUnavailableError`.
+        sweep_interval: seconds between sweeps of expired sessions, in small steps, when nothing else is to be done.
+        clock: gives the time as Unix seconds.
+
+    Example:
+        >>> import asyncio, os, tempfile
+        >>> from chatsession import SessionManager
+        >>> from chatsession.storages.sqlite import SQLiteStorage
+        >>> async def main(path: str) -> int | None:
+        ...     async with SessionManager(int, storage=SQLiteStorage(path, synchronous="full")) as visits:
+        ...         await visits.update("424242", lambda count: count + 1)
+        ...         return await visits.get("424242")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     asyncio.run(main(os.path.join(folder, "bot.db")))
+        1
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Synchronous = "normal",
+        busy_timeout: float = 10.0,
+        sweep_interval: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if str(path) in ("", ":memory:"):
+            raise StorageError("SQLiteStorage needs a file; sessions in memory are MemoryStorage, or memory:")
+        if synchronous not in ("normal", "full", "extra"):
+            raise StorageError(f"synchronous must be normal, full or extra, not {synchronous!r}")
+        if busy_timeout <= 0 or sweep_interval <= 0:
+            raise StorageError("busy_timeout and sweep_interval are in seconds and must be positive")
+        self._path = Path(path)
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._sweep_interval = sweep_interval
+        self._clock = clock
+        self._worker: Worker | None = None
+        self._holder = 0
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStorage {str(self._path)!r}>"
+
+    async def open(self) -> None:
+        if self._worker is not None:
+            return
+        self._worker = Worker(
+            str(self._path),
+            self._connect,
+            busy_timeout=self._busy_timeout,
+            idle=lambda connection: self._tidy(connection, 500) == 500,
+            idle_interval=self._sweep_interval,
+        )
+        try:
+            await self._worker.start()
+        except BaseException:
+            self._worker = None
+            raise
+        self.is_open = True
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        self.is_open = False
+        if worker is not None:
+            try:
+                await worker.submit(lambda connection: _locks.unregister(connection, self._holder), writes=True)
+            finally:
+                await worker.stop()
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        return await self._at_work.submit(lambda connection: _rows.read(connection, keys, self._clock()), writes=False)
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        return await self._at_work.submit(
+            lambda connection: _rows.commit(connection, changes, self._clock()), writes=True
+        )
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+        return await self._at_work.submit(
+            lambda connection: _locks.lock(connection, requests, self._holder, self._clock()), writes=True
+        )
+
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        return await self._at_work.submit(
+            lambda connection: _locks.renew(connection, leases, seconds, self._clock()), writes=True
+        )
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        await self._at_work.submit(lambda connection: _locks.abandon(connection, requests), writes=True)
+
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        return await self._at_work.submit(
+            lambda connection: _rows.scan(connection, prefix, cursor, limit, self._clock()), writes=False
+        )
+
+    async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+        return await self._at_work.submit(
+            lambda connection: _rows.scan_keys(connection, prefix, cursor, limit, self._clock()), writes=False
+        )
+
+    async def sweep(self, limit: int = 1000) -> int:
+        return await self._at_work.submit(lambda connection: self._tidy(connection, limit), writes=True)
+
+    @property
+    def _at_work(self) -> Worker:
+        if self._worker is None:
+            raise StorageError(
+                f"the SQLite file {self._path} is closed; open() it first, or use its manager by async with"
+            )
+        return self._worker
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.text_factory = bytes
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != b"wal":
+                raise StorageError(
+                    f"the SQLite file {self._path} cannot be put into WAL mode; is its disk a local one?"
+                )
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("BEGIN IMMEDIATE")
+            prepare(connection, str(self._path))
+            self._holder = _locks.register(connection, my_identity(secrets.token_hex(8)))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
+        now = self._clock()
+        _locks.tidy(connection, now)
+        return _rows.sweep(connection, now, limit)
+
+
+def from_url(parts: SplitResult) -> SQLiteStorage:
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`, options behind a `?` as in `SQLiteStorage`."""
+    if parts.netloc or len(parts.path) < 2:
+        raise StorageError("the URL of an SQLite file is sqlite:///relative.db or sqlite:////absolute.db")
+    given = options(parts, {"synchronous", "busy_timeout", "sweep_interval"})
+    try:
+        return SQLiteStorage(
+            unquote(parts.path[1:]),
+            synchronous=cast("Synchronous", given.get("synchronous", "normal").lower()),
+            busy_timeout=float(given.get("busy_timeout", 10)),
+            sweep_interval=float(given.get("sweep_interval", 60)),
+        )
+    except ValueError:
+        raise StorageError("busy_timeout and sweep_interval of the sqlite: URL are numbers of seconds") from None

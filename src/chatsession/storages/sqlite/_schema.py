@@ -1,0 +1,41 @@
+"""The tables in the file: made when missing, brought up to date, and never those of another program."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+
+from chatsession.errors import StorageError
+
+SCHEMA = 1
+_TABLES = ("sessions", "session_holders", "session_locks", "session_waiters")
+
+
+def prepare(connection: sqlite3.Connection, name: str) -> None:
+    """Make the tables, or check that they are there in a version that this code knows; within a transaction.
+
+    Raises:
+        StorageError: the tables are newer than this code, or belong to something else.
+    """
+    tables = {row[0].decode() for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "chatsession" not in tables:
+        taken = tables.intersection(_TABLES)
+        if taken:
+            raise StorageError(
+                f"the SQLite file {name} has a table {min(taken)!r} of another program; give the sessions another file"
+            )
+        _make(connection)
+        return
+    (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
+    if schema > SCHEMA:
+        raise StorageError(
+            f"the SQLite file {name} was written by a newer version of chatsession (schema {schema}, this one knows "
+            f"up to {SCHEMA}); update the package. Nothing was changed"
+        )
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    script = files("chatsession.storages.sqlite").joinpath("schema.sql").read_text()
+    without_comments = "\n".join(line.partition("--")[0] for line in script.splitlines())
+    for statement in filter(str.strip, without_comments.split(";")):
+        connection.execute(statement)

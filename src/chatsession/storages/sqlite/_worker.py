@@ -1,0 +1,207 @@
+"""The thread that owns the database connection, and gathers what waits into one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+
+Result = TypeVar("Result")
+
+
+class _Job(NamedTuple):
+    do: Callable[[sqlite3.Connection], Any]
+    writes: bool
+    done: asyncio.Future[Any]
+
+
+class Worker:
+    """Runs functions on one connection, in the order of their submission.
+
+    Everything that waits when the thread becomes free shares one transaction, and so one trip to the disk. Should a
+    function fail, all are rolled back and run again, each alone; they must bear that.
+
+    Args:
+        name: of the file, for messages.
+        connect: opens the connection, in the thread.
+        busy_timeout: seconds to wait for other processes that write.
+        idle: runs between jobs, at most every `idle_interval` seconds; returns whether it wants to go on at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        busy_timeout: float,
+        idle: Callable[[sqlite3.Connection], bool],
+        idle_interval: float,
+    ) -> None:
+        self._name = name
+        self._connect = connect
+        self._busy_timeout = busy_timeout
+        self._idle = idle
+        self._idle_interval = idle_interval
+        self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Start the thread and open the connection. Raises `StorageError` if that fails."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        self._ended = loop.create_future()
+        # A daemon: what was awaited is in the file, and a bot that forgot to close must still be able to exit.
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, opened, self._ended), name=f"chatsession {self._name}", daemon=True
+        )
+        self._thread.start()
+        await asyncio.shield(opened)
+
+    async def stop(self) -> None:
+        """Run what was submitted, close the connection, end the thread."""
+        if self._ended is not None:
+            self._jobs.put(None)
+            await asyncio.shield(self._ended)
+
+    def submit(self, do: Callable[[sqlite3.Connection], Result], *, writes: bool) -> asyncio.Future[Result]:
+        """Have a function run. It is given the connection, within a transaction if it writes."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._jobs.put(_Job(do, writes, done))
+        return done
+
+    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:
+            _tell(loop, [(opened, self._explained(error)), (ended, None)])
+            return
+        _tell(loop, [(opened, None)])
+        try:
+            while (jobs := self._next(connection)) is not None:
+                results = self._results(connection, jobs)
+                _tell(loop, [(job.done, result) for job, result in zip(jobs, results, strict=True)])
+        finally:
+            connection.close()
+            _tell(loop, [(ended, None)])
+
+    def _next(self, connection: sqlite3.Connection) -> list[_Job] | None:
+        """All jobs that wait, after waiting for the first; `None` at the end."""
+        first = self._first(connection)
+        if first is None:
+            return None
+        jobs = [first]
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return jobs
+            if job is None:  # the end, but not before these are done
+                self._jobs.put(None)
+                return jobs
+            jobs.append(job)
+
+    def _first(self, connection: sqlite3.Connection) -> _Job | None:
+        while True:
+            try:
+                return self._jobs.get(timeout=max(0.0, self._idle_due - time.monotonic()))
+            except Empty:
+                self._tidy(connection)
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        try:
+            more = self._in_transaction(connection, lambda: self._idle(connection))
+        except (sqlite3.Error, StorageError):  # the next one may do better, and jobs tell of what is wrong
+            more = False
+        self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * random.uniform(0.8, 1.2))
+
+    def _results(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
+        def run_all() -> list[object]:
+            return [job.do(connection) for job in jobs]
+
+        try:
+            if any(job.writes for job in jobs):
+                return self._in_transaction(connection, run_all)
+            return run_all()
+        except Exception as error:
+            if len(jobs) == 1:
+                return [self._explained(error)]
+            return [self._results(connection, [job])[0] for job in jobs]
+
+    def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result]) -> Result:
+        self._begin(connection)
+        try:
+            result = do()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
+        end = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(random.uniform(0.0002, 0.002))
+            else:
+                return
+
+    def _explained(self, error: Exception) -> Exception:
+        """A driver's error in the terms of the contract."""
+        if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind, advice = _ERRORS.get(code, (StorageError, "see the cause"))
+        explained = kind(f"the SQLite file {self._name} failed ({error}): {advice}")
+        explained.__cause__ = error
+        return explained
+
+
+_ERRORS: dict[int, tuple[type[StorageError], str]] = {
+    sqlite3.SQLITE_BUSY: (
+        StorageUnavailableError,
+        "another process kept it locked for longer than busy_timeout; see what else writes to it",
+    ),
+    sqlite3.SQLITE_LOCKED: (StorageUnavailableError, "another connection kept a table locked; see what else uses it"),
+    sqlite3.SQLITE_FULL: (StorageError, "the disk is full; nothing of this change was written, make room and go on"),
+    sqlite3.SQLITE_READONLY: (StorageError, "it cannot be written to; see the rights of the file and of its folder"),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "it cannot be opened; see whether its folder is there, and its rights"),
+    sqlite3.SQLITE_NOTADB: (
+        StorageError,
+        "it is no SQLite database; nothing was changed, see whether the path is right",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        StorageError,
+        "it is damaged; nothing was written, rescue it with the sqlite3 program (.recover) or from a backup",
+    ),
+    sqlite3.SQLITE_IOERR: (StorageError, "the disk failed; nothing of this change counts as written"),
+}
+
+
+def _tell(loop: asyncio.AbstractEventLoop, results: list[tuple[asyncio.Future[Any], object]]) -> None:
+    def settle() -> None:
+        for future, result in results:
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+        loop.call_soon_threadsafe(settle)
