@@ -10,8 +10,10 @@ import logging
 import secrets
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
+
+from msgspec import Struct
 
 from chatsession._batches import Batches, Call
 from chatsession._leases import Leases
@@ -38,7 +40,7 @@ MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""
 
 
-class Grant(NamedTuple):
+class Grant(Struct, frozen=True, gc=False):
     """A turn, and the lease that guards it against other processes."""
 
     record: Record | None
@@ -205,7 +207,7 @@ class Gateway:
         what is stored now, and nothing but a change travels. Returns `None` when there was nothing to commit.
         """
         if grant.lease is not None:
-            return await self._leave_leased(key, grant, Change(key, action, value, expect, ttl, grant.lease))
+            return await self._leave_leased(key, grant, grant.lease, action, value, expect, ttl)
         try:
             if action is Action.KEEP:
                 return None
@@ -213,24 +215,30 @@ class Gateway:
         finally:
             self.turns.pass_on(key)
 
-    async def _leave_leased(self, key: str, grant: Grant, change: Change) -> Committed | None:
-        lease = change.lease
-        assert lease is not None
+    async def _leave_leased(
+        self,
+        key: str,
+        grant: Grant,
+        lease: Lease,
+        action: Action,
+        value: bytes,
+        expect: Version | Expect | None,
+        ttl: float | None,
+    ) -> Committed | None:
         hand_over = grant.handovers < MOST_HANDOVERS and self.turns.wanted(key)
         gift: Grant | None = None
+        committed: Committed | None = None
         try:
-            if hand_over and change.action is Action.KEEP:
-                committed = None
-            else:
-                committed = await self.commit(change if hand_over else change._replace(unlock=True))
+            if not (hand_over and action is Action.KEEP):
+                committed = await self.commit(Change(key, action, value, expect, ttl, lease, not hand_over))
             if hand_over:
-                gift = Grant(_stored_now(grant.record, change, committed), lease, grant.handovers + 1)
+                gift = Grant(_stored_now(grant.record, action, value, committed), lease, grant.handovers + 1)
         finally:
             taken = self.turns.pass_on(key, gift)
             if gift is None or not taken:
                 self.leases.drop(lease)
-            if hand_over and not (gift and taken):
-                self._unlock(lease)
+                if hand_over:
+                    self._unlock(lease)
         return committed
 
     async def _try_lock(self, request: LockRequest) -> Locked | None:
@@ -288,12 +296,10 @@ def _key_of(item: LockRequest | Change) -> str:
     return item.key
 
 
-def _stored_now(before: Record | None, change: Change, committed: Committed | None) -> Record | None:
-    if change.action is Action.PUT and committed is not None:
-        return Record(change.value, committed.version)
-    if change.action is Action.DELETE:
-        return None
-    return before
+def _stored_now(before: Record | None, action: Action, value: bytes, committed: Committed | None) -> Record | None:
+    if action is Action.PUT and committed is not None:
+        return Record(value, committed.version)
+    return None if action is Action.DELETE else before
 
 
 def _failure(outcome: Outcome, key: str) -> SessionError:

@@ -108,23 +108,23 @@ class MemoryStorage(Storage):
         return None
 
     def _commit(self, change: Change) -> Outcome:
-        key, action, value, expect, ttl, lease, unlock = change
+        key, action, expect, lease = change.key, change.action, change.expect, change.lease
         if lease is not None:
             if not self._holds(lease):
                 return Refused.LEASE_LOST
-            if unlock:
+            if change.unlock:
                 del self._locks[key]
         record = self._live(key)
         version = None if record is None else record.version
         if expect is not Expect.ANYTHING and expect != version:
             return Refused.CONFLICT
         if action is Action.PUT:
-            return self._put(key, value, ttl)
+            return self._put(key, change.value, change.ttl)
         if action is Action.DELETE:
             self._remove(key)
             return Committed(None)
         if action is Action.TOUCH and record is not None:
-            self._store(key, record._replace(expires_at=self._expiry(key, ttl)))
+            self._store(key, Record(record.value, record.version, self._expiry(key, change.ttl)))
         return Committed(version)
 
     def _put(self, key: str, value: bytes, ttl: float | None) -> Committed:
@@ -174,7 +174,7 @@ class MemoryStorage(Storage):
         return freed
 
     def _lock(self, request: LockRequest) -> Locked | None:
-        key, waiter, seconds = request
+        key, waiter = request.key, request.waiter
         held = self._locks.get(key)
         queue = self._queues.get(key, [])
         busy = held is not None and held[1] > self._clock()
@@ -184,7 +184,7 @@ class MemoryStorage(Storage):
             return None
         self._leave_queue(request)
         lease = Lease(key, next(self._numbers))
-        self._locks[key] = (lease, self._clock() + seconds)
+        self._locks[key] = (lease, self._clock() + request.seconds)
         return Locked(lease, self._live(key))
 
     def _leave_queue(self, request: LockRequest) -> None:

@@ -73,12 +73,12 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
     for number, change, (version, expires_at, token, until) in zip(
         range(first, first + len(changes)), changes, found, strict=True
     ):
-        key, action, value, expect, ttl, lease, unlock = change
+        key, action, expect, ttl, lease = change.key, change.action, change.expect, change.ttl, change.lease
         if lease is not None:
             if token != lease.token or until <= now:
                 outcomes.append(Refused.LEASE_LOST)
                 continue
-            if unlock:
+            if change.unlock:
                 unlocks.append(key)
         if expires_at is not None and expires_at <= now:
             version = None
@@ -86,7 +86,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
             outcomes.append(Refused.CONFLICT)
             continue
         if action is Action.PUT:
-            puts.append((escaped(key), _stored(value), number, None if ttl is None else now + ttl))
+            puts.append((escaped(key), _stored(change.value), number, None if ttl is None else now + ttl))
             version = number
         elif action is Action.DELETE:
             deletes.append(key)
