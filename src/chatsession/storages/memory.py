@@ -89,14 +89,16 @@ class MemoryStorage(Storage):
             self._leave_queue(request)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        start = bisect_left(self._order, (int(cursor or 0), ""))
-        part = self._order[start : start + limit]
+        # The end is fixed by the first page, or those who add keys could keep an enumeration from ever ending.
+        start, end = map(int, cursor.split("-")) if cursor else (0, next(self._numbers))
+        begin = bisect_left(self._order, (start, ""))
+        part = self._order[begin : min(begin + limit, bisect_left(self._order, (end, "")))]
         entries = [
             (key, record)
             for place, key in part
             if key.startswith(prefix) and self._places.get(key) == place and (record := self._live(key)) is not None
         ]
-        return Page(entries, str(part[-1][0] + 1) if len(part) == limit else None)
+        return Page(entries, f"{part[-1][0] + 1}-{end}" if len(part) == limit else None)
 
     async def sweep(self, limit: int = 1000) -> int:
         return self._free_expired(limit)

@@ -1,0 +1,121 @@
+"""What all parts of the suite share: how a storage is made, opened again, and moved through time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import ClassVar, TypeAlias
+
+import pytest
+import pytest_asyncio
+
+from chatsession.storages import Storage
+
+MakeStorage: TypeAlias = Callable[[], Storage]
+OpenAnother: TypeAlias = Callable[[], Awaitable[Storage]]
+
+
+class MovableClock:
+    """A clock for storages that take one: it stands still until it is moved.
+
+    Args:
+        now: Unix time in seconds.
+    """
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let this much time pass."""
+        self.now += seconds
+
+
+class Time:
+    """How time passes for a storage: at once if its clock can be moved, really where a server keeps the time.
+
+    Args:
+        clock: the storage's clock; `None`: it has none that can be moved.
+        tick: seconds; tests measure times to live and leases in ticks.
+    """
+
+    def __init__(self, clock: MovableClock | None, tick: float) -> None:
+        self.clock = clock
+        self._tick = 10.0 if clock else tick
+
+    def seconds(self, ticks: float) -> float:
+        """So many ticks in seconds."""
+        return ticks * self._tick
+
+    async def passes(self, ticks: float) -> None:
+        """Return so many ticks later."""
+        if self.clock is None:
+            await asyncio.sleep(self.seconds(ticks))
+        else:
+            self.clock.advance(self.seconds(ticks))
+            await asyncio.sleep(0)
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], what: str, most: float = 60.0) -> None:
+        """Let time pass until something holds; fails after `most` ticks."""
+        for _ in range(int(most * 4)):
+            if await holds():
+                return
+            await self.passes(0.25)
+        pytest.fail(f"still not after {self.seconds(most):g} s: {what}")
+
+
+class StorageSuite:
+    """The fixtures and settings of every part; a subclass overrides `make_storage`, and the rest where it must."""
+
+    tick: ClassVar[float] = 0.5
+    """Seconds that the shortest time to live and the shortest lease last, if the clock cannot be moved."""
+    largest_value: ClassVar[int] = 4 * 1024 * 1024
+    """Bytes of the largest value that is tried."""
+    tells_expiry: ClassVar[bool] = True
+    """Whether a record that was read tells its `expires_at`."""
+    more_keys: ClassVar[Sequence[str]] = ()
+    """Keys that look like names which this storage uses inside, to be tried too."""
+
+    @pytest.fixture
+    def clock(self) -> MovableClock | None:
+        """Override to return a `MovableClock`, if the storage takes a clock; `make_storage` hands it over."""
+        return None
+
+    @pytest.fixture
+    def make_storage(self) -> MakeStorage:
+        """Override: a function without parameters that returns a new, unopened storage object.
+
+        All objects of one test work on the same data, which is empty when the test begins, and play processes that
+        share it. For a storage whose `shared` is false, it is called once a test.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture make_storage")
+
+    @pytest.fixture
+    def time(self, clock: MovableClock | None) -> Time:
+        return Time(clock, self.tick)
+
+    @pytest_asyncio.fixture
+    async def open_another(self, make_storage: MakeStorage) -> AsyncIterator[OpenAnother]:
+        """Opens one more storage object onto the same data (the same object, if it is private to its process)."""
+        async with AsyncExitStack() as stack:
+            opened: list[Storage] = []
+
+            async def open_another() -> Storage:
+                if opened and not opened[0].shared:
+                    return opened[0]
+                opened.append(await stack.enter_async_context(make_storage()))
+                return opened[-1]
+
+            yield open_another
+
+    @pytest_asyncio.fixture
+    async def storage(self, open_another: OpenAnother) -> Storage:
+        return await open_another()
+
+    @pytest_asyncio.fixture
+    async def other(self, storage: Storage, open_another: OpenAnother) -> Storage:
+        """Another process's view of the same data."""
+        return await open_another()

@@ -1,0 +1,43 @@
+"""The conformance suite with which anybody proves a `Storage` of their own.
+
+Needs `pip install 'chatsession[testing]'`. Subclass `StorageConformance` in a test file and say how storages are made:
+
+    from chatsession.testing.storages import MakeStorage, StorageConformance
+
+    class TestMyStorage(StorageConformance):
+        @pytest.fixture
+        def make_storage(self, tmp_path) -> MakeStorage:
+            return lambda: MyStorage(tmp_path / "data")
+
+The function is called several times in one test; the storage objects it returns work on the same data, as processes
+would that share it. Each test begins with empty data. The fixture may be async, to start or to empty a server.
+
+A storage that takes a clock is moved through time without waiting for it:
+
+        @pytest.fixture
+        def clock(self) -> MovableClock:
+            return MovableClock()
+
+        @pytest.fixture
+        def make_storage(self, tmp_path, clock) -> MakeStorage:
+            return lambda: MyStorage(tmp_path / "data", clock=clock)
+
+Without that, time passes really; `tick` is the shortest time to live that makes sense (see `StorageSuite` for all
+settings).
+"""
+
+from __future__ import annotations
+
+from chatsession.testing.conformance.expiry import ExpiryTests
+from chatsession.testing.conformance.fencing import FencingTests
+from chatsession.testing.conformance.locks import LockTests
+from chatsession.testing.conformance.scans import ScanTests
+from chatsession.testing.conformance.suite import MakeStorage, MovableClock, OpenAnother, StorageSuite, Time
+from chatsession.testing.conformance.values import ValueTests
+from chatsession.testing.conformance.versions import VersionTests
+
+__all__ = ["MakeStorage", "MovableClock", "OpenAnother", "StorageConformance", "StorageSuite", "Time"]
+
+
+class StorageConformance(ValueTests, VersionTests, ExpiryTests, ScanTests, LockTests, FencingTests):
+    """The whole suite; a subclass named `Test…` overrides the fixture `make_storage`."""
