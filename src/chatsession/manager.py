@@ -236,8 +236,12 @@ class SessionManager(Generic[T]):
 
         return LazyMiddleware(self)
 
-    async def key_of(self, ctx: object) -> str | None:
+    async def key_of(self, ctx: object, scope: str = "") -> str | None:
         """The stored key (with the prefix) of a context's session; `None` if it has none (rule 6).
+
+        Args:
+            ctx: what `get_session_key` is given.
+            scope: is put between the prefix and the key.
 
         Raises:
             SessionKeyError: `get_session_key` gave something that is no key.
@@ -246,7 +250,7 @@ class SessionManager(Generic[T]):
         key = get_session_key(ctx)
         if inspect.isawaitable(key):
             key = await key
-        return checked(key, self._plan.prefix, get_session_key)
+        return checked(key, self._plan.prefix + scope, get_session_key)
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `aclose`, to go on."""

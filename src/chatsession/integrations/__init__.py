@@ -1,0 +1,1 @@
+"""Sessions in the frameworks that people use: one module each, imported by name."""

@@ -1,0 +1,184 @@
+"""What every framework's integration is made of: the ids of an update, and its one unit of work.
+
+A framework has to tell three things: whose update it is, when somebody wants the session, and how the update ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from chatsession._lazy import LazySession
+from chatsession._session import Session
+from chatsession.errors import SessionClosedError, SessionError
+from chatsession.keys import missing
+from chatsession.manager import SessionManager
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateContext:
+    """What a `get_session_key` function is given: where an update comes from, and the update itself.
+
+    Args:
+        chat_id: of the chat, if the update has one.
+        user_id: of the user who caused it, if it has one.
+        thread_id: of the topic in a forum.
+        business_connection_id: of the business account on whose behalf the chat is led.
+        bot_id: of the bot that got the update.
+        update: as the framework gives it.
+    """
+
+    chat_id: int | None
+    user_id: int | None
+    thread_id: int | None
+    business_connection_id: str | None
+    bot_id: int
+    update: object
+
+
+class UpdateSession(Generic[T]):
+    """The session of one update: opened when the first one wants it, ended with the update, whoever used it.
+
+    Args:
+        manager: of the sessions.
+        context: whose session it is.
+        per_bot: keep the sessions of several bots apart.
+        lazy: read only when it is asked for.
+    """
+
+    __slots__ = ("_asked", "_closed", "_context", "_holder", "_lazy", "_manager", "_per_bot", "handled")
+
+    def __init__(self, manager: SessionManager[T], context: UpdateContext, *, per_bot: bool, lazy: bool) -> None:
+        self._manager = manager
+        self._context = context
+        self._per_bot = per_bot
+        self._lazy = lazy
+        self._holder: Session[T] | LazySession[T] | None = None
+        self._asked = False
+        self._closed = False
+        self.handled = False
+        """A handler has run; if none does, what filters or middlewares saw is not stored."""
+
+    async def wanted(self) -> None:
+        """Somebody is about to use the session: open it, unless that was done, or the update has none (rule 6)."""
+        if self._closed:
+            raise self._misused()
+        if self._asked:
+            return
+        key = await self._manager.key_of(self._context, f"{self._context.bot_id}:" if self._per_bot else "")
+        if key is None:
+            self._asked = True
+            return
+        if self._lazy:
+            self._holder = LazySession(lambda: Session(self._manager._plan, key))
+        else:
+            session = Session(self._manager._plan, key)
+            await session._begin()
+            self._holder = session
+        self._asked = True
+
+    async def load(self) -> T:
+        """Open the session if need be, and give its value."""
+        await self.wanted()
+        holder = self.holder
+        return await holder if isinstance(holder, LazySession) else holder.data
+
+    @property
+    def holder(self) -> Session[T] | LazySession[T]:
+        """The open session. Raises a `SessionError` that says why there is none."""
+        if self._holder is not None:
+            return self._holder
+        raise self._misused() if self._closed else self._missing()
+
+    async def finish(self) -> None:
+        """The update was handled, or put aside by the framework's own control flow: commit."""
+        self._closed = True
+        holder = self._holder
+        if isinstance(holder, LazySession):
+            holder = await holder._finish()
+        if holder is not None:
+            await holder._finish()
+
+    async def abandon(self) -> None:
+        """A handler failed, or nobody handled the update: write nothing."""
+        self._closed = True
+        if self._holder is not None:
+            await self._holder._abandon()
+
+    def _missing(self) -> SessionError:
+        if self._asked:
+            return missing(self._manager.options.get_session_key)
+        return SessionError("the session is not loaded yet; await ctx.load() before you use ctx.session here")
+
+    def _misused(self) -> SessionClosedError:
+        return SessionClosedError(
+            "the session is used after its update was done; use sessions.open() to change it from elsewhere"
+        )
+
+
+class SessionContext(Generic[T]):
+    """What a handler gets that names `ctx`: `ctx.session` to read, assign, and delete by `ctx.session = None`."""
+
+    __slots__ = ("_unit",)
+
+    def __init__(self, unit: UpdateSession[T]) -> None:
+        self._unit = unit
+
+    @property
+    def session(self) -> T:
+        """The value. Assign to replace it, assign `None` to delete the session.
+
+        Raises:
+            SessionKeyError: the update has no session (rule 6).
+            SessionClosedError: the update is done, or the session was released and is assigned.
+        """
+        return cast("T", self._unit.holder.data)
+
+    @session.setter
+    def session(self, value: T | None) -> None:
+        self._unit.holder.data = value
+
+    async def load(self) -> T:
+        """Give the value where it is not loaded for you: in filters, middlewares and class-based handlers."""
+        return await self._unit.load()
+
+    async def save_session(self) -> None:
+        """Commit now what has changed, and go on (`Session.save`)."""
+        await self._unit.holder.save()
+
+    async def release_session(self) -> None:
+        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        await self._unit.holder.release()
+
+
+class LazySessionContext(Generic[T]):
+    """What a handler gets that names `ctx` under `lazy=True`: `await ctx.session` reads, when it is first asked."""
+
+    __slots__ = ("_unit",)
+
+    def __init__(self, unit: UpdateSession[T]) -> None:
+        self._unit = unit
+
+    @property
+    def session(self) -> Awaitable[T]:
+        """The value, once awaited. Assign a value or an awaitable of one; assign `None` to delete."""
+        return cast("Awaitable[T]", self._unit.holder.data)
+
+    @session.setter
+    def session(self, value: T | Awaitable[T] | None) -> None:
+        self._unit.holder.data = cast("T | None", value)
+
+    async def load(self) -> T:
+        """As `await ctx.session`, also in filters and middlewares."""
+        return await self._unit.load()
+
+    async def save_session(self) -> None:
+        """Commit now what has changed, and go on (`Session.save`)."""
+        await self._unit.holder.save()
+
+    async def release_session(self) -> None:
+        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        await self._unit.holder.release()

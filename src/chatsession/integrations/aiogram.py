@@ -1,0 +1,191 @@
+"""Sessions in aiogram 3: handlers that name `session` or `ctx` get them; all others cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar, cast
+
+try:
+    from aiogram import BaseMiddleware, Dispatcher
+    from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
+    from aiogram.dispatcher.event.handler import HandlerObject
+    from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
+    from aiogram.fsm.scene import SceneHandlerWrapper
+    from aiogram.types import ErrorEvent, TelegramObject, Update
+except ImportError as error:
+    raise ImportError(
+        "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
+    ) from error
+
+from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
+from chatsession.manager import SessionManager
+
+__all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
+
+T = TypeVar("T")
+
+_Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
+
+
+def setup_sessions(
+    dispatcher: Dispatcher, sessions: SessionManager[T], *, lazy: bool = False, per_bot: bool = False
+) -> None:
+    """Give the handlers of a dispatcher their sessions.
+
+    A handler that names `session` (or the `name` of the manager) gets the data; one that names `ctx` (or
+    `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded before the handler
+    runs and committed after it, together for all handlers of one update. For a handler that names neither, nothing
+    is locked, read or written.
+
+    Filters and middlewares get the context under the same name, and load by `await ctx.load()`; what they load is
+    the session that the handler then gets. A handler of errors runs after the failed update has ended, and gets a
+    session of its own. The storage is opened at the start of the dispatcher, and closed at its shutdown, once the
+    handlers that still run are done.
+
+    Args:
+        dispatcher: the dispatcher; its routers may be included before or after.
+        sessions: the manager. Several, with different `name`s, can be set up side by side.
+        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`.
+        per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
+
+    Raises:
+        ValueError: sessions of this name are set up already.
+
+    Example:
+        >>> from aiogram import Dispatcher, F
+        >>> from aiogram.types import Message
+        >>> from chatsession import SessionManager
+        >>> from chatsession.integrations.aiogram import SessionContext, setup_sessions
+        >>> dp = Dispatcher()
+        >>> setup_sessions(dp, SessionManager(dict[str, int], storage="memory:"))
+        >>> @dp.message(F.text == "/reset")
+        ... async def on_reset(message: Message, ctx: SessionContext[dict[str, int]]) -> None:
+        ...     ctx.session = None
+    """
+    if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
+        raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
+    update = _UpdateMiddleware(sessions, lazy=lazy, per_bot=per_bot)
+    if any(
+        isinstance(other, _UpdateMiddleware) and other.name == update.name
+        for other in dispatcher.update.outer_middleware
+    ):
+        raise ValueError(
+            f"sessions of the name {update.name!r} are set up already; "
+            "give the second SessionManager another name, as in SessionManager(…, name='cart')"
+        )
+    dispatcher.update.outer_middleware(update)
+    handler = _HandlerMiddleware(update)
+    for name, observer in dispatcher.observers.items():
+        if name == "error":
+            observer.middleware(_ErrorMiddleware(update))
+        elif name != "update":
+            observer.middleware(handler)
+
+    async def start() -> None:
+        await sessions.start()
+
+    async def stop() -> None:
+        await sessions.aclose()
+
+    dispatcher.startup.register(start)
+    dispatcher.shutdown.register(stop)
+
+
+class _UpdateMiddleware(BaseMiddleware, Generic[T]):
+    """Round the whole update: makes its unit of work, and ends it."""
+
+    def __init__(self, sessions: SessionManager[T], *, lazy: bool, per_bot: bool) -> None:
+        self.name = sessions.options.name
+        self.context_name = "ctx" if self.name == "session" else f"{self.name}_ctx"
+        self.unit_name = f"_chatsession_{self.name}"
+        self._sessions = sessions
+        self._lazy = lazy
+        self._per_bot = per_bot
+
+    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        unit = self.begin(cast("Update", event), data)
+        try:
+            result = await handler(event, data)
+        except (SkipHandler, CancelHandler):  # control flow, not failure
+            await unit.finish()
+            raise
+        except BaseException:
+            await unit.abandon()
+            raise
+        if result is UNHANDLED and not unit.handled:
+            await unit.abandon()
+        else:
+            await unit.finish()
+        return result
+
+    def begin(self, update: Update, data: dict[str, Any]) -> UpdateSession[T]:
+        """Put the unit of work of an update, not opened yet, into what handlers get."""
+        found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
+        context = UpdateContext(
+            chat_id=found.chat_id,
+            user_id=found.user_id,
+            thread_id=found.thread_id,
+            business_connection_id=found.business_connection_id,
+            bot_id=data["bot"].id,
+            update=update,
+        )
+        unit = UpdateSession(self._sessions, context, per_bot=self._per_bot, lazy=self._lazy)
+        data[self.unit_name] = unit
+        data[self.context_name] = LazySessionContext(unit) if self._lazy else SessionContext(unit)
+        return unit
+
+    async def serve(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        """Run a handler with what it asks for."""
+        unit: UpdateSession[T] = data[self.unit_name]
+        wanted = _named(data["handler"])
+        if self.name in wanted:
+            await unit.wanted()
+            data[self.name] = unit.holder.data
+            if (scenes := data.get("scenes")) is not None:
+                scenes.data[self.name] = data[self.name]
+        elif self.context_name in wanted:
+            await unit.wanted()
+        try:
+            result = await handler(event, data)
+        except (SkipHandler, CancelHandler):
+            unit.handled = True
+            raise
+        unit.handled = True
+        return result
+
+
+class _HandlerMiddleware(BaseMiddleware):
+    """Round a handler that matched."""
+
+    def __init__(self, update: _UpdateMiddleware[Any]) -> None:
+        self._update = update
+
+    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        return await self._update.serve(handler, event, data)
+
+
+class _ErrorMiddleware(BaseMiddleware):
+    """Round a handler of errors: the failed update's session has ended without a trace, and this one is new."""
+
+    def __init__(self, update: _UpdateMiddleware[Any]) -> None:
+        self._update = update
+
+    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        unit = self._update.begin(cast("ErrorEvent", event).update, data)
+        try:
+            result = await self._update.serve(handler, event, data)
+        except (SkipHandler, CancelHandler):
+            await unit.finish()
+            raise
+        except BaseException:
+            await unit.abandon()
+            raise
+        await unit.finish()
+        return result
+
+
+def _named(handler: HandlerObject) -> set[str]:
+    """The parameters of a handler; those of a scene are behind aiogram's own wrapper."""
+    if isinstance(handler.callback, SceneHandlerWrapper):
+        return handler.callback.handler.params
+    return handler.params
