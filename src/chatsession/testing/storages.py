@@ -30,7 +30,11 @@ from __future__ import annotations
 
 from chatsession.testing.conformance.expiry import ExpiryTests
 from chatsession.testing.conformance.fencing import FencingTests
+from chatsession.testing.conformance.keys import KeyTests
+from chatsession.testing.conformance.life import LifeTests
 from chatsession.testing.conformance.locks import LockTests
+from chatsession.testing.conformance.managers import ManagerTests
+from chatsession.testing.conformance.model import ModelTests
 from chatsession.testing.conformance.scans import ScanTests
 from chatsession.testing.conformance.suite import MakeStorage, MovableClock, OpenAnother, StorageSuite, Time
 from chatsession.testing.conformance.values import ValueTests
@@ -39,5 +43,16 @@ from chatsession.testing.conformance.versions import VersionTests
 __all__ = ["MakeStorage", "MovableClock", "OpenAnother", "StorageConformance", "StorageSuite", "Time"]
 
 
-class StorageConformance(ValueTests, VersionTests, ExpiryTests, ScanTests, LockTests, FencingTests):
+class StorageConformance(
+    ValueTests,
+    VersionTests,
+    ExpiryTests,
+    ScanTests,
+    KeyTests,
+    LockTests,
+    FencingTests,
+    LifeTests,
+    ManagerTests,
+    ModelTests,
+):
     """The whole suite; a subclass named `Test…` overrides the fixture `make_storage`."""

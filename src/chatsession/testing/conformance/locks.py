@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from chatsession.errors import SessionError
-from chatsession.storages import Committed, Locked, Refused, Storage
+from chatsession.storages import Committed, Lease, Locked, Refused, Storage
 from chatsession.testing.conformance.single import (
     is_busy,
     lock,
@@ -62,15 +62,15 @@ class LockTests(StorageSuite):
         for key in keys[::30]:
             await lock(storage, key)
         found = await other.lock_many([request(key) for key in keys])
-        tokens: set[tuple[str, int]] = set()
+        leases: set[Lease] = set()
         for n, (key, locked) in enumerate(zip(keys, found, strict=True)):
             assert not isinstance(locked, SessionError)
             assert (locked is None) == (n % 30 == 0), key
             if locked is not None:
                 assert locked.lease.key == key
                 assert (locked.record is not None) == (n % 50 == 0), key
-                tokens.add(locked.lease)
-        assert len(tokens) == 290
+                leases.add(locked.lease)
+        assert len(leases) == 290
 
     async def test_those_who_wait_are_served_in_order(
         self, storage: Storage, other: Storage, open_another: OpenAnother
@@ -147,9 +147,10 @@ class LockTests(StorageSuite):
     async def test_who_is_cancelled_while_waiting_leaves_no_lock(self, storage: Storage, other: Storage) -> None:
         holder = await lock(storage, "key")
         wishes = [request("key") for _ in range(5)]
-        waiting = [asyncio.create_task(wait_for_lock(other, wish)) for wish in wishes]
-        while any(await asyncio.gather(*(try_lock(other, wish) for wish in wishes))):
-            await asyncio.sleep(0)
+        for wish in wishes:
+            assert await try_lock(other, wish) is None
+        waiting = [asyncio.create_task(other.wait_unlocked(wish, 0)) for wish in wishes]
+        await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
