@@ -1,0 +1,230 @@
+"""Sessions in a folder: one JSON file each, to be read, mended and backed up with everyday tools.
+
+Durability: a session that was committed outlasts the process, and with `fsync` (the default) a power cut too: the new
+value is written beside the old one and synced, moved into its place in one step, and the folder synced. A process that
+is killed at any moment leaves the old value or the new one, never a part.
+
+Several processes of one machine may share the folder: who holds a session is written in small files that are changed
+under `flock`, leases run out by the machine's clock, and each commit checks its lease and the version it was loaded
+from, so that a change by hand is noticed as well. The folder must lie on a local POSIX file system with links and
+named pipes; on a network file system, and on Windows, use another storage (such as SQLite). The names of the files are
+safe on all systems, so that a folder can be moved there and back.
+
+A session's expiry is kept in a link beside it, which points to a time, so that the file itself stays plain JSON. A
+file that is empty, no file, or not readable is reported as `StorageError`, and never overwritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar, ParamSpec, TypeVar
+from urllib.parse import SplitResult, unquote
+
+from chatsession.errors import SessionError, StorageError
+from chatsession.storages._base import (
+    Change,
+    Lease,
+    Locked,
+    LockRequest,
+    Outcome,
+    Page,
+    Record,
+    Storage,
+)
+from chatsession.storages._urls import options
+
+if os.name == "posix":
+    from chatsession.storages.file import _disk
+    from chatsession.storages.file._folder import EXPIRES, VALUE, SessionFolder, Waiting
+    from chatsession.storages.file._listing import Listing, folders, names_in
+    from chatsession.storages.file._wakes import Bells
+else:
+    raise ImportError("sessions in files need a POSIX system (locks, links, named pipes); use sqlite:///bot.db")
+
+__all__ = ["FileStorage", "from_url"]
+
+_log = logging.getLogger("chatsession")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST_WAIT = 1.0
+"""Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
+
+
+class FileStorage(Storage):
+    """Keeps each session in a JSON file of its own.
+
+    Args:
+        folder: where; made where it is missing. The session of chat 424242 is `42/424242.json` in it, as with grammY's
+            file storage; characters that are not safe in a file name are escaped as in URLs (`%2F`).
+        fsync: whether a commit waits until the disk has it. Without, a commit outlasts the process, but of the last
+            half minute some may be lost, or be empty files, after a power cut.
+        sweep_interval: seconds between sweeps of expired sessions.
+        clock: gives the time as Unix seconds, the same for all processes that share the folder.
+
+    Example:
+        >>> from chatsession import SessionManager
+        >>> from chatsession.storages.file import FileStorage
+        >>> sessions = SessionManager(dict[str, int], storage=FileStorage("sessions"))
+    """
+
+    batches_in_flight: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        fsync: bool = True,
+        sweep_interval: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if sweep_interval <= 0:
+            raise StorageError("sweep_interval is in seconds and must be positive")
+        self._root = Path(folder).absolute()
+        self._fsync = fsync
+        self._sweep_interval = sweep_interval
+        self._clock = clock
+        self._folder: SessionFolder | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._listing = Listing(str(self._root), VALUE)
+        self._bells = Bells()
+        self._free_at: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<FileStorage: {self._root}>"
+
+    async def open(self) -> None:
+        if self._threads is not None:
+            return
+        self._threads = ThreadPoolExecutor(8, "chatsession-file")
+        try:
+            self._folder = await self._run(SessionFolder, self._root, self._clock, sync=self._fsync)
+        except BaseException:
+            await self.close()
+            raise
+        self._folder.pipe.listen(self._bells.ring)
+        self._sweeper = asyncio.create_task(self._sweep_now_and_then())
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        threads, folder, sweeper = self._threads, self._folder, self._sweeper
+        self._threads = self._folder = self._sweeper = None
+        if sweeper is not None:
+            sweeper.cancel()
+            await asyncio.wait([sweeper])
+        if threads is not None:
+            await asyncio.to_thread(threads.shutdown)
+        if folder is not None:
+            folder.pipe.close()
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+        return await self._run(self._opened().read, keys)
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        return await self._run(self._opened().commit, changes)
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+        results = await self._run(self._opened().lock, requests)
+        return [self._note(request, result) for request, result in zip(requests, results, strict=True)]
+
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        return await self._run(self._opened().renew, leases, seconds)
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        for request in requests:
+            self._free_at.pop(request.waiter, None)
+        await self._run(self._opened().abandon, requests)
+
+    async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
+        until_free = self._free_at.pop(request.waiter, 0.0) - self._clock()
+        await self._bells.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        return await self._run(self._page, self._opened(), prefix, cursor, limit)
+
+    async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+        return await self._run(self._page_of_keys, self._opened(), prefix, cursor, limit)
+
+    async def sweep(self, limit: int = 1000) -> int:
+        folder, freed = self._opened(), 0
+        for part in await self._run(folders, folder.root):
+            if freed < limit:
+                freed += await self._run(self._sweep_part, folder, part, limit - freed)
+        return freed
+
+    def _opened(self) -> SessionFolder:
+        if self._folder is None:
+            raise StorageError("the storage is not open; use it in `async with`, or call open()")
+        return self._folder
+
+    async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do what may wait for the disk, in a thread."""
+        if self._threads is None:
+            raise StorageError("the storage is not open; use it in `async with`, or call open()")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        except OSError as error:
+            raise _disk.storage_error(error) from None
+
+    def _note(self, request: LockRequest, result: Locked | Waiting | SessionError) -> Locked | SessionError | None:
+        if isinstance(result, Waiting):
+            self._free_at[request.waiter] = result.until
+            return None
+        self._free_at.pop(request.waiter, None)
+        return result
+
+    def _page(self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int) -> Page:
+        names, following = self._listing.after(cursor, limit)
+        entries: list[tuple[str, Record]] = []
+        for name in names:
+            key = folder.key(name)
+            if key.startswith(prefix) and (record := folder.load(name)) is not None:
+                entries.append((key, record))
+        return Page(entries, following)
+
+    def _page_of_keys(
+        self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        names, following = self._listing.after(cursor, limit)
+        keys = [key for name in names if (key := folder.key(name)).startswith(prefix) and not folder.has_expired(name)]
+        return keys, following
+
+    def _sweep_part(self, folder: SessionFolder, part: str, limit: int) -> int:
+        freed = 0
+        for name in names_in(folder.root, part, EXPIRES):
+            if freed < limit and folder.has_expired(name):
+                freed += folder.remove_expired(name)
+        return freed
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_interval)
+            try:
+                await self.sweep()
+            except StorageError as error:
+                _log.warning("expired sessions could not be removed: %s", error)
+
+
+def from_url(parts: SplitResult) -> FileStorage:
+    """`file:///absolute/folder` or `file:relative/folder`; options `fsync=no`, `sweep_interval=SECONDS`."""
+    if parts.netloc not in ("", "localhost"):
+        raise StorageError("a file: URL names no host; write file:///absolute/folder or file:relative/folder")
+    if parts.path in ("", "/"):
+        raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
+    given = options(parts, {"fsync", "sweep_interval"})
+    fsync = {"yes": True, "no": False}.get(given.get("fsync", "yes"))
+    if fsync is None:
+        raise StorageError("fsync in a file: URL is yes or no")
+    try:
+        return FileStorage(unquote(parts.path), fsync=fsync, sweep_interval=float(given.get("sweep_interval", 60)))
+    except ValueError:
+        raise StorageError("sweep_interval of the file: URL is a number of seconds") from None

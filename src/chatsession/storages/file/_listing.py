@@ -1,0 +1,79 @@
+"""Which sessions there are: names read from the folders a part at a time, in order, so that one can go on anywhere."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+WINDOW = 20_000
+"""The most names that an enumeration holds, however many files one folder has."""
+_MOST_WINDOWS = 8
+
+
+class _Window(NamedTuple):
+    """The next names of a folder."""
+
+    names: list[str]
+    last: bool
+    """Does none follow?"""
+
+
+class Listing:
+    """Gives the names of files in pages.
+
+    Args:
+        root: the folder of all sessions.
+        suffix: what a file's name must end with; it is left off.
+    """
+
+    def __init__(self, root: str, suffix: str) -> None:
+        self._root = root
+        self._suffix = suffix
+        self._windows: dict[tuple[str, str], _Window] = {}
+
+    def after(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
+        """At most `limit` names behind a cursor, and the next cursor (`None`: these were the last)."""
+        started, _, last = (cursor or "/").partition("/")
+        found: list[str] = []
+        for folder in folders(self._root):
+            if folder < started:
+                continue
+            if folder != started:
+                last = ""
+            while names := self._next(folder, last, limit - len(found)):
+                found += names
+                last = names[-1]
+                if len(found) >= limit:
+                    return found, f"{folder}/{last}"
+        return found, None
+
+    def _next(self, folder: str, last: str, limit: int) -> list[str]:
+        window = self._windows.pop((folder, last), None) or self._window(folder, last)
+        names, rest = window.names[:limit], window.names[limit:]
+        if names and (rest or window.last):
+            self._windows[folder, names[-1]] = _Window(rest, window.last)
+        while len(self._windows) > _MOST_WINDOWS:
+            self._windows.pop(next(iter(self._windows)), None)
+        return names
+
+    def _window(self, folder: str, last: str) -> _Window:
+        names = heapq.nsmallest(WINDOW, (name for name in names_in(self._root, folder, self._suffix) if name > last))
+        return _Window(names, len(names) < WINDOW)
+
+
+def folders(root: str) -> list[str]:
+    """The folders of sessions, in order."""
+    return sorted(name for name in os.listdir(root) if len(name) <= 2)
+
+
+def names_in(root: str, folder: str, suffix: str) -> Iterator[str]:
+    """The names of the files in one folder that end with `suffix`, which is left off."""
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix):
+                    yield entry.name[: -len(suffix)]
+    except (FileNotFoundError, NotADirectoryError):
+        return

@@ -1,0 +1,222 @@
+"""Who holds which key, and who waits for it: a few small files, each changed only under `flock`.
+
+A lock file speaks for a share of all keys. Nothing in it need survive a power cut, for then all holders are gone; and
+should it be damaged, what it said is forgotten, which costs holders their leases, but never an update: each commit
+asks whether its lease is still written here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from chatsession.errors import StorageUnavailableError
+
+SHARDS = 64
+PATIENCE = 10.0
+"""Seconds to wait for a lock file. It is held for some microseconds, unless its holder was stopped just then."""
+LONGEST_SILENCE = 3.0
+"""Seconds after which a waiter that no longer repeats its wish is dropped from the queue."""
+
+
+class Wish(msgspec.Struct, array_like=True):
+    """One that waits for a key."""
+
+    waiter: str
+    pipe: str
+    """Where to wake it."""
+    seen: float
+    """When it last repeated its wish."""
+
+
+class Hold(msgspec.Struct, array_like=True):
+    """The lock of one key, and its queue."""
+
+    token: int
+    until: float
+    seconds: float
+    queue: list[Wish] = []
+
+
+class Shard(msgspec.Struct, array_like=True):
+    """What a lock file says."""
+
+    last_token: int = 0
+    holds: dict[str, Hold] = {}
+
+    def take(self, name: str, wish: Wish, seconds: float, now: float) -> int | None:
+        """Lock a key, and return the fencing token; or queue up and return `None`."""
+        hold = self.holds.get(name)
+        if hold is None:
+            hold = self.holds[name] = Hold(0, 0.0, seconds)
+        hold.queue = [each for each in hold.queue if each.waiter == wish.waiter or _is_alive(each, now)]
+        held = self._is_held(hold, now)
+        first = not hold.queue or hold.queue[0].waiter == wish.waiter
+        if held or not first:
+            _enqueue(hold.queue, wish)
+            return None
+        hold.queue = hold.queue[1:]
+        # By the clock too, so that tokens still grow should the file be lost.
+        self.last_token = hold.token = max(self.last_token + 1, int(now * 1_000_000))
+        hold.until, hold.seconds = now + seconds, seconds
+        return hold.token
+
+    def is_holder(self, name: str, token: int, now: float) -> bool:
+        """Is this token the newest of the key, and its lease not over?"""
+        hold = self.holds.get(name)
+        return hold is not None and hold.token == token and self._is_held(hold, now)
+
+    def renew(self, name: str, token: int, seconds: float, now: float) -> bool:
+        """Let a lease last `seconds` from now, if it is still held."""
+        if not self.is_holder(name, token, now):
+            return False
+        hold = self.holds[name]
+        hold.until, hold.seconds = now + seconds, seconds
+        return True
+
+    def release(self, name: str, wake: Callable[[Wish], bool]) -> None:
+        """Unlock a key and wake the first in its queue; those that cannot be woken any more are dropped."""
+        hold = self.holds[name]
+        hold.until = 0.0
+        self._wake_first(name, hold, wake)
+
+    def abandon(self, name: str, waiter: str, now: float, wake: Callable[[Wish], bool]) -> None:
+        """Drop a waiter; if it was its turn, it is the next one's."""
+        hold = self.holds.get(name)
+        if hold is None or all(wish.waiter != waiter for wish in hold.queue):
+            return
+        was_first = hold.queue[0].waiter == waiter
+        hold.queue = [wish for wish in hold.queue if wish.waiter != waiter]
+        if was_first and not self._is_held(hold, now):
+            self._wake_first(name, hold, wake)
+
+    def free_at(self, name: str) -> float:
+        """When the lease of a key ends if it is not renewed."""
+        return self.holds[name].until
+
+    def forget_ended(self, now: float) -> None:
+        """Keep nothing of keys that nobody holds or waits for."""
+        ended = [
+            name
+            for name, hold in self.holds.items()
+            if hold.until <= now and not any(_is_alive(wish, now) for wish in hold.queue)
+        ]
+        for name in ended:
+            del self.holds[name]
+
+    def _is_held(self, hold: Hold, now: float) -> bool:
+        if hold.until > now + hold.seconds:  # the clock was set back
+            hold.until = now + hold.seconds
+        return hold.until > now
+
+    def _wake_first(self, name: str, hold: Hold, wake: Callable[[Wish], bool]) -> None:
+        while hold.queue and not wake(hold.queue[0]):
+            hold.queue = hold.queue[1:]
+        if not hold.queue:
+            del self.holds[name]
+
+
+class LockFiles:
+    """The lock files of one folder."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+        self._paths = [str(folder / f"{number:02}") for number in range(SHARDS)]
+        self._clock = clock
+
+    @contextmanager
+    def open(self, number: int) -> Generator[Shard]:
+        """Have one lock file for oneself; what is changed in it is kept unless the block raises.
+
+        Raises:
+            StorageUnavailableError: another process has had it for `PATIENCE` seconds.
+            OSError: it cannot be opened, read or written.
+        """
+        file = _open_alone(self._paths[number])
+        try:
+            before = os.pread(file, os.fstat(file).st_size, 0)
+            shard = _parse(before)
+            yield shard
+            shard.forget_ended(self._clock())
+            after = _serialize(shard)
+            if after != before:
+                os.pwrite(file, after, 0)
+                if len(after) < len(before):
+                    os.ftruncate(file, len(after))
+        finally:
+            # Said aloud, because a forked child may have the file open as well.
+            fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+
+
+@contextmanager
+def alone(path: Path) -> Generator[None]:
+    """Have an empty lock file for oneself."""
+    file = _open_alone(str(path))
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+        os.close(file)
+
+
+def _open_alone(path: str) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _flock(file)
+            if os.fstat(file).st_nlink:  # else it was removed while we waited
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _flock(file: int) -> None:
+    end, pause = time.monotonic() + PATIENCE, 0.0002
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.monotonic() > end:
+            raise StorageUnavailableError(
+                f"another process has kept a lock file of the folder for {PATIENCE:g} s; "
+                "it seems to be stopped: let it go on, or end it"
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.01)
+
+
+_DECODER = msgspec.json.Decoder(Shard)
+
+
+def _parse(data: bytes) -> Shard:
+    checksum, _, text = data.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return Shard()
+    with suppress(msgspec.DecodeError):
+        return _DECODER.decode(text)
+    return Shard()
+
+
+def _serialize(shard: Shard) -> bytes:
+    text = msgspec.json.encode(shard)
+    return b"%08x %b" % (zlib.crc32(text), text)
+
+
+def _is_alive(wish: Wish, now: float) -> bool:
+    return abs(now - wish.seen) < LONGEST_SILENCE
+
+
+def _enqueue(queue: list[Wish], wish: Wish) -> None:
+    for index, other in enumerate(queue):
+        if other.waiter == wish.waiter:
+            queue[index] = wish
+            return
+    queue.append(wish)

@@ -1,0 +1,83 @@
+"""From a session key to the name of its file, and back: readable where that is safe, and never two keys on one name.
+
+A name holds only `a-z 0-9 _ - %` and, in an escape, `A-F`: it is the same name to a file system that folds case or
+normalises Unicode, means nothing special to any system, and cannot leave its folder. `%2F` stands for the byte `/`,
+as in a URL; upper case letters are escaped too, because `Bob` and `bob` are one file on macOS and Windows.
+A key whose name would be too long is kept under its digest, `=` and 64 hex digits, with the key itself in a file of
+its own next to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from urllib.parse import unquote_to_bytes
+
+from chatsession.errors import SessionKeyError
+
+LONGEST = 200
+"""Of the 255 bytes that file systems grant a name; the rest is room for what comes behind the dot."""
+
+_PLAIN = re.compile(r"[a-z0-9_-]+")
+_NAME = re.compile(r"(?:[a-z0-9_-]|%[0-9A-F]{2})+")
+_DIGEST = re.compile(r"=[0-9a-f]{64}")
+_ESCAPES = [chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"%{byte:02X}" for byte in range(256)]
+# What names devices on Windows, whatever stands behind the dot.
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
+
+
+def name_of(key: str) -> str:
+    """The name of the key's file, without what comes behind the dot.
+
+    Raises:
+        SessionKeyError: the key is empty, or no valid Unicode.
+    """
+    if len(key) <= LONGEST and _PLAIN.fullmatch(key) and key not in _DEVICES:
+        return key
+    data = _encoded(key)
+    if len(data) > LONGEST:
+        return _digest(data)
+    name = "".join([_ESCAPES[byte] for byte in data])
+    if key in _DEVICES:
+        name = f"%{data[0]:02X}{key[1:]}"
+    return name if len(name) <= LONGEST else _digest(data)
+
+
+def key_of(name: str) -> str | None:
+    """The key that has this name; `None` if no key has it, or a long one whose name does not tell it."""
+    if not _NAME.fullmatch(name):
+        return None
+    try:
+        key = unquote_to_bytes(name).decode()
+    except UnicodeDecodeError:
+        return None
+    return key if name_of(key) == name else None
+
+
+def is_digest(name: str) -> bool:
+    """Is it the name of a key too long to be read from it?"""
+    return _DIGEST.fullmatch(name) is not None
+
+
+def folder_of(name: str) -> str:
+    """The folder in which the file lies: the name's last two characters, as in grammY's file storage."""
+    return name[-2:]
+
+
+def shard_of(name: str, shards: int) -> int:
+    """Which of the lock files guards the key."""
+    return zlib.crc32(name.encode()) % shards
+
+
+def _encoded(key: str) -> bytes:
+    if not key:
+        raise SessionKeyError("an empty key cannot be stored", key=key)
+    try:
+        return key.encode()
+    except UnicodeEncodeError:
+        raise SessionKeyError("it is not valid Unicode and cannot be stored", key=key) from None
+
+
+def _digest(data: bytes) -> str:
+    return f"={hashlib.sha256(data).hexdigest()}"
