@@ -6,6 +6,7 @@ Every manager of the same storage object shares one gateway, so that their sessi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class Gateway:
         "__weakref__",
         "_abandons",
         "_commits",
+        "_immediate",
+        "_leased",
         "_locks",
         "_members",
         "_names",
@@ -68,10 +71,12 @@ class Gateway:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._leased = storage.shared
+        self._immediate = storage.immediate
         self.number = next(_numbers)
         self._members: set[object] = set()
         self._opened_here = False
-        self.turns: Turns[Grant] = Turns()
+        self.turns: Turns[Grant] = Turns(self._give_back)
         self.leases = Leases(storage)
         size, in_flight = storage.batch_size, storage.batches_in_flight
         self._reads: Batches[str, Record | None] = Batches(storage.read_many, key=str, size=size, in_flight=in_flight)
@@ -84,7 +89,7 @@ class Gateway:
         self._commits: Batches[Change, Committed | Refused] = Batches(
             storage.commit_many, key=_key_of, size=size, in_flight=in_flight
         )
-        self._names = (f"{secrets.token_hex(8)}-{number}" for number in count(1))
+        self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
     async def join(self, member: object) -> None:
         """Open the storage, unless it is open, for one more that uses it."""
@@ -112,7 +117,7 @@ class Gateway:
 
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
-        if not self.storage.immediate:
+        if not self._immediate:
             return await self._reads.submit(key)
         (found,) = await self.storage.read_many((key,))
         if isinstance(found, SessionError):
@@ -125,7 +130,7 @@ class Gateway:
         Raises:
             SessionConflictError: what the change expected does not hold.
         """
-        if self.storage.immediate:
+        if self._immediate:
             (outcome,) = await self.storage.commit_many((change,))
         else:
             outcome = await self._commits.submit(change)
@@ -152,7 +157,9 @@ class Gateway:
                 return gift
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
-            return await self.lock(key, timeout, lease_seconds)
+            if self._leased:
+                return await self.lock(key, timeout, lease_seconds)
+            return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)
             raise
@@ -165,7 +172,7 @@ class Gateway:
 
     async def lock(self, key: str, timeout: float, lease_seconds: float) -> Grant:
         """The second half of `enter`, for the holder of the turn."""
-        if not self.storage.shared:
+        if not self._leased:
             return Grant(await self.read(key), None)
         request = LockRequest(key, next(self._names), lease_seconds)
         locked = await self._try_lock(request)
@@ -176,7 +183,7 @@ class Gateway:
 
     async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
         """Like `lock`, but gives up at once if another process holds the key."""
-        if not self.storage.shared:
+        if not self._leased:
             return Grant(await self.read(key), None)
         request = LockRequest(key, next(self._names), lease_seconds)
         locked = await self._try_lock(request)
@@ -190,7 +197,7 @@ class Gateway:
         """Undo `lock` or `lock_now`, and keep the turn."""
         if grant.lease is not None:
             self.leases.drop(grant.lease)
-            await self._unlock(grant.lease)
+            await self._unlocked(grant.lease)
 
     async def leave(
         self,
@@ -225,21 +232,36 @@ class Gateway:
         expect: Version | Expect | None,
         ttl: float | None,
     ) -> Committed | None:
-        hand_over = grant.handovers < MOST_HANDOVERS and self.turns.wanted(key)
         gift: Grant | None = None
-        committed: Committed | None = None
         try:
-            if not (hand_over and action is Action.KEEP):
-                committed = await self.commit(Change(key, action, value, expect, ttl, lease, not hand_over))
-            if hand_over:
+            if grant.handovers < MOST_HANDOVERS and self.turns.wanted(key):
+                committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
                 gift = Grant(_stored_now(grant.record, action, value, committed), lease, grant.handovers + 1)
+                return committed
+            self.leases.drop(lease)
+            if action is Action.KEEP:
+                await self._unlocked(lease)
+                return None
+            return await self.commit(Change(key, action, value, expect, ttl, lease, unlock=True))
         finally:
-            taken = self.turns.pass_on(key, gift)
-            if gift is None or not taken:
-                self.leases.drop(lease)
-                if hand_over:
-                    self._unlock(lease)
-        return committed
+            self.turns.pass_on(key, gift)
+
+    async def _commit_and_keep(
+        self, key: str, lease: Lease, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
+    ) -> Committed | None:
+        if action is Action.KEEP:
+            return None
+        try:
+            return await self.commit(Change(key, action, value, expect, ttl, lease))
+        except BaseException:
+            self.leases.drop(lease)
+            self._unlock(lease)
+            raise
+
+    def _give_back(self, gift: Grant) -> None:
+        if gift.lease is not None:
+            self.leases.drop(gift.lease)
+            self._unlock(gift.lease)
 
     async def _try_lock(self, request: LockRequest) -> Locked | None:
         call = self._locks.submit(request)
@@ -270,6 +292,10 @@ class Gateway:
     async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
         await self.storage.abandon_many(requests)
         return [None] * len(requests)
+
+    async def _unlocked(self, lease: Lease) -> None:
+        with contextlib.suppress(SessionError):  # `_unlock` has logged it
+            await self._unlock(lease)
 
     def _unlock(self, lease: Lease) -> Call[Committed | Refused]:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""

@@ -35,7 +35,6 @@ class Plan(Generic[T]):
     """How one manager's sessions are loaded and stored, and how many are open."""
 
     __slots__ = (
-        "_active",
         "_all_left",
         "_carry_over",
         "_closed",
@@ -45,12 +44,13 @@ class Plan(Generic[T]):
         "_initial",
         "_max_size",
         "_on_decode_error",
-        "_started",
+        "active",
         "exclusive",
         "gateway",
         "lock_lease",
         "lock_timeout",
         "prefix",
+        "running",
         "ttl",
         "unchecked",
     )
@@ -77,38 +77,37 @@ class Plan(Generic[T]):
         self._initial = options.initial
         self._max_size = options.max_size
         self._on_decode_error = options.on_decode_error
-        self._active = 0
+        self.active = 0
         self._all_left: asyncio.Future[None] | None = None
         self._closed = False
-        self._started = False
+        self.running = False
+        """Sessions may begin."""
 
-    async def enter(self, key: str) -> None:
-        """Count a session as open. Raises `SessionClosedError` once the manager is closed."""
+    async def admit(self, key: str) -> None:
+        """Let a session begin: connect if that was not done. Raises `SessionClosedError` once the manager is closed."""
         if self._closed:
             raise SessionClosedError(
                 "its manager is closed; open the session before aclose(), or start the manager again", key=key
             )
-        if not self._started:
-            await self.start()
-        self._active += 1
+        await self.start()
 
     def leave(self) -> None:
-        """Count a session as closed."""
-        self._active -= 1
-        if self._active == 0 and self._all_left is not None:
+        """Count a session as closed; whoever lets one begin adds it to `active`."""
+        self.active -= 1
+        if self.active == 0 and self._all_left is not None:
             self._all_left.set_result(None)
             self._all_left = None
 
     async def start_once(self) -> None:
         """Connect, unless that was done."""
-        if not self._started:
+        if not self.running:
             await self.start()
 
     async def start(self) -> None:
         """Connect, and let sessions be opened (again)."""
         self._closed = False
         await self.gateway.join(self)
-        self._started = True
+        self.running = True
 
     async def stop(self, timeout: float) -> int:
         """Let no session begin any more, wait for those that are open, let go of the storage.
@@ -116,12 +115,12 @@ class Plan(Generic[T]):
         Returns how many sessions were still open after `timeout` seconds.
         """
         self._closed = True
-        if self._active:
+        self.running = False
+        if self.active:
             self._all_left = self._all_left or asyncio.get_running_loop().create_future()
             await asyncio.wait([self._all_left], timeout=timeout)
-        self._started = False
         await self.gateway.part(self)
-        return self._active
+        return self.active
 
     def fresh(self, key: str) -> T:
         """A new value for a key under which nothing is stored; shared with no other key (rule 2)."""

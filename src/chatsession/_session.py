@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, cast
 
 from chatsession._gateway import Grant
 from chatsession._plan import Plan
-from chatsession.errors import SessionClosedError, SessionError, StorageError
+from chatsession.errors import SessionClosedError, SessionConflictError, SessionError
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 
 T = TypeVar("T")
@@ -133,28 +133,35 @@ class Session(Generic[T]):
 
     async def _begin(self) -> None:
         """Wait for the turn, lock, load."""
-        await self._enter()
         plan = self._plan
+        if not plan.running or self._phase is not _Phase.NEW:
+            await self._may_begin()
+        plan.active += 1
+        self._phase = _Phase.OPENING
         try:
             if plan.exclusive:
                 self._grant = grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
                 record = grant.record
             else:
                 record = await plan.gateway.read(self._key)
-            await self._load(record)
+            if record is not None:
+                await self._load(record)
+            self._phase = _OPEN
         except BaseException:
             await self._abandon()
             raise
 
-    async def _enter(self) -> None:
+    async def _may_begin(self) -> None:
         if self._phase is not _Phase.NEW:
             raise SessionClosedError("this Session was used before; open another", key=self._key)
-        await self._plan.enter(self._key)
-        self._phase = _Phase.OPENING
+        await self._plan.admit(self._key)
 
     async def _take_turn(self) -> None:
         """The first half of `_begin`, where several sessions open together: wait for the turn in this process."""
-        await self._enter()
+        if not self._plan.running or self._phase is not _Phase.NEW:
+            await self._may_begin()
+        self._plan.active += 1
+        self._phase = _Phase.OPENING
         if not self._plan.exclusive:
             return
         try:
@@ -168,21 +175,21 @@ class Session(Generic[T]):
         """The second half of `_begin`: lock and load; `False` if another process holds the key."""
         plan = self._plan
         if not plan.exclusive:
-            await self._load(await plan.gateway.read(self._key))
+            await self._opened(await plan.gateway.read(self._key))
             return True
         if self._grant is _TURN:
             grant = await plan.gateway.lock_now(self._key, plan.lock_lease)
             if grant is None:
                 return False
             self._grant = grant
-        await self._load(self._grant.record if self._grant else None)
+        await self._opened(self._grant.record if self._grant else None)
         return True
 
     async def _lock(self) -> None:
         """As `_lock_now`, but waits for the other process."""
         plan = self._plan
         self._grant = await plan.gateway.lock(self._key, plan.lock_timeout, plan.lock_lease)
-        await self._load(self._grant.record)
+        await self._opened(self._grant.record)
 
     async def _unlock(self) -> None:
         """Undo `_lock_now`."""
@@ -190,17 +197,22 @@ class Session(Generic[T]):
         if grant is not None and grant is not _TURN:
             self._grant = _TURN
             await self._plan.gateway.unlock(grant)
+        self._record = None
         self._value = _UNMADE
+        self._phase = _Phase.OPENING
 
-    async def _load(self, record: Record | None) -> None:
-        self._record = record
+    async def _opened(self, record: Record | None) -> None:
         if record is not None:
-            try:
-                self._value = self._plan.decode(self._key, record.value)
-            except SessionError as error:
-                await self._plan.set_aside(self._key, record, error)
-                self._record = Record(b"", record.version)
+            await self._load(record)
         self._phase = _OPEN
+
+    async def _load(self, record: Record) -> None:
+        self._record = record
+        try:
+            self._value = self._plan.decode(self._key, record.value)
+        except SessionError as error:
+            await self._plan.set_aside(self._key, record, error)
+            self._record = Record(b"", record.version)
 
     def _prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
@@ -223,7 +235,7 @@ class Session(Generic[T]):
         try:
             if grant is not None:
                 await self._plan.gateway.leave(self._key, grant)
-        except StorageError as error:  # the handler's own error is what its caller must see
+        except SessionError as error:  # the handler's own error is what its caller must see
             _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
         finally:
             self._close()
@@ -236,14 +248,19 @@ class Session(Generic[T]):
             raise
         plan = self._plan
         grant, self._grant = self._grant, None
-        if grant is not None:
-            committed = await plan.gateway.leave(self._key, grant, action, value, self._expected(), plan.ttl)
-        elif action is not Action.KEEP:
-            committed = await plan.gateway.commit(Change(self._key, action, value, self._expected(), plan.ttl))
+        try:
+            if grant is not None:
+                committed = await plan.gateway.leave(self._key, grant, action, value, self._expected(), plan.ttl)
+            elif action is not Action.KEEP:
+                committed = await plan.gateway.commit(Change(self._key, action, value, self._expected(), plan.ttl))
+            else:
+                committed = None
+        except SessionConflictError:
+            if action is not Action.TOUCH:  # the one who was faster has counted the time to live anew
+                raise
         else:
-            return
-        if committed is not None:
-            self._note(action, value, committed)
+            if committed is not None and self._phase is _OPEN:
+                self._note(action, value, committed)
 
     def _outcome(self) -> tuple[Action, bytes]:
         """What has to be done to the storage, rule 4."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from chatsession.errors import SessionError, SessionLockTimeoutError
@@ -16,11 +17,15 @@ class Turns(Generic[Gift]):
 
     Whoever ends a turn passes it to the one that has waited longest, together with a gift: what the next one would
     otherwise have to fetch anew.
+
+    Args:
+        give_back: takes a gift that found nobody.
     """
 
-    __slots__ = ("_holders", "_queues")
+    __slots__ = ("_give_back", "_holders", "_queues")
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[[Gift], object]) -> None:
+        self._give_back = give_back
         self._holders: dict[str, asyncio.Task[object] | None] = {}
         self._queues: dict[str, deque[asyncio.Future[Gift | None]]] = {}
 
@@ -74,8 +79,8 @@ class Turns(Generic[Gift]):
         self._holders[key] = task
         return gift
 
-    def pass_on(self, key: str, gift: Gift | None = None) -> bool:
-        """End the turn; returns whether somebody took it over, and the gift with it."""
+    def pass_on(self, key: str, gift: Gift | None = None) -> None:
+        """End the turn; the one who waits longest has it now, and the gift."""
         queue = self._queues.get(key)
         while queue:
             turn = queue.popleft()
@@ -84,9 +89,10 @@ class Turns(Generic[Gift]):
             if not turn.done():
                 self._holders[key] = None  # until the next one wakes up, which enters itself
                 turn.set_result(gift)
-                return True
+                return
         del self._holders[key]
-        return False
+        if gift is not None:
+            self._give_back(gift)
 
     def _give_up(self, key: str, turn: asyncio.Future[Gift | None]) -> None:
         queue = self._queues.get(key)

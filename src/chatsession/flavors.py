@@ -43,6 +43,7 @@ class SessionAttribute(Generic[T]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
+        self._slot = f"_{name}_holder"
 
     if TYPE_CHECKING:
 
@@ -51,7 +52,10 @@ class SessionAttribute(Generic[T]):
     else:
 
         def __get__(self, ctx, owner):
-            return self if ctx is None else holder_of(ctx, self._name).data
+            if ctx is None:
+                return self
+            holder = ctx.__dict__.get(self._slot) or holder_of(ctx, self._name)
+            return holder.data
 
         def __set__(self, ctx, value):
             holder_of(ctx, self._name).data = value
@@ -92,14 +96,33 @@ class LazySessionFlavor(_SaveAndRelease, Generic[T]):
     session: _LazyAttribute[T] = _LazyAttribute()
 
 
-def bind(ctx: object, name: str, holder: object) -> None:
-    """Put what stands behind `ctx.<name>` in its place. Raises `SessionError` if the context has no such attribute."""
-    if not isinstance(getattr(type(ctx), name, None), SessionAttribute):
-        raise SessionError(
-            f"the context class {type(ctx).__name__} has no session attribute {name!r}: let it inherit from "
-            f"SessionFlavor (or LazySessionFlavor), or declare {name} = SessionAttribute[…]() in it"
-        )
-    setattr(ctx, f"_{name}_holder", holder)
+class Binding:
+    """Puts what stands behind a context's session attribute in its place.
+
+    Args:
+        name: of the attribute.
+    """
+
+    __slots__ = ("_fitting", "_name", "_slot")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._slot = f"_{name}_holder"
+        self._fitting: type | None = None  # the context class that was seen last: mostly there is one
+
+    def bind(self, ctx: object, holder: object) -> None:
+        """Bind a context. Raises `SessionError` if its class has no such attribute."""
+        if type(ctx) is not self._fitting:
+            self._check(type(ctx))
+        setattr(ctx, self._slot, holder)
+
+    def _check(self, cls: type) -> None:
+        if not isinstance(getattr(cls, self._name, None), SessionAttribute):
+            raise SessionError(
+                f"the context class {cls.__name__} has no session attribute {self._name!r}: let it inherit from "
+                f"SessionFlavor (or LazySessionFlavor), or declare {self._name} = SessionAttribute[…]() in it"
+            )
+        self._fitting = cls
 
 
 def holder_of(ctx: object, name: str) -> Holder:

@@ -78,6 +78,8 @@ def checked(key: object, prefix: str, source: object) -> str | None:
     Raises:
         SessionKeyError: the key is not a `str` or `int`, is empty, or is no valid Unicode.
     """
+    if type(key) is str and key and (full := prefix + key).isascii():
+        return full  # as nearly all keys are
     if key is None:
         return None
     if isinstance(key, bool) or not isinstance(key, (str, int)):

@@ -184,12 +184,15 @@ class SessionManager(Generic[T]):
         The value is a copy; changing it changes nothing.
         """
         full = self._full(key)
-        await self._plan.enter(full)
+        plan = self._plan
+        if not plan.running:
+            await plan.admit(full)
+        plan.active += 1
         try:
-            record = await self._plan.gateway.read(full)
-            return None if record is None else self._plan.decode(full, record.value)
+            record = await plan.gateway.read(full)
+            return None if record is None else plan.decode(full, record.value)
         finally:
-            self._plan.leave()
+            plan.leave()
 
     async def keys(self) -> AsyncIterator[str]:
         """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
@@ -248,7 +251,7 @@ class SessionManager(Generic[T]):
         """
         get_session_key = self.options.get_session_key
         key = get_session_key(ctx)
-        if inspect.isawaitable(key):
+        if type(key) is not str and inspect.isawaitable(key):
             key = await key
         return checked(key, self._plan.prefix + scope, get_session_key)
 

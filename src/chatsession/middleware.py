@@ -10,7 +10,7 @@ from chatsession._lazy import LazySession
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
 from chatsession.errors import SessionKeyError
-from chatsession.flavors import Holder, bind
+from chatsession.flavors import Binding, Holder
 from chatsession.keys import missing
 from chatsession.manager import SessionManager
 from chatsession.options import SessionKeywords, SessionOptions
@@ -47,17 +47,17 @@ class StrictMiddleware(_Middleware, Generic[T]):
     def __init__(self, manager: SessionManager[T]) -> None:
         super().__init__([manager])
         self.manager = manager
-        self._name = manager.options.name
+        self._binding = Binding(manager.options.name)
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         manager = self.manager
         key = await manager.key_of(ctx)
         if key is None:
-            bind(ctx, self._name, NoSession(missing(manager.options.get_session_key)))
+            self._binding.bind(ctx, NoSession(missing(manager.options.get_session_key)))
             await next()
             return
         session = Session(manager._plan, key)
-        bind(ctx, self._name, session)
+        self._binding.bind(ctx, session)
         await session._begin()
         try:
             await next()
@@ -73,15 +73,16 @@ class LazyMiddleware(_Middleware, Generic[T]):
     def __init__(self, manager: SessionManager[T]) -> None:
         super().__init__([manager])
         self.manager = manager
+        self._binding = Binding(manager.options.name)
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         key = await self.manager.key_of(ctx)
         if key is None:
-            bind(ctx, self.manager.options.name, NoSession(missing(self.manager.options.get_session_key)))
+            self._binding.bind(ctx, NoSession(missing(self.manager.options.get_session_key)))
             await next()
             return
         lazy = LazySession(lambda: Session(self.manager._plan, key))
-        bind(ctx, self.manager.options.name, lazy)
+        self._binding.bind(ctx, lazy)
         try:
             await next()
         except BaseException:
@@ -97,6 +98,7 @@ class MultiMiddleware(_Middleware):
     def __init__(self, fragments: dict[str, SessionManager[Any]], *, lazy: bool) -> None:
         super().__init__(list(fragments.values()))
         self.fragments = fragments
+        self._binding = Binding("session")
         self._run = self._run_lazily if lazy else self._run_strictly
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
@@ -105,7 +107,7 @@ class MultiMiddleware(_Middleware):
 
     async def _run_strictly(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
         sessions = {name: Session(self.fragments[name]._plan, key) for name, key in keys.items() if key is not None}
-        bind(ctx, "session", MultiSession({name: sessions.get(name) or self._missing(name) for name in keys}))
+        self._binding.bind(ctx, MultiSession({name: sessions.get(name) or self._missing(name) for name in keys}))
         opened = list(sessions.values())
         await begin_all(opened)
         try:
@@ -117,7 +119,7 @@ class MultiMiddleware(_Middleware):
 
     async def _run_lazily(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
         lazies = {name: self._lazy(name, key) for name, key in keys.items() if key is not None}
-        bind(ctx, "session", MultiSession({name: lazies.get(name) or self._missing(name) for name in keys}))
+        self._binding.bind(ctx, MultiSession({name: lazies.get(name) or self._missing(name) for name in keys}))
         try:
             await next()
         except BaseException:

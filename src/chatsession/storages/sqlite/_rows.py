@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -60,41 +60,43 @@ def record(row: tuple[bytes | None, int | None, float | None], now: float) -> Re
 def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float) -> list[Outcome]:
     """`Storage.commit_many`: look at all, decide on each, then write all."""
     found = connection.execute(
-        "SELECT s.version, s.expires_at, l.token, l.until FROM json_each(?) AS j "
+        "SELECT s.rowid, s.version, s.expires_at, l.token, l.until FROM json_each(?) AS j "
         "LEFT JOIN sessions AS s ON s.key = j.value LEFT JOIN session_locks AS l ON l.key = j.value ORDER BY j.key",
         (listed(change.key for change in changes),),
     ).fetchall()
     first = reserve(connection, len(changes))
-    puts: list[tuple[str, str | bytes, int, float | None]] = []
-    deletes: list[str] = []
-    touches: list[tuple[float | None, str]] = []
-    unlocks: list[str] = []
+    writes = _Writes([], [], [], [], [])
     outcomes: list[Outcome] = []
-    for number, change, (version, expires_at, token, until) in zip(
+    for number, change, (row, version, expires_at, token, until) in zip(
         range(first, first + len(changes)), changes, found, strict=True
     ):
-        key, action, expect, ttl, lease = change.key, change.action, change.expect, change.ttl, change.lease
+        action, expect, lease = change.action, change.expect, change.lease
         if lease is not None:
             if token != lease.token or until <= now:
                 outcomes.append(Refused.LEASE_LOST)
                 continue
             if change.unlock:
-                unlocks.append(key)
+                writes.unlocks.append(change.key)
         if expires_at is not None and expires_at <= now:
             version = None
         if expect is not Expect.ANYTHING and expect != version:
             outcomes.append(Refused.CONFLICT)
             continue
+        expiry = None if change.ttl is None else now + change.ttl
         if action is Action.PUT:
-            puts.append((escaped(key), _stored(change.value), number, None if ttl is None else now + ttl))
             version = number
+            if row is None:
+                writes.inserts.append((_stored(change.value), number, expiry, escaped(change.key)))
+            else:
+                writes.updates.append((_stored(change.value), number, expiry, row))
         elif action is Action.DELETE:
-            deletes.append(key)
             version = None
+            if row is not None:
+                writes.deletes.append((row,))
         elif action is Action.TOUCH and version is not None:
-            touches.append((None if ttl is None else now + ttl, escaped(key)))
+            writes.touches.append((expiry, row))
         outcomes.append(Committed(version))
-    _write(connection, puts, deletes, touches, unlocks)
+    _carry_out(connection, writes)
     return outcomes
 
 
@@ -130,26 +132,32 @@ def _stored(value: bytes) -> str | bytes:
         return value
 
 
-def _write(
-    connection: sqlite3.Connection,
-    puts: list[tuple[str, str | bytes, int, float | None]],
-    deletes: list[str],
-    touches: list[tuple[float | None, str]],
-    unlocks: list[str],
-) -> None:
-    if puts:
+class _Writes(NamedTuple):
+    """What a batch of changes comes to, as parameters of the statements."""
+
+    inserts: list[tuple[str | bytes, int, float | None, str]]
+    updates: list[tuple[str | bytes, int, float | None, int]]
+    deletes: list[tuple[int]]
+    touches: list[tuple[float | None, int]]
+    unlocks: list[str]
+
+
+def _carry_out(connection: sqlite3.Connection, writes: _Writes) -> None:
+    if writes.updates:
         connection.executemany(
-            "INSERT INTO sessions (key, value, version, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-            "SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at",
-            puts,
+            "UPDATE sessions SET value = ?, version = ?, expires_at = ? WHERE rowid = ?", writes.updates
         )
-    if deletes:
-        connection.execute("DELETE FROM sessions WHERE key IN (SELECT value FROM json_each(?))", (listed(deletes),))
-    if touches:
-        connection.executemany("UPDATE sessions SET expires_at = ? WHERE key = ?", touches)
-    if unlocks:
+    if writes.inserts:
+        connection.executemany(
+            "INSERT INTO sessions (value, version, expires_at, key) VALUES (?, ?, ?, ?)", writes.inserts
+        )
+    if writes.deletes:
+        connection.executemany("DELETE FROM sessions WHERE rowid = ?", writes.deletes)
+    if writes.touches:
+        connection.executemany("UPDATE sessions SET expires_at = ? WHERE rowid = ?", writes.touches)
+    if writes.unlocks:
         connection.execute(
-            "DELETE FROM session_locks WHERE key IN (SELECT value FROM json_each(?))", (listed(unlocks),)
+            "DELETE FROM session_locks WHERE key IN (SELECT value FROM json_each(?))", (listed(writes.unlocks),)
         )
 
 
