@@ -109,7 +109,7 @@ async def play(api: BotApiServer, memory: Memory, make_dispatcher: Callable[[], 
 async def test_a_bot_that_counts_right_passes(api: BotApiServer) -> None:
     memory = Memory()
     lines = await play(api, memory, pizza_bot(memory))
-    assert '   Cem  🍕🍕🍕🍕  Pizza number 4 for this chat!     SQLite: {"count": 4}' in lines
+    assert '   Cem  🍕🍕🍕🍕  Pizza number 4 for this chat!        SQLite: {"count": 4}' in lines
     assert lines[-1].startswith("\n✓ All counts are exact")
 
 

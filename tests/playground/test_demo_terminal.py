@@ -1,5 +1,6 @@
 """The demo's command line."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -44,11 +45,16 @@ def test_a_missing_extra_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_extra, "find_spec", lambda _module: None)
-    with pytest.raises(ImportError, match=r"needs aiohttp: pip install 'chatsession\[aiogram\]'"):
-        _extra.require("aiohttp")
     (tmp_path / "bot.py").touch()
     assert main([str(tmp_path / "bot.py")]) == 1
     assert "pip install 'chatsession[aiogram]'" in capsys.readouterr().err
+
+
+def test_the_server_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "chatsession.playground.bot_api", raising=False)
+    with pytest.raises(ImportError, match=r"needs aiohttp: pip install 'chatsession\[aiogram\]'"):
+        importlib.import_module("chatsession.playground.bot_api")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class ChatRoom:
         self._chats: dict[int, PrivateChat] = {}
         self._stored: dict[int, str | None] = {}
         self._me = self._join("ann")
+        self._open = True
 
     async def open(self) -> None:
         """Talk until the user leaves.
@@ -58,14 +59,16 @@ class ChatRoom:
                 await self._stage.start()
                 self._print(self._style.good(f"   The bot is back, as process {self._stage.bot.pid}."))
         finally:
+            self._open = False
             listener.cancel()
             await asyncio.wait([listener])
         if not listener.cancelled():
             listener.result()
 
     def show_output(self, line: str) -> None:
-        """Print a line that the bot's process printed or logged."""
-        self._print(self._style.faint(f"   │ {line}"))
+        """Print a line that the bot's process printed or logged, unless it is its farewell."""
+        if self._open:
+            self._print(self._style.faint(f"   │ {line}"))
 
     async def _talk_until_kill(self) -> bool:
         """Do what the user types.

@@ -16,4 +16,9 @@ def require(*modules: str) -> None:
     """
     for module in modules:
         if find_spec(module) is None:
-            raise ImportError(f"the playground needs {module}: {INSTALL}", name=module)
+            raise not_installed(module)
+
+
+def not_installed(module: str) -> ImportError:
+    """The error that says how to install a module."""
+    return ImportError(f"the playground needs {module}: {INSTALL}", name=module)

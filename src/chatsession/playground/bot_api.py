@@ -2,20 +2,21 @@
 
 from types import TracebackType
 
-from ._extra import require
+from ._extra import not_installed
 
-require("aiohttp")
+try:
+    from aiohttp import web
+except ModuleNotFoundError as missing:
+    raise not_installed("aiohttp") from missing
 
-from aiohttp import web  # noqa: E402  (the lines above say how to install it)
-
-from ._account import BotAccount, Call  # noqa: E402
-from ._errors import ApiError  # noqa: E402
-from ._methods import perform  # noqa: E402
-from ._parameters import read_request  # noqa: E402
-from ._queue import Update  # noqa: E402
-from ._updates import JsonObject, User  # noqa: E402
-from .audience import Audience  # noqa: E402
-from .chats import BotMessage, Channel, Chat, Group, PrivateChat, Supergroup  # noqa: E402
+from ._account import BotAccount, Call
+from ._errors import ApiError
+from ._methods import perform
+from ._parameters import read_request
+from ._queue import Update
+from ._updates import JsonObject, User
+from .audience import Audience
+from .chats import BotMessage, Channel, Chat, Group, PrivateChat, Supergroup
 
 __all__ = [
     "Audience",

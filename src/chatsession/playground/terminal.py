@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as missing:
         return _fail(str(missing))
     style = Style.of(sys.stdout)
-    if os.environ.get("BOT_TOKEN"):
-        _say(f"BOT_TOKEN is set: {style.bold(script.name)} runs on Telegram itself. Ctrl-C ends it.")
-        run_as_main(script.resolve())
-        return 0
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     try:
+        if os.environ.get("BOT_TOKEN"):
+            _say(f"BOT_TOKEN is set: {style.bold(script.name)} runs on Telegram itself. Ctrl-C ends it.")
+            run_as_main(script.resolve())
+            return 0
         return asyncio.run(_chat(script, style) if in_terminal else _play(script, style))
     except KeyboardInterrupt:
         return 130
@@ -63,7 +63,7 @@ async def _chat(script: Path, style: Style) -> int:
             await room.open()
         except (BotDiedError, TimeoutError) as error:
             return _fail(f"\n{error}")
-        _say("\nBye! The bot and its bot.db are gone.")
+    _say("\nBye! The bot is gone, and its sessions with it.")
     return 0
 
 
