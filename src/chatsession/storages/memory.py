@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ class MemoryStorage(Storage):
     immediate: ClassVar[bool] = True
 
     def __init__(self, time_to_live: float | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        if time_to_live is not None and time_to_live <= 0:
+        if time_to_live is not None and not time_to_live > 0:
             raise ValueError(f"time_to_live is in seconds and must be positive, not {time_to_live!r}")
         self.time_to_live = time_to_live
         self._clock = clock
@@ -56,9 +57,9 @@ class MemoryStorage(Storage):
         self._numbers = count(1)
         self._locks: dict[str, tuple[Lease, float]] = {}
         self._queues: dict[str, list[str]] = {}
-        # One entry for each record with an expiry: when to look whether it is over.
+        # When to look whether a record is over; an entry is dead once its key is watched for another moment.
         self._deadlines: list[tuple[float, str]] = []
-        self._watched: set[str] = set()
+        self._watched: dict[str, float] = {}
         # The order in which keys appeared, for enumeration; an entry is dead once its key has gone or come anew.
         self._order: list[tuple[int, str]] = []
         self._places: dict[str, int] = {}
@@ -110,7 +111,7 @@ class MemoryStorage(Storage):
         return None
 
     def _commit(self, change: Change) -> Outcome:
-        key, action, expect, lease = change.key, change.action, change.expect, change.lease
+        key, action, lease = change.key, change.action, change.lease
         if lease is not None:
             if not self._holds(lease):
                 return Refused.LEASE_LOST
@@ -118,28 +119,20 @@ class MemoryStorage(Storage):
                 del self._locks[key]
         record = self._live(key)
         version = None if record is None else record.version
-        if expect is not Expect.ANYTHING and expect != version:
+        if change.expect is not Expect.ANYTHING and change.expect != version:
             return Refused.CONFLICT
         if action is Action.PUT:
-            return self._put(key, change.value, change.ttl)
-        if action is Action.DELETE:
+            version = next(self._numbers)
+            if key not in self._records:
+                self._places[key] = version
+                self._order.append((version, key))
+            self._records[key] = Record(change.value, version, self._expiry(key, change.ttl))
+        elif action is Action.DELETE:
             self._remove(key)
-            return Committed(None)
-        if action is Action.TOUCH and record is not None:
-            self._store(key, Record(record.value, record.version, self._expiry(key, change.ttl)))
+            version = None
+        elif action is Action.TOUCH and record is not None:
+            self._records[key] = Record(record.value, version, self._expiry(key, change.ttl))
         return Committed(version)
-
-    def _put(self, key: str, value: bytes, ttl: float | None) -> Committed:
-        version = next(self._numbers)
-        self._store(key, Record(value, version, None if ttl is None else self._expiry(key, ttl)))
-        return Committed(version)
-
-    def _store(self, key: str, record: Record) -> None:
-        if key not in self._records:
-            place = next(self._numbers)
-            self._places[key] = place
-            self._order.append((place, key))
-        self._records[key] = record
 
     def _remove(self, key: str) -> None:
         if self._records.pop(key, None) is None:
@@ -147,32 +140,40 @@ class MemoryStorage(Storage):
         del self._places[key]
         if len(self._order) > 2 * len(self._places) + 64:
             self._order = [entry for entry in self._order if self._places.get(entry[1]) == entry[0]]
+        if self._watched.pop(key, None) is not None and len(self._deadlines) > 2 * len(self._watched) + 64:
+            self._deadlines = [(when, key) for key, when in self._watched.items()]
+            heapq.heapify(self._deadlines)
 
     def _expiry(self, key: str, ttl: float | None) -> float | None:
         if ttl is None:
             return None
         expires_at = self._clock() + ttl
-        if key not in self._watched:
-            self._watched.add(key)
-            heapq.heappush(self._deadlines, (expires_at, key))
+        # Who is watched for an earlier moment already is looked at then, and watched on: a touch costs no entry.
+        if expires_at < self._watched.get(key, math.inf):
+            self._watch(key, expires_at)
         return expires_at
+
+    def _watch(self, key: str, when: float) -> None:
+        self._watched[key] = when
+        heapq.heappush(self._deadlines, (when, key))
 
     def _free_expired(self, limit: int) -> int:
         freed = 0
         now = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now and limit > 0:
             limit -= 1
-            _, key = heapq.heappop(self._deadlines)
-            self._watched.discard(key)
-            record = self._records.get(key)
-            if record is None or record.expires_at is None:
+            when, key = heapq.heappop(self._deadlines)
+            if self._watched.get(key) != when:
                 continue
-            if record.expires_at <= now:
+            del self._watched[key]
+            expires_at = self._records[key].expires_at
+            if expires_at is None:
+                continue
+            if expires_at <= now:
                 self._remove(key)
                 freed += 1
-            else:  # touched since: look again later
-                self._watched.add(key)
-                heapq.heappush(self._deadlines, (record.expires_at, key))
+            else:
+                self._watch(key, expires_at)
         return freed
 
     def _lock(self, request: LockRequest) -> Locked | None:

@@ -147,14 +147,14 @@ class ExpiryTests(StorageSuite):
         )
         assert await storage.sweep() == 0
         await _is_over(storage, "over-24", time)
-        await put(storage, "over-0", b"7")
+        await put(storage, "over-24", b"7")
         swept = [await storage.sweep(10) for _ in range(6)]
         assert max(swept) <= 10
         assert swept[-1] == 0, "a sweep comes to an end"
         assert sum(swept) <= 24
-        left = ["over-0", *(f"{name}-{n}" for name in ("stays", "for-ever") for n in range(5))]
+        left = ["over-24", *(f"{name}-{n}" for name in ("stays", "for-ever") for n in range(5))]
         assert sorted(await scan_all_keys(storage)) == sorted(left)
-        assert await value_of(storage, "over-0") == b"7"
+        assert await value_of(storage, "over-24") == b"7"
 
 
 async def _is_over(storage: Storage, key: str, time: Time) -> None:

@@ -43,7 +43,7 @@ class ManagerTests(StorageSuite):
         ):
             async with asyncio.TaskGroup() as group:
                 for n in range(20):
-                    group.create_task((here, there)[n % 2].update("chat", lambda count: count + 1))
+                    group.create_task((here, there)[n % 2].update("chat", _one_more))
             assert await here.get("chat") == 20
 
     async def test_what_a_failed_handler_did_is_not_stored_and_not_locked(
@@ -168,6 +168,11 @@ async def _count_one(manager: Counters, key: str) -> None:
         count = session.data
         await asyncio.sleep(0)
         session.data = count + 1
+
+
+async def _one_more(count: int) -> int:
+    await asyncio.sleep(0)
+    return count + 1
 
 
 async def _until_busy(storage: Storage, key: str) -> None:

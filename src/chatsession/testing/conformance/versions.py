@@ -99,6 +99,7 @@ class VersionTests(StorageSuite):
         async def count_one(each: Storage) -> None:
             while True:
                 record = await read(each, "counter")
+                await asyncio.sleep(0)
                 change = (
                     Change("counter", Action.PUT, number(1), None)
                     if record is None
