@@ -5,6 +5,7 @@ A framework has to tell three things: whose update it is, when somebody wants th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
@@ -49,7 +50,18 @@ class UpdateSession(Generic[T]):
         lazy: read only when it is asked for.
     """
 
-    __slots__ = ("_asked", "_closed", "_context", "_holder", "_lazy", "_manager", "_per_bot", "handled")
+    __slots__ = (
+        "_answered",
+        "_asked",
+        "_asking",
+        "_closed",
+        "_context",
+        "_holder",
+        "_lazy",
+        "_manager",
+        "_per_bot",
+        "handled",
+    )
 
     def __init__(self, manager: SessionManager[T], context: UpdateContext, *, per_bot: bool, lazy: bool) -> None:
         self._manager = manager
@@ -58,27 +70,47 @@ class UpdateSession(Generic[T]):
         self._lazy = lazy
         self._holder: Session[T] | LazySession[T] | None = None
         self._asked = False
+        self._asking = False
+        self._answered: asyncio.Future[None] | None = None
         self._closed = False
         self.handled = False
         """A handler has run; if none does, what filters or middlewares saw is not stored."""
 
     async def wanted(self) -> None:
         """Somebody is about to use the session: open it, unless that was done, or the update has none (rule 6)."""
-        if self._closed:
-            raise self._misused()
-        if self._asked:
-            return
-        key = await self._manager.key_of(self._context, f"{self._context.bot_id}:" if self._per_bot else "")
-        if key is None:
+        while not self._closed:
+            if self._asked:
+                return
+            if not self._asking:
+                await self._ask()
+                return
+            self._answered = self._answered or asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._answered])
+        raise self._misused()
+
+    async def _ask(self) -> None:
+        self._asking = True
+        try:
+            key = await self._manager.key_of(self._context, f"{self._context.bot_id}:" if self._per_bot else "")
+            if key is not None:
+                holder = await self._opened(key)
+                if self._closed:  # the update ended meanwhile, without waiting for this
+                    await holder._abandon()
+                    raise self._misused()
+                self._holder = holder
             self._asked = True
-            return
+        finally:
+            self._asking = False
+            if self._answered is not None:
+                self._answered.set_result(None)
+                self._answered = None
+
+    async def _opened(self, key: str) -> Session[T] | LazySession[T]:
         if self._lazy:
-            self._holder = LazySession(lambda: Session(self._manager._plan, key))
-        else:
-            session = Session(self._manager._plan, key)
-            await session._begin()
-            self._holder = session
-        self._asked = True
+            return LazySession(lambda: Session(self._manager._plan, key))
+        session = Session(self._manager._plan, key)
+        await session._begin()
+        return session
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""
