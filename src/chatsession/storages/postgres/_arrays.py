@@ -1,0 +1,92 @@
+"""From the core's batches to the arrays that the SQL functions take, and from their rows back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar, cast
+
+from chatsession.errors import SessionKeyError
+from chatsession.storages._base import Action, Change, Committed, Expect, Lease, LockRequest, Outcome, Record, Refused
+from chatsession.storages.postgres._keys import StoredKey, stored_key
+
+Item = TypeVar("Item", str, Change, Lease, LockRequest)
+
+LONGEST_TIME = 1e10
+"""Seconds; PostgreSQL's calendar ends in the year 294276."""
+
+_ANYTHING = -1
+_NO_SUCH_NUMBER = 0
+_REFUSED = {-1: Refused.CONFLICT, -2: Refused.LEASE_LOST}
+
+
+class Batch(Generic[Item]):
+    """Items whose keys can be stored, in the order of their stored keys, which is the order in which rows are locked.
+
+    Args:
+        items: in the core's order, to which `places` and `refused` lead back.
+    """
+
+    __slots__ = ("items", "keys", "place_of", "places", "refused")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.refused: dict[int, SessionKeyError] = {}
+        stored: list[tuple[StoredKey, int]] = []
+        for place, item in enumerate(items):
+            try:
+                stored.append((stored_key(item if isinstance(item, str) else item.key), place))
+            except SessionKeyError as error:
+                self.refused[place] = error
+        stored.sort()
+        self.keys = [key.text for key, _ in stored]
+        self.places = [place for _, place in stored]
+        self.items = [items[place] for place in self.places]
+        self.place_of = dict(zip(self.keys, self.places, strict=True))
+
+
+def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object], ...]:
+    """What the function `commit` takes after the batch's name."""
+    changes = batch.items
+    return (
+        batch.keys,
+        [stored_key(change.key).whole for change in changes],
+        [change.action.value for change in changes],
+        [change.value if change.action is Action.PUT else None for change in changes],
+        [_expected(change.expect) for change in changes],
+        [None if change.ttl is None else min(change.ttl, LONGEST_TIME) for change in changes],
+        [None if change.lease is None else number(change.lease.token) for change in changes],
+        [change.unlock for change in changes],
+    )
+
+
+def outcome(code: int) -> Outcome:
+    """What a number that `commit` returned means."""
+    if code > 0:
+        return Committed(code)
+    return _REFUSED.get(code) or Committed(None)
+
+
+def record(value: object, version: object, expires_at: object) -> Record | None:
+    """From columns, all `NULL` where there is no row."""
+    return None if value is None else Record(cast("bytes", value), version, cast("float | None", expires_at))
+
+
+def number(value: object) -> int:
+    """A version or token as PostgreSQL can take it; what is none of its own becomes one that nothing has."""
+    return value if isinstance(value, int) and 0 < value < 2**63 else _NO_SUCH_NUMBER
+
+
+def _expected(expect: object) -> int | None:
+    if expect is Expect.ANYTHING:
+        return _ANYTHING
+    return None if expect is None else number(expect)
+
+
+def parts(changes: Sequence[Change], most: int) -> Iterable[Sequence[Change]]:
+    """Cut a batch so that each part has about `most` bytes of values; nearly always that is the whole of it."""
+    start = size = 0
+    for end, change in enumerate(changes):
+        size += len(change.value)
+        if size > most and end > start:
+            yield changes[start:end]
+            start, size = end, len(change.value)
+    yield changes[start:] if start else changes

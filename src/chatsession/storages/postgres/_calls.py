@@ -1,0 +1,76 @@
+"""Calls that are tried again when the connection or the server fails, within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+from chatsession.errors import StorageUnavailableError
+from chatsession.storages.postgres._connections import Connections, borrowed
+from chatsession.storages.postgres._driver import Connection
+from chatsession.storages.postgres._errors import ours, passes
+
+Result = TypeVar("Result")
+
+Call: TypeAlias = Callable[[Connection, bool], Awaitable[Result]]
+"""Gets a connection, and whether an earlier try of the same call may have been carried out without our knowing."""
+
+
+class Calls:
+    """Makes calls, each on a connection of its own.
+
+    Args:
+        connections: where the connections come from.
+        timeout: seconds that a call takes at most, with all its tries.
+    """
+
+    def __init__(self, connections: Connections, timeout: float) -> None:
+        self._connections = connections
+        self._timeout = timeout
+
+    async def run(self, call: Call[Result]) -> Result:
+        """Make a call that can stand being made again.
+
+        Raises:
+            StorageUnavailableError: no try succeeded in time.
+            StorageError: the server refused it in a way that does not pass by.
+        """
+        trial = _Trial()
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    try:
+                        return await self._try(call, trial)
+                    except Exception as error:
+                        if not passes(error):
+                            raise ours(error) from None
+                        trial.failure = error
+                    trial.pause = min(2 * trial.pause, 1.0)
+                    await asyncio.sleep(trial.pause * random.uniform(0.7, 1.0))
+        except TimeoutError:
+            raise StorageUnavailableError(f"{trial.story()}, for {self._timeout:g} s") from None
+
+    async def _try(self, call: Call[Result], trial: _Trial) -> Result:
+        async with borrowed(self._connections) as connection:
+            again, trial.sent = trial.sent, True
+            return await call(connection, again)
+
+
+class _Trial:
+    """How far one call has come."""
+
+    __slots__ = ("failure", "pause", "sent")
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.pause = 0.02
+        self.sent = False
+
+    def story(self) -> str:
+        if self.failure is not None:
+            return str(ours(self.failure))
+        if self.sent:
+            return "PostgreSQL did not answer"
+        return "PostgreSQL let no connection in, or none of the pool became free"

@@ -1,0 +1,102 @@
+"""The database with its tables ready: where connections come from, what travels on them, and who wakes waiters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+from chatsession.errors import StorageError
+from chatsession.storages.postgres._calls import Call, Calls, Result
+from chatsession.storages.postgres._connections import BorrowedConnections, OwnConnections, borrowed, close_quickly
+from chatsession.storages.postgres._driver import Connection, Pool, Row, connect
+from chatsession.storages.postgres._errors import ours
+from chatsession.storages.postgres._schema import Schema
+from chatsession.storages.postgres._server import check_server, is_pooled
+from chatsession.storages.postgres._wakes import Wakes
+
+_PREPARED_STATEMENTS = 100
+_SMALLEST_POOL_TO_LISTEN = 3
+
+
+class Database:
+    """One of the two, a URL or the user's own pool; see `PostgresStorage` for the rest.
+
+    Args:
+        source: where it is.
+        schema: what must be in it.
+        most: how many connections are opened at most.
+        timeout: seconds that a call takes at most, with all its tries.
+        pooler: does a pooler stand between; `None`: not known yet.
+    """
+
+    def __init__(self, source: str | Pool, schema: Schema, most: int, timeout: float, pooler: bool | None) -> None:
+        self._source = source
+        self._schema = schema
+        self._most = most
+        self._timeout = timeout
+        self._pooler = pooler
+        self._connections: OwnConnections | BorrowedConnections | None = None
+        self._calls: Calls | None = None
+        self.wakes: Wakes | None = None
+        """`None`: nobody is woken here."""
+
+    def __str__(self) -> str:
+        if not isinstance(self._source, str):
+            return "in the pool given"
+        parts = urlsplit(self._source)
+        return f"at {parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    async def open(self, *, create: bool) -> None:
+        """Connect, and have the tables created or checked. Raises `StorageError`."""
+        first = self._connections_with(statements=0)  # until it is known that no pooler stands between
+        try:
+            async with asyncio.timeout(self._timeout), borrowed(first) as connection:
+                await check_server(connection)
+                await self._schema.prepare(connection, create=create)
+                pooled = await is_pooled(connection) if self._pooler is None else self._pooler
+        except Exception as error:
+            raise ours(error) from None
+        finally:
+            await first.close()
+        self._connections = self._connections_with(statements=0 if pooled else _PREPARED_STATEMENTS)
+        self._calls = Calls(self._connections, self._timeout)
+        self.wakes = None if pooled else self._wakes()
+
+    async def close(self) -> None:
+        """Close what was opened here."""
+        if self.wakes is not None:
+            await self.wakes.stop()
+        if self._connections is not None:
+            await self._connections.close()
+        self.wakes = self._calls = self._connections = None
+
+    async def run(self, call: Call[Result]) -> Result:
+        """Make a call that can stand being made again; see `Calls.run`."""
+        if self._calls is None:
+            raise StorageError("the storage is not open; use it inside `async with storage`, or call open() first")
+        return await self._calls.run(call)
+
+    async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
+        """Run a statement that can stand being run again, and return its rows."""
+
+        async def call(connection: Connection, _again: bool) -> Sequence[Row]:
+            return await connection.fetch(sql, *arguments)
+
+        return await self.run(call)
+
+    def _connections_with(self, statements: int) -> OwnConnections | BorrowedConnections:
+        if not isinstance(self._source, str):
+            return BorrowedConnections(self._source)
+        return OwnConnections(partial(connect, self._source, statements=statements, timeout=self._timeout), self._most)
+
+    def _wakes(self) -> Wakes | None:
+        source = self._source
+        if isinstance(source, str):
+            return Wakes(
+                self._schema.channel, partial(connect, source, statements=0, timeout=self._timeout), close_quickly
+            )
+        if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # it would be missing elsewhere
+            return None
+        return Wakes(self._schema.channel, source.acquire, source.release)

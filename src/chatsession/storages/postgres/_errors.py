@@ -1,0 +1,79 @@
+"""From what PostgreSQL, asyncpg and the network raise to errors of this library.
+
+PostgreSQL's own messages stay out: their details quote rows, and some name users.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages.postgres._driver import InterfaceError, InternalClientError, PostgresError
+
+_HINTS = {
+    "25006": "it is a read-only replica, or set to read-only; give the URL of the primary",
+    "28000": "this user may not log in from here (see pg_hba.conf on the server)",
+    "28P01": "the name or the password is wrong",
+    "3D000": "there is no database of that name; create it first",
+    "42501": "the user lacks a right on the schema or on its tables; grant it, or let another user create them "
+    "with the SQL that schema_sql() gives",
+    "42703": "a table of the sessions has other columns than this version of chatsession needs",
+    "42883": "a function of the sessions is missing; apply the SQL that schema_sql() gives",
+    "42P01": "a table of the sessions is missing; apply the SQL that schema_sql() gives",
+    "53100": "its disk is full",
+    "53200": "it is out of memory",
+    "53300": "it has as many connections as it allows; lower connections=, or put PgBouncer before it",
+    "57014": "it cancelled the statement (by a statement_timeout or lock_timeout of this user?)",
+    "57P01": "it is being shut down",
+    "57P02": "it has crashed and is restarting",
+    "57P03": "it is starting up or shutting down",
+}
+
+# These pass by, besides lost connections (class 08): a batch of ours that was carried out already (unique violation),
+# conflicts with others (serialization, deadlock), a server that is full or restarting, and one that became a replica,
+# since the next connection may lead to the new primary.
+_PASSING = {"23505", "25006", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05"}
+_UNAVAILABLE = _PASSING - {"25006"} | {"53100", "53200", "57014"}
+
+
+def passes(error: Exception) -> bool:
+    """May the same call succeed soon?"""
+    if isinstance(error, PostgresError):
+        return _state(error) in _PASSING or _state(error).startswith("08")
+    if isinstance(error, ValueError):  # asyncpg's checks of its arguments
+        return False
+    return isinstance(error, OSError | InterfaceError | InternalClientError)
+
+
+def spoils(error: BaseException) -> bool:
+    """Should the connection be cut? Its answer may still be on the way, or it leads to a server without a use."""
+    if isinstance(error, PostgresError):
+        return _state(error) == "25006"
+    return not isinstance(error, Exception) or isinstance(error, TimeoutError)
+
+
+def ours(error: Exception) -> StorageError:
+    """What the caller gets to see."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, PostgresError):
+        return _from_server(_state(error), type(error).__name__)
+    if isinstance(error, ConnectionRefusedError):
+        return StorageUnavailableError("PostgreSQL cannot be reached: nothing listens there; does the server run?")
+    if isinstance(error, socket.gaierror):
+        return StorageUnavailableError("PostgreSQL cannot be reached: its host name is not known")
+    if isinstance(error, TimeoutError):
+        return StorageUnavailableError("PostgreSQL did not answer in time")
+    if passes(error):
+        return StorageUnavailableError(f"the connection to PostgreSQL failed ({type(error).__name__})")
+    return StorageError(f"asyncpg refused a call ({type(error).__name__}); is the URL or the pool as it should be?")
+
+
+def _from_server(state: str, name: str) -> StorageError:
+    kind = StorageUnavailableError if state in _UNAVAILABLE or state.startswith("08") else StorageError
+    return kind(f"PostgreSQL refused: {_HINTS.get(state, name)} (SQLSTATE {state})")
+
+
+def _state(error: PostgresError) -> str:
+    state: object = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else "unknown"

@@ -1,0 +1,50 @@
+"""Session keys as PostgreSQL can hold and index them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from chatsession.errors import SessionKeyError
+
+LONGEST = 2000
+"""Bytes of UTF-8; an entry of a PostgreSQL index has room for about 2,700."""
+MARK = "\x01"
+"""Begins the stored form of every key that is not stored as it is."""
+AFTER_MARK = "\x02"
+
+
+class StoredKey(NamedTuple):
+    """A key's place in the index and, unless that is the key itself, the whole of it."""
+
+    text: str
+    whole: bytes | None
+
+
+def stored_key(key: str) -> StoredKey:
+    """Where a key is stored; no two keys have one place (short of a collision of SHA-256).
+
+    Raises:
+        SessionKeyError: it is empty, or not valid Unicode.
+    """
+    if not key:
+        raise SessionKeyError("an empty string cannot be a session key", key=key)
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        raise SessionKeyError(
+            "it is not valid Unicode (half of a surrogate pair), PostgreSQL cannot store it", key=key
+        ) from None
+    if len(encoded) <= LONGEST and not key.startswith(MARK) and "\0" not in key:
+        return StoredKey(key, None)
+    return StoredKey(MARK + hashlib.sha256(encoded).hexdigest(), encoded)
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """The first string, by code points, after all that start with `prefix`; `None`: there is no such string."""
+    for length in range(len(prefix), 0, -1):
+        last = ord(prefix[length - 1])
+        if last < 0x10FFFF:
+            following = 0xE000 if last == 0xD7FF else last + 1  # surrogates are no characters
+            return prefix[: length - 1] + chr(following)
+    return None

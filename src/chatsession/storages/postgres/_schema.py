@@ -1,0 +1,190 @@
+"""The tables and functions in the database: named, created, migrated, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from importlib.resources import files
+
+from chatsession.errors import StorageError
+from chatsession.storages.postgres._driver import Connection
+
+_SQL = files("chatsession.storages.postgres") / "sql"
+
+OLDEST_SERVER = 12
+
+_FUNCTIONS = (
+    "current_era", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
+)  # fmt: skip
+_TABLES = {
+    "sessions": "",
+    "leases": "_leases",
+    "era": "_era",
+    "commits": "_commits",
+    "meta": "_meta",
+    "numbers": "_numbers",
+}
+_COLUMNS = {
+    "key": "text",
+    "whole_key": "bytea",
+    "data": "jsonb",
+    "raw": "bytea",
+    "version": "bigint",
+    "expires_at": "timestamp with time zone",
+}
+
+
+class Schema:
+    """Everything that the sessions of one table need, under the names that the user chose.
+
+    Args:
+        schema: the PostgreSQL schema (a namespace).
+        table: the table of the sessions; what stands beside it begins with its name.
+
+    Raises:
+        StorageError: PostgreSQL, or this module, cannot work with such a name.
+    """
+
+    def __init__(self, schema: str, table: str) -> None:
+        for what, name, longest in (("schema", schema, 63), ("table", table, 45)):
+            if not re.fullmatch(r"[\w .-]+", name) or len(name.encode()) > longest:
+                raise StorageError(
+                    f"the {what} name {name!r} does not do: letters, digits, and any of '_-. ', {longest} bytes at most"
+                )
+        self.schema = schema
+        self.table = table
+        self._filled: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return f'"{self.schema}"."{self.table}"'
+
+    @cached_property
+    def channel(self) -> str:
+        """Where waiters are woken."""
+        return f"chatsession_{hashlib.sha256(str(self).encode()).hexdigest()[:32]}"
+
+    def sql(self, text: str) -> str:
+        """Put the names in."""
+        filled = self._filled.get(text)
+        if filled is None:
+            filled = self._filled[text] = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], text)
+        return filled
+
+    def script(self, version: int = 0) -> str:
+        """What brings a database from a version of the schema (0: nothing is there) to the newest."""
+        create = "" if self.schema == "public" else f'CREATE SCHEMA IF NOT EXISTS "{self.schema}";\n\n'
+        return create + "\n".join(self._steps(version))
+
+    async def prepare(self, connection: Connection, *, create: bool) -> None:
+        """Create or migrate what is missing or old, and check the rest.
+
+        Raises:
+            StorageError: it cannot be used as it is; the message says what to do.
+        """
+        version = await self._version(connection)
+        if version != NEWEST and create:
+            version = await self._migrate(connection)
+        if version is None:
+            raise StorageError(f"the tables of {self} do not exist; apply the SQL that schema_sql() gives")
+        if version > NEWEST:
+            raise StorageError(
+                f"the tables of {self} have version {version}, but this chatsession knows {NEWEST} at most; upgrade it"
+            )
+        if version < NEWEST:
+            raise StorageError(
+                f"the tables of {self} have version {version}, but {NEWEST} is needed; "
+                f"apply the SQL that schema_sql(version={version}) gives"
+            )
+        await self._check_columns(connection)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        def quoted(suffix: str) -> str:
+            return f'"{self.schema}"."{self.table}{suffix}"'
+
+        names = {name: quoted(suffix) for name, suffix in _TABLES.items()}
+        names |= {name: quoted(f"_{name}") for name in _FUNCTIONS}
+        names |= {name: f'"{self.table}_{name}"' for name in ("expiry_index", "commits_index")}
+        return names | {"channel": self.channel}
+
+    def _steps(self, version: int) -> Iterator[str]:
+        if version >= NEWEST:
+            return
+        for number in range(version + 1, NEWEST + 1):
+            yield self.sql((_SQL / "migrations" / f"{number:04}.sql").read_text())
+        for name in _FUNCTIONS:
+            yield self.sql((_SQL / "functions" / f"{name}.sql").read_text())
+        yield self.sql(f"UPDATE {{meta}} SET schema_version = {NEWEST};\n")
+
+    async def _version(self, connection: Connection) -> int | None:
+        if not await self._has(connection, _TABLES["meta"]):
+            return None
+        version = await connection.fetchval(self.sql("SELECT schema_version FROM {meta}"))
+        return version if isinstance(version, int) else None
+
+    async def _migrate(self, connection: Connection) -> int | None:
+        """Do it once, however many processes start together."""
+        await connection.execute("BEGIN")
+        try:
+            await connection.execute(f"SELECT pg_advisory_xact_lock(hashtextextended('{self.channel}', 0))")
+            version = await self._version(connection)
+            if version is None:
+                await self._check_free(connection)
+                if not await connection.fetchval("SELECT to_regnamespace($1)", f'"{self.schema}"'):
+                    await connection.execute(f'CREATE SCHEMA "{self.schema}"')
+            for step in self._steps(version or 0):
+                await connection.execute(step)
+            await connection.execute("COMMIT")
+        except Exception:
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        return max(version or 0, NEWEST)
+
+    async def _check_free(self, connection: Connection) -> None:
+        if await self._has(connection, _TABLES["sessions"]):
+            raise StorageError(
+                f"there is a table {self} already, and it is not of this library; choose another name by table="
+            )
+
+    async def _has(self, connection: Connection, suffix: str) -> object:
+        # Not by to_regclass(), which may still remember that another process had not yet created it.
+        return await connection.fetchval(
+            "SELECT count(*) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+            "WHERE nspname = $1 AND relname = $2",
+            self.schema,
+            self.table + suffix,
+        )
+
+    async def _check_columns(self, connection: Connection) -> None:
+        rows = await connection.fetch(
+            "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+            self._names["sessions"],
+        )
+        found = {str(name): str(kind) for name, kind in rows}
+        wrong = [f"{name} {kind}" for name, kind in _COLUMNS.items() if found.get(name) != kind]
+        if wrong:
+            raise StorageError(
+                f"the table {self} has not the columns of this library (missing, or of another type: "
+                f"{', '.join(wrong)}); choose another name by table="
+            )
+
+
+def schema_sql(schema: str = "public", table: str = "chat_sessions", version: int = 0) -> str:
+    """The SQL that creates what `PostgresStorage` needs, for those who run their own migrations.
+
+    Args:
+        schema: as for `PostgresStorage`.
+        table: as for `PostgresStorage`.
+        version: the version that is there (`SELECT schema_version FROM chat_sessions_meta`); 0: nothing yet.
+
+    Returns:
+        Statements to be run in one transaction; empty if that version is the newest.
+    """
+    return Schema(schema, table).script(version)
+
+
+NEWEST = sum(1 for each in (_SQL / "migrations").iterdir() if each.name.endswith(".sql"))

@@ -1,0 +1,244 @@
+"""The storage itself: each batch is one call of one SQL function."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from chatsession.errors import SessionError, StorageError
+from chatsession.storages._base import Action, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages.postgres._arrays import LONGEST_TIME, Batch, commit_arrays, number, outcome, parts, record
+from chatsession.storages.postgres._database import Database
+from chatsession.storages.postgres._driver import Connection, Pool, Row
+from chatsession.storages.postgres._scanning import Scanner
+from chatsession.storages.postgres._schema import Schema
+
+_log = logging.getLogger("chatsession")
+
+_LARGEST_CALL = 50_000_000
+"""Bytes; a message to PostgreSQL has room for 1 GiB, and the server copies what is in it a few times."""
+_LONGEST_SLEEP = 0.9
+"""Seconds; who waits for a lock and has not asked for 2.5 s counts as dead."""
+_SWEPT_AT_ONCE = 5000
+
+
+class PostgresStorage(Storage):
+    """Keeps each session in a row of one table, as `jsonb` where it is JSON.
+
+    Durability: a commit that was awaited is as durable as PostgreSQL makes this user's transactions: flushed to its
+    disk, unless `synchronous_commit` is off. Locks are not flushed; a crash of the server ends them, and those who
+    held one still commit if nobody came in between.
+
+    `jsonb` keeps what JSON means, not how it was written: spaces go, fields are sorted, of two fields with one name
+    the last stays, and numbers are exact decimals (`1e2` comes back as `100`, `-0.0` as `0.0`).
+
+    Args:
+        url: `postgresql://user:password@host:port/database`; several hosts, and options of libpq behind a `?`, as
+            asyncpg takes them.
+        pool: instead of a URL, an `asyncpg.Pool` that remains the caller's. It resets a connection after each call,
+            one more round trip, unless it was made with a `reset` of its own; while updates wait for other
+            processes one of its connections is taken for wake-ups, if it has three or more.
+        schema: the PostgreSQL schema for the tables.
+        table: the table of the sessions; the names of what stands beside it begin with this one.
+        create: create and migrate the tables when the storage opens; `False`: only check them (see `schema_sql`).
+        connections: how many connections are opened at most, besides one for wake-ups.
+        timeout: seconds after which a call gives up, with all its tries.
+        sweep_interval: about how many seconds lie between two sweeps of expired sessions.
+        pooler: does a pooler such as PgBouncer stand between, which shares connections among transactions? Then
+            nothing is kept in a connection from one transaction to the next: no prepared statements (one more round
+            trip a call), no LISTEN (who waits for another process asks every 0.1 s at most). `None`: found out when
+            the storage opens.
+        time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
+            of its own; `None`: never.
+
+    Raises:
+        StorageError: a name does not do, or neither or both of `url` and `pool` are given.
+        ValueError: a number is not positive.
+
+    Example:
+        >>> PostgresStorage("postgresql://bot:secret@db.example/bot")
+        <PostgresStorage: "public"."chat_sessions" at db.example/bot>
+    """
+
+    batches_in_flight: ClassVar[int] = 2
+    verbatim: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        pool: Pool | None = None,
+        schema: str = "public",
+        table: str = "chat_sessions",
+        create: bool = True,
+        connections: int = 4,
+        timeout: float = 10.0,
+        sweep_interval: float = 60.0,
+        pooler: bool | None = None,
+        time_to_live: float | None = None,
+    ) -> None:
+        source = pool if url is None else url
+        if source is None or (url and pool):
+            raise StorageError("sessions in PostgreSQL need a URL or a pool, and not both")
+        if min(connections, timeout, sweep_interval, time_to_live or 1) <= 0:
+            raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
+        self.time_to_live = time_to_live
+        self._schema = Schema(schema, table)
+        self._database = Database(source, self._schema, connections, timeout, pooler)
+        self._scanner = Scanner(self._database, self._schema)
+        self._create = create
+        self._sweep_interval = sweep_interval
+        self._opening = asyncio.Lock()
+        self._sweeping: asyncio.Task[None] | None = None
+        # Of the first in a queue: for how many seconds the lease lasts that it waits for.
+        self._remaining: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<PostgresStorage: {self._schema} {self._database}>"
+
+    async def open(self) -> None:
+        """Connect, and create, migrate or check the tables.
+
+        Raises:
+            StorageUnavailableError: the server cannot be reached.
+            StorageError: it cannot be used: wrong credentials, no such database, too old, a read-only replica, or a
+                table of somebody else's.
+        """
+        async with self._opening:
+            if self.is_open:
+                return
+            await self._database.open(create=self._create)
+            self._sweeping = asyncio.create_task(self._sweep_now_and_then(), name="chatsession: sweep of PostgreSQL")
+            self.is_open = True
+
+    async def close(self) -> None:
+        """Close the connections that were opened here, and sweep no more."""
+        async with self._opening:
+            self.is_open = False
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+                await asyncio.wait([self._sweeping])
+                self._sweeping = None
+            await self._database.close()
+            self._remaining.clear()
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+        batch = Batch(keys)
+        results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
+        if batch.keys:
+            for key, *columns in await self._call("SELECT * FROM {read}($1)", batch.keys):
+                results[batch.place_of[str(key)]] = record(*columns)
+        return results
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        if sum(len(change.value) for change in changes) <= _LARGEST_CALL:
+            return await self._commit(changes)
+        return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+        batch = Batch(requests)
+        results: list[Locked | SessionError | None] = [batch.refused.get(place) for place in range(len(requests))]
+        waiters = [request.waiter for request in batch.items]
+        seconds = [min(request.seconds, LONGEST_TIME) for request in batch.items]
+        sql = self._schema.sql("SELECT * FROM {lock}($1, $2, $3, $4)")
+
+        async def call(connection: Connection, again: bool) -> Sequence[Row]:
+            return await connection.fetch(sql, batch.keys, waiters, seconds, again)
+
+        for key, token, remaining, *columns in await self._database.run(call) if batch.keys else ():
+            place = batch.place_of[str(key)]
+            request = requests[place]
+            if token is not None:
+                results[place] = Locked(Lease(request.key, cast("int", token)), record(*columns))
+            elif remaining is not None:
+                self._remaining[request.waiter] = cast("float", remaining)
+        return results
+
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        batch = Batch(leases)
+        results = [False] * len(leases)
+        if batch.keys:
+            tokens = [number(lease.token) for lease in batch.items]
+            ((held,),) = await self._call("SELECT {renew}($1, $2, $3)", batch.keys, tokens, min(seconds, LONGEST_TIME))
+            for place, mine in zip(batch.places, cast("list[bool]", held), strict=True):
+                results[place] = mine
+        return results
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        batch = Batch(requests)
+        for request in requests:
+            self._remaining.pop(request.waiter, None)
+        if batch.keys:
+            await self._call("SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items])
+
+    async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
+        most = min(_LONGEST_SLEEP, self._remaining.pop(request.waiter, _LONGEST_SLEEP) + 0.002)
+        wakes = self._database.wakes
+        if wakes is None:
+            await _pause(attempt, most)
+        elif wakes.listening:
+            await wakes.sleep(request.waiter, most * random.uniform(0.9, 1.0))
+        elif not await wakes.start():
+            await _pause(attempt, most)
+        # Else it listens from now on: the key may have been unlocked before.
+
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        return await self._scanner.page(prefix, cursor, limit, values=True)
+
+    async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+        page = await self._scanner.page(prefix, cursor, limit, values=False)
+        return [key for key, _ in page.entries], page.cursor
+
+    async def sweep(self, limit: int = 1000) -> int:
+        return (await self._sweep(limit))[0]
+
+    async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        batch = Batch(changes)
+        results: list[Outcome | None] = [batch.refused.get(place) for place in range(len(changes))]
+        if not batch.keys:
+            return cast("list[Outcome]", results)
+        keeps_all = all(change.action is Action.KEEP for change in batch.items)
+        name = None if keeps_all else uuid.uuid4()
+        sql = self._schema.sql("SELECT {commit}($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        earlier = self._schema.sql("SELECT outcomes FROM {commits} WHERE batch = $1")
+        arrays = commit_arrays(batch)
+
+        async def call(connection: Connection, again: bool) -> object:
+            known = await connection.fetchval(earlier, name) if again and name else None
+            return known or await connection.fetchval(sql, name, *arrays)
+
+        for place, code in zip(batch.places, cast("list[int]", await self._database.run(call)), strict=True):
+            results[place] = outcome(code)
+        return cast("list[Outcome]", results)
+
+    async def _sweep(self, limit: int) -> list[int]:
+        ((swept,),) = await self._call("SELECT {sweep}($1)", limit)
+        return cast("list[int]", swept)
+
+    async def _sweep_now_and_then(self) -> None:
+        """In many processes, at times of their own; rows that another one has in hand are skipped."""
+        while True:
+            await asyncio.sleep(self._sweep_interval * random.uniform(0.5, 1.5))
+            try:
+                await self._sweep_all()
+            except StorageError as error:
+                _log.warning("expired sessions could not be swept this time: %s", error)
+
+    async def _sweep_all(self) -> None:
+        while True:
+            swept = await self._sweep(_SWEPT_AT_ONCE)
+            if max(swept) < _SWEPT_AT_ONCE:
+                return
+            await asyncio.sleep(0.1)
+
+    async def _call(self, sql: str, *arguments: object) -> Sequence[Row]:
+        return await self._database.fetch(self._schema.sql(sql), *arguments)
+
+
+async def _pause(attempt: int, most: float) -> None:
+    """Where nobody is woken: ask soon at first, then ten times a second."""
+    await asyncio.sleep(min(0.004 * 1.5**attempt, 0.1, most) * random.uniform(0.7, 1.0))

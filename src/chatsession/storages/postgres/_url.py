@@ -1,0 +1,55 @@
+"""`postgresql://…`: what is ours in it, and what is asyncpg's."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, parse_qsl, urlencode
+
+from chatsession.errors import StorageError
+from chatsession.storages._urls import options
+from chatsession.storages.postgres._storage import PostgresStorage
+
+_OURS = {"schema", "table", "create", "connections", "timeout", "sweep_interval", "pooler", "time_to_live"}
+_THEIRS = {
+    "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
+    "service", "servicefile", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert",
+    "target_session_attrs", "user",
+}  # fmt: skip
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def from_url(parts: SplitResult) -> PostgresStorage:
+    """`postgresql://user:password@host:port/database?…`, with the options of libpq and those of `PostgresStorage`."""
+    given = options(parts, _OURS | _THEIRS)
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query, True) if name in _THEIRS])
+    return PostgresStorage(
+        parts._replace(query=query).geturl(),
+        schema=given.get("schema", "public"),
+        table=given.get("table", "chat_sessions"),
+        create=_boolean(given, "create") is not False,
+        connections=int(_number(given, "connections") or 4),
+        timeout=_number(given, "timeout") or 10.0,
+        sweep_interval=_number(given, "sweep_interval") or 60.0,
+        pooler=_boolean(given, "pooler"),
+        time_to_live=_number(given, "time_to_live"),
+    )
+
+
+def _number(given: dict[str, str], name: str) -> float | None:
+    if name not in given:
+        return None
+    try:
+        number = float(given[name])
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf") or (name == "connections" and number != int(number)):
+        raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
+    return number
+
+
+def _boolean(given: dict[str, str], name: str) -> bool | None:
+    if name not in given:
+        return None
+    value = _BOOLEANS.get(given[name].lower())
+    if value is None:
+        raise StorageError(f"{name} in the URL must be true or false, not {given[name]!r}")
+    return value

@@ -1,0 +1,16 @@
+CREATE OR REPLACE FUNCTION {read}(keys text[])
+RETURNS TABLE (session_key text, value bytea, version bigint, expires_at float8)
+LANGUAGE plpgsql
+-- Plans are kept for long, and must be right for the day when the tables are large: by the index, key for key.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT s.key, coalesce(s.raw, convert_to(s.data::text, 'UTF8')), s.version,
+            extract(epoch FROM s.expires_at)::float8
+        FROM {sessions} AS s
+        WHERE s.key = ANY (keys) AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp());
+END
+$$;

@@ -1,0 +1,27 @@
+-- Deletes what nobody misses, at most so many rows of each kind, and steps round what others work on. Returns how
+-- many they were: expired sessions, leases without use, outcomes that nobody asks for any more.
+CREATE OR REPLACE FUNCTION {sweep}(most bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    sessions bigint;
+    leases bigint;
+    commits bigint;
+BEGIN
+    DELETE FROM {sessions} WHERE key IN (
+        SELECT key FROM {sessions} WHERE expires_at <= clock_timestamp()
+        ORDER BY expires_at LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS sessions = ROW_COUNT;
+    DELETE FROM {leases} WHERE key IN (
+        SELECT key FROM {leases}
+        WHERE until < clock_timestamp() - interval '1 minute' AND clock_timestamp() - interval '1 minute' > ALL (seen)
+        LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS leases = ROW_COUNT;
+    DELETE FROM {commits} WHERE batch IN (
+        SELECT batch FROM {commits} WHERE at < clock_timestamp() - interval '10 minutes'
+        ORDER BY at LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS commits = ROW_COUNT;
+    RETURN ARRAY[sessions, leases, commits];
+END
+$$;
