@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from chatsession.errors import StorageError
+from chatsession.storages.file._names import folder_of
+
 WINDOW = 20_000
 """The most names that an enumeration holds, however many files one folder has."""
 _MOST_WINDOWS = 8
@@ -60,6 +63,9 @@ class Listing:
 
     def _window(self, folder: str, last: str) -> _Window:
         names = heapq.nsmallest(WINDOW, (name for name in names_in(self._root, folder, self._suffix) if name > last))
+        for name in names:
+            if folder_of(name).lower() != folder.lower():  # a file system may fold case
+                raise StorageError(f"{self._root}/{folder}/{name}{self._suffix} is in the wrong folder; move it away")
         return _Window(names, len(names) < WINDOW)
 
 
