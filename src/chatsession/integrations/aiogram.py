@@ -8,16 +8,16 @@ from typing import Any, Generic, TypeVar, cast
 try:
     from aiogram import BaseMiddleware, Dispatcher
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
-    from aiogram.dispatcher.event.handler import HandlerObject
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
-    from aiogram.fsm.scene import SceneHandlerWrapper
     from aiogram.types import ErrorEvent, TelegramObject, Update
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
     ) from error
 
+from chatsession.integrations._aiogram_scenes import SceneActions, named
 from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
+from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -25,6 +25,15 @@ __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessi
 T = TypeVar("T")
 
 _Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
+
+_NAMES_OF_AIOGRAM = frozenset(
+    (
+        *("bot", "bots", "dispatcher", "router", "handler", "state", "raw_state", "fsm_storage", "scenes"),
+        *("event_update", "event_router", "event_context", "event_from_user", "event_chat", "event_thread_id"),
+    )
+)
+_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
+"""They give the same keys in private chats."""
 
 
 def setup_sessions(
@@ -38,9 +47,12 @@ def setup_sessions(
     is locked, read or written.
 
     Filters and middlewares get the context under the same name, and load by `await ctx.load()`; what they load is
-    the session that the handler then gets. A handler of errors runs after the failed update has ended, and gets a
-    session of its own. The storage is opened at the start of the dispatcher, and closed at its shutdown, once the
-    handlers that still run are done.
+    the session that the handler then gets. Handlers and actions of scenes name it like any other. A handler of
+    errors runs after the failed update has ended, and gets a session of its own. The storage is opened at the start
+    of the dispatcher, and closed at its shutdown, once the handlers that still run are done.
+
+    The sessions of several managers are locked in the order in which they were set up. Where filters load them, keep
+    to that order, or two updates could wait for each other until `lock_timeout`.
 
     Args:
         dispatcher: the dispatcher; its routers may be included before or after.
@@ -49,7 +61,8 @@ def setup_sessions(
         per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
 
     Raises:
-        ValueError: sessions of this name are set up already.
+        ValueError: handlers get something else under the manager's name already, or another manager that was set up
+            has the same keys in the same storage.
 
     Example:
         >>> from aiogram import Dispatcher, F
@@ -65,14 +78,10 @@ def setup_sessions(
     if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
         raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
     update = _UpdateMiddleware(sessions, lazy=lazy, per_bot=per_bot)
-    if any(
-        isinstance(other, _UpdateMiddleware) and other.name == update.name
-        for other in dispatcher.update.outer_middleware
-    ):
-        raise ValueError(
-            f"sessions of the name {update.name!r} are set up already; "
-            "give the second SessionManager another name, as in SessionManager(…, name='cart')"
-        )
+    update.check_name(_NAMES_OF_AIOGRAM)
+    for other in dispatcher.update.outer_middleware:
+        if isinstance(other, _UpdateMiddleware):
+            update.check_beside(cast("_UpdateMiddleware[Any]", other))
     dispatcher.update.outer_middleware(update)
     handler = _HandlerMiddleware(update)
     for name, observer in dispatcher.observers.items():
@@ -101,6 +110,35 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
         self._sessions = sessions
         self._lazy = lazy
         self._per_bot = per_bot
+        self._scene_actions = SceneActions({self.name, self.context_name}, self.give)
+
+    def check_name(self, taken: frozenset[str]) -> None:
+        """Raises `ValueError` if handlers get something else under these names."""
+        for name in (self.name, self.context_name):
+            if name in taken:
+                raise ValueError(
+                    f"handlers get something else as {name!r} already; "
+                    "give the SessionManager another name, as in SessionManager(…, name='cart')"
+                )
+
+    def check_beside(self, other: _UpdateMiddleware[Any]) -> None:
+        """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
+        if other.name == self.name:
+            raise ValueError(
+                f"sessions of the name {self.name!r} are set up already; "
+                "give the second SessionManager another name, as in SessionManager(…, name='cart')"
+            )
+        self.check_name(frozenset((other.name, other.context_name)))
+        mine, theirs = self._sessions.options, other._sessions.options
+        storage = self._sessions.storage
+        same_storage = storage is other._sessions.storage or (storage.shared and mine.storage == theirs.storage)
+        functions = {mine.get_session_key, theirs.get_session_key}
+        same_keys = len(functions) == 1 or functions <= _KEYS_OF_OURS
+        if same_storage and same_keys and mine.prefix == theirs.prefix and self._per_bot == other._per_bot:
+            raise ValueError(
+                f"{other.name!r} and {self.name!r} would have the same keys in the same storage; "
+                f"give one of them a prefix, as in SessionManager(…, prefix='{self.name}:')"
+            )
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         unit = self.begin(cast("Update", event), data)
@@ -137,14 +175,9 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
     async def serve(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         """Run a handler with what it asks for."""
         unit: UpdateSession[T] = data[self.unit_name]
-        wanted = _named(data["handler"])
-        if self.name in wanted:
-            await unit.wanted()
-            data[self.name] = unit.holder.data
-            if (scenes := data.get("scenes")) is not None:
-                scenes.data[self.name] = data[self.name]
-        elif self.context_name in wanted:
-            await unit.wanted()
+        if (scenes := data.get("scenes")) is not None:
+            self._scene_actions.serve(scenes.registry)
+        await self.give(named(data["handler"]), data)
         try:
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):
@@ -152,6 +185,17 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             raise
         unit.handled = True
         return result
+
+    async def give(self, names: set[str], data: dict[str, Any]) -> None:
+        """Load the session if it is among what somebody names, and put it into what they get."""
+        unit: UpdateSession[T] | None = data.get(self.unit_name)
+        if unit is None:  # a scene that another dispatcher shares, which has no sessions
+            return
+        if self.name in names:
+            await unit.wanted()
+            data[self.name] = unit.holder.data
+        elif self.context_name in names:
+            await unit.wanted()
 
 
 class _HandlerMiddleware(BaseMiddleware):
@@ -172,6 +216,8 @@ class _ErrorMiddleware(BaseMiddleware):
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         unit = self._update.begin(cast("ErrorEvent", event).update, data)
+        if (scenes := data.get("scenes")) is not None:
+            scenes.data = {**scenes.data, **data}
         try:
             result = await self._update.serve(handler, event, data)
         except (SkipHandler, CancelHandler):
@@ -182,10 +228,3 @@ class _ErrorMiddleware(BaseMiddleware):
             raise
         await unit.finish()
         return result
-
-
-def _named(handler: HandlerObject) -> set[str]:
-    """The parameters of a handler; those of a scene are behind aiogram's own wrapper."""
-    if isinstance(handler.callback, SceneHandlerWrapper):
-        return handler.callback.handler.params
-    return handler.params
