@@ -34,3 +34,6 @@ servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+
+bench: $(READY)  ## everything measured side by side with its rivals; results in docs/benchmarks
+	$(BIN)/python -m benchmarks

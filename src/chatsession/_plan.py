@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -44,6 +45,8 @@ class Plan(Generic[T]):
         "_initial",
         "_max_size",
         "_on_decode_error",
+        "_raw_decode",
+        "_raw_encode",
         "active",
         "exclusive",
         "gateway",
@@ -71,7 +74,10 @@ class Plan(Generic[T]):
         self.lock_lease = options.lock_lease
         self.ttl = options.ttl_seconds or storage.time_to_live
         self._codec = codec
-        self._carry_over = codec.carry_over if isinstance(codec, JsonCodec) else None
+        json = codec if isinstance(codec, JsonCodec) else None
+        self._raw_encode = json.raw_encode if json else codec.encode
+        self._raw_decode = json.raw_decode if json else codec.decode
+        self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
         self._exact = bool(getattr(codec, "exact", False)) and storage.verbatim
         self._initial = options.initial
@@ -129,20 +135,17 @@ class Plan(Generic[T]):
         value = self._initial()
         try:
             # By way of bytes, because nothing else tells whether `initial` gives the same object each time.
-            return self._codec.decode(self._codec.encode(value))
-        except Exception as error:
-            raise SessionEncodeError(f"initial() made a value that cannot be stored: {_why(error)}", key=key) from None
+            return self._raw_decode(self._raw_encode(value))
+        except Exception:
+            why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
+            raise SessionEncodeError(f"initial() made a value that cannot be stored: {why}", key=key) from None
 
     def decode(self, key: str, data: bytes) -> T:
         """The stored value. Raises `SessionDecodeError`."""
         try:
-            return self._codec.decode(data)
-        except Exception as error:
-            raise SessionDecodeError(
-                f"what is stored does not fit its type: {_why(error)}; it is left as it is "
-                "(mend it, or choose another on_decode_error)",
-                key=key,
-            ) from None
+            return self._raw_decode(data)
+        except Exception:
+            raise self._misfit(key, data) from None
 
     def encode(self, key: str, value: T, record: Record | None) -> bytes | None:
         """The bytes to store, or `None` if what is stored means the same (rule 4).
@@ -151,27 +154,23 @@ class Plan(Generic[T]):
             SessionEncodeError: the value has no stored form from which it could be read back.
             SessionTooLargeError: the stored form has more than `max_size` bytes.
         """
-        codec = self._codec
         try:
-            encoded = codec.encode(value)
-        except Exception as error:
-            raise SessionEncodeError(f"{_why(error)}; nothing was written", key=key) from None
+            encoded = self._raw_encode(value)
+        except Exception:
+            raise self._unencodable(key, value) from None
         if not self._comparable:
             return encoded
-        if record is not None:
-            if encoded == record.value or self._means_the_same(record.value, encoded):
+        if record is not None and (stored := record.value):
+            if encoded == stored or (not self._exact and self._raw_encode(self._raw_decode(stored)) == encoded):
                 return None
-            if self._carry_over is not None and (encoded := self._carry_over(record.value, encoded)) == record.value:
+            if self._carry_over is not None and (encoded := self._carry_over(stored, encoded)) == stored:
                 return None
         if len(encoded) > self._max_size:
             raise SessionTooLargeError(_too_large(encoded, self._max_size), key=key)
         try:
-            codec.decode(encoded)
-        except Exception as error:
-            raise SessionEncodeError(
-                f"the value does not fit its type and could not be read back: {_why(error)}; nothing was written",
-                key=key,
-            ) from None
+            self._raw_decode(encoded)
+        except Exception:
+            raise self._unreadable(key, encoded) from None
         return encoded
 
     async def set_aside(self, key: str, record: Record, error: SessionError) -> None:
@@ -186,16 +185,32 @@ class Plan(Generic[T]):
         else:
             _log.error("%s; the session starts afresh, as on_decode_error='reset' says", error)
 
-    def _means_the_same(self, stored: bytes, encoded: bytes) -> bool:
-        if self._exact or not stored:
-            return False
-        codec = self._codec
-        return codec.encode(codec.decode(stored)) == encoded
+    def _misfit(self, key: str, data: bytes) -> SessionDecodeError:
+        return SessionDecodeError(
+            f"what is stored does not fit its type: {_reason(self._codec.decode, data)}; it is left as it is "
+            "(mend it, or choose another on_decode_error)",
+            key=key,
+        )
+
+    def _unencodable(self, key: str, value: T) -> SessionEncodeError:
+        return SessionEncodeError(f"{_reason(self._codec.encode, value)}; nothing was written", key=key)
+
+    def _unreadable(self, key: str, encoded: bytes) -> SessionEncodeError:
+        why = _reason(self._codec.decode, encoded)
+        return SessionEncodeError(
+            f"the value does not fit its type and could not be read back: {why}; nothing was written", key=key
+        )
 
 
-def _why(error: Exception) -> str:
-    """A codec's reason; of foreign exceptions only the name, since their text may quote data."""
-    return str(error) if isinstance(error, CodecError) else f"{type(error).__name__} in the codec"
+def _reason(step: Callable[[Any], object], given: object) -> str:
+    """Why a codec's step fails; of foreign exceptions only the name, since their text may quote data."""
+    try:
+        step(given)
+    except CodecError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__} in the codec"
+    return "the codec failed once, and not when it was asked why"
 
 
 def _too_large(encoded: bytes, limit: int) -> str:

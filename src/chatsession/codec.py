@@ -55,7 +55,12 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "exact")
+    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "exact", "raw_decode", "raw_encode")
+
+    raw_decode: Callable[[bytes], T]
+    """`decode` less its words on what is wrong: for the many times that nothing is."""
+    raw_encode: Callable[[T], bytes]
+    """`encode` less its words on what is wrong."""
 
     exact: bool
     """Equal values always give equal bytes (not so with sets, whose order is arbitrary)."""
@@ -68,6 +73,8 @@ class JsonCodec(Generic[T]):
         except TypeError as error:
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
         self._encode = msgspec.json.Encoder(enc_hook=_to_json).encode
+        self.raw_decode = self._decode
+        self.raw_encode = self.encode if type is Any else self._encode
         self.exact = True
         for part in _parts(described):
             if isinstance(part, inspect.CustomType):

@@ -28,7 +28,10 @@ def per_chat(ctx: object) -> str | None:
         >>> per_chat(SimpleNamespace(chat_id=-100123))
         '-100123'
     """
-    return _joined(ctx, _id(ctx, "chat_id", "chat"))
+    chat = _id(ctx, "chat_id", "chat")
+    if chat is None or getattr(ctx, "business_connection_id", None) is None:
+        return None if chat is None else str(chat)
+    return _joined(ctx, chat)
 
 
 def per_user(ctx: object) -> str | None:
