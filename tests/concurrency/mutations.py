@@ -1,0 +1,83 @@
+"""Guards taken out on purpose, so that the tests prove that they would notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from chatsession import SessionManager
+from chatsession._session import Session
+from chatsession._turns import Turns
+from chatsession.storages import Action, Change, Expect, Outcome
+from chatsession.testing.counting import Counter
+
+
+def no_turns(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
+    """Everybody has the turn at once."""
+
+    def take_free(self: Turns[object], key: str, task: asyncio.Task[object] | None) -> bool:
+        return True
+
+    def wanted(self: Turns[object], key: str) -> bool:
+        return False
+
+    def pass_on(self: Turns[object], key: str, gift: object = None) -> bool:
+        return False
+
+    for method in (take_free, wanted, pass_on):
+        patch.setattr(Turns, method.__name__, method)
+
+
+def no_versions(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
+    """Every commit is made, whatever is stored."""
+    patch.setattr(Session, "_expected", lambda _: Expect.ANYTHING)
+
+
+def no_leases(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
+    """Other processes are not thought of."""
+    patch.setattr(sessions._plan.gateway, "_leased", False)
+
+
+def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
+    """The storage looks at no lease and no version when it commits."""
+    storage = sessions.storage
+    commit_many = storage.commit_many
+
+    async def commit_blindly(changes: Sequence[Change]) -> Sequence[Outcome]:
+        blind = [
+            msgspec.structs.replace(change, expect=Expect.ANYTHING, lease=None, unlock=False) for change in changes
+        ]
+        outcomes = await commit_many(blind)
+        unlocking = [Change(each.key, Action.KEEP, lease=each.lease, unlock=True) for each in changes if each.unlock]
+        await commit_many(unlocking)
+        return outcomes
+
+    # The gateway has taken the method along when it was made.
+    patch.setattr(sessions._plan.gateway._commits, "_call", commit_blindly)
+
+
+# For workers, which are processes of their own and need not be put right again.
+
+
+def worker_without_leases(sessions: SessionManager[Counter]) -> None:
+    no_leases(sessions, pytest.MonkeyPatch())
+
+
+def worker_without_versions(sessions: SessionManager[Counter]) -> None:
+    no_versions(sessions, pytest.MonkeyPatch())
+
+
+def worker_without_turns(sessions: SessionManager[Counter]) -> None:
+    no_turns(sessions, pytest.MonkeyPatch())
+
+
+def worker_without_fencing(sessions: SessionManager[Counter]) -> None:
+    no_fencing(sessions, pytest.MonkeyPatch())
+
+
+def worker_without_leases_and_versions(sessions: SessionManager[Counter]) -> None:
+    worker_without_leases(sessions)
+    worker_without_versions(sessions)

@@ -1,0 +1,45 @@
+"""Real servers, started once for all tests that ask for them; one that is not installed fails them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from chatsession.testing.servers.nats import NatsServer
+    from chatsession.testing.servers.postgres import PostgresServer
+    from chatsession.testing.servers.redis import RedisCluster, RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    from chatsession.testing.servers.redis import RedisServer
+
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    from chatsession.testing.servers.redis import RedisCluster
+
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    from chatsession.testing.servers.postgres import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    from chatsession.testing.servers.nats import NatsServer
+
+    with NatsServer() as server:
+        yield server
