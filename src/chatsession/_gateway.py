@@ -62,6 +62,7 @@ class Gateway:
         "_members",
         "_names",
         "_opened_here",
+        "_opening",
         "_reads",
         "leases",
         "number",
@@ -76,18 +77,15 @@ class Gateway:
         self.number = next(_numbers)
         self._members: set[object] = set()
         self._opened_here = False
+        self._opening: asyncio.Future[None] | None = None
         self.turns: Turns[Grant] = Turns(self._give_back)
         self.leases = Leases(storage)
         size, in_flight = storage.batch_size, storage.batches_in_flight
-        self._reads: Batches[str, Record | None] = Batches(storage.read_many, key=str, size=size, in_flight=in_flight)
-        self._locks: Batches[LockRequest, Locked | None] = Batches(
-            storage.lock_many, key=_key_of, size=size, in_flight=in_flight
-        )
-        self._abandons: Batches[LockRequest, None] = Batches(
-            self._abandon_many, key=_key_of, size=size, in_flight=in_flight
-        )
+        self._reads: Batches[str, Record | None] = Batches(storage.read_many, size=size, in_flight=in_flight)
+        self._locks: Batches[LockRequest, Locked | None] = Batches(storage.lock_many, size=size, in_flight=in_flight)
+        self._abandons: Batches[LockRequest, None] = Batches(self._abandon_many, size=size, in_flight=in_flight)
         self._commits: Batches[Change, Committed | Refused] = Batches(
-            storage.commit_many, key=_key_of, size=size, in_flight=in_flight
+            storage.commit_many, size=size, in_flight=in_flight
         )
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
@@ -96,16 +94,26 @@ class Gateway:
         self._members.add(member)
         if self.storage.is_open:
             return
-        self._opened_here = True
+        if self._opening is None:
+            self._opened_here = True
+            self._opening = asyncio.ensure_future(self.storage.open())
+            self._opening.add_done_callback(self._opening_done)
         try:
-            await self.storage.open()
-        except BaseException:
+            await asyncio.shield(self._opening)  # one opens for all that came meanwhile, who go on in their order
+        except Exception:
             self._members.discard(member)
             raise
+
+    def _opening_done(self, opening: asyncio.Future[None]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # those who wait raise it; if nobody does, nobody cares
 
     async def part(self, member: object) -> None:
         """One uses the storage no more; with the last of them it is closed, if it was opened here."""
         self._members.discard(member)
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
         if self._members:
             return
         for batches in (self._reads, self._locks, self._abandons, self._commits):
@@ -118,7 +126,7 @@ class Gateway:
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
         if not self._immediate:
-            return await self._reads.submit(key)
+            return await self._reads.submit(key, key)
         (found,) = await self.storage.read_many((key,))
         if isinstance(found, SessionError):
             raise found
@@ -133,7 +141,7 @@ class Gateway:
         if self._immediate:
             (outcome,) = await self.storage.commit_many((change,))
         else:
-            outcome = await self._commits.submit(change)
+            outcome = await self._commits.submit(change.key, change)
         if type(outcome) is Committed:
             return outcome
         raise _failure(outcome, change.key)
@@ -188,7 +196,7 @@ class Gateway:
         request = LockRequest(key, next(self._names), lease_seconds)
         locked = await self._try_lock(request)
         if locked is None:
-            await self._abandons.submit(request)
+            await self._abandons.submit(request.key, request)
             return None
         self.leases.add(locked.lease, lease_seconds)
         return Grant(locked.record, locked.lease)
@@ -264,7 +272,7 @@ class Gateway:
             self._unlock(gift.lease)
 
     async def _try_lock(self, request: LockRequest) -> Locked | None:
-        call = self._locks.submit(request)
+        call = self._locks.submit(request.key, request)
         try:
             return await call
         except asyncio.CancelledError:
@@ -280,7 +288,7 @@ class Gateway:
                     if (locked := await self._try_lock(request)) is not None:
                         return locked
         except BaseException as error:
-            self._abandons.submit(request).add_done_callback(_log_failure)
+            self._abandons.submit(request.key, request).add_done_callback(_log_failure)
             if not isinstance(error, TimeoutError):
                 raise
         raise SessionLockTimeoutError(
@@ -299,7 +307,7 @@ class Gateway:
 
     def _unlock(self, lease: Lease) -> Call[Committed | Refused]:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
-        unlocking = self._commits.submit(Change(lease.key, Action.KEEP, lease=lease, unlock=True))
+        unlocking = self._commits.submit(lease.key, Change(lease.key, Action.KEEP, lease=lease, unlock=True))
         unlocking.add_done_callback(_log_failure)
         return unlocking
 
@@ -316,10 +324,6 @@ def gateway_to(storage: Storage) -> Gateway:
     if gateway is None:
         gateway = _gateways[id(storage)] = Gateway(storage)
     return gateway
-
-
-def _key_of(item: LockRequest | Change) -> str:
-    return item.key
 
 
 def _stored_now(before: Record | None, action: Action, value: bytes, committed: Committed | None) -> Record | None:
