@@ -1,0 +1,139 @@
+"""Which server of a cluster has which keys."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, cast
+
+from redis.asyncio import Connection, RedisCluster, SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from chatsession.storages.redis._errors import is_transient
+from chatsession.storages.redis._names import slot_of
+from chatsession.storages.redis._servers import Servers, Wire, connection_options, once
+from chatsession.storages.redis._url import Target
+
+_SLOTS = 16384
+_SECONDS_TO_ASK = 2.0
+
+Address = tuple[str, int]
+
+
+class ClusterServers(Servers):
+    """Knows the primaries of a cluster by their addresses.
+
+    Args:
+        seeds: some of its servers.
+        connect: makes a connection to an address.
+        remap: from the address that a server gives of another to the one by which it is reached.
+    """
+
+    items_per_script: ClassVar[int] = 1  # all keys of a script must be in one slot, and few sessions share one
+    clustered: ClassVar[bool] = True
+
+    def __init__(
+        self, seeds: Sequence[Address], connect: Callable[[str, int], object], remap: Callable[[str, int], Address]
+    ) -> None:
+        self._seeds = [_place(*seed) for seed in seeds]
+        self._connect = connect
+        self._remap = remap
+        self._by_slot: list[str] = []
+        self._locating = asyncio.Lock()
+
+    async def locate(self) -> None:
+        if not self._by_slot:
+            await self.relocate()
+
+    async def relocate(self) -> None:
+        if self._locating.locked():  # somebody else does it already
+            async with self._locating:
+                return
+        async with self._locating:
+            await self._relocate()
+
+    def moved(self, slot: int, place: str) -> None:
+        if self._by_slot:
+            host, port = place.rsplit(":", 1)
+            self._by_slot[slot] = _place(*self._remap(host, int(port)))
+
+    def place_of(self, name: bytes) -> str:
+        return self._by_slot[slot_of(name)]
+
+    def places(self) -> Sequence[tuple[int, str]]:
+        lowest: dict[str, int] = {}
+        for slot, place in enumerate(self._by_slot):
+            if place:
+                lowest.setdefault(place, slot)
+        return sorted((slot, place) for place, slot in lowest.items())
+
+    def make(self, place: str) -> Wire:
+        if not place:
+            raise RedisConnectionError("no server has this slot")
+        host, port = place.rsplit(":", 1)
+        return once(self._connect(host, int(port)))
+
+    async def close(self) -> None:
+        pass  # connections belong to those who asked for them
+
+    async def _relocate(self) -> None:
+        known = [place for _, place in self.places()]
+        random.shuffle(known)
+        failure: Exception = RedisConnectionError("no server of the cluster can be reached")
+        for place in dict.fromkeys(known + self._seeds):
+            try:
+                async with asyncio.timeout(_SECONDS_TO_ASK):
+                    self._by_slot = self._slots(await self._ask(place), place)
+                return
+            except (RedisError, OSError) as error:
+                failure = error
+                if not is_transient(error):
+                    break
+        raise failure
+
+    async def _ask(self, place: str) -> list[list[Any]]:
+        wire = self.make(place)
+        try:
+            await wire.connect()
+            await wire.send_packed_command(wire.pack_commands([("CLUSTER", "SLOTS")]))
+            return cast("list[list[Any]]", await wire.read_response(disable_decoding=True))
+        finally:
+            await wire.disconnect(nowait=True)
+
+    def _slots(self, ranges: list[list[Any]], asked: str) -> list[str]:
+        by_slot = [""] * _SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            # A server that does not know its own name leaves it out: then it is where it was asked.
+            named = (host or b"").decode()
+            address = (asked.rsplit(":", 1)[0] if named in ("", "?") else named, port)
+            by_slot[first : last + 1] = [_place(*self._remap(*address))] * (last + 1 - first)
+        return by_slot
+
+
+def cluster(target: Target) -> ClusterServers:
+    """For `redis+cluster:`."""
+    options = connection_options(target)
+    del options["db"]
+    kind = Connection if target.tls is None else SSLConnection
+    return ClusterServers(
+        target.hosts, lambda host, port: kind(host=host, port=port, **options), lambda host, port: (host, port)
+    )
+
+
+def cluster_of(client: RedisCluster) -> ClusterServers:
+    """The cluster that a client leads to; its connections are made as the client's own."""
+    manager = client.nodes_manager
+    nodes = list(manager.startup_nodes.values())
+    kind = nodes[0].connection_class
+    options = {name: value for name, value in nodes[0].connection_kwargs.items() if name not in ("host", "port")}
+    return ClusterServers(
+        [(node.host, int(node.port)) for node in nodes],
+        lambda host, port: kind(host=host, port=port, **options),
+        manager.remap_host_port,
+    )
+
+
+def _place(host: str, port: int) -> str:
+    return f"{host}:{port}"

@@ -1,0 +1,124 @@
+"""From redis-py's exceptions to ours. A server's own words are not passed on: they may quote what was sent."""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from redis import exceptions as driver
+
+from chatsession.errors import StorageError
+
+_CODE = re.compile(r"-?([A-Z]{2,})\b")
+
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (driver.AuthenticationError, "WRONGPASS"),
+    (driver.AuthorizationError, "NOPERM"),
+    (driver.NoPermissionError, "NOPERM"),
+    (driver.NoScriptError, "NOSCRIPT"),
+    (driver.OutOfMemoryError, "OOM"),
+    (driver.ReadOnlyError, "READONLY"),
+    (driver.BusyLoadingError, "LOADING"),
+    (driver.MasterDownError, "MASTERDOWN"),
+    (driver.ClusterDownError, "CLUSTERDOWN"),
+    (driver.TryAgainError, "TRYAGAIN"),
+    (driver.ClusterCrossSlotError, "CROSSSLOT"),
+    (driver.MovedError, "MOVED"),  # before its base class
+    (driver.AskError, "ASK"),
+)
+
+_TRANSIENT = {
+    "READONLY": "it is a replica that takes no writes",
+    "LOADING": "it is still loading its data",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "CLUSTERDOWN": "the cluster is down",
+    "TRYAGAIN": "the cluster is moving data",
+    "ASK": "the cluster is moving data",
+    "MOVED": "the cluster has moved data",
+    "NOREPLICAS": "it has fewer replicas than min-replicas-to-write asks for",
+    "NOSCRIPT": "it forgets the scripts as soon as they are loaded",
+    "BUSY": "it is busy with somebody's script",
+    "UNBLOCKED": "it became a replica",
+}
+
+_FATAL = {
+    "WRONGPASS": "it refused the user name or password",
+    "NOAUTH": "it wants a password",
+    "NOPERM": (
+        "its access rules (ACL) forbid this user a command, a key or a channel; the user needs ~* &!chatsession:* "
+        "+@read +@write +@scripting +@pubsub +@connection +info +time"
+    ),
+    "OOM": "its memory is full (maxmemory); give it more, or let sessions expire (ttl)",
+    "MISCONF": "it cannot save to its disk and takes no writes until that is mended",
+    "WRONGTYPE": "what is stored there is not a string but some other kind of value; it is left as it is",
+    "CROSSSLOT": "it is part of a cluster; use a redis+cluster: URL",
+}
+
+_TEXTS = {
+    "cluster support disabled": "it is not part of a cluster; use a redis: URL",
+    "DB index is out of range": "it has no database of that number",
+    "SELECT is not allowed": "a cluster has only database 0",
+    "max number of clients": "it has reached its maxclients",
+    "invalid expire time": "the ttl is longer than it can count",
+    "without any password configured": "it has no password, but one was given",
+    "unknown command": "it does not know a command that is needed; Redis 6.0 or newer is needed",
+    "string exceeds maximum allowed size": "the value is longer than its proto-max-bulk-len",
+}
+
+
+def is_transient(error: Exception) -> bool:
+    """May the same succeed a little later, perhaps at another server?"""
+    if isinstance(error, driver.AuthenticationError | driver.AuthorizationError) or _tls_reason(error):
+        return False
+    if isinstance(error, driver.ConnectionError | driver.TimeoutError | OSError):
+        return True
+    return _code(error) in _TRANSIENT
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in words that quote neither data nor credentials."""
+    if (tls := _tls_reason(error)) is not None:
+        return tls
+    if isinstance(error, StorageError):
+        return str(error)
+    code = _code(error)
+    if code in _TRANSIENT:
+        return _TRANSIENT[code]
+    if code in _FATAL:
+        return _FATAL[code]
+    text = str(error)
+    for part, meaning in _TEXTS.items():
+        if part in text:
+            return meaning
+    if isinstance(error, driver.TimeoutError | TimeoutError):
+        return "it did not answer in time"
+    if type(error).__name__ == "MasterNotFoundError":
+        return "the sentinels know of no primary for this service, or cannot be reached"
+    if isinstance(error, driver.ConnectionError | OSError):
+        return "the connection failed"
+    return f"it answered with an error of the kind {code or type(error).__name__}"
+
+
+def of_key(error: Exception, key: str) -> StorageError:
+    """The error of one key."""
+    return StorageError(f"Redis refused: {reason(error)}", key=key)
+
+
+def _code(error: Exception) -> str | None:
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    found = _CODE.match(str(error))
+    return found[1] if found else None
+
+
+def _tls_reason(error: Exception) -> str | None:
+    """A handshake that fails will fail again, unlike a connection that broke in its middle."""
+    cause = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its TLS certificate is not trusted ({cause.verify_message or 'verification failed'})"
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return f"TLS failed ({cause.reason or 'no reason given'}); does this port speak TLS?"
+    return None

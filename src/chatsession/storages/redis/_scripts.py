@@ -1,0 +1,26 @@
+"""The Lua scripts that run in the server."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script, and the digest by which the server knows it once it was loaded."""
+
+    source: bytes
+    digest: str
+
+
+def _load(*names: str) -> Script:
+    source = b"\n".join(files("chatsession.storages.redis").joinpath(f"{name}.lua").read_bytes() for name in names)
+    return Script(source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+READ = _load("expiry", "read")
+LOCK = _load("expiry", "locks", "lock")
+COMMIT = _load("locks", "commit")
+RENEW = _load("locks", "renew")
+ABANDON = _load("locks", "abandon")

@@ -1,0 +1,115 @@
+"""What a Redis URL says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote
+
+from chatsession.errors import StorageError
+from chatsession.storages._urls import options
+
+_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
+
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+_OPTIONS = {"tls", "sentinel_username", "sentinel_password", "wait_replicas", "retry_for", "time_to_live"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the servers are, and how to get in. Its `str` names no credentials."""
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    username: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+    database: int
+    service: str
+    """The name that the sentinels know the primary by."""
+    tls: dict[str, str | bool] | None
+    """Options of the encrypted connection; `None`: it is not encrypted."""
+    sentinel_username: str | None = field(repr=False)
+    sentinel_password: str | None = field(repr=False)
+    options: dict[str, float]
+    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, as far as they are given."""
+
+    def __str__(self) -> str:
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        service = f"/{self.service}" if self.service else ""
+        database = f"/{self.database}" if self.database else ""
+        return f"{self.scheme}://{hosts}{service}{database}"
+
+
+def parse(parts: SplitResult) -> Target:
+    """Read a URL of one of the four schemes. Raises `StorageError` where it is not understood."""
+    scheme = parts.scheme.lower()
+    if scheme not in _PORTS:
+        known = ", ".join(f"{known}:" for known in _PORTS)
+        raise StorageError(f"sessions in Redis need a URL that begins with one of {known}")
+    given = options(parts, _TLS_OPTIONS | _OPTIONS)
+    credentials, _, addresses = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    hosts = tuple(_address(text, scheme) for text in (addresses or "localhost").split(","))
+    if len(hosts) > 1 and scheme in ("redis", "rediss"):
+        raise StorageError(f"a {scheme}: URL names one server; use redis+sentinel: or redis+cluster: for more")
+    service, database = _path(parts.path, scheme)
+    tls = scheme == "rediss" or _flag("tls", given.get("tls", "false"))
+    return Target(
+        scheme,
+        hosts,
+        unquote(username) or None,
+        unquote(password) or None,
+        database,
+        service,
+        _tls(given) if tls else None,
+        given.get("sentinel_username"),
+        given.get("sentinel_password"),
+        {name: _number(name, given[name]) for name in ("wait_replicas", "retry_for", "time_to_live") if name in given},
+    )
+
+
+def _address(text: str, scheme: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or "]" in port:
+        host, port = text, ""
+    host = unquote(host.removeprefix("[").removesuffix("]"))
+    if not host or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
+        raise StorageError(f"a host in the {scheme}: URL is not of the form host or host:port")
+    return host, int(port) if port else _PORTS[scheme]
+
+
+def _path(path: str, scheme: str) -> tuple[str, int]:
+    pieces = [unquote(piece) for piece in path.strip("/").split("/")] if path.strip("/") else []
+    service = ""
+    if scheme == "redis+sentinel":
+        if not pieces:
+            raise StorageError("a redis+sentinel: URL names the service: redis+sentinel://host:26379/SERVICE")
+        service = pieces.pop(0)
+    if len(pieces) > 1 or (pieces and not pieces[0].isdecimal()):
+        raise StorageError(f"the path of a {scheme}: URL ends with the number of the database, or with nothing")
+    database = int(pieces[0]) if pieces else 0
+    if database and scheme == "redis+cluster":
+        raise StorageError("a Redis cluster has only database 0")
+    return service, database
+
+
+def _tls(given: dict[str, str]) -> dict[str, str | bool]:
+    chosen: dict[str, str | bool] = {name: given[name] for name in _TLS_OPTIONS & given.keys()}
+    chosen["ssl_check_hostname"] = _flag("ssl_check_hostname", given.get("ssl_check_hostname", "true"))
+    if chosen.setdefault("ssl_cert_reqs", "required") not in ("required", "optional", "none"):
+        raise StorageError("ssl_cert_reqs is one of required, optional, none")
+    if chosen["ssl_cert_reqs"] == "none":
+        chosen["ssl_check_hostname"] = False
+    return chosen
+
+
+def _flag(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise StorageError(f"{name} is true or false")
+    return text.lower() in ("true", "1", "yes")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise StorageError(f"{name} is a number") from None

@@ -1,0 +1,151 @@
+"""Wakes those who wait for a lock in this process, on one connection for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Collection
+from typing import cast
+
+from redis import exceptions as driver
+
+from chatsession.storages.redis._errors import is_transient, reason
+from chatsession.storages.redis._names import RESERVED
+from chatsession.storages.redis._servers import Servers, Wire
+
+_log = logging.getLogger("chatsession")
+
+_LONGEST_WAIT = 1.0
+"""Seconds after which a waiter asks again, woken or not: less than it takes to be held for dead."""
+_QUIET = 10.0
+"""Seconds without a message after which the connection is checked."""
+
+
+class _Wish:
+    """Somebody waits, at most this long until the next try."""
+
+    __slots__ = ("seconds", "woken")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.woken = asyncio.Event()
+
+
+class Wakeups:
+    """Listens on a channel of this process's own, where each message names one that should try again.
+
+    Nothing is connected until somebody waits for the first time. While the connection is down, or if the user may not
+    subscribe, `wait` says so and the caller falls back to asking now and then.
+    """
+
+    def __init__(self, servers: Servers, label: str) -> None:
+        self.channel = f"{RESERVED.decode()}wake:{secrets.token_hex(8)}"
+        self._servers = servers
+        self._label = label
+        self._asking: set[str] = set()
+        self._early: set[str] = set()
+        self._wishes: dict[str, _Wish] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._listening = False
+
+    def ask(self, waiters: Collection[str]) -> None:
+        """These ask now; a message may overtake the answer."""
+        self._asking.update(waiters)
+
+    def answered(self, waiters: Collection[str]) -> None:
+        """These have been told whether they must wait."""
+        self._asking.difference_update(waiters)
+        if self._early:
+            self._early.difference_update(waiters)
+
+    def must_wait(self, waiter: str, seconds: float) -> None:
+        """This one was told to wait; without a message, another try makes sense after so many seconds."""
+        wish = self._wishes[waiter] = _Wish(min(max(seconds, 0.0), _LONGEST_WAIT))
+        if waiter in self._early:
+            wish.woken.set()
+        if self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._listen())
+
+    def forget(self, waiter: str) -> None:
+        """This one waits no more."""
+        if self._wishes:
+            self._wishes.pop(waiter, None)
+
+    async def wait(self, waiter: str) -> bool:
+        """Return `True` when it makes sense to try again, or `False` at once if nobody would say so."""
+        wish = self._wishes.get(waiter)
+        if wish is None:
+            return True
+        if not self._listening:
+            return False
+        try:
+            async with asyncio.timeout(wish.seconds):
+                await wish.woken.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    async def close(self) -> None:
+        """End the connection."""
+        listener, self._listener = self._listener, None
+        while listener is not None and not listener.done():
+            listener.cancel()  # `asyncio.wait_for`, which redis-py uses, may swallow one (until Python 3.12)
+            await asyncio.wait([listener], timeout=0.1)
+        self._wishes.clear()
+
+    async def _listen(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self._listen_once()
+            except (driver.RedisError, OSError) as error:
+                if not is_transient(error):
+                    _log.warning(
+                        "updates that wait for another process's lock ask again and again: %s cannot wake them, %s",
+                        self._label,
+                        reason(error),
+                    )
+                    return
+                pause = 0.1 if self._listening else min(pause * 2, 2.0)
+            finally:
+                self._listening = False
+            await asyncio.sleep(pause)
+            with contextlib.suppress(driver.RedisError, OSError):  # the next attempt will say so
+                await self._servers.relocate()
+
+    async def _listen_once(self) -> None:
+        await self._servers.locate()
+        wire = self._servers.make(self._servers.places()[0][1])
+        try:
+            await wire.connect()
+            await wire.send_packed_command(wire.pack_commands([("SUBSCRIBE", self.channel)]))
+            await self._receive(wire)
+        finally:
+            await wire.disconnect(nowait=True)
+
+    async def _receive(self, wire: Wire) -> None:
+        checked = False
+        while True:
+            message = await wire.read_response(disable_decoding=True, timeout=_QUIET, push_request=True)
+            if message is None:
+                if checked:
+                    raise driver.TimeoutError("the check was not answered")
+                await wire.send_packed_command(wire.pack_commands([("PING",)]))
+            checked = message is None
+            if isinstance(message, list):
+                self._note(cast("list[object]", message))
+
+    def _note(self, message: list[object]) -> None:
+        if message[0] == b"subscribe":
+            self._listening = True
+        elif message[0] == b"message" and isinstance(message[2], bytes):
+            self._wake(message[2].decode(errors="replace"))
+
+    def _wake(self, waiter: str) -> None:
+        wish = self._wishes.get(waiter)
+        if wish is not None:
+            wish.woken.set()
+        if waiter in self._asking:
+            self._early.add(waiter)

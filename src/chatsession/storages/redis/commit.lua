@@ -1,0 +1,65 @@
+-- Make changes, each if what it expects holds, and unlock.
+--
+-- KEYS: where the outcome of this call is remembered; then for each session, itself and its lock.
+-- ARGV: for how many milliseconds to remember; then for each session
+--   the action: P put, D delete, T touch, K keep;
+--   the digest of the value that must be stored, - for none, * for anything;
+--   the new value's milliseconds to live, or nothing: for ever;
+--   the token of the lease that must hold, or nothing;
+--   1 to unlock, or nothing;
+--   the new value.
+-- Returns for each session: 1 done, 0 something else is stored, -1 the lease was lost; and for a touch or keep that
+--   expects anything, the digest of what is stored, or - for none.
+
+local function digest(session)
+  local stored = call('GET', session)
+  return stored and redis.sha1hex(stored) or '-'
+end
+
+local function change(session, action, expected, ttl, value)
+  local found = false
+  if expected ~= '*' then
+    if digest(session) ~= expected then return 0 end
+  elseif action == 'K' or action == 'T' then
+    found = digest(session)
+  else
+    call('STRLEN', session)  -- an error if it is no string: that is somebody else's, and stays
+  end
+  if action == 'P' then
+    if ttl == '' then call('SET', session, value) else call('SET', session, value, 'PX', ttl) end
+  elseif action == 'D' then
+    call('DEL', session)
+  elseif action == 'T' then
+    if ttl == '' then call('PERSIST', session) else call('PEXPIRE', session, ttl) end
+  end
+  return found or 1
+end
+
+local function commit(session, name, action, expected, ttl, token, unlock, value)
+  if token == '' then return change(session, action, expected, ttl, value) end
+  local lock = load_lock(name)
+  if not holds(lock, tonumber(token)) then return -1 end
+  local outcome = attempt(change, session, action, expected, ttl, value)
+  if unlock == '1' then release(name, lock) end
+  return outcome
+end
+
+-- An answer can be lost on its way, and so can the connection while the question is still under way. Whichever copy of
+-- the call comes first does the work; the others only repeat what it said. It is written again so that a `WAIT` after
+-- it waits for the first one, too.
+local outcomes
+local remembered = redis.pcall('GET', KEYS[1])
+if type(remembered) == 'string' then
+  outcomes = cmsgpack.unpack(remembered)
+else
+  outcomes = {}
+  for number = 1, (#KEYS - 1) / 2 do
+    local first = 6 * number - 4
+    outcomes[number] = attempt(
+      commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3],
+      ARGV[first + 4], ARGV[first + 5])
+  end
+end
+if refusal then return {err = refusal} end
+redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1])
+return outcomes

@@ -1,0 +1,10 @@
+-- When a session expires, in milliseconds since 1970; -1: never. Redis tells since 7.0, and can be asked for the rest
+-- of its time before.
+local function expiry(session)
+  local at = redis.pcall('PEXPIRETIME', session)
+  if type(at) == 'number' then return at end
+  local left = redis.call('PTTL', session)
+  if left < 0 then return -1 end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000) + left
+end

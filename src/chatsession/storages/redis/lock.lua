@@ -1,0 +1,47 @@
+-- Try to lock sessions, and read those that were free.
+--
+-- KEYS: for each session, itself and its lock.
+-- ARGV: the newest token that the asking process knows, and its channel; then for each session the waiter, and for how
+--   many milliseconds it wants the lease.
+-- Returns for each session: the token, the value, and when it expires (-1: never); or 0, how many milliseconds may pass
+--   until asking again makes sense, and nothing.
+
+local newest, channel = tonumber(ARGV[1]), ARGV[2]
+
+local function wait(name, lock, waiter)
+  local queue = lock[QUEUE]
+  local place = place_of(queue, waiter) or #queue + 1
+  queue[place] = {waiter, channel, now}
+  save_lock(name, lock)
+  local held_until = lock[ENDS] > now and lock[ENDS] or queue[1][SEEN] + SILENCE
+  return {0, held_until - now, false}
+end
+
+local function try(session, name, waiter, milliseconds)
+  local lock = load_lock(name)
+  local queue = lock[QUEUE]
+  -- Whoever holds it already asks again because the answer was lost on its way.
+  if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
+    drop_the_dead(queue)
+    if lock[ENDS] > now or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end
+  end
+  local value = call('GET', session)
+  local expires_at = value and expiry(session) or -1
+  if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
+    if queue[1] then table.remove(queue, 1) end
+    lock[TOKEN] = math.max(micros, newest + 1, lock[TOKEN] + 1)
+    lock[HOLDER] = waiter
+  end
+  lock[ENDS] = now + milliseconds
+  save_lock(name, lock)
+  return {lock[TOKEN], value, expires_at}
+end
+
+local replies = {}
+for number = 1, #KEYS / 2 do
+  local reply = attempt(try, KEYS[2 * number - 1], KEYS[2 * number], ARGV[2 * number + 1], tonumber(ARGV[2 * number + 2]))
+  if reply.err then reply = {reply, false, false} end
+  for part = 1, 3 do replies[3 * number - 3 + part] = reply[part] end
+end
+if refusal then return {err = refusal} end
+return replies

@@ -1,0 +1,78 @@
+-- What all scripts about locks begin with.
+--
+-- The lock of a session is one string beside it, in the same cluster slot: its token, when its lease ends, who holds
+-- it, and the queue of those who wait. It exists while somebody holds the session or waits for it, and a little longer.
+
+local TOKEN, ENDS, HOLDER, QUEUE = 1, 2, 3, 4
+local WAITER, CHANNEL, SEEN = 1, 2, 3
+
+local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is taken for dead
+local GRACE = 60000   -- milliseconds for which the token of a lease that ran out is remembered
+
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+
+-- These say that the server takes no writes at all: then nothing of this call was done, and all of it may be repeated.
+local REFUSALS = {READONLY = true, NOREPLICAS = true, MASTERDOWN = true, CLUSTERDOWN = true, MISCONF = true}
+local refusal = false
+
+local function call(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    local message = string.gsub(reply.err, '^%-', '')
+    if REFUSALS[string.match(message, '^%u+')] then refusal = message end
+    error({err = message}, 0)
+  end
+  return reply
+end
+
+-- One session's trouble must not keep the others of the same call from being served.
+local function attempt(work, ...)
+  local done, result = pcall(work, ...)
+  if done or type(result) == 'table' then return result end
+  return {err = 'ERR ' .. tostring(result)}
+end
+
+local function load_lock(name)
+  local packed = call('GET', name)
+  if packed then return cmsgpack.unpack(packed) end
+  return {0, 0, '', {}}
+end
+
+local function save_lock(name, lock)
+  call('SET', name, cmsgpack.pack(lock), 'PX', math.max(lock[ENDS] - now, 0) + GRACE)
+end
+
+local function holds(lock, token)
+  return lock[TOKEN] == token and lock[ENDS] > now
+end
+
+local function drop_the_dead(queue)
+  for place = #queue, 1, -1 do
+    if queue[place][SEEN] + SILENCE <= now then table.remove(queue, place) end
+  end
+end
+
+local function place_of(queue, waiter)
+  for place = 1, #queue do
+    if queue[place][WAITER] == waiter then return place end
+  end
+end
+
+-- A user who may not publish has waiters that find out by asking again.
+local function wake_first(queue)
+  if queue[1] then redis.pcall('PUBLISH', queue[1][CHANNEL], queue[1][WAITER]) end
+end
+
+local function release(name, lock)
+  drop_the_dead(lock[QUEUE])
+  if #lock[QUEUE] == 0 then
+    call('DEL', name)
+    return
+  end
+  lock[ENDS], lock[HOLDER] = 0, ''
+  -- A server whose memory is full still deletes: then those who wait line up anew.
+  if not pcall(save_lock, name, lock) then call('DEL', name) end
+  wake_first(lock[QUEUE])
+end

@@ -1,0 +1,12 @@
+-- Read sessions. Unlike MGET, this tells a value that is no string from none.
+--
+-- KEYS: the sessions.
+-- Returns for each: the value, and when it expires (-1: never).
+
+local replies = {}
+for number = 1, #KEYS do
+  local value = redis.pcall('GET', KEYS[number])
+  replies[2 * number - 1] = value
+  replies[2 * number] = type(value) == 'string' and expiry(KEYS[number]) or -1
+end
+return replies

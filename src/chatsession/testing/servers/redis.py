@@ -1,0 +1,285 @@
+"""Redis servers: one alone, one behind sentinels, a cluster."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from chatsession.testing.servers._process import (
+    ServerFailedError,
+    ServerProcess,
+    free_ports,
+    program,
+    temporary_folder,
+    wait_until,
+)
+
+SERVICE = "sessions"
+"""The name by which the sentinels know the primary."""
+
+
+class RedisServer:
+    """One server on 127.0.0.1 that keeps nothing on disk; a context manager.
+
+    Args:
+        password: of the default user; `None`: none is needed.
+        tls: speak nothing but TLS, with a certificate made for the occasion (see `certificate`).
+        maxmemory: a limit as in `redis.conf`, such as `"3mb"`, with the policy `noeviction`.
+        arguments: further ones for `redis-server`.
+        folder: where it works; `None`: a new folder that goes with it.
+        port: where it listens; `None`: a free one.
+    """
+
+    def __init__(
+        self,
+        *,
+        password: str | None = None,
+        tls: bool = False,
+        maxmemory: str | None = None,
+        arguments: Sequence[str] = (),
+        folder: Path | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_ports(1)[0]
+        self.password = password
+        self.tls = tls
+        self._own_folder = folder is None
+        self.folder = folder or temporary_folder("redis")
+        command = [program("redis-server"), "--save", "", "--bind", "127.0.0.1", "--databases", "4"]
+        command += self._listening()
+        command += ["--requirepass", password, "--masterauth", password] if password else []
+        command += ["--maxmemory", maxmemory] if maxmemory else []
+        self.process = ServerProcess([*command, *arguments], self.port, self.folder)
+
+    @property
+    def url(self) -> str:
+        """The server's address with its password, as `open_storage` takes it."""
+        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
+        trust = f"?ssl_ca_certs={self.certificate}" if self.tls else ""
+        return f"redis{'s' if self.tls else ''}://{credentials}127.0.0.1:{self.port}/0{trust}"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate by which a client may know the server."""
+        return self.folder / "certificate.pem"
+
+    def ask(self, *words: str | int) -> str:
+        """Send a command, and return the answer as `redis-cli` prints it.
+
+        Raises:
+            ServerFailedError: there was none, or it was an error.
+        """
+        return _ask(self.port, *words, password=self.password, certificate=self.certificate if self.tls else None)
+
+    def start(self) -> None:
+        """Start it (again), empty."""
+        if self.tls and not self.certificate.exists():
+            self._make_certificate()
+        self.process.start(lambda: self.says("PONG", "PING"))
+
+    def says(self, text: str, *words: str) -> bool:
+        """Is this text a part of the answer to this command?"""
+        try:
+            return text in self.ask(*words)
+        except ServerFailedError:
+            return False
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stop()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _listening(self) -> list[str]:
+        if not self.tls:
+            return ["--port", str(self.port)]
+        key = str(self.folder / "key.pem")
+        certificate = str(self.certificate)
+        return [
+            *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate),
+        ]
+
+    def _make_certificate(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [
+                *(program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-keyout", "key.pem", "-out", "certificate.pem"),
+            ],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+
+
+class RedisSentinel:
+    """A primary, its replicas, and three sentinels that replace it within about 2 s of its death.
+
+    Args:
+        replicas: how many servers stand by.
+        password: of the servers; the sentinels want none.
+    """
+
+    def __init__(self, *, replicas: int = 1, password: str | None = None) -> None:
+        self.folder = temporary_folder("redis-sentinel")
+        first, *others = ports = free_ports(1 + replicas)
+        following = ("--replicaof", "127.0.0.1", str(first))
+        self.servers = [
+            RedisServer(
+                port=port,
+                password=password,
+                folder=self.folder / str(port),
+                arguments=(*(following if port in others else ()), "--repl-diskless-sync-delay", "0"),
+            )
+            for port in ports
+        ]
+        self.sentinel_ports = free_ports(3)
+        self._sentinels = [self._sentinel(port, first, password) for port in self.sentinel_ports]
+        self.password = password
+
+    @property
+    def url(self) -> str:
+        """The address of the service, as `open_storage` takes it."""
+        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
+        return f"redis+sentinel://{credentials}{hosts}/{SERVICE}"
+
+    @property
+    def primary(self) -> RedisServer:
+        """The server that the sentinels now take for the primary."""
+        _, port = _ask(self.sentinel_ports[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE).split()
+        return next(server for server in self.servers if server.port == int(port))
+
+    def __enter__(self) -> Self:
+        try:
+            for server in self.servers:
+                server.start()
+            for sentinel in self._sentinels:
+                sentinel.start()
+            wait_until(self._ready, "replicas and sentinels knowing each other")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sentinel in self._sentinels:
+            sentinel.kill()
+        for server in self.servers:
+            server.process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sentinel(self, port: int, primary: int, password: str | None) -> ServerProcess:
+        folder = self.folder / str(port)
+        folder.mkdir(parents=True)
+        lines = [
+            f"port {port}",
+            "bind 127.0.0.1",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2",
+            f"sentinel down-after-milliseconds {SERVICE} 500",
+            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel auth-pass {SERVICE} {password}" if password else "",
+        ]
+        (folder / "sentinel.conf").write_text("\n".join(lines))
+        return ServerProcess([program("redis-sentinel"), "sentinel.conf"], port, folder)
+
+    def _ready(self) -> bool:
+        for port in self.sentinel_ports:
+            lines = _ask(port, "SENTINEL", "MASTER", SERVICE).splitlines()
+            state = dict(zip(lines[::2], lines[1::2], strict=True))
+            known = state["num-other-sentinels"] == "2" and state["num-slaves"] == str(len(self.servers) - 1)
+            if not known or state["flags"] != "master":
+                return False
+        return all(replica.says("master_link_status:up", "INFO", "replication") for replica in self.servers[1:])
+
+
+class RedisCluster:
+    """Three primaries with a replica each; a replica takes over within about 2 s of its primary's death.
+
+    Args:
+        password: of all servers.
+    """
+
+    def __init__(self, *, password: str | None = None) -> None:
+        self.folder = temporary_folder("redis-cluster")
+        self.password = password
+        self.servers = [
+            RedisServer(
+                port=port,
+                password=password,
+                folder=self.folder / str(port),
+                arguments=(
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-port", str(bus), "--repl-diskless-sync-delay", "0"),
+                ),
+            )
+            for port, bus in zip(*[iter(free_ports(12))] * 2, strict=True)
+        ]
+
+    @property
+    def url(self) -> str:
+        """The addresses of two of the servers, as `open_storage` takes them."""
+        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
+        return f"redis+cluster://{credentials}127.0.0.1:{self.servers[0].port},127.0.0.1:{self.servers[1].port}"
+
+    def primaries(self) -> list[RedisServer]:
+        """The servers that are primaries now."""
+        return [server for server in self.servers if server.says("role:master", "INFO", "replication")]
+
+    def __enter__(self) -> Self:
+        try:
+            for server in self.servers:
+                server.start()
+            self._join()
+            wait_until(self._ready, "the cluster covering all slots")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _join(self) -> None:
+        hosts = [f"127.0.0.1:{server.port}" for server in self.servers]
+        log_in = ["-a", self.password] if self.password else []
+        made = subprocess.run(
+            [program("redis-cli"), *log_in, "--cluster", "create", *hosts, "--cluster-replicas", "1", "--cluster-yes"],
+            capture_output=True,
+            text=True,
+        )
+        if made.returncode:
+            raise ServerFailedError(f"the cluster could not be made:\n{made.stdout}{made.stderr}")
+
+    def _ready(self) -> bool:
+        primaries = self.primaries()
+        return len(primaries) == 3 and all(
+            server.says("cluster_state:ok", "CLUSTER", "INFO")
+            and (server in primaries or server.says("master_link_status:up", "INFO", "replication"))
+            for server in self.servers
+        )
+
+
+def _ask(port: int, *words: str | int, password: str | None = None, certificate: Path | None = None) -> str:
+    log_in = ["-a", password, "--no-auth-warning"] if password else []
+    trust = ["--tls", "--cacert", str(certificate)] if certificate else []
+    command = [program("redis-cli"), "-e", "-h", "127.0.0.1", "-p", str(port), *log_in, *trust, *map(str, words)]
+    asked = subprocess.run(command, capture_output=True, timeout=10)
+    if asked.returncode:
+        raise ServerFailedError((asked.stderr or asked.stdout).decode(errors="replace").strip())
+    return asked.stdout.decode(errors="replace").removesuffix("\n")
