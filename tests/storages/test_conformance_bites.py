@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import broken
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from chatsession import MemoryStorage
 from chatsession.storages import Action
+from chatsession.testing import conformance
 from chatsession.testing.conformance.model import PROGRAMS, Step, run_program
 from chatsession.testing.storages import MovableClock, StorageConformance, Time
 
@@ -136,3 +138,11 @@ def test_random_programs_find_what_is_broken(storage_class: type[MemoryStorage])
 
     with pytest.raises(AssertionError):
         cast("Any", try_programs)()
+
+
+def test_the_suite_has_all_tests_of_all_its_parts() -> None:
+    """Two parts with a test of the same name would silently lose one; a part that is not named here, its messages."""
+    tests = [name for part in Suite.__bases__ for name in vars(part) if name.startswith("test_")]
+    assert sorted(tests) == sorted(name for name in dir(Suite) if name.startswith("test_"))
+    folder = Path(conformance.__file__).parent
+    assert sorted(conformance.PARTS) == sorted(path.stem for path in folder.glob("[!_]*.py"))
