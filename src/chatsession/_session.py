@@ -6,6 +6,8 @@ import logging
 from enum import Enum
 from typing import Generic, TypeVar, cast
 
+import msgspec
+
 from chatsession._gateway import Grant
 from chatsession._plan import Plan
 from chatsession.errors import SessionClosedError, SessionConflictError, SessionError
@@ -45,7 +47,18 @@ class Session(Generic[T]):
         StorageUnavailableError: the storage did not answer within its bounded retry.
     """
 
-    __slots__ = ("_assigned", "_grant", "_key", "_phase", "_plan", "_record", "_touched", "_value", "_work")
+    __slots__ = (
+        "_assigned",
+        "_grant",
+        "_key",
+        "_phase",
+        "_plan",
+        "_record",
+        "_released_as",
+        "_touched",
+        "_value",
+        "_work",
+    )
 
     def __init__(self, plan: Plan[T], key: str) -> None:
         self._plan = plan
@@ -57,6 +70,7 @@ class Session(Generic[T]):
         self._touched = False
         self._assigned = False
         self._work: tuple[Action, bytes] | None = None
+        self._released_as: object = _UNMADE
 
     def __repr__(self) -> str:
         return f"<Session {self._key!r}, {self._phase.name.lower()}>"
@@ -84,6 +98,8 @@ class Session(Generic[T]):
         self._touched = True
         if self._value is _UNMADE:
             self._value = self._plan.fresh(self._key)
+            if self._phase is _Phase.RELEASED:
+                self._released_as = self._looks()
         return cast("T", self._value)
 
     @data.setter
@@ -118,6 +134,7 @@ class Session(Generic[T]):
             self._close()
             raise
         self._phase = _Phase.RELEASED
+        self._released_as = self._looks()
 
     async def __aenter__(self) -> Session[T]:
         await self._begin()
@@ -288,9 +305,15 @@ class Session(Generic[T]):
         elif action is Action.DELETE:
             self._record = None
 
+    def _looks(self) -> object:
+        """What the data is like now; compared later, it tells whether something in it was changed."""
+        if self._value is None or self._value is _UNMADE:
+            return self._value
+        encoded = self._plan.encode(self._key, cast("T", self._value), None)
+        return encoded if isinstance(encoded, bytes) else _as_text(encoded)
+
     def _check_unchanged(self) -> None:
-        action, _ = self._outcome()
-        if action in (Action.PUT, Action.DELETE):
+        if self._looks() != self._released_as:
             raise SessionClosedError(
                 "its data was changed after it was released, and that change is lost; "
                 "make later changes through sessions.open() or sessions.update()",
@@ -304,3 +327,11 @@ class Session(Generic[T]):
 
     def _misused(self) -> SessionClosedError:
         return SessionClosedError(f"the session {self._phase.value}", key=self._key)
+
+
+def _as_text(value: object) -> bytes | None:
+    """An adapter's value as bytes, to be compared only; `None` where that cannot be done."""
+    try:
+        return msgspec.json.encode(value, enc_hook=vars)
+    except Exception:
+        return None
