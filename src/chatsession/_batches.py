@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -19,11 +18,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Call(asyncio.Future[Result]):
-    """The result of a call that is never abandoned half-way.
+class Done(asyncio.Future[None]):
+    """The end of a call that is never abandoned half-way.
 
-    A task that is cancelled while it awaits a call gets its `CancelledError` once the outcome is known: whether a
-    lock was granted or a commit was made is never in doubt. Storages bound the time their calls take.
+    A task that is cancelled while it awaits this gets its `CancelledError` once the outcome is known: whether a lock
+    was granted or a commit was made is never in doubt. Storages bound the time their calls take.
     """
 
     def cancel(self, msg: object = None) -> bool:
@@ -31,96 +30,106 @@ class Call(asyncio.Future[Result]):
         return False
 
 
+class Batch(Generic[Item, Result]):
+    """Items of different keys that travel together; all who put one in await `done`, then look at their result."""
+
+    __slots__ = ("_failure", "_results", "done", "items", "keys")
+
+    def __init__(self) -> None:
+        self.done = Done(loop=asyncio.get_running_loop())
+        self.keys: set[str] = set()
+        self.items: list[Item] = []
+        self._results: Sequence[Result | SessionError] = ()
+        self._failure: BaseException | None = None
+
+    def result(self, place: int) -> Result:
+        """What became of the item in this place. Raises its error, or that of the whole call."""
+        if self._failure is not None:
+            # One exception raised in many tasks would gather all their tracebacks.
+            failure = copy.copy(self._failure)
+            failure.__cause__ = self._failure
+            raise failure
+        result = self._results[place]
+        if isinstance(result, SessionError):
+            raise result
+        return result
+
+    def settle(self, call: asyncio.Task[Sequence[Result | SessionError]]) -> None:
+        """The call has ended."""
+        if call.cancelled():  # only a loop that is being torn down does that
+            self._failure = StorageUnavailableError(
+                "the event loop was stopped in the middle of a call; its outcome is unknown"
+            )
+        elif (failure := call.exception()) is not None:
+            self._failure = failure
+        else:
+            self._results = call.result()
+            if len(self._results) != len(self.items):
+                self._failure = RuntimeError("the storage did not answer every item of a call")
+        self.done.set_result(None)
+
+
 class Batches(Generic[Item, Result]):
     """Gathers items of one kind of call.
 
     Args:
-        call: takes items and returns their results in the same order.
-        key: what must not occur twice in one batch; the second item of a key waits for the next.
+        call: takes items, each of another key, and returns their results in the same order.
         size: the most items that one batch has.
         in_flight: the most batches that are under way at the same time.
     """
 
-    __slots__ = ("_call", "_in_flight", "_key", "_running", "_scheduled", "_size", "_waiting")
+    __slots__ = ("_call", "_in_flight", "_running", "_scheduled", "_size", "_waiting")
 
     def __init__(
         self,
         call: Callable[[list[Item]], Awaitable[Sequence[Result | SessionError]]],
         *,
-        key: Callable[[Item], str],
         size: int,
         in_flight: int,
     ) -> None:
         self._call = call
-        self._key = key
         self._size = size
         self._in_flight = in_flight
-        self._waiting: deque[tuple[Item, Call[Result]]] = deque()
-        self._scheduled = False
+        self._waiting: deque[Batch[Item, Result]] = deque()
         self._running: set[asyncio.Task[Sequence[Result | SessionError]]] = set()
+        self._scheduled = False
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
         while self._running or self._waiting:
             await (asyncio.wait(self._running) if self._running else asyncio.sleep(0))
 
-    def submit(self, item: Item) -> Call[Result]:
-        """Put an item into the next batch. The call must be awaited, or its outcome looked at in a callback."""
-        loop = asyncio.get_running_loop()
-        call: Call[Result] = Call(loop=loop)
-        self._waiting.append((item, call))
+    def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
+        """Put an item into the next batch that has none of its key, and return that batch and the item's place."""
+        batch = self._open_to(key)
+        batch.keys.add(key)
+        batch.items.append(item)
         if not self._scheduled and len(self._running) < self._in_flight:
             self._scheduled = True
-            loop.call_soon(self._start)  # at the end of this turn of the loop: others may join until then
-        return call
+            # At the end of this turn of the loop: others may join until then.
+            asyncio.get_running_loop().call_soon(self._start)
+        return batch, len(batch.items) - 1
+
+    def _open_to(self, key: str) -> Batch[Item, Result]:
+        for batch in self._waiting:
+            if len(batch.items) < self._size and key not in batch.keys:
+                return batch
+        batch: Batch[Item, Result] = Batch()
+        self._waiting.append(batch)
+        return batch
 
     def _start(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._running) < self._in_flight:
-            batch = self._next_batch()
-            task = asyncio.get_running_loop().create_task(self._send([item for item, _ in batch]))
+            batch = self._waiting.popleft()
+            task = asyncio.get_running_loop().create_task(self._send(batch.items))
             self._running.add(task)
-            task.add_done_callback(functools.partial(self._settle, batch))
+            task.add_done_callback(self._ended)
+            task.add_done_callback(batch.settle)
+
+    def _ended(self, task: asyncio.Task[Sequence[Result | SessionError]]) -> None:
+        self._running.discard(task)
+        self._start()  # before those who were served go on: the storage need not wait for them
 
     async def _send(self, items: list[Item]) -> Sequence[Result | SessionError]:
         return await self._call(items)
-
-    def _next_batch(self) -> list[tuple[Item, Call[Result]]]:
-        batch: dict[str, tuple[Item, Call[Result]]] = {}
-        postponed: list[tuple[Item, Call[Result]]] = []
-        while self._waiting and len(batch) < self._size:
-            entry = self._waiting.popleft()
-            if batch.setdefault(self._key(entry[0]), entry) is not entry:
-                postponed.append(entry)
-        self._waiting.extendleft(reversed(postponed))
-        return list(batch.values())
-
-    def _settle(
-        self,
-        batch: list[tuple[Item, Call[Result]]],
-        task: asyncio.Task[Sequence[Result | SessionError]],
-    ) -> None:
-        self._running.discard(task)
-        self._start()
-        if task.cancelled():  # only a loop that is being torn down does that
-            failure: BaseException | None = StorageUnavailableError(
-                "the event loop was stopped in the middle of a call; its outcome is unknown"
-            )
-        else:
-            failure = task.exception()
-        if failure is not None:
-            for _, call in batch:
-                call.set_exception(_own_copy(failure))
-            return
-        for (_, call), result in zip(batch, task.result(), strict=True):
-            if isinstance(result, SessionError):
-                call.set_exception(result)
-            else:
-                call.set_result(result)
-
-
-def _own_copy(failure: BaseException) -> BaseException:
-    """One exception raised in many tasks would gather all their tracebacks."""
-    own = copy.copy(failure)
-    own.__cause__ = failure
-    return own

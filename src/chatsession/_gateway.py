@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from chatsession._batches import Batches, Call
+from chatsession._batches import Batch, Batches, Done
 from chatsession._leases import Leases
 from chatsession._turns import Turns
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
@@ -126,7 +126,9 @@ class Gateway:
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
         if not self._immediate:
-            return await self._reads.submit(key, key)
+            batch, place = self._reads.add(key, key)
+            await batch.done
+            return batch.result(place)
         (found,) = await self.storage.read_many((key,))
         if isinstance(found, SessionError):
             raise found
@@ -141,7 +143,9 @@ class Gateway:
         if self._immediate:
             (outcome,) = await self.storage.commit_many((change,))
         else:
-            outcome = await self._commits.submit(change.key, change)
+            batch, place = self._commits.add(change.key, change)
+            await batch.done
+            outcome = batch.result(place)
         if type(outcome) is Committed:
             return outcome
         raise _failure(outcome, change.key)
@@ -196,7 +200,7 @@ class Gateway:
         request = LockRequest(key, next(self._names), lease_seconds)
         locked = await self._try_lock(request)
         if locked is None:
-            await self._abandons.submit(request.key, request)
+            self._abandon(request)
             return None
         self.leases.add(locked.lease, lease_seconds)
         return Grant(locked.record, locked.lease)
@@ -205,7 +209,7 @@ class Gateway:
         """Undo `lock` or `lock_now`, and keep the turn."""
         if grant.lease is not None:
             self.leases.drop(grant.lease)
-            await self._unlocked(grant.lease)
+            await self._unlock(grant.lease)
 
     async def leave(
         self,
@@ -248,7 +252,7 @@ class Gateway:
                 return committed
             self.leases.drop(lease)
             if action is Action.KEEP:
-                await self._unlocked(lease)
+                await self._unlock(lease)
                 return None
             return await self.commit(Change(key, action, value, expect, ttl, lease, unlock=True))
         finally:
@@ -272,13 +276,15 @@ class Gateway:
             self._unlock(gift.lease)
 
     async def _try_lock(self, request: LockRequest) -> Locked | None:
-        call = self._locks.submit(request.key, request)
+        batch, place = self._locks.add(request.key, request)
         try:
-            return await call
+            await batch.done
         except asyncio.CancelledError:
-            if call.exception() is None and (locked := call.result()) is not None:
-                self._unlock(locked.lease)
+            with contextlib.suppress(Exception):
+                if (locked := batch.result(place)) is not None:
+                    self._unlock(locked.lease)
             raise
+        return batch.result(place)
 
     async def _wait_for_lock(self, request: LockRequest, timeout: float) -> Locked:
         try:
@@ -288,7 +294,7 @@ class Gateway:
                     if (locked := await self._try_lock(request)) is not None:
                         return locked
         except BaseException as error:
-            self._abandons.submit(request.key, request).add_done_callback(_log_failure)
+            self._abandon(request)
             if not isinstance(error, TimeoutError):
                 raise
         raise SessionLockTimeoutError(
@@ -301,15 +307,16 @@ class Gateway:
         await self.storage.abandon_many(requests)
         return [None] * len(requests)
 
-    async def _unlocked(self, lease: Lease) -> None:
-        with contextlib.suppress(SessionError):  # `_unlock` has logged it
-            await self._unlock(lease)
+    def _abandon(self, request: LockRequest) -> None:
+        """Leave a key's queue; should that fail, the storage notices that the wish is not repeated."""
+        batch, place = self._abandons.add(request.key, request)
+        batch.done.add_done_callback(lambda _: _log_failure(batch, place))
 
-    def _unlock(self, lease: Lease) -> Call[Committed | Refused]:
+    def _unlock(self, lease: Lease) -> Done:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
-        unlocking = self._commits.submit(lease.key, Change(lease.key, Action.KEEP, lease=lease, unlock=True))
-        unlocking.add_done_callback(_log_failure)
-        return unlocking
+        batch, place = self._commits.add(lease.key, Change(lease.key, Action.KEEP, lease=lease, unlock=True))
+        batch.done.add_done_callback(lambda _: _log_failure(batch, place))
+        return batch.done
 
 
 _numbers = count()
@@ -342,7 +349,8 @@ def _failure(outcome: Outcome, key: str) -> SessionError:
     return SessionConflictError(f"{what}; nothing was written, handle the update again if it must count", key=key)
 
 
-def _log_failure(call: asyncio.Future[Any]) -> None:
-    error = call.exception()
-    if error is not None:
+def _log_failure(batch: Batch[Any, Any], place: int) -> None:
+    try:
+        batch.result(place)
+    except Exception as error:
         _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
