@@ -11,6 +11,8 @@ from chatsession.storages.postgres._keys import StoredKey, stored_key
 
 Item = TypeVar("Item", str, Change, Lease, LockRequest)
 
+Value = TypeVar("Value")
+
 LONGEST_TIME = 1e10
 """Seconds; PostgreSQL's calendar ends in the year 294276."""
 
@@ -26,7 +28,7 @@ class Batch(Generic[Item]):
         items: in the core's order, to which `places` and `refused` lead back.
     """
 
-    __slots__ = ("items", "keys", "place_of", "places", "refused")
+    __slots__ = ("items", "keys", "place_of", "places", "refused", "whole_keys")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.refused: dict[int, SessionKeyError] = {}
@@ -38,6 +40,7 @@ class Batch(Generic[Item]):
                 self.refused[place] = error
         stored.sort()
         self.keys = [key.text for key, _ in stored]
+        self.whole_keys = [key.whole for key, _ in stored]
         self.places = [place for _, place in stored]
         self.items = [items[place] for place in self.places]
         self.place_of = dict(zip(self.keys, self.places, strict=True))
@@ -48,12 +51,12 @@ def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object], ...]:
     changes = batch.items
     return (
         batch.keys,
-        [stored_key(change.key).whole for change in changes],
+        _or_null(batch.whole_keys),
         [change.action.value for change in changes],
-        [change.value if change.action is Action.PUT else None for change in changes],
+        _or_null([change.value if change.action is Action.PUT else None for change in changes]),
         [_expected(change.expect) for change in changes],
-        [None if change.ttl is None else min(change.ttl, LONGEST_TIME) for change in changes],
-        [None if change.lease is None else number(change.lease.token) for change in changes],
+        _or_null([None if change.ttl is None else min(change.ttl, LONGEST_TIME) for change in changes]),
+        _or_null([None if change.lease is None else number(change.lease.token) for change in changes]),
         [change.unlock for change in changes],
     )
 
@@ -73,6 +76,11 @@ def record(value: object, version: object, expires_at: object) -> Record | None:
 def number(value: object) -> int:
     """A version or token as PostgreSQL can take it; what is none of its own becomes one that nothing has."""
     return value if isinstance(value, int) and 0 < value < 2**63 else _NO_SUCH_NUMBER
+
+
+def _or_null(values: list[Value | None]) -> list[Value | None] | None:
+    """An array of nothing but `NULL` need not travel."""
+    return values if any(value is not None for value in values) else None
 
 
 def _expected(expect: object) -> int | None:

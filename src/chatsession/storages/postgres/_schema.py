@@ -16,7 +16,7 @@ _SQL = files("chatsession.storages.postgres") / "sql"
 OLDEST_SERVER = 12
 
 _FUNCTIONS = (
-    "current_era", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
+    "current_era", "recover", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
 )  # fmt: skip
 _TABLES = {
     "sessions": "",
