@@ -37,13 +37,13 @@ from chatsession.storages._base import (
     Record,
     Storage,
 )
+from chatsession.storages._bells import Bells
 from chatsession.storages._urls import options
 
 if os.name == "posix":
     from chatsession.storages.file import _disk
     from chatsession.storages.file._folder import EXPIRES, VALUE, SessionFolder, Waiting
     from chatsession.storages.file._listing import Listing, folders, names_in
-    from chatsession.storages.file._wakes import Bells
 else:
     raise ImportError("sessions in files need a POSIX system (locks, links, named pipes); use sqlite:///bot.db")
 

@@ -10,11 +10,9 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 
-_SIZE = 16
-_MOST_EARLY = 1000
+from chatsession.storages._bells import SIGN_LENGTH, sign_of
 
 
 class Pipe:
@@ -46,14 +44,9 @@ class Pipe:
 
     def _read(self, woken: Callable[[str], None]) -> None:
         with suppress(BlockingIOError):
-            signs = os.read(self._file, _SIZE * 256).decode("ascii", "replace")
-            for start in range(0, len(signs), _SIZE):
-                woken(signs[start : start + _SIZE])
-
-
-def sign_of(waiter: str) -> str:
-    """A waiter's name as it goes through a pipe: short, so that it is never torn, and all of one length."""
-    return blake2b(waiter.encode("utf-8", "surrogatepass"), digest_size=_SIZE // 2).hexdigest()
+            signs = os.read(self._file, SIGN_LENGTH * 256).decode("ascii", "replace")
+            for start in range(0, len(signs), SIGN_LENGTH):
+                woken(signs[start : start + SIGN_LENGTH])
 
 
 def wake(pipe: Path, waiter: str) -> bool:
@@ -80,33 +73,3 @@ def is_read(pipe: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-class Bells:
-    """Those in this process that wait to be woken."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._early: dict[str, None] = {}
-
-    def ring(self, sign: str) -> None:
-        """Wake the waiter with this sign, or whoever will wait under it next."""
-        waiting = self._waiting.get(sign)
-        if waiting is None:
-            self._early[sign] = None
-            if len(self._early) > _MOST_EARLY:
-                del self._early[next(iter(self._early))]
-        elif not waiting.done():
-            waiting.set_result(None)
-
-    async def wait(self, waiter: str, seconds: float) -> None:
-        """Return when woken, or after some seconds."""
-        sign = sign_of(waiter)
-        if sign in self._early:
-            del self._early[sign]
-            return
-        self._waiting[sign] = woken = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait([woken], timeout=seconds)
-        finally:
-            del self._waiting[sign]

@@ -1,0 +1,305 @@
+"""Sessions in a NATS JetStream key-value bucket, for bots that run on NATS anyway.
+
+Each session is one key of the bucket (`nats kv get sessions 424242` shows it); keys that NATS does not allow are
+escaped (`=20` is a blank). Its lock, queue and expiry stand in a header of the same message, because JetStream changes
+one message at a time: so one compare-and-swap on its revision checks the lease and the version, writes the session and
+unlocks it. Locking, renewing and unlocking therefore write the value again.
+
+Durability: that of the stream. An awaited commit was acknowledged by JetStream, which has then written it on a majority
+of the bucket's `replicas`; a server that is alone syncs its disk every two minutes (`sync_interval` in its
+configuration), so that a power cut may take that much. A commit whose acknowledgement was lost is recognised when it is
+repeated. Reads without a lock may come from a replica that is a little behind; locked ones are exact.
+
+Expired sessions are removed by servers from 2.11 on; older ones leave that to a sweep of this storage, which reads
+through the bucket. A session must fit into one message (`max_payload`, 1 MiB by default).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Sequence
+from typing import ClassVar
+from urllib.parse import SplitResult
+
+try:
+    from nats.aio.client import Client
+except ImportError as error:
+    raise ImportError("sessions in NATS need a driver: pip install 'chatsession[nats]'") from error
+
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.storages._base import (
+    Change,
+    Lease,
+    Locked,
+    LockRequest,
+    Outcome,
+    Page,
+    Record,
+    Storage,
+)
+from chatsession.storages._bells import Bells
+from chatsession.storages._urls import options
+from chatsession.storages.nats import _operations as operations
+from chatsession.storages.nats._bucket import Bucket
+from chatsession.storages.nats._connection import connect
+from chatsession.storages.nats._entries import Entries
+from chatsession.storages.nats._entry import Stored
+from chatsession.storages.nats._listing import Listing
+from chatsession.storages.nats._operations import Waiting
+from chatsession.storages.nats._subjects import key_of
+from chatsession.storages.nats._wire import Wire
+
+__all__ = ["NatsStorage", "from_url"]
+
+_log = logging.getLogger("chatsession")
+
+LONGEST_WAIT = 1.0
+"""Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
+_ROOM_FOR_HEADERS = 8 * 1024
+"""Of the server's largest payload, kept free so that a session of the largest size can still be locked."""
+_PAGE = 200
+
+
+class NatsStorage(Storage):
+    """Keeps sessions in a key-value bucket of JetStream.
+
+    Args:
+        servers: a URL (`nats://user:password@host:4222`), several for a cluster, or a connected `nats` client of your
+            own, which is not closed here.
+        bucket: the bucket's name; made where it is missing. It must keep a history of 1.
+        replicas: on how many servers a bucket that is made here lies.
+        credentials: the path of a credentials file (`.creds`).
+        patience: seconds in which a request that is not answered is repeated.
+        sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
+
+    Example:
+        >>> from chatsession import SessionManager
+        >>> from chatsession.storages.nats import NatsStorage
+        >>> sessions = SessionManager(dict[str, int], storage=NatsStorage("nats://127.0.0.1:4222"))
+    """
+
+    batch_size: ClassVar[int] = 100
+    batches_in_flight: ClassVar[int] = 4
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] | Client,
+        *,
+        bucket: str = "sessions",
+        replicas: int = 1,
+        credentials: str | None = None,
+        patience: float = 10.0,
+        sweep_interval: float = 600.0,
+    ) -> None:
+        if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
+            raise StorageError("a bucket's name has letters, digits, - and _ only")
+        if patience <= 0 or sweep_interval <= 0:
+            raise StorageError("patience and sweep_interval are in seconds and must be positive")
+        self._given = servers if isinstance(servers, Client) else None
+        self._servers = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
+        self._shown = "a client of your own" if self._given else ", ".join(map(_without_password, self._servers))
+        self._bucket_name = bucket
+        self._replicas = replicas
+        self._credentials = credentials
+        self._patience = patience
+        self._sweep_interval = sweep_interval
+        self._entries: Entries | None = None
+        self._may_connect = False
+        self._connecting = asyncio.Lock()
+        self._listing = Listing(self._names)
+        self._bells = Bells()
+        self._free_at: dict[str, float] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<NatsStorage: {self._shown}, bucket {self._bucket_name!r}>"
+
+    async def open(self) -> None:
+        if self.is_open:
+            return
+        self._may_connect = True
+        entries = await self._ready()
+        if not entries.bucket.expires_by_itself and self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep_now_and_then())
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        self._may_connect = False
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.cancel()
+            await asyncio.wait([sweeper])
+        await self._disconnect()
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+        entries = await self._ready()
+        return await entries.transact(keys, [operations.record_of] * len(keys))
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        entries = await self._ready()
+        largest = entries.wire.client.max_payload - _ROOM_FOR_HEADERS
+        outcomes = await entries.transact(
+            [change.key for change in changes],
+            [functools.partial(operations.commit, change, largest) for change in changes],
+            [entries.held(change.lease) for change in changes],
+        )
+        for change in changes:
+            if change.lease is not None and change.unlock:
+                entries.forget(change.key)
+        return outcomes
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+        entries = await self._ready()
+        results = await entries.transact(
+            [request.key for request in requests],
+            [functools.partial(operations.lock, request, entries.wire.inbox) for request in requests],
+        )
+        now = entries.bucket.now()
+        return [self._note(request, result, now) for request, result in zip(requests, results, strict=True)]
+
+    async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        entries = await self._ready()
+        results = await entries.transact(
+            [lease.key for lease in leases],
+            [functools.partial(operations.renew, lease, seconds) for lease in leases],
+            [entries.held(lease) for lease in leases],
+        )
+        for result in results:
+            if isinstance(result, SessionError):
+                raise result
+        return [result is True for result in results]
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        entries = await self._ready()
+        waiters: dict[str, list[str]] = {}
+        for request in requests:
+            self._free_at.pop(request.waiter, None)
+            waiters.setdefault(request.key, []).append(request.waiter)
+        await entries.transact(
+            list(waiters), [functools.partial(operations.abandon, gone) for gone in waiters.values()]
+        )
+
+    async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
+        until_free = self._free_at.pop(request.waiter, 0.0) - asyncio.get_running_loop().time()
+        await self._bells.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+
+    async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
+        names, following = await self._listing.after(cursor, limit)
+        keys = [key for name in names if (key := self._key(name)).startswith(prefix)]
+        entries: list[tuple[str, Record]] = []
+        for key, found in zip(keys, await self.read_many(keys), strict=True):
+            if isinstance(found, SessionError):
+                raise found
+            if found is not None:
+                entries.append((key, found))
+        return Page(entries, following)
+
+    async def sweep(self, limit: int = 1000) -> int:
+        bucket = (await self._ready()).bucket
+        freed, cursor = 0, None
+        while not bucket.expires_by_itself and freed < limit:
+            names, cursor = await self._listing.after(cursor, _PAGE)
+            for name, stored in zip(names, await bucket.get_all(names), strict=True):
+                if isinstance(stored, Stored) and freed < limit and _is_outlived(stored, bucket.now()):
+                    await bucket.purge(name, below=stored.revision + 1)
+                    freed += not stored.entry.missing
+            if cursor is None:
+                break
+        return freed
+
+    def _note(
+        self, request: LockRequest, result: Locked | Waiting | SessionError, now: float
+    ) -> Locked | SessionError | None:
+        if isinstance(result, Waiting):
+            self._free_at[request.waiter] = asyncio.get_running_loop().time() + result.until - now
+            return None
+        self._free_at.pop(request.waiter, None)
+        return result
+
+    def _key(self, name: str) -> str:
+        key = key_of(name)
+        if key is None:
+            raise StorageError(f"{name!r} in the bucket {self._bucket_name!r} is not the entry of any session key")
+        return key
+
+    async def _names(self, offset: int) -> tuple[list[str], int]:
+        return await (await self._ready()).bucket.names(offset)
+
+    async def _ready(self) -> Entries:
+        """The bucket's entries, connected (again) if need be."""
+        if self._entries is not None and not self._entries.wire.client.is_closed:
+            return self._entries
+        if not self._may_connect:
+            raise StorageError("the storage is not open; use it in `async with`, or call open()")
+        async with self._connecting:
+            if self._entries is None or self._entries.wire.client.is_closed:
+                await self._disconnect()
+                self._entries = await self._connect()
+            return self._entries
+
+    async def _connect(self) -> Entries:
+        client = self._given or await connect(self._servers, self._shown, self._credentials, self._on_disconnected)
+        wire = Wire(client, self._patience, self._bells.ring)
+        bucket = Bucket(wire, self._bucket_name, self._replicas)
+        try:
+            if client.is_closed:
+                raise StorageUnavailableError("the NATS client that this storage was given is closed")
+            await wire.start()
+            await bucket.open()
+        except BaseException:
+            await self._hang_up(wire)
+            raise
+        return Entries(wire, bucket, self._patience)
+
+    async def _disconnect(self) -> None:
+        entries, self._entries = self._entries, None
+        if entries is not None:
+            await entries.close()
+            await self._hang_up(entries.wire)
+
+    async def _hang_up(self, wire: Wire) -> None:
+        await wire.stop()
+        if self._given is None:
+            await wire.client.close()
+
+    def _on_disconnected(self) -> None:
+        if self._entries is not None:
+            self._entries.wire.cut()
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_interval)
+            try:
+                await self.sweep()
+            except StorageError as error:
+                _log.warning("expired sessions could not be removed: %s", error)
+
+
+def from_url(parts: SplitResult) -> NatsStorage:
+    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience` (seconds)."""
+    given = options(parts, {"replicas", "credentials", "patience"})
+    bucket = parts.path.strip("/")
+    if not parts.hostname:
+        raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
+    try:
+        return NatsStorage(
+            parts._replace(path="", query="", fragment="").geturl(),
+            bucket=bucket or "sessions",
+            replicas=int(given.get("replicas", 1)),
+            credentials=given.get("credentials"),
+            patience=float(given.get("patience", 10)),
+        )
+    except ValueError:
+        raise StorageError("replicas and patience of the nats: URL are numbers") from None
+
+
+def _is_outlived(stored: Stored, now: float) -> bool:
+    ends = stored.entry.outlived_at(now)
+    return stored.revision > 0 and ends is not None and ends <= now
+
+
+def _without_password(url: str) -> str:
+    return url.rpartition("@")[2].removeprefix("nats://")

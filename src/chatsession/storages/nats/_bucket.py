@@ -1,0 +1,273 @@
+"""One JetStream key-value bucket: made or checked, read, and changed by compare-and-swap."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+
+from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages.nats._entry import HEADER, NOTHING, Entry, Stored, parse, serialize
+from chatsession.storages.nats._wire import Reply, Request, Wire
+
+WRONG_REVISION = 10071
+_NAME_IN_USE = 10058
+_NO_STREAM = 10059
+_DUPLICATES_SECONDS = 60
+_OPENING = 2.0
+_LARGE = 64 * 1024
+"""Bytes of JSON that are taken apart in a thread."""
+
+_OPERATION = "KV-Operation"
+_MARKER_REASON = "Nats-Marker-Reason"
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_MESSAGE_ID = "Nats-Msg-Id"
+_TTL = "Nats-TTL"
+
+
+class ApiError(msgspec.Struct):
+    """What the server says when it refuses."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+class _Config(msgspec.Struct):
+    max_msgs_per_subject: int = -1
+    allow_direct: bool = False
+    allow_msg_ttl: bool = False
+    subjects: list[str] = []
+
+
+class _State(msgspec.Struct):
+    num_subjects: int = 0
+    subjects: dict[str, int] = {}
+
+
+class _StreamInfo(msgspec.Struct):
+    error: ApiError | None = None
+    config: _Config = msgspec.field(default_factory=_Config)
+    state: _State = msgspec.field(default_factory=_State)
+
+
+class _ConsumerInfo(msgspec.Struct):
+    error: ApiError | None = None
+    created: str = ""
+
+
+class Put(msgspec.Struct, frozen=True):
+    """One compare-and-swap."""
+
+    name: str
+    value: bytes
+    entry: Entry
+    last: int
+    """The revision that must be the newest; 0: none."""
+    message_id: str
+    now: float
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It was made, at this revision."""
+
+    revision: int
+    duplicate: bool = False
+    """An earlier message with this id had been made already, and this is its revision."""
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """Another revision is the newest."""
+
+    in_doubt: bool
+    """It was sent more than once, so that an earlier one may have been made."""
+
+
+Answer = TypeVar("Answer")
+
+
+class Bucket:
+    """Access to the bucket's stream.
+
+    Args:
+        wire: what carries the requests.
+        name: the bucket's name.
+        replicas: on how many servers a bucket that is made here lies.
+    """
+
+    def __init__(self, wire: Wire, name: str, replicas: int) -> None:
+        self._wire = wire
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+        self._name = name
+        self._replicas = replicas
+        self._ahead = 0.0
+        self.expires_by_itself = False
+
+    async def open(self) -> None:
+        """Make the bucket, unless it is there, and set the clock."""
+        info = await self._info()
+        if info.error is not None and info.error.err_code == _NO_STREAM:
+            info = await self._create()
+        if info.error is not None:
+            raise StorageError(f"NATS refused to open the bucket {self._name!r}: {info.error.description}")
+        config = info.config
+        if self._prefix + ">" not in config.subjects or config.max_msgs_per_subject < 1:
+            raise StorageError(f"the stream {self._stream} is no key-value bucket; choose another bucket")
+        if config.max_msgs_per_subject > 1:
+            raise StorageError(
+                f"the bucket {self._name!r} keeps a history of {config.max_msgs_per_subject}; sessions need one of 1"
+            )
+        if not config.allow_direct:
+            raise StorageError(
+                f"the bucket {self._name!r} does not allow direct access; set allow_direct on its stream"
+            )
+        self.expires_by_itself = config.allow_msg_ttl
+        await self.set_clock()
+
+    def now(self) -> float:
+        """The server's time, as Unix seconds: the clocks of different machines need not agree."""
+        return time.time() + self._ahead
+
+    async def set_clock(self) -> None:
+        """Compare the clock of this machine with the server's."""
+        config = {"deliver_policy": "new", "ack_policy": "none", "inactive_threshold": 1_000_000_000}
+        before = time.time()
+        reply = await self._call(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
+        info = _decode(reply, _ConsumerInfo)
+        if info.error is None and info.created:  # else the user may not make consumers: then the clocks must agree
+            self._ahead = datetime.fromisoformat(info.created).timestamp() - (before + time.time()) / 2
+
+    async def get_all(self, names: Sequence[str]) -> Sequence[Stored | StorageError]:
+        """Read the newest message of each name."""
+        subject = f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}"
+        replies = await self._wire.ask_all([Request(subject + name) for name in names])
+        return [reply if isinstance(reply, StorageError) else _stored(reply) for reply in replies]
+
+    async def put_all(self, puts: Sequence[Put]) -> Sequence[Done | Stale | StorageError]:
+        """Make changes, each if its revision is still the newest."""
+        replies = await self._wire.ask_all([self._publication(put) for put in puts])
+        return [reply if isinstance(reply, StorageError) else _outcome(reply) for reply in replies]
+
+    async def purge(self, name: str, below: int) -> None:
+        """Remove the messages of a name whose revision is below a number; newer ones stay."""
+        await self._call(f"STREAM.PURGE.{self._stream}", {"filter": self._prefix + name, "seq": below})
+
+    async def names(self, offset: int) -> tuple[list[str], int]:
+        """Some names (the server decides how many) in order, from the one at `offset` on; and how many there are."""
+        request = {"subjects_filter": self._prefix + ">", "offset": offset}
+        reply = await self._call(f"STREAM.INFO.{self._stream}", request)
+        if len(reply.payload) < _LARGE:
+            return self._names_in(reply)
+        return await asyncio.to_thread(self._names_in, reply)
+
+    def _names_in(self, reply: Reply) -> tuple[list[str], int]:
+        info = _decode(reply, _StreamInfo)
+        if info.error is not None:
+            raise StorageError(f"NATS refused to list the bucket {self._name!r}: {info.error.description}")
+        return sorted(name.removeprefix(self._prefix) for name in info.state.subjects), info.state.num_subjects
+
+    def _publication(self, put: Put) -> Request:
+        headers = {_EXPECTED: str(put.last), _MESSAGE_ID: put.message_id}
+        outlived_at = put.entry.outlived_at(put.now)
+        if outlived_at is not None and self.expires_by_itself:
+            headers[_TTL] = str(math.ceil(outlived_at - put.now) + 1)
+        if put.entry.is_nothing():
+            headers[_OPERATION] = "DEL"
+        elif header := serialize(put.entry):
+            headers[HEADER] = header
+        return Request(self._prefix + put.name, put.value, headers)
+
+    async def _info(self) -> _StreamInfo:
+        reply = await self._wire.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
+        if reply.status == "503":
+            raise StorageUnavailableError(
+                "JetStream does not answer: it is not enabled on this server (nats-server -js), "
+                "or not for this account, or has no leader yet"
+            )
+        return _decode(reply, _StreamInfo)
+
+    async def _create(self) -> _StreamInfo:
+        config = {
+            "name": self._stream,
+            "description": "chat sessions",
+            "subjects": [self._prefix + ">"],
+            "max_msgs_per_subject": 1,
+            "storage": "file",
+            "num_replicas": self._replicas,
+            "discard": "new",
+            "retention": "limits",
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "allow_direct": True,
+            "allow_msg_ttl": True,  # servers before 2.11 pass over it
+            "duplicate_window": _DUPLICATES_SECONDS * 1_000_000_000,
+            "max_bytes": -1,
+            "max_age": 0,
+            "max_msg_size": -1,
+            "max_msgs": -1,
+            "max_consumers": -1,
+        }
+        info = _decode(await self._call(f"STREAM.CREATE.{self._stream}", config), _StreamInfo)
+        if info.error is not None and info.error.err_code == _NAME_IN_USE:  # somebody else was faster
+            return await self._info()
+        return info
+
+    async def _call(self, subject: str, request: object) -> Reply:
+        reply = await self._wire.ask(Request(f"$JS.API.{subject}", msgspec.json.encode(request)))
+        if reply.status == "503":
+            raise StorageUnavailableError("JetStream does not answer")
+        return reply
+
+
+def _decode(reply: Reply, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(reply.payload, type=kind)
+    except msgspec.DecodeError:
+        raise StorageError("NATS gave an answer that is not understood; is the server too new or too old?") from None
+
+
+def _stored(reply: Reply) -> Stored | StorageError:
+    if reply.status == "404":
+        return NOTHING
+    headers = reply.headers
+    try:
+        revision = int(headers["Nats-Sequence"])
+    except (KeyError, ValueError):
+        if reply.status == "503":
+            return StorageUnavailableError("JetStream does not answer for the bucket")
+        return StorageError("NATS refused to read from the bucket")
+    if _OPERATION in headers or _MARKER_REASON in headers:
+        return Stored(revision, b"", NOTHING.entry)
+    header = headers.get(HEADER)
+    try:
+        entry = parse(header) if header else Entry()
+    except msgspec.DecodeError:
+        return StorageError(
+            f"its entry in the bucket has a {HEADER} header that is not understood; it is left as it is"
+        )
+    return Stored(revision, reply.payload, entry, headers.get(_MESSAGE_ID))
+
+
+def _outcome(reply: Reply) -> Done | Stale | StorageError:
+    if reply.status == "503":
+        return StorageUnavailableError("JetStream does not answer for the bucket")
+    ack = _decode(reply, _Ack)
+    if ack.error is None:
+        return Done(ack.seq, ack.duplicate)
+    if ack.error.err_code == WRONG_REVISION:
+        return Stale(reply.tries > 1)
+    if ack.error.code == 503:
+        return StorageUnavailableError(f"NATS refused the change: {ack.error.description}")
+    return StorageError(f"NATS refused the change: {ack.error.description}")

@@ -1,0 +1,191 @@
+"""The entries of a bucket, read and changed many at a time: read, decide, compare and swap, and if need be again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.storages._base import Lease, Locked
+from chatsession.storages._bells import sign_of
+from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
+from chatsession.storages.nats._entry import Stored
+from chatsession.storages.nats._operations import Decision, Write, carried
+from chatsession.storages.nats._subjects import name_of
+from chatsession.storages.nats._wire import Wire, message_id
+
+Answer = TypeVar("Answer")
+Decide: TypeAlias = Callable[[Stored, float], Decision[Answer]]
+
+_FEW_HELD = 1000
+
+
+class Entries:
+    """What one connection knows of the entries of a bucket.
+
+    Args:
+        wire: the connection.
+        bucket: the bucket.
+        patience: seconds in which a change that others are faster with is tried again.
+    """
+
+    def __init__(self, wire: Wire, bucket: Bucket, patience: float) -> None:
+        self.wire = wire
+        self.bucket = bucket
+        self._patience = patience
+        self._held: dict[str, Stored] = {}
+        self._many_held = _FEW_HELD
+        self._chores: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Finish what is done in the background."""
+        if self._chores:
+            await asyncio.wait(self._chores)
+
+    def held(self, lease: Lease | None) -> Stored | None:
+        """The state of a key that was locked here, without reading it; should it be out of date, that is noticed."""
+        if lease is None or (stored := self._held.get(lease.key)) is None:
+            return None
+        return stored if stored.token == lease.token else None
+
+    def forget(self, key: str) -> None:
+        """A key is no longer locked here."""
+        self._held.pop(key, None)
+
+    async def transact(
+        self, keys: Sequence[str], decisions: Sequence[Decide[Answer]], known: Sequence[Stored | None] | None = None
+    ) -> list[Answer | SessionError]:
+        """Do with each key's state what a function decides.
+
+        Args:
+            keys: each at most once.
+            decisions: for each key, what to make of its state.
+            known: states as they should be, to save reading them; if they are not, that is noticed.
+        """
+        decide = dict(zip(keys, decisions, strict=True))
+        states = {key: stored for key, stored in zip(keys, known or (), strict=bool(known)) if stored is not None}
+        supposed = set(states)
+        results: dict[str, Answer | SessionError] = {}
+        names = _names(keys, results)
+        end = asyncio.get_running_loop().time() + self._patience
+        rounds = 0
+        while waiting := [key for key in keys if key not in results]:
+            if rounds > 1:
+                await asyncio.sleep(random.uniform(0.0, 0.002 * min(rounds, 10)))
+            if rounds and asyncio.get_running_loop().time() > end:
+                results.update(
+                    {key: _of_key(StorageUnavailableError("others always were faster"), key) for key in waiting}
+                )
+                break
+            rounds += 1
+            await self._read(names, [key for key in waiting if key not in states], states, results)
+            now = self.bucket.now()
+            writes: dict[str, tuple[Put, Write[Answer]]] = {}
+            for key in waiting:
+                if key not in states:
+                    continue
+                decision = decide[key](states[key], now)
+                if isinstance(decision, Write):
+                    put = Put(names[key], decision.value, decision.entry, states.pop(key).revision, message_id(), now)
+                    writes[key] = put, decision
+                elif key in supposed:  # only a write finds out whether the state is what it was supposed to be
+                    del states[key]
+                else:
+                    results[key] = decision
+            supposed.clear()
+            await self._store(writes, results)
+        return [results[key] for key in keys]
+
+    async def _read(
+        self,
+        names: dict[str, str],
+        keys: Sequence[str],
+        states: dict[str, Stored],
+        results: dict[str, Answer | SessionError],
+    ) -> None:
+        for key, stored in zip(keys, await self.bucket.get_all([names[key] for key in keys]), strict=True):
+            if isinstance(stored, Stored):
+                states[key] = stored
+            else:
+                results[key] = _of_key(stored, key)
+
+    async def _store(
+        self, writes: dict[str, tuple[Put, Write[Answer]]], results: dict[str, Answer | SessionError]
+    ) -> None:
+        """Make the changes whose revision is still the newest; of the others there is no result yet."""
+        outcomes = await self.bucket.put_all([put for put, _ in writes.values()])
+        for (key, (put, write)), found in zip(writes.items(), outcomes, strict=True):
+            outcome = await self._clear_up(put) if isinstance(found, Stale) and found.in_doubt else found
+            if isinstance(outcome, Done):
+                results[key] = await self._stored(key, put, write, outcome)
+            elif isinstance(outcome, StorageError):
+                results[key] = _of_key(outcome, key)
+
+    async def _stored(self, key: str, put: Put, write: Write[Answer], done: Done) -> Answer:
+        stored = Stored(done.revision, put.value, put.entry, put.message_id)
+        answer = write.answer(stored)
+        if isinstance(answer, Locked) or key in self._held:
+            self._hold(key, stored)
+        if write.wake is not None:
+            await self.wire.ring(write.wake.inbox, sign_of(write.wake.waiter))
+        if put.entry.is_nothing() and not self.bucket.expires_by_itself:
+            self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
+        return answer
+
+    async def _clear_up(self, put: Put) -> Done | StorageError:
+        """A change was sent more than once, and its revision is stale: was it made by the first time already?
+
+        If others have changed the entry since, the server is asked by the message ids that it remembers: the state as
+        it is now is stored again under ours. Either the server has seen that id, or nothing changes.
+        """
+        for _ in range(10):
+            (stored,) = await self.bucket.get_all([put.name])
+            if isinstance(stored, StorageError):
+                return stored
+            if stored.message_id == put.message_id:
+                return Done(stored.revision)
+            now = self.bucket.now()
+            (outcome,) = await self.bucket.put_all(
+                [Put(put.name, *carried(stored, now), stored.revision, put.message_id, now)]
+            )
+            if isinstance(outcome, Done):
+                if outcome.duplicate:
+                    return outcome
+                break
+        return StorageUnavailableError(
+            "the connection was cut in the middle of the change, and others have changed it since; "
+            "it is not known whether the change was made"
+        )
+
+    def _hold(self, key: str, stored: Stored) -> None:
+        self._held[key] = stored
+        if len(self._held) > self._many_held:  # handlers that lost their lease never come back
+            now = self.bucket.now()
+            self._held = {key: held for key, held in self._held.items() if held.entry.is_locked(now)}
+            self._many_held = 2 * len(self._held) + _FEW_HELD
+
+    def _do_later(self, chore: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._chores.discard(task)
+        if not task.cancelled():
+            task.exception()  # what could not be cleared away now, a sweep will find
+
+
+def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for key in keys:
+        try:
+            names[key] = name_of(key)
+        except SessionError as error:
+            results[key] = error
+    return names
+
+
+def _of_key(error: StorageError, key: str) -> StorageError:
+    return type(error)(str(error), key=key)

@@ -1,0 +1,102 @@
+"""What a bucket holds for one key: the session, its lock and its queue, all in one message.
+
+JetStream changes one subject at a time, so whatever a commit must check and change together is in one message: the
+value is its payload, the rest stands in a header. One compare-and-swap on the revision then checks the lease and the
+version, writes the value and gives the lock back. The price: locking and unlocking write the value again.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+HEADER = "Chatsession"
+LONGEST_SILENCE = 3.5
+"""Seconds after which a waiter that no longer repeats its wish is dropped from the queue."""
+HEARTBEAT = 1.0
+"""Seconds after which a waiter that still waits says so again."""
+
+
+class Wish(msgspec.Struct, array_like=True, frozen=True):
+    """One that waits for the key."""
+
+    waiter: str
+    inbox: str
+    """Where to wake it."""
+    seen: float
+    """Server time at which it last repeated its wish."""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seconds": "lease"}):
+    """The state of a key, at one revision. What is not in the header has the default."""
+
+    missing: bool = False
+    """There is no session, only a lock or a queue."""
+    expires: float | None = None
+    """Server time at which the session expires."""
+    stored_at: int = 0
+    """The revision at which the session was stored, which is its version; 0: the message's own."""
+    locked_at: int = 0
+    """The revision at which the key was locked, which is the fencing token; 0: the message's own."""
+    lease_seconds: float = 0.0
+    """How long the lease lasts; 0: not locked."""
+    until: float = 0.0
+    """Server time at which the lease ends."""
+    queue: tuple[Wish, ...] = ()
+
+    def is_live(self, now: float) -> bool:
+        """Is a session stored, and not expired?"""
+        return not self.missing and (self.expires is None or self.expires > now)
+
+    def is_locked(self, now: float) -> bool:
+        """Does somebody hold a lease that has not run out?"""
+        return self.lease_seconds > 0 and self.until > now
+
+    def is_nothing(self) -> bool:
+        """Is there neither session nor lock nor queue?"""
+        return self.missing and not self.lease_seconds and not self.queue
+
+    def awaited_by(self, now: float) -> tuple[Wish, ...]:
+        """Those in the queue that are still there."""
+        return tuple(wish for wish in self.queue if abs(now - wish.seen) < LONGEST_SILENCE)
+
+    def outlived_at(self, now: float) -> float | None:
+        """When nobody needs the message any more; `None`: as long as it is not replaced."""
+        if self.is_live(now) and self.expires is None:
+            return None
+        ends = [self.until, *(wish.seen + LONGEST_SILENCE for wish in self.queue)]
+        return max(now, *ends, self.expires or now)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A message of the bucket; revision 0: there is none."""
+
+    revision: int
+    value: bytes
+    entry: Entry
+    message_id: str | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of the session."""
+        return self.entry.stored_at or self.revision
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token of the lock; `None`: not locked."""
+        return (self.entry.locked_at or self.revision) if self.entry.lease_seconds else None
+
+
+NOTHING = Stored(0, b"", Entry(missing=True))
+
+_DECODER = msgspec.json.Decoder(Entry)
+
+
+def parse(header: str) -> Entry:
+    """Read the header. Raises `msgspec.DecodeError` if it is none of ours."""
+    return _DECODER.decode(header)
+
+
+def serialize(entry: Entry) -> str:
+    """Write the header; empty: all defaults."""
+    text = msgspec.json.encode(entry).decode()
+    return "" if text == "{}" else text

@@ -1,0 +1,180 @@
+"""Many requests at once over one NATS connection, sent again when it is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import count
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from chatsession.errors import StorageError, StorageUnavailableError
+
+LONGEST_TRY = 3.0
+"""Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
+_BETWEEN_TRIES = 0.05
+_AT_A_STRETCH = 16
+"""So many requests are written before other tasks get their turn."""
+_STATUS = "Status"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to send. It may arrive more than once."""
+
+    subject: str
+    payload: bytes = b""
+    headers: dict[str, str] | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What came back."""
+
+    status: str
+    """Empty, or a number such as 404."""
+    payload: bytes
+    headers: dict[str, str]
+    tries: int
+    """More than 1: it is possible that an earlier one arrived too."""
+
+
+class Wire:
+    """Sends requests and gathers their replies.
+
+    Args:
+        client: a connected client.
+        patience: seconds to go on trying.
+        woken: is called with what others send by `ring`.
+    """
+
+    def __init__(self, client: Client, patience: float, woken: Callable[[str], None]) -> None:
+        self.client = client
+        self.inbox = client.new_inbox()
+        self._patience = patience
+        self._woken = woken
+        self._numbers = count()
+        self._pending: dict[str, asyncio.Future[Msg | None]] = {}
+
+    async def start(self) -> None:
+        """Listen for replies."""
+        self._subscription = await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType] # half typed there
+            f"{self.inbox}.*", cb=self._receive
+        )
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        self.cut()
+        if not self.client.is_closed:
+            await self._subscription.unsubscribe()
+
+    def cut(self) -> None:
+        """The connection is gone: what was asked must be asked again."""
+        for pending in self._pending.values():
+            if not pending.done():
+                pending.set_result(None)
+
+    async def ring(self, inbox: str, sign: str) -> None:
+        """Wake a waiter, in whatever process; if that fails, it wakes up by itself a little later."""
+        try:
+            await self.client.publish(f"{inbox}.{sign}")
+        except nats.errors.Error:
+            return
+
+    async def ask(self, request: Request, patience: float | None = None) -> Reply:
+        """Send one request. Raises `StorageUnavailableError` if no reply comes."""
+        (reply,) = await self.ask_all([request], patience)
+        if isinstance(reply, StorageError):
+            raise reply
+        return reply
+
+    async def ask_all(
+        self, requests: Sequence[Request], patience: float | None = None
+    ) -> Sequence[Reply | StorageError]:
+        """Send requests together.
+
+        Args:
+            requests: each may arrive more than once.
+            patience: seconds to go on trying, if not those of this object.
+
+        Returns:
+            In their order the replies, or an error where none came within the patience of this object.
+        """
+        end = asyncio.get_running_loop().time() + (self._patience if patience is None else patience)
+        replies: dict[int, Reply] = {}
+        waiting = list(range(len(requests)))
+        tries = 0
+        while waiting and await self._is_connected(end):
+            tries += 1
+            messages = await self._exchange([requests[index] for index in waiting], end)
+            for index, message in zip(waiting, messages, strict=True):
+                if message is not None:
+                    replies[index] = _reply(message, tries)
+            waiting = [index for index in waiting if index not in replies or _is_passing(replies[index])]
+            if waiting:
+                await asyncio.sleep(_BETWEEN_TRIES)
+        return [replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
+
+    async def _exchange(self, requests: Sequence[Request], end: float) -> list[Msg | None]:
+        """One try: the replies, `None` where none came."""
+        loop = asyncio.get_running_loop()
+        pending: dict[str, asyncio.Future[Msg | None]] = {}
+        try:
+            for number, request in enumerate(requests):
+                if number % _AT_A_STRETCH == _AT_A_STRETCH - 1:
+                    await asyncio.sleep(0)
+                token = str(next(self._numbers))
+                pending[token] = self._pending[token] = loop.create_future()
+                await self.client.publish(
+                    request.subject, request.payload, f"{self.inbox}.{token}", headers=request.headers
+                )
+            await asyncio.wait(pending.values(), timeout=min(LONGEST_TRY, max(0.0, end - loop.time())))
+        except nats.errors.Error:
+            pass  # it is being reconnected, or was closed; the replies that came count
+        finally:
+            for token in pending:
+                del self._pending[token]
+        found = [future.result() if future.done() else None for future in pending.values()]
+        return found + [None] * (len(requests) - len(found))
+
+    async def _is_connected(self, end: float) -> bool:
+        while not self.client.is_connected:
+            if self.client.is_closed or asyncio.get_running_loop().time() > end:
+                return False
+            await asyncio.sleep(_BETWEEN_TRIES)
+        return asyncio.get_running_loop().time() < end
+
+    async def _receive(self, message: Msg) -> None:
+        token = message.subject[len(self.inbox) + 1 :]
+        pending = self._pending.get(token)
+        if pending is not None:
+            if not pending.done():
+                pending.set_result(message)
+        elif not token.isdigit():
+            self._woken(token)
+
+    def _unanswered(self, tries: int) -> StorageUnavailableError:
+        if self.client.is_closed:
+            return StorageUnavailableError("the connection to NATS is closed")
+        if not tries:
+            return StorageUnavailableError(f"NATS could not be reached for {self._patience:g} s")
+        return StorageUnavailableError(
+            f"NATS did not answer within {self._patience:g} s; it is not known whether what was asked for was done"
+        )
+
+
+def message_id() -> str:
+    """Names one change among all others."""
+    return secrets.token_hex(12)
+
+
+def _reply(message: Msg, tries: int) -> Reply:
+    headers = message.headers or {}
+    return Reply(headers.get(_STATUS, ""), message.data, headers, tries)
+
+
+def _is_passing(reply: Reply) -> bool:
+    """Nobody answers for the stream: a server or a cluster that is starting, or has no leader."""
+    return reply.status == "503"
