@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -71,15 +71,15 @@ class Gateway:
     )
 
     def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+        self.storage: Storage = storage
         self._leased = storage.shared
         self._immediate = storage.immediate
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         self._members: set[object] = set()
         self._opened_here = False
         self._opening: asyncio.Future[None] | None = None
         self.turns: Turns[Grant] = Turns(self._give_back)
-        self.leases = Leases(storage)
+        self.leases: Leases = Leases(storage)
         size, in_flight = storage.batch_size, storage.batches_in_flight
         self._reads: Batches[str, Record | None] = Batches(storage.read_many, size=size, in_flight=in_flight)
         self._locks: Batches[LockRequest, Locked | None] = Batches(storage.lock_many, size=size, in_flight=in_flight)
@@ -134,8 +134,12 @@ class Gateway:
             raise found
         return found
 
-    async def commit(self, change: Change) -> Committed:
+    async def commit(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
         """Make one change.
+
+        Args:
+            change: what to do.
+            note: told of a change that was made, also if the task that waits for it was cancelled meanwhile.
 
         Raises:
             SessionConflictError: what the change expected does not hold.
@@ -144,9 +148,17 @@ class Gateway:
             (outcome,) = await self.storage.commit_many((change,))
         else:
             batch, place = self._commits.add(change.key, change)
-            await batch.done
+            try:
+                await batch.done
+            except asyncio.CancelledError:
+                with contextlib.suppress(Exception):
+                    if note is not None and type(outcome := batch.result(place)) is Committed:
+                        note(outcome)
+                raise
             outcome = batch.result(place)
         if type(outcome) is Committed:
+            if note is not None:
+                note(outcome)
             return outcome
         raise _failure(outcome, change.key)
 
@@ -283,6 +295,8 @@ class Gateway:
             with contextlib.suppress(Exception):
                 if (locked := batch.result(place)) is not None:
                     self._unlock(locked.lease)
+                else:
+                    self._abandon(request)
             raise
         return batch.result(place)
 

@@ -83,6 +83,9 @@ class LazySession(Generic[T]):
         try:
             session = self._open()
             await session._begin()
+            if self._closed:  # the update ended while a task that it left running was loading
+                await session._abandon()
+                raise self._misused()
             self._session = session
             return session
         finally:
@@ -128,16 +131,21 @@ class LazySession(Generic[T]):
             self._closed = True
 
     async def _abandon(self) -> None:
-        self._closed = True
+        self._close()
         while self._loading is not None:
             await asyncio.wait([self._loading])
+        if self._session is not None:
+            await self._session._abandon()
+
+    def _close(self) -> Session[T] | None:
+        """Nobody may use it any more: give the session, if one was opened, for the caller to end."""
+        self._closed = True
         assigned = self._assigned
         if asyncio.isfuture(assigned):
             assigned.cancel()
         elif inspect.iscoroutine(assigned):
             assigned.close()
-        if self._session is not None:
-            await self._session._abandon()
+        return self._session
 
     def _misused(self) -> SessionClosedError:
         return SessionClosedError(

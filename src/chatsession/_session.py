@@ -118,7 +118,7 @@ class Session(Generic[T]):
             return
         lease = self._grant.lease if self._grant else None
         change = Change(self._key, action, value, self._expected(), self._plan.ttl, lease)
-        self._note(action, value, await self._plan.gateway.commit(change))
+        await self._plan.gateway.commit(change, lambda committed: self._note(action, value, committed))
 
     async def release(self) -> None:
         """Commit now what has changed, and let the key's next update in; for handlers that go on for long.

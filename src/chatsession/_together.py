@@ -68,13 +68,28 @@ async def _each(
 ) -> list[bool | BaseException | None]:
     """Do something with each, at the same time where that saves trips; errors are returned in their places."""
     if not _immediate(sessions):
-        return await asyncio.gather(*doing, return_exceptions=True)
+        return await _to_the_end(doing)
     results: list[bool | BaseException | None] = []
     for step in doing:
         try:
             results.append(await step)
         except Exception as error:
             results.append(error)
+    return results
+
+
+async def _to_the_end(doing: Sequence[Coroutine[Any, Any, bool | None]]) -> list[bool | BaseException | None]:
+    """Do all at the same time. A cancellation takes effect afterwards, or it could hit one that has not begun."""
+    tasks = [asyncio.ensure_future(step) for step in doing]
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    if cancelled is not None:
+        raise cancelled
     return results
 
 

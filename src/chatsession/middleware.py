@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
 from chatsession._lazy import LazySession
@@ -122,24 +122,12 @@ class MultiMiddleware(_Middleware):
         self._binding.bind(ctx, MultiSession({name: lazies.get(name) or self._missing(name) for name in keys}))
         try:
             await next()
-        except BaseException:
             for lazy in lazies.values():
-                await lazy._abandon()
+                await lazy._settled()
+        except BaseException:
+            await abandon_all(_closed(lazies.values()))
             raise
-        await self._finish_lazily(list(lazies.values()))
-
-    async def _finish_lazily(self, lazies: Sequence[LazySession[Any]]) -> None:
-        opened: list[Session[Any]] = []
-        for done, lazy in enumerate(lazies):
-            try:
-                if (session := await lazy._finish()) is not None:
-                    opened.append(session)
-            except BaseException:
-                await abandon_all(opened)
-                for rest in lazies[done + 1 :]:
-                    await rest._abandon()
-                raise
-        await finish_all(opened)
+        await finish_all(_closed(lazies.values()))
 
     def _lazy(self, name: str, key: str) -> LazySession[Any]:
         plan = self.fragments[name]._plan
@@ -147,6 +135,11 @@ class MultiMiddleware(_Middleware):
 
     def _missing(self, name: str) -> NoSession:
         return NoSession(missing(self.fragments[name].options.get_session_key))
+
+
+def _closed(lazies: Iterable[LazySession[Any]]) -> list[Session[Any]]:
+    """Close all, and give the sessions that were opened."""
+    return [session for lazy in lazies if (session := lazy._close()) is not None]
 
 
 class MultiSession:
