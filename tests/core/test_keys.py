@@ -1,6 +1,6 @@
 """Rules 6, 7 and 21: which key an update has, what a key may be, and that no two keys meet."""
 
-# ruff: noqa: ASYNC240, PT012, SIM118 - small blocks read best where they stand; `keys()` is no dict's
+# ruff: noqa: ASYNC240, SIM118 - small blocks read best where they stand; `keys()` is no dict's
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rules 1 to 5: when sessions are read and written, and what everybody sees."""
 
-# ruff: noqa: ASYNC240, PT012, SIM118 - small blocks read best where they stand; `keys()` is no dict's
+# ruff: noqa: SIM118 - small blocks read best where they stand; `keys()` is no dict's
 
 from __future__ import annotations
 
