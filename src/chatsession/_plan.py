@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession._gateway import gateway_to
+from chatsession._gateway import Gateway, gateway_to
 from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.errors import (
@@ -66,13 +66,13 @@ class Plan(Generic[T]):
             raise SessionError(
                 f"ttl needs a storage with expiry, which {storage!r} has not; let the adapter expire its data itself"
             )
-        self.gateway = gateway_to(storage)
-        self.prefix = options.prefix
-        self.exclusive = options.concurrency == "exclusive"
-        self.unchecked = options.concurrency == "last-write-wins" or (adapter and self.exclusive)
-        self.lock_timeout = options.lock_timeout
-        self.lock_lease = options.lock_lease
-        self.ttl = options.ttl_seconds or storage.time_to_live
+        self.gateway: Gateway = gateway_to(storage)
+        self.prefix: str = options.prefix
+        self.exclusive: bool = options.concurrency == "exclusive"
+        self.unchecked: bool = options.concurrency == "last-write-wins" or (adapter and self.exclusive)
+        self.lock_timeout: float = options.lock_timeout
+        self.lock_lease: float = options.lock_lease
+        self.ttl: float | None = options.ttl_seconds or storage.time_to_live
         self._codec = codec
         json = codec if isinstance(codec, JsonCodec) else None
         self._raw_encode = json.raw_encode if json else codec.encode
@@ -83,10 +83,10 @@ class Plan(Generic[T]):
         self._initial = options.initial
         self._max_size = options.max_size
         self._on_decode_error = options.on_decode_error
-        self.active = 0
+        self.active: int = 0
         self._all_left: asyncio.Future[None] | None = None
         self._closed = False
-        self.running = False
+        self.running: bool = False
         """Sessions may begin."""
 
     async def admit(self, key: str) -> None:

@@ -67,7 +67,7 @@ class SessionManager(Generic[T]):
         initial: Callable[[], T],
         *,
         type: builtins.type[T] | None = None,
-        **options: Unpack[SessionKeywords],
+        **options: Unpack[SessionKeywords[T]],
     ) -> None: ...
     @overload
     def __init__(
@@ -75,7 +75,7 @@ class SessionManager(Generic[T]):
         initial: None = None,
         *,
         type: builtins.type[V],
-        **options: Unpack[SessionKeywords],
+        **options: Unpack[SessionKeywords[V]],
     ) -> None: ...
     @overload
     def __init__(
@@ -83,14 +83,14 @@ class SessionManager(Generic[T]):
         initial: None = None,
         *,
         type: None = None,
-        **options: Unpack[SessionKeywords],
+        **options: Unpack[SessionKeywords[Any]],
     ) -> None: ...
     def __init__(
         self,
         initial: Callable[[], T] | None = None,
         *,
         type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-        **options: Unpack[SessionKeywords],
+        **options: Unpack[SessionKeywords[T]],
     ) -> None:
         self._setup(SessionOptions(initial=initial, type=type, **options))
 

@@ -214,7 +214,7 @@ def session(
     initial: Callable[[], T] | None = None,
     *,
     type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-    **options: Unpack[SessionKeywords],
+    **options: Unpack[SessionKeywords[T]],
 ) -> StrictMiddleware[T]:
     """Make a middleware that loads the session before the rest of the chain runs and stores it afterwards.
 
@@ -251,7 +251,7 @@ def lazy_session(
     initial: Callable[[], T] | None = None,
     *,
     type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-    **options: Unpack[SessionKeywords],
+    **options: Unpack[SessionKeywords[T]],
 ) -> LazyMiddleware[T]:
     """Make a middleware that reads nothing until a handler asks: `await ctx.session`.
 

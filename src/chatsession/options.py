@@ -103,10 +103,10 @@ class SessionOptions(Generic[T]):
             raise TypeError(f"the return annotation of initial cannot be resolved ({error}); pass type=…") from None
 
 
-class SessionKeywords(TypedDict, total=False):
+class SessionKeywords(TypedDict, Generic[T], total=False):
     """The options other than `initial` and `type`, as keywords (see `SessionOptions`)."""
 
-    storage: Storage | StorageAdapter[Any] | str | None
+    storage: Storage | StorageAdapter[T] | str | None
     get_session_key: GetSessionKey
     prefix: str
     ttl: float | timedelta | None
@@ -114,7 +114,7 @@ class SessionKeywords(TypedDict, total=False):
     lock_timeout: float
     lock_lease: float
     max_size: int
-    codec: Codec[Any] | None
+    codec: Codec[T] | None
     on_decode_error: OnDecodeError
     name: str
 

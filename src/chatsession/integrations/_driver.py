@@ -73,7 +73,7 @@ class UpdateSession(Generic[T]):
         self._asking = False
         self._answered: asyncio.Future[None] | None = None
         self._closed = False
-        self.handled = False
+        self.handled: bool = False
         """A handler has run; if none does, what filters or middlewares saw is not stored."""
 
     async def wanted(self) -> None:

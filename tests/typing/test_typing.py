@@ -1,0 +1,67 @@
+"""What the type checker, at its strictest, makes of users' code: what is right passes, and each mistake is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chatsession
+from chatsession.integrations import aiogram
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def pyright(*arguments: str | Path, **environment: str) -> dict[str, Any]:
+    """Run pyright with the project's own settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
+@pytest.fixture(scope="module")
+def complaints() -> dict[Path, set[int]]:
+    """The lines with errors of the files of this folder."""
+    files = (HERE / "usage.py", HERE / "mistakes" / "mistakes.py")
+    lines: dict[Path, set[int]] = {file: set() for file in files}
+    for complaint in pyright(*files)["generalDiagnostics"]:
+        lines[Path(complaint["file"])].add(complaint["range"]["start"]["line"] + 1)
+    return lines
+
+
+def test_right_code_passes(complaints: dict[Path, set[int]]) -> None:
+    assert complaints[HERE / "usage.py"] == set()
+
+
+def test_each_mistake_is_refused_and_nothing_else(complaints: dict[Path, set[int]]) -> None:
+    file = HERE / "mistakes" / "mistakes.py"
+    marked = {
+        number for number, line in enumerate(file.read_text().splitlines(), 1) if line.rstrip().endswith("# error")
+    }
+    assert len(marked) > 40
+    assert complaints[file] == marked
+
+
+def test_every_public_name_has_a_known_type() -> None:
+    # The package's own folder, because pyright does not look for packages to verify where an editable install points.
+    paths = os.pathsep.join((str(ROOT / "src"), sysconfig.get_path("purelib")))
+    symbols = pyright("--verifytypes", "chatsession", "--ignoreexternal", PYTHONPATH=paths)["typeCompleteness"][
+        "symbols"
+    ]
+    public = [f"{module.__name__}.{name}" for module in (chatsession, aiogram) for name in module.__all__]
+    known = {symbol["name"]: symbol["isTypeKnown"] for symbol in symbols if symbol["name"] in public}
+    assert known == dict.fromkeys(public, True)
+    assert [symbol["name"] for symbol in symbols if not (symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])] == []
