@@ -32,6 +32,10 @@ test: servers lint
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
 	@scripts/install-servers
 
+docs: $(READY)  ## the documentation, into site/; warnings are errors
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	$(BIN)/mkdocs build --quiet --strict
+
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
 
