@@ -46,7 +46,7 @@ class Batch(Generic[Item]):
         self.place_of = dict(zip(self.keys, self.places, strict=True))
 
 
-def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object], ...]:
+def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object] | None, ...]:
     """What the function `commit` takes after the batch's name."""
     changes = batch.items
     return (

@@ -31,6 +31,7 @@ class PostgresServer:
 
     Args:
         settings: what `postgresql.conf` should say beyond that, such as `{"max_connections": "10"}`.
+        primary: a running server of which this one shall be a hot standby, a replica that can only be read.
 
     Raises:
         ServerNotFoundError: PostgreSQL is not installed.
@@ -41,8 +42,9 @@ class PostgresServer:
         ...     print(server.url)
     """
 
-    def __init__(self, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, settings: dict[str, str] | None = None, *, primary: PostgresServer | None = None) -> None:
         self._settings = settings or {}
+        self._primary = primary
         self._folder = temporary_folder("postgres")
         self._data = self._folder / "data"
         self.port = free_ports(1)[0]
@@ -58,7 +60,11 @@ class PostgresServer:
 
     def __enter__(self) -> PostgresServer:
         try:
-            self._initialize()
+            _give_to_server(self._folder)
+            if self._primary is None:
+                self._initialize()
+            else:
+                self._copy(self._primary)
             self.start()
         except BaseException:
             self.__exit__()
@@ -106,11 +112,21 @@ class PostgresServer:
     def _initialize(self) -> None:
         password = self._folder / "password"
         password.write_text(_PASSWORD)
-        _give_to_server(self._folder, password)
+        _give_to_server(password)
         self._as_server(
             "initdb", "-D", str(self._data), "-U", _USER, f"--pwfile={password}", "--auth=scram-sha-256",
             "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
         )  # fmt: skip
+        self._configure()
+        self.start()
+        self.psql(f'CREATE DATABASE "{_DATABASE}"', "postgres")
+        self.stop()
+
+    def _copy(self, primary: PostgresServer) -> None:
+        self._as_server("pg_basebackup", "-D", str(self._data), "-d", primary.url, "-R", "--checkpoint=fast", "-N")
+        self._configure()
+
+    def _configure(self) -> None:
         settings = {
             "port": str(self.port),
             "listen_addresses": "'127.0.0.1'",
@@ -121,9 +137,6 @@ class PostgresServer:
         lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
         with (self._data / "postgresql.auto.conf").open("a") as config:
             config.write(lines)
-        self.start()
-        self.psql(f'CREATE DATABASE "{_DATABASE}"', "postgres")
-        self.stop()
 
     def _control(self, action: str, *arguments: str) -> None:
         self._as_server("pg_ctl", action, "-D", str(self._data), "-w", "-t", "60", *arguments)

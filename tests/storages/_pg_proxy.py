@@ -1,0 +1,128 @@
+"""A TCP proxy before PostgreSQL that counts round trips, cuts connections at a chosen moment, and stalls."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from urllib.parse import urlsplit
+
+
+class PgProxy:
+    """Stands before a server, as an async context manager; set its attributes to do harm.
+
+    Attributes:
+        trips: how often a client has waited for an answer since it was logged in.
+        cut_before: a connection is cut instead of passing on what contains these bytes; once.
+        cut_after: the same, after the server has answered, and without passing its answer on; once.
+        stalled: nothing is passed on any more.
+        rewrite: bytes of the server that clients see as others, of the same length.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._parts = urlsplit(url)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.trips = 0
+        self.cuts = 0
+        self.cut_before: bytes | None = None
+        self.cut_after: bytes | None = None
+        self.stalled = False
+        self.rewrite: tuple[bytes, bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        return self._parts._replace(netloc=f"{self._parts.username}:{self._parts.password}@127.0.0.1:{port}").geturl()
+
+    async def __aenter__(self) -> PgProxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        upstream: asyncio.StreamWriter | None = None
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            try:
+                answers, upstream = await asyncio.open_connection("127.0.0.1", self._parts.port)
+                await _Link(self, reader, writer, answers, upstream).run()
+            finally:
+                for each in (writer, upstream):
+                    if each is not None:
+                        each.transport.abort()
+
+
+class _Link:
+    def __init__(
+        self,
+        proxy: PgProxy,
+        requests: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        answers: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+    ) -> None:
+        self._proxy = proxy
+        self._requests = requests
+        self._client = client
+        self._answers = answers
+        self._server = server
+        self._cut = False
+
+    async def run(self) -> None:
+        both = [asyncio.create_task(self._forward()), asyncio.create_task(self._answer())]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
+            for task in both:
+                if not task.cancelled():
+                    task.exception()
+
+    async def _forward(self) -> None:
+        logged_in = False
+        while True:
+            # Before a client has said who it is its messages have no type.
+            kind = await self._requests.readexactly(1) if logged_in else b""
+            size = await self._requests.readexactly(4)
+            body = await self._requests.readexactly(int.from_bytes(size) - 4)
+            message = kind + size + body
+            proxy = self._proxy
+            if not logged_in:
+                logged_in = body[:2] == b"\0\x03"  # the version of the protocol; all else are requests before it
+            elif kind in b"SHQ":  # Sync, Flush and Query are answered
+                proxy.trips += 1
+            if proxy.cut_before is not None and proxy.cut_before in message:
+                proxy.cut_before = None
+                proxy.cuts += 1
+                return
+            if proxy.cut_after is not None and proxy.cut_after in message:
+                proxy.cut_after = None
+                self._cut = True
+            if not proxy.stalled:
+                self._server.write(message)
+                await self._server.drain()
+
+    async def _answer(self) -> None:
+        while data := await self._answers.read(65536):
+            if self._cut:
+                self._proxy.cuts += 1
+                return
+            if self._proxy.rewrite is not None:
+                data = data.replace(*self._proxy.rewrite)
+            if not self._proxy.stalled:
+                self._client.write(data)
+                await self._client.drain()
