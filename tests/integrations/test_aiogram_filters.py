@@ -12,7 +12,7 @@ from aiogram.dispatcher.event.bases import UNHANDLED
 from aiogram.types import Message, TelegramObject
 from aiogram_aids import BOT, CountingStorage, Pizza, message
 
-from chatsession import SessionError, SessionManager
+from chatsession import SessionEncodeError, SessionError, SessionManager
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
 
 Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
@@ -70,6 +70,50 @@ async def test_what_a_filter_looked_at_is_not_stored_when_nobody_handles(
     assert await dp.feed_raw_update(BOT, message()) is UNHANDLED
     assert storage.calls == {"lock": 1, "keep": 1}
     assert await sessions.get(1) is None
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_what_a_filter_or_middleware_changed_is_stored_also_when_nobody_handles(
+    sessions: SessionManager[Pizza], lazy: bool
+) -> None:
+    dp = Dispatcher()
+    setup_sessions(dp, sessions, lazy=lazy)
+
+    @dp.message.outer_middleware()
+    async def count(handler: Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        (await data["ctx"].load()).count += 1
+        return await handler(event, data)
+
+    for _ in range(3):
+        assert await dp.feed_raw_update(BOT, message()) is UNHANDLED
+    assert await sessions.get(1) == Pizza(3)
+
+
+async def test_what_a_filter_assigned_is_stored_also_when_nobody_handles(
+    dp: Dispatcher, sessions: SessionManager[Pizza]
+) -> None:
+    async def renew(message: Message, ctx: SessionContext[Pizza]) -> bool:
+        await ctx.load()
+        ctx.session = Pizza()
+        return False
+
+    @dp.message(renew)
+    async def on_pizza(message: Message) -> None: ...
+
+    await dp.feed_raw_update(BOT, message())
+    assert await sessions.get(1) == Pizza()
+
+
+async def test_what_cannot_be_stored_is_told_also_when_nobody_handles(dp: Dispatcher) -> None:
+    async def poison(message: Message, ctx: SessionContext[Pizza]) -> bool:
+        (await ctx.load()).toppings.append(object())  # type: ignore[arg-type]
+        return False
+
+    @dp.message(poison)
+    async def on_pizza(message: Message) -> None: ...
+
+    with pytest.raises(SessionEncodeError):
+        await dp.feed_raw_update(BOT, message())
 
 
 @pytest.mark.parametrize("place", ["update", "message", "router"])

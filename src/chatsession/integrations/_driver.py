@@ -58,6 +58,7 @@ class UpdateSession(Generic[T]):
         "_context",
         "_holder",
         "_lazy",
+        "_made_as",
         "_manager",
         "_per_bot",
         "handled",
@@ -74,7 +75,8 @@ class UpdateSession(Generic[T]):
         self._answered: asyncio.Future[None] | None = None
         self._closed = False
         self.handled: bool = False
-        """A handler has run; if none does, what filters or middlewares saw is not stored."""
+        """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
+        self._made_as: object = None
 
     async def wanted(self) -> None:
         """Somebody is about to use the session: open it, unless that was done, or the update has none (rule 6)."""
@@ -116,7 +118,11 @@ class UpdateSession(Generic[T]):
         """Open the session if need be, and give its value."""
         await self.wanted()
         holder = self.holder
-        return await holder if isinstance(holder, LazySession) else holder.data
+        value = await holder if isinstance(holder, LazySession) else holder.data
+        session = self._session
+        if self._made_as is None and session is not None and not session.exists:
+            self._made_as = session._looks()
+        return value
 
     @property
     def holder(self) -> Session[T] | LazySession[T]:
@@ -134,11 +140,32 @@ class UpdateSession(Generic[T]):
         if holder is not None:
             await holder._finish()
 
+    async def put_aside(self) -> None:
+        """Nobody handled the update: commit what filters or middlewares changed, but make no session of a mere look."""
+        if self._as_made():
+            await self.abandon()
+        else:
+            await self.finish()
+
     async def abandon(self) -> None:
-        """A handler failed, or nobody handled the update: write nothing."""
+        """A handler failed: write nothing."""
         self._closed = True
         if self._holder is not None:
             await self._holder._abandon()
+
+    @property
+    def _session(self) -> Session[T] | None:
+        holder = self._holder
+        return holder._session if isinstance(holder, LazySession) else holder
+
+    def _as_made(self) -> bool:
+        session = self._session
+        if session is None or session.exists or session._assigned:
+            return False
+        try:
+            return session._looks() == self._made_as
+        except SessionError:  # the commit will tell
+            return False
 
     def _missing(self) -> SessionError:
         if self._asked:

@@ -47,9 +47,10 @@ def setup_sessions(
     is locked, read or written.
 
     Filters and middlewares get the context under the same name, and load by `await ctx.load()`; what they load is
-    the session that the handler then gets. Handlers and actions of scenes name it like any other. A handler of
-    errors runs after the failed update has ended, and gets a session of its own. The storage is opened at the start
-    of the dispatcher, and closed at its shutdown, once the handlers that still run are done.
+    the session that the handler then gets, and what they change is stored also if nobody handles the update.
+    Handlers and actions of scenes name it like any other. A handler of errors runs after the failed update has
+    ended, and gets a session of its own. The storage is opened at the start of the dispatcher, and closed at its
+    shutdown, once the handlers that still run are done.
 
     The sessions of several managers are locked in the order in which they were set up. Where filters load them, keep
     to that order, or two updates could wait for each other until `lock_timeout`.
@@ -151,7 +152,7 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             await unit.abandon()
             raise
         if result is UNHANDLED and not unit.handled:
-            await unit.abandon()
+            await unit.put_aside()
         else:
             await unit.finish()
         return result
