@@ -44,7 +44,7 @@ def name_of(key: str) -> str:
 
 def key_of(name: str) -> str | None:
     """The key that has this name; `None` if no key has it."""
-    if not _NAME.fullmatch(name):
+    if len(name) > LONGEST or not _NAME.fullmatch(name):
         return None
     try:
         key = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), name.encode()).decode()

@@ -1,0 +1,454 @@
+"""NATS: what the server, the network and other people's hands can do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import pytest
+from _nats_proxy import NatsProxy
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import KeyValueConfig
+
+from chatsession import SessionManager, open_storage
+from chatsession.errors import (
+    SessionConflictError,
+    SessionError,
+    SessionKeyError,
+    SessionTooLargeError,
+    StorageError,
+    StorageUnavailableError,
+)
+from chatsession.storages import Action, Change, Committed, Refused
+from chatsession.storages.nats import NatsStorage, _subjects
+from chatsession.storages.nats._listing import Listing
+from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
+from chatsession.testing.servers._process import free_ports
+from chatsession.testing.servers.nats import NatsServer, binaries
+
+_buckets = count()
+
+
+@pytest.fixture(scope="module", params=binaries(), ids=lambda path: path)
+def server(request: pytest.FixtureRequest) -> Iterator[NatsServer]:
+    with NatsServer(binary=request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket() -> str:
+    return f"faults-{next(_buckets)}"
+
+
+@pytest.fixture
+async def storage(server: NatsServer, bucket: str) -> AsyncIterator[NatsStorage]:
+    async with NatsStorage(server.url, bucket=bucket) as storage:
+        yield storage
+
+
+@pytest.fixture
+async def client(server: NatsServer) -> AsyncIterator[Client]:
+    client = await connected(server.url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def proxy(server: NatsServer) -> AsyncIterator[NatsProxy]:
+    async with NatsProxy(server.port) as proxy:
+        yield proxy
+
+
+async def connected(url: str) -> Client:
+    async def ignore(_: Exception) -> None:
+        """The driver's default writes it to the log."""
+
+    client = Client()
+    await client.connect(url, reconnect_time_wait=1, error_cb=ignore)
+    return client
+
+
+def jetstream(client: Client) -> JetStreamContext:
+    return client.jetstream()  # pyright: ignore[reportUnknownMemberType] # half typed there
+
+
+# Names
+
+
+@given(st.text(min_size=1, max_size=80))
+def test_a_name_is_one_that_nats_allows_and_tells_its_key(key: str) -> None:
+    name = _subjects.name_of(key)
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/_=.")
+    assert not name.startswith(".")
+    assert not name.endswith(".")
+    assert ".." not in name
+    assert _subjects.key_of(name) == key
+
+
+@pytest.mark.parametrize("name", ["", "a b", "=2f", "=61", "a=", ".a", "a.", "a..b", "=FF", "é", "a" * 2001])
+def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
+    assert _subjects.key_of(name) is None
+
+
+@pytest.mark.parametrize("key", ["", "\ud800", "x" * 2001, "é" * 700, "x" * 2**20])
+async def test_what_is_no_key_is_refused(storage: NatsStorage, key: str) -> None:
+    results = [
+        *await storage.read_many([key]),
+        *await storage.commit_many([Change(key, Action.PUT, b"1")]),
+        *await storage.lock_many([request(key)]),
+    ]
+    assert [type(result) for result in results] == [SessionKeyError] * 3
+
+
+# What lies in the bucket
+
+
+async def test_the_tools_of_nats_read_and_write_sessions(storage: NatsStorage, bucket: str, client: Client) -> None:
+    kv = await jetstream(client).key_value(bucket)
+    await put(storage, "424242", b'{"count":1}')
+    assert (await kv.get("424242")).value == b'{"count":1}'
+    version = await put(storage, "a b", b"1")
+    assert (await kv.get("a=20b")).value == b"1"
+
+    await kv.put("a=20b", b"2")
+    assert await value_of(storage, "a b") == b"2"
+    assert await storage.commit_many([Change("a b", Action.PUT, b"3", version)]) == [Refused.CONFLICT]
+    await kv.delete("a=20b")
+    assert await read(storage, "a b") is None
+    await put(storage, "a b", b"4", expect=None)
+
+
+async def test_a_change_by_hand_costs_the_holder_its_lock_and_stays(
+    storage: NatsStorage, bucket: str, client: Client
+) -> None:
+    kv = await jetstream(client).key_value(bucket)
+    locked = await lock(storage, "424242")
+    await kv.put("424242", b"by hand")
+    change = Change("424242", Action.PUT, b"1", None, lease=locked.lease, unlock=True)
+    assert await storage.commit_many([change]) == [Refused.LEASE_LOST]
+    assert await value_of(storage, "424242") == b"by hand"
+
+
+async def messages_in(client: Client, bucket: str) -> int:
+    return (await jetstream(client).stream_info(f"KV_{bucket}")).state.messages
+
+
+async def test_chats_that_were_merely_seen_leave_nothing_behind(
+    storage: NatsStorage, bucket: str, client: Client
+) -> None:
+    locked = [await lock(storage, str(number)) for number in range(20)]
+    await put(storage, "7", b"1")
+    await delete(storage, "7")
+    for each in locked:
+        await unlock(storage, each.lease)
+    async with asyncio.timeout(20):
+        while await messages_in(client, bucket):
+            pass
+
+
+async def test_expired_sessions_go_away_by_themselves_or_by_a_sweep(
+    storage: NatsStorage, bucket: str, client: Client
+) -> None:
+    await storage.commit_many([Change(str(number), Action.PUT, b"1", ttl=0.1) for number in range(20)])
+    await put(storage, "stays", b"1", ttl=1000.0)
+    await put(storage, "stays too", b"1")
+    async with asyncio.timeout(20):
+        while await messages_in(client, bucket) > 2:
+            await storage.sweep(7)
+    assert await value_of(storage, "stays") == await value_of(storage, "stays too") == b"1"
+
+
+async def test_the_lock_of_an_expiring_session_does_not_expire_with_it(
+    storage: NatsStorage, bucket: str, client: Client
+) -> None:
+    await put(storage, "424242", b"1", ttl=0.2)
+    locked = await lock(storage, "424242", 600.0)
+    await put(storage, "another", b"1", ttl=0.2)
+    async with asyncio.timeout(20):
+        while await messages_in(client, bucket) > 1:
+            await storage.sweep()
+    assert await read(storage, "424242") is None
+    assert await is_busy(storage, "424242")
+    change = Change("424242", Action.PUT, b"2", None, lease=locked.lease, unlock=True)
+    assert isinstance((await storage.commit_many([change]))[0], Committed)
+
+
+async def test_a_header_that_is_not_understood_is_reported(storage: NatsStorage, bucket: str, client: Client) -> None:
+    await jetstream(client).publish(f"$KV.{bucket}.424242", b"1", headers={"Chatsession": "[rubbish"})
+    for result in (
+        *await storage.read_many(["424242"]),
+        *await storage.lock_many([request("424242")]),
+        *await storage.commit_many([Change("424242", Action.PUT, b"2")]),
+    ):
+        assert isinstance(result, StorageError)
+        assert result.key == "424242"
+
+
+async def test_a_foreign_entry_is_reported_by_an_enumeration(storage: NatsStorage, bucket: str, client: Client) -> None:
+    await jetstream(client).publish(f"$KV.{bucket}.a=zz", b"1")
+    with pytest.raises(StorageError, match="a=zz"):
+        await storage.scan("", None, 10)
+
+
+async def test_the_largest_session_can_be_locked_and_a_larger_one_is_refused(storage: NatsStorage) -> None:
+    largest = 1024 * 1024 - 8 * 1024
+    await put(storage, "424242", b"x" * largest)
+    locked = await lock(storage, "424242")
+    for _ in range(50):
+        assert await try_lock(storage, request("424242")) is None
+    change = Change("424242", Action.PUT, b"x" * (largest + 1), lease=locked.lease, unlock=True)
+    (outcome,) = await storage.commit_many([change])
+    assert isinstance(outcome, SessionTooLargeError)
+    assert "max_payload" in str(outcome)
+    assert await value_of(storage, "424242") == b"x" * largest
+
+
+# Enumeration
+
+
+async def test_a_listing_passes_nothing_over_while_others_are_deleted() -> None:
+    names = [f"{number:04}" for number in range(1000)]
+    start = list(names)
+
+    async def fetch(offset: int) -> tuple[list[str], int]:
+        part = names[offset : offset + 100]
+        del names[:30]  # those were given already, or are gone
+        return part, len(names) + 30
+
+    listing = Listing(fetch)
+    found: list[str] = []
+    cursor = None
+    while True:
+        part, cursor = await listing.after(cursor, 7)
+        found += part
+        if cursor is None:
+            break
+    assert len(found) == len(set(found))
+    assert set(names) <= set(found) <= set(start)
+
+
+async def test_a_listing_can_go_on_from_any_cursor() -> None:
+    names = [f"{number:04}" for number in range(500)]
+
+    async def fetch(offset: int) -> tuple[list[str], int]:
+        return names[offset : offset + 100], len(names)
+
+    found, _ = await Listing(fetch).after("0321", 5)
+    assert found == ["0322", "0323", "0324", "0325", "0326"]
+    assert await Listing(fetch).after("0499", 5) == ([], None)
+
+
+# A server that is not there, or not as it should be
+
+
+async def test_wrong_credentials_are_told_at_once_and_nowhere_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with NatsServer(user="bot", password="right-pw") as server:
+        async with open_storage(server.url) as storage:
+            await put(storage, "424242", b"1")
+        wrong = server.url.replace("right-pw", "wrong-pw")
+        for storage in (open_storage(wrong), open_storage(f"nats://127.0.0.1:{server.port}")):
+            with pytest.raises(StorageError, match="refuses these credentials") as raised:
+                await storage.open()
+            assert not isinstance(raised.value, StorageUnavailableError)
+            assert not storage.is_open
+            for text in (str(raised.value), repr(raised.value.__cause__), repr(storage), caplog.text):
+                assert "-pw" not in text
+
+
+async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
+    (port,) = free_ports(1)
+    storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}")
+    async with asyncio.timeout(20):
+        with pytest.raises(StorageUnavailableError, match=f"127.0.0.1:{port}") as raised:
+            await storage.open()
+    assert "secret-pw" not in str(raised.value) + repr(storage)
+    await storage.close()
+    with pytest.raises(StorageError, match="not open"):
+        await storage.read_many(["1"])
+
+
+async def test_a_server_without_jetstream() -> None:
+    with NatsServer(jetstream=False) as server, pytest.raises(StorageUnavailableError, match="JetStream"):
+        await NatsStorage(server.url).open()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"subjects": ["other.>"]}, "no key-value bucket"),
+        ({"max_msgs_per_subject": 5, "allow_direct": True}, "history of 5"),
+        ({"max_msgs_per_subject": 1, "allow_direct": False}, "allow_direct"),
+        ({}, "no key-value bucket"),
+    ],
+)
+async def test_a_stream_that_is_no_bucket_for_sessions(
+    server: NatsServer, bucket: str, client: Client, config: dict[str, object], words: str
+) -> None:
+    config = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], **config}
+    reply = await client.request(f"$JS.API.STREAM.CREATE.KV_{bucket}", json.dumps(config).encode())
+    assert "error" not in json.loads(reply.data)
+    with pytest.raises(StorageError, match=words):
+        await NatsStorage(server.url, bucket=bucket).open()
+
+
+async def test_a_stream_that_is_full_says_so(server: NatsServer, bucket: str, client: Client) -> None:
+    await jetstream(client).create_key_value(  # pyright: ignore[reportUnknownMemberType] # half typed there
+        KeyValueConfig(bucket, max_bytes=100_000, direct=True)
+    )
+    async with NatsStorage(server.url, bucket=bucket) as storage:
+        await put(storage, "424242", b"1")
+        (outcome,) = await storage.commit_many([Change("424242", Action.PUT, b"x" * 200_000)])
+        assert isinstance(outcome, StorageError)
+        assert await value_of(storage, "424242") == b"1"
+
+
+async def test_a_client_of_ones_own_is_used_and_not_closed(server: NatsServer, bucket: str, client: Client) -> None:
+    async with NatsStorage(client, bucket=bucket) as storage:
+        await put(storage, "424242", b"1")
+        assert "client of your own" in repr(storage)
+    assert client.is_connected
+    async with NatsStorage(client, bucket=bucket) as storage:
+        assert await value_of(storage, "424242") == b"1"
+        await client.close()
+        with pytest.raises(StorageUnavailableError, match="closed"):
+            await storage.read_many(["424242"])
+
+
+# Cut connections
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("own_client", [False, True])
+async def test_a_commit_whose_connection_is_cut_is_made_once(
+    proxy: NatsProxy, storage: NatsStorage, bucket: str, moment: str, own_client: bool
+) -> None:
+    client = await connected(proxy.url) if own_client else None
+    async with NatsStorage(client or proxy.url, bucket=bucket) as here:
+        locked = await lock(here, "424242")
+        setattr(proxy, f"cut_{moment}", b"HPUB $KV.")
+        change = Change("424242", Action.PUT, b"1", None, lease=locked.lease, unlock=True)
+        (outcome,) = await here.commit_many([change])
+        assert proxy.was_cut.is_set()
+        assert isinstance(outcome, Committed)
+        found = await read(storage, "424242")
+        assert found is not None
+        assert (found.value, found.version) == (b"1", outcome.version)
+        assert not await is_busy(storage, "424242")
+    if client is not None:
+        await client.close()
+
+
+async def test_a_commit_whose_acknowledgement_was_lost_is_recognised_though_others_have_gone_on(
+    proxy: NatsProxy, storage: NatsStorage, bucket: str
+) -> None:
+    async with NatsStorage(proxy.url, bucket=bucket) as here:
+        locked = await lock(here, "424242")
+        proxy.cut_after = b"HPUB $KV."
+        proxy.closed = True
+        change = Change("424242", Action.PUT, b"1", None, lease=locked.lease, unlock=True)
+        committing = asyncio.create_task(here.commit_many([change]))
+        await proxy.was_cut.wait()
+        theirs = await lock(storage, "424242")
+        assert theirs.record is not None
+        assert theirs.record.value == b"1"
+        proxy.closed = False
+        (outcome,) = await committing
+        assert isinstance(outcome, Committed)
+        assert outcome.version == theirs.record.version
+        change = Change("424242", Action.PUT, b"2", outcome.version, lease=theirs.lease, unlock=True)
+        assert isinstance((await storage.commit_many([change]))[0], Committed)
+        assert await value_of(here, "424242") == b"2"
+
+
+async def test_a_commit_that_never_arrived_and_that_others_have_overtaken_is_not_claimed_to_be_made(
+    proxy: NatsProxy, storage: NatsStorage, bucket: str
+) -> None:
+    async with NatsStorage(proxy.url, bucket=bucket) as here:
+        version = await put(here, "424242", b"0")
+        proxy.cut_before = b"HPUB $KV."
+        proxy.closed = True
+        committing = asyncio.create_task(here.commit_many([Change("424242", Action.PUT, b"1", version)]))
+        await proxy.was_cut.wait()
+        await put(storage, "424242", b"2")
+        proxy.closed = False
+        (outcome,) = await committing
+        assert outcome is Refused.CONFLICT or isinstance(outcome, StorageUnavailableError)
+        assert await value_of(here, "424242") == b"2"
+
+
+async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str) -> None:
+    with NatsServer() as server:
+        async with NatsStorage(server.url, bucket=bucket, patience=0.5) as storage:
+            await put(storage, "424242", b"1")
+            server.process.signal(signal.SIGSTOP)
+            async with asyncio.timeout(20):
+                for result in (
+                    *await storage.read_many(["424242"]),
+                    *await storage.commit_many([Change("424242", Action.PUT, b"2")]),
+                    *await storage.lock_many([request("424242")]),
+                ):
+                    assert isinstance(result, StorageUnavailableError)
+            server.process.signal(signal.SIGCONT)
+            await put(storage, "other", b"1")
+
+
+async def test_a_server_that_is_killed_and_started_again_under_load_loses_nothing(server: NatsServer) -> None:
+    """Each update either is acknowledged and counts once, or fails with an error that says so."""
+    with NatsServer(binary=server.process.command[0]) as own:
+        async with SessionManager(dict[str, int], storage=open_storage(own.url)) as sessions:
+            acknowledged = dict.fromkeys(map(str, range(10)), 0)
+            unknown = dict.fromkeys(acknowledged, 0)
+            begun = asyncio.Event()
+
+            async def count_up(key: str) -> None:
+                for _ in range(60):
+                    try:
+                        async with sessions.open(key) as s:
+                            s.data["n"] = s.data.get("n", 0) + 1
+                        acknowledged[key] += 1
+                    except (StorageUnavailableError, SessionConflictError):
+                        unknown[key] += 1
+                    if sum(acknowledged.values()) > 100:
+                        begun.set()
+
+            counting = asyncio.gather(*(count_up(key) for key in acknowledged))
+            await begun.wait()
+            await asyncio.to_thread(own.restart)
+            await counting
+            for key, least in acknowledged.items():
+                stored = await sessions.get(key)
+                assert stored is not None
+                assert least <= stored["n"] <= least + unknown[key]
+            assert sum(acknowledged.values()) > 300
+
+
+# URLs
+
+
+def test_urls() -> None:
+    assert repr(open_storage("nats://bot:pw@h:4222/b?replicas=3&patience=5")) == "<NatsStorage: h:4222, bucket 'b'>"
+    assert repr(open_storage("nats://h")) == "<NatsStorage: h, bucket 'sessions'>"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nats:", "must name a server"),
+        ("nats://h/a/b", "letters, digits"),
+        ("nats://h/a.b", "letters, digits"),
+        ("nats://h?replicas=x", "are numbers"),
+        ("nats://h?patience=0", "positive"),
+        ("nats://h?password=x", "unknown"),
+    ],
+)
+def test_wrong_urls(url: str, words: str) -> None:
+    with pytest.raises(SessionError, match=words):
+        open_storage(url)
