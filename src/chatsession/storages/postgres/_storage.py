@@ -84,7 +84,7 @@ class PostgresStorage(Storage):
         source = pool if url is None else url
         if source is None or (url and pool):
             raise StorageError("sessions in PostgreSQL need a URL or a pool, and not both")
-        if min(connections, timeout, sweep_interval, time_to_live or 1) <= 0:
+        if min(connections, timeout, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
             raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
         self.time_to_live = time_to_live
         self._schema = Schema(schema, table)
