@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -17,6 +18,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 
 from chatsession._batches import Batch, Batches, Done
+from chatsession._kept import MOST_KEPT, Kept
 from chatsession._leases import Leases
 from chatsession._turns import Turns
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
@@ -57,6 +59,7 @@ class Gateway:
         "_abandons",
         "_commits",
         "_immediate",
+        "_kept",
         "_leased",
         "_locks",
         "_members",
@@ -78,7 +81,8 @@ class Gateway:
         self._members: set[object] = set()
         self._opened_here = False
         self._opening: asyncio.Future[None] | None = None
-        self.turns: Turns[Grant] = Turns(self._give_back)
+        self.turns: Turns[Grant] = Turns(self._left_over)
+        self._kept: Kept[Grant] = Kept(self._give_back)
         self.leases: Leases = Leases(storage)
         size, in_flight = storage.batch_size, storage.batches_in_flight
         self._reads: Batches[str, Record | None] = Batches(storage.read_many, size=size, in_flight=in_flight)
@@ -116,6 +120,7 @@ class Gateway:
             await asyncio.wait([self._opening])
         if self._members:
             return
+        self._kept.give_back_all()
         for batches in (self._reads, self._locks, self._abandons, self._commits):
             await batches.drain()
         self.leases.stop()
@@ -144,6 +149,8 @@ class Gateway:
         Raises:
             SessionConflictError: what the change expected does not hold.
         """
+        if self._kept and change.lease is None and (kept := self._kept.take(change.key)) is not None:
+            self._give_back(kept)  # what was kept with it is about to be out of date
         if self._immediate:
             (outcome,) = await self.storage.commit_many((change,))
         else:
@@ -182,7 +189,7 @@ class Gateway:
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
             if self._leased:
-                return await self.lock(key, timeout, lease_seconds)
+                return self._take_kept(key) or await self.lock(key, timeout, lease_seconds)
             return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)
@@ -191,7 +198,7 @@ class Gateway:
     async def take_turn(self, key: str, timeout: float) -> Grant | None:
         """Only the first half of `enter`: the turn, and the grant that the one before may have left."""
         if self.turns.take_free(key, asyncio.current_task()):
-            return None
+            return self._take_kept(key)
         return await self.turns.wait(key, timeout)
 
     async def lock(self, key: str, timeout: float, lease_seconds: float) -> Grant:
@@ -258,9 +265,14 @@ class Gateway:
     ) -> Committed | None:
         gift: Grant | None = None
         try:
-            if grant.handovers < MOST_HANDOVERS and self.turns.wanted(key):
+            if self.turns.wanted(key):
+                if grant.handovers < MOST_HANDOVERS:
+                    committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
+                    gift = Grant(_stored_now(grant.record, action, value, ttl, committed), lease, grant.handovers + 1)
+                    return committed
+            elif self._may_keep(grant, ttl):
                 committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                gift = Grant(_stored_now(grant.record, action, value, committed), lease, grant.handovers + 1)
+                gift = Grant(_stored_now(grant.record, action, value, ttl, committed), lease)
                 return committed
             self.leases.drop(lease)
             if action is Action.KEEP:
@@ -269,6 +281,18 @@ class Gateway:
             return await self.commit(Change(key, action, value, expect, ttl, lease, unlock=True))
         finally:
             self.turns.pass_on(key, gift)
+
+    def _may_keep(self, grant: Grant, ttl: float | None) -> bool:
+        # What expires meanwhile would still look alive here.
+        expires = ttl is not None or (grant.record is not None and grant.record.expires_at is not None)
+        return self.storage.alone and not expires and len(self._kept) < MOST_KEPT
+
+    def _take_kept(self, key: str) -> Grant | None:
+        grant = self._kept.take(key) if self._kept else None
+        if grant is None or grant.lease is None or self.leases.holds(grant.lease):
+            return grant
+        self._give_back(grant)  # this process stood still for too long, and somebody else may have written
+        return None
 
     async def _commit_and_keep(
         self, key: str, lease: Lease, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
@@ -281,6 +305,13 @@ class Gateway:
             self.leases.drop(lease)
             self._unlock(lease)
             raise
+
+    def _left_over(self, key: str, gift: Grant) -> None:
+        """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
+        if self._may_keep(gift, None):
+            self._kept.keep(key, gift)
+        else:
+            self._give_back(gift)
 
     def _give_back(self, gift: Grant) -> None:
         if gift.lease is not None:
@@ -347,9 +378,11 @@ def gateway_to(storage: Storage) -> Gateway:
     return gateway
 
 
-def _stored_now(before: Record | None, action: Action, value: bytes, committed: Committed | None) -> Record | None:
+def _stored_now(
+    before: Record | None, action: Action, value: bytes, ttl: float | None, committed: Committed | None
+) -> Record | None:
     if action is Action.PUT and committed is not None:
-        return Record(value, committed.version)
+        return Record(value, committed.version, None if ttl is None else time.time() + ttl)
     return None if action is Action.DELETE else before
 
 

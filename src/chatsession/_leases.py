@@ -41,6 +41,11 @@ class Leases:
             self._timer.cancel()
             self._timer = loop.call_later(seconds / 3, self._tick)
 
+    def holds(self, lease: Lease) -> bool:
+        """Is this lease certain to be held yet, by the time of this process?"""
+        due = self._due.get(lease)
+        return due is not None and asyncio.get_running_loop().time() < due[0] + due[1] / 3
+
     def drop(self, lease: Lease) -> None:
         """Renew it no more."""
         self._due.pop(lease, None)

@@ -19,13 +19,13 @@ class Turns(Generic[Gift]):
     otherwise have to fetch anew.
 
     Args:
-        give_back: takes a gift that found nobody.
+        left_over: takes a key's gift that found nobody.
     """
 
-    __slots__ = ("_give_back", "_holders", "_queues")
+    __slots__ = ("_holders", "_left_over", "_queues")
 
-    def __init__(self, give_back: Callable[[Gift], object]) -> None:
-        self._give_back = give_back
+    def __init__(self, left_over: Callable[[str, Gift], object]) -> None:
+        self._left_over = left_over
         self._holders: dict[str, asyncio.Task[object] | None] = {}
         self._queues: dict[str, deque[asyncio.Future[Gift | None]]] = {}
 
@@ -92,7 +92,7 @@ class Turns(Generic[Gift]):
                 return
         del self._holders[key]
         if gift is not None:
-            self._give_back(gift)
+            self._left_over(key, gift)
 
     def _give_up(self, key: str, turn: asyncio.Future[Gift | None]) -> None:
         queue = self._queues.get(key)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 import re
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -55,7 +58,7 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "exact", "raw_decode", "raw_encode")
+    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "_untyped", "exact", "raw_decode", "raw_encode")
 
     raw_decode: Callable[[bytes], T]
     """`decode` less its words on what is wrong: for the many times that nothing is."""
@@ -74,7 +77,8 @@ class JsonCodec(Generic[T]):
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
         self._encode = msgspec.json.Encoder(enc_hook=_to_json).encode
         self.raw_decode = self._decode
-        self.raw_encode = self.encode if type is Any else self._encode
+        self._untyped = _is_untyped(described)
+        self.raw_encode = self.encode if self._untyped else self._encode
         self.exact = True
         for part in _parts(described):
             if isinstance(part, inspect.CustomType):
@@ -94,10 +98,10 @@ class JsonCodec(Generic[T]):
         except Exception as error:
             where = _unencodable(self._encode, value)
             raise CodecError(f"{where} cannot be stored as JSON: {_reason(error)}") from None
-        if self._type is Any and type(value) not in _PLAIN:
+        if self._untyped and (foreign := _foreign(value)) is not None:
             raise CodecError(
-                f"a {type(value).__name__} would come back as something else, because the type of the sessions is not "
-                "known; pass type=…, or give initial a return annotation"
+                f"{foreign} would come back as something else, because its type is not known; "
+                "pass type=…, or give initial a return annotation, that tells the type of all parts"
             )
         return encoded
 
@@ -106,9 +110,11 @@ class JsonCodec(Generic[T]):
         try:
             return self._decode(data)
         except msgspec.ValidationError as error:
-            raise CodecError(_without_data(str(error))) from None
+            raise CodecError(_misfit(error)) from None
         except msgspec.DecodeError as error:
             raise CodecError(f"it is not JSON: {error}") from None
+        except UnicodeDecodeError:
+            raise CodecError("it is not JSON: it is no UTF-8") from None
         except RecursionError:
             raise CodecError("it is nested too deeply") from None
         except Exception as error:  # a class's own checks, such as `__post_init__`
@@ -149,31 +155,58 @@ class ValueCopies(Generic[T]):
         try:
             return cast("T", msgspec.convert(value, self._type, dec_hook=_from_json))
         except msgspec.ValidationError as error:
-            raise CodecError(_without_data(str(error))) from None
+            raise CodecError(_misfit(error)) from None
 
 
 _PLAIN = (dict, list, str, int, float, bool, type(None))
 
+_NAMES = (inspect.AnyType, inspect.StrType)
+_PLAIN_TYPES = (
+    *_NAMES,
+    inspect.DictType,
+    inspect.ListType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.NoneType,
+)
+
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+class _ModelError(ValueError):
+    """What is wrong with a pydantic model, told without its data."""
+
+
 def _to_json(value: object) -> object:
-    if (dump := getattr(value, "model_dump", None)) is not None:
-        return dump(mode="json")
-    raise NotImplementedError(f"objects of type {type(value).__name__} are not supported")
+    if not hasattr(value, "model_dump_json"):
+        raise NotImplementedError(f"objects of type {type(value).__name__} are not supported")
+    model = cast("Any", value)
+    try:
+        # As JSON, because a model may have other rules for it; without what is computed and could not be read back.
+        return msgspec.Raw(model.model_dump_json(round_trip=True, by_alias=not _takes_names(type(model))).encode())
+    except Exception as error:
+        raise _ModelError(f"its model_dump_json() raised {type(error).__name__}") from None
 
 
 def _from_json(wanted: type, data: object) -> object:
+    naming = {"by_name": True, "by_alias": True} if _takes_names(wanted) else {}
     errors = None
     try:
-        return cast("Any", wanted).model_validate(data)
+        return cast("Any", wanted).model_validate_json(msgspec.json.encode(data), **naming)
     except ValueError as error:
         errors = getattr(error, "errors", None)
         if errors is None:
             raise
     first = errors(include_url=False, include_input=False, include_context=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    raise ValueError(f"{first['type']} in {wanted.__name__}.{path}")
+    raise _ModelError(f"{first['type']} in {wanted.__name__}.{path}")
+
+
+@functools.cache
+def _takes_names(model: type) -> bool:
+    """Can fields be read back under their own names, whatever their aliases are? (pydantic 2.11)"""
+    return "by_name" in signature(cast("Any", model).model_validate_json).parameters
 
 
 def _check_custom(cls: type) -> None:
@@ -182,6 +215,32 @@ def _check_custom(cls: type) -> None:
             f"sessions with a {cls.__qualname__} cannot be stored as JSON: make it a dataclass, a msgspec.Struct, a "
             "TypedDict, an attrs class or a pydantic model, or give the manager a codec of your own"
         )
+
+
+def _is_untyped(described: inspect.Type) -> bool:
+    """Is this plain data of which, somewhere, any kind may stand?"""
+    parts = list(_parts(described))
+    plain = all(isinstance(part, _PLAIN_TYPES) for part in parts)
+    names = all(isinstance(part.key_type, _NAMES) for part in parts if isinstance(part, inspect.DictType))
+    return plain and names and any(isinstance(part, inspect.AnyType) for part in parts)
+
+
+def _foreign(value: object, path: str = "$") -> str | None:
+    """The part of plain data that JSON would give back as something else."""
+    kind = type(value)
+    if kind is dict:
+        for name, child in cast("dict[object, object]", value).items():
+            if type(name) is not str:
+                return f"a {type(name).__name__} as a key of the dict at `{path}`"
+            if type(child) is not str and (found := _foreign(child, f"{path}[...]")) is not None:
+                return found
+    elif kind is list:
+        for number, child in enumerate(cast("list[object]", value)):
+            if type(child) is not str and (found := _foreign(child, f"{path}[{number}]")) is not None:
+                return found
+    elif kind not in _PLAIN or (kind is float and not math.isfinite(cast("float", value))):
+        return f"a {kind.__name__} at `{path}`" if kind is not float else f"the infinite or missing number at `{path}`"
+    return None
 
 
 def _parts(described: object) -> Iterator[inspect.Type]:
@@ -251,6 +310,10 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _without_data(message: str) -> str:
-    """What msgspec says of a misfit, less the values that it quotes."""
+def _misfit(error: msgspec.ValidationError) -> str:
+    """What msgspec says of a misfit, less the values that it, or a class of the user's, quotes."""
+    message, cause = str(error), error.__cause__
+    if cause is not None and not isinstance(cause, _ModelError):  # such as from `__post_init__`
+        where = re.search(r" - at `[^`]*`$", message)
+        return f"the class refuses it with {type(cause).__name__}{where.group() if where else ''}"
     return re.sub(r"^(Invalid (?:enum )?value) .*?( - at `[^`]*`)?$", r"\1\2", message, flags=re.DOTALL)

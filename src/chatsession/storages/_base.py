@@ -155,6 +155,8 @@ class Storage(ABC):
     """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
     expiring: ClassVar[bool] = True
     """Records can have a time to live."""
+    alone: bool = False
+    """No other process uses the same data, as far as the last call knows; its leases may then be kept for a moment."""
     time_to_live: float | None = None
     """Seconds that a manager without a `ttl` of its own takes for its sessions here."""
 

@@ -3,8 +3,8 @@
 try:
     from chatsession.storages.redis._storage import RedisStorage, from_url
 except ImportError as error:
-    if (error.name or "").partition(".")[0] != "redis":
+    if (error.name or "").partition(".")[0] not in ("redis", "hiredis"):
         raise
-    raise ImportError("sessions in Redis need redis-py: pip install 'chatsession[redis]'") from error
+    raise ImportError("sessions in Redis need redis-py and hiredis: pip install 'chatsession[redis]'") from error
 
 __all__ = ["RedisStorage", "from_url"]

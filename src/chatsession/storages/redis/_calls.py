@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from redis import exceptions as driver
 
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages.redis._errors import is_transient, reason
+from chatsession.storages.redis._errors import ReplyError, is_transient, reason
+from chatsession.storages.redis._link import Link, connected
 from chatsession.storages.redis._scripts import Script
-from chatsession.storages.redis._packing import packed
-from chatsession.storages.redis._servers import Servers, Wire, Word
+from chatsession.storages.redis._servers import Servers, Word
 
 _CONNECTIONS = 8
 _SECONDS_OF_ATTEMPT = 6.0
@@ -54,10 +54,6 @@ def script_call(script: Script, name: bytes, keys: Sequence[Word], arguments: Se
     return Call(("EVALSHA", script.digest, len(keys), *keys, *arguments), name, script)
 
 
-class _NotReplicatedError(driver.RedisError):
-    pass
-
-
 class Calls:
     """All of one storage's commands, on few connections.
 
@@ -71,7 +67,7 @@ class Calls:
         self._servers = servers
         self._label = label
         self.retry_for = retry_for
-        self._free: defaultdict[str, list[Wire]] = defaultdict(list)
+        self._free: defaultdict[str, list[Link]] = defaultdict(list)
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._closed = False
 
@@ -82,17 +78,16 @@ class Calls:
     async def close(self) -> None:
         """End all connections; those in use end with their call."""
         self._closed = True
-        free = [wire for wires in self._free.values() for wire in wires]
-        self._free.clear()
-        for wire in free:
-            await wire.disconnect()
+        for place in list(self._free):
+            await self._distrust(place)
 
     async def locate(self) -> None:
         """See to it that the servers know where the keys are. Raises `StorageError`, or that they are unavailable."""
         call = Call(("PING",), name=b"any key will do")
         try:
-            await self._servers.locate()
-        except (driver.RedisError, OSError):
+            if not self._servers.located:
+                await self._servers.relocate()
+        except (ReplyError, driver.RedisError, OSError):
             await self.run([call])
         if isinstance(call.reply, StorageError):
             raise call.reply
@@ -108,17 +103,24 @@ class Calls:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self.retry_for
-        pending = calls
+        await self._attempt(calls, self.retry_for, replicas)
+        pending = [call for call in calls if call.fault is not None]
+        if pending:
+            await self._insist(pending, end, replicas)
+
+    async def _insist(self, pending: Sequence[Call], end: float, replicas: int) -> None:
+        """Try again what did not succeed at once, until `end`."""
+        loop = asyncio.get_running_loop()
         for delay in _delays():
-            await self._attempt(pending, end - loop.time(), replicas)
-            pending = [call for call in pending if call.fault is not None]
-            if not pending:
-                return
             if loop.time() + delay >= end:
                 break
             if not all(call.unknown for call in pending):
                 await asyncio.sleep(delay)
                 await self._look_around(pending)
+            await self._attempt(pending, end - loop.time(), replicas)
+            pending = [call for call in pending if call.fault is not None]
+            if not pending:
+                return
         for call in pending:
             assert call.fault is not None
             call.reply = StorageUnavailableError(
@@ -129,19 +131,20 @@ class Calls:
     async def _attempt(self, calls: Sequence[Call], seconds: float, replicas: int) -> None:
         for call in calls:
             call.fault = _UNANSWERED
+        seconds = min(seconds, _SECONDS_OF_ATTEMPT)
         try:
-            async with asyncio.timeout(min(seconds, _SECONDS_OF_ATTEMPT)):
-                await self._servers.locate()
-                groups = self._by_place(calls)
-                if len(groups) == 1:
-                    ((place, group),) = groups.items()
-                    await self._serve(place, group, replicas)
-                else:
-                    await asyncio.gather(*(self._serve(place, group, replicas) for place, group in groups.items()))
-        except TimeoutError:
-            pass
-        except (driver.RedisError, OSError) as error:
+            if not self._servers.located:
+                async with asyncio.timeout(seconds):
+                    await self._servers.relocate()
+        except (ReplyError, driver.RedisError, OSError) as error:
             self._blame(calls, error)
+            return
+        groups = self._by_place(calls)
+        if len(groups) == 1:
+            ((place, group),) = groups.items()
+            await self._serve(place, group, seconds, replicas)
+        else:
+            await asyncio.gather(*(self._serve(place, group, seconds, replicas) for place, group in groups.items()))
 
     def _by_place(self, calls: Sequence[Call]) -> dict[str, list[Call]]:
         groups: defaultdict[str, list[Call]] = defaultdict(list)
@@ -150,28 +153,33 @@ class Calls:
             groups[place_of(call.name) if call.place is None else call.place].append(call)
         return groups
 
-    async def _serve(self, place: str, calls: list[Call], replicas: int) -> None:
-        async with self._turns:
-            wire: Wire | None = None
-            try:
-                free = self._free[place]
-                wire = free.pop() if free else self._servers.make(place)
-                await wire.connect()
-                await self._converse(wire, calls, replicas)
-            except BaseException as error:
-                if wire is not None:
-                    await wire.disconnect(nowait=True)
-                if not isinstance(error, driver.RedisError | OSError):
-                    raise
-                await self._distrust(place)
-                self._blame(calls, error)
-                return
-            if self._closed:
-                await wire.disconnect()
+    async def _serve(self, place: str, calls: list[Call], seconds: float, replicas: int) -> None:
+        await self._turns.acquire()
+        link: Link | None = None
+        try:
+            free = self._free[place]
+            if free:
+                link = free.pop()
             else:
-                self._free[place].append(wire)
+                async with asyncio.timeout(seconds):
+                    link = await connected(self._servers.make(place))
+            await self._converse(link, calls, seconds, replicas)
+        except BaseException as error:
+            if link is not None:
+                await link.close()
+            if not isinstance(error, driver.RedisError | OSError):
+                raise
+            await self._distrust(place)
+            self._blame(calls, error)
+        else:
+            if self._closed:
+                await link.close()
+            else:
+                self._free[place].append(link)
+        finally:
+            self._turns.release()
 
-    async def _converse(self, wire: Wire, calls: list[Call], replicas: int) -> None:
+    async def _converse(self, link: Link, calls: list[Call], seconds: float, replicas: int) -> None:
         scripts = {call.script for call in calls if call.unknown and call.script is not None}
         commands: list[Sequence[Word]] = [("SCRIPT", "LOAD", script.source) for script in scripts]
         for call in calls:
@@ -180,39 +188,46 @@ class Calls:
             commands.append(call.command)
         if replicas:
             commands.append(("WAIT", replicas, _MILLISECONDS_TO_REPLICATE))
-        await wire.send_packed_command(packed(wire, commands), check_health=False)
+        answers = iter(await link.ask(commands, seconds))
         for _ in scripts:
-            await _answer(wire)
+            next(answers)
         for call in calls:
             if call.asking:
-                await _answer(wire)
-            self._note(call, await _answer(wire))
+                next(answers)
+            self._note(call, next(answers))
         if replicas:
-            reached = await _answer(wire)
-            if not isinstance(reached, int) or reached < replicas:
-                self._blame_again(calls, reached)
+            self._note_replicas(calls, next(answers), replicas)
 
     def _note(self, call: Call, reply: object) -> None:
-        call.unknown = isinstance(reply, driver.NoScriptError)
+        if not isinstance(reply, ReplyError):
+            call.reply, call.fault = reply, None
+            return
+        refusal = reply
+        call.unknown = refusal.code == "NOSCRIPT"
         if not call.unknown and call.name:
             call.place, call.asking = None, False
-        if not isinstance(reply, Exception):
-            call.reply, call.fault = reply, None
-        elif is_transient(reply):
-            call.fault = reply
-            if isinstance(reply, driver.AskError):
-                self._redirect(call, reply)
+        if is_transient(refusal):
+            call.fault = refusal
+            if refusal.code in ("MOVED", "ASK"):
+                self._redirect(call, refusal)
         else:
-            call.reply, call.fault = self._error(reply), None
+            call.reply, call.fault = self._error(refusal), None
 
-    def _redirect(self, call: Call, to: driver.AskError) -> None:
-        slot, _, place = str(to).partition(" ")
+    def _redirect(self, call: Call, refusal: ReplyError) -> None:
+        code, slot, place = str(refusal).split()
         if place.startswith(":"):
-            call.fault = driver.ClusterDownError("the server does not know where the slot has gone")
-        elif isinstance(to, driver.MovedError):
+            call.fault = ReplyError("CLUSTERDOWN it is not known where the slot has gone")
+        elif code == "MOVED":
             self._servers.moved(int(slot), place)
         else:
             call.place, call.asking = place, True
+
+    def _note_replicas(self, calls: Sequence[Call], reached: object, wanted: int) -> None:
+        if isinstance(reached, int) and reached >= wanted:
+            return
+        for call in calls:
+            if call.fault is None and not isinstance(call.reply, StorageError):
+                call.fault = reached if isinstance(reached, ReplyError) else ReplyError("REPLICAS are missing")
 
     def _blame(self, calls: Sequence[Call], error: Exception) -> None:
         """The calls that were not answered owe it to this error."""
@@ -225,39 +240,28 @@ class Calls:
             else:
                 call.reply, call.fault = self._error(error), None
 
-    def _blame_again(self, calls: Sequence[Call], reached: object) -> None:
-        for call in calls:
-            if call.fault is None and not isinstance(call.reply, StorageError):
-                call.fault = _NotReplicatedError(f"{reached}")
-
     def _error(self, error: Exception) -> StorageError:
         return StorageError(f"{self._label} refused: {reason(error)}")
 
     async def _distrust(self, place: str) -> None:
         """Where one connection broke, those that lie idle are likely broken, too."""
-        for wire in self._free.pop(place, ()):
-            await wire.disconnect(nowait=True)
+        for link in self._free.pop(place, ()):
+            await link.close()
 
     async def _look_around(self, calls: Sequence[Call]) -> None:
-        for call in calls:
-            if isinstance(call.fault, driver.ReadOnlyError):
-                await self._distrust(call.place if call.place is not None else self._servers.place_of(call.name))
-        if all(isinstance(call.fault, driver.AskError) for call in calls):
+        codes = {call.fault.code if isinstance(call.fault, ReplyError) else None for call in calls}
+        if codes <= {"MOVED", "ASK"}:
             return  # the answer told where to go
+        if "READONLY" in codes:
+            for place in list(self._free):
+                await self._distrust(place)
         try:
             await self._servers.relocate()
-        except (driver.RedisError, OSError) as error:
+        except (ReplyError, driver.RedisError, OSError) as error:
             self._blame(calls, error)
 
 
 _UNANSWERED = driver.TimeoutError()
-
-
-async def _answer(wire: Wire) -> object:
-    try:
-        return await wire.read_response(disable_decoding=True)
-    except driver.ResponseError as error:
-        return error
 
 
 def _delays() -> Iterator[float]:

@@ -11,7 +11,8 @@ from redis.asyncio import Connection, RedisCluster, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from chatsession.storages.redis._errors import is_transient
+from chatsession.storages.redis._errors import ReplyError, is_transient
+from chatsession.storages.redis._link import connected
 from chatsession.storages.redis._names import slot_of
 from chatsession.storages.redis._servers import Servers, Wire, connection_options, once
 from chatsession.storages.redis._url import Target
@@ -41,11 +42,8 @@ class ClusterServers(Servers):
         self._connect = connect
         self._remap = remap
         self._by_slot: list[str] = []
+        self.located = False
         self._locating = asyncio.Lock()
-
-    async def locate(self) -> None:
-        if not self._by_slot:
-            await self.relocate()
 
     async def relocate(self) -> None:
         if self._locating.locked():  # somebody else does it already
@@ -86,21 +84,23 @@ class ClusterServers(Servers):
             try:
                 async with asyncio.timeout(_SECONDS_TO_ASK):
                     self._by_slot = self._slots(await self._ask(place), place)
+                self.located = True
                 return
-            except (RedisError, OSError) as error:
+            except (ReplyError, RedisError, OSError) as error:
                 failure = error
                 if not is_transient(error):
                     break
         raise failure
 
     async def _ask(self, place: str) -> list[list[Any]]:
-        wire = self.make(place)
+        link = await connected(self.make(place))
         try:
-            await wire.connect()
-            await wire.send_packed_command(wire.pack_commands([("CLUSTER", "SLOTS")]))
-            return cast("list[list[Any]]", await wire.read_response(disable_decoding=True))
+            (ranges,) = await link.ask([("CLUSTER", "SLOTS")], _SECONDS_TO_ASK)
         finally:
-            await wire.disconnect(nowait=True)
+            await link.close()
+        if isinstance(ranges, ReplyError):
+            raise ranges
+        return cast("list[list[Any]]", ranges)
 
     def _slots(self, ranges: list[list[Any]], asked: str) -> list[str]:
         by_slot = [""] * _SLOTS

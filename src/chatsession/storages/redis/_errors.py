@@ -11,20 +11,26 @@ from chatsession.errors import StorageError
 
 _CODE = re.compile(r"-?([A-Z]{2,})\b")
 
+
+class ReplyError(Exception):
+    """A server's refusal; its text begins with a code."""
+
+    @property
+    def code(self) -> str:
+        """What kind of refusal it is, such as `WRONGTYPE`."""
+        found = _CODE.match(str(self))
+        return found[1] if found else "ERR"
+
+
+# While it connects, redis-py takes the code off the text and makes it a class.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (driver.AuthenticationError, "WRONGPASS"),
     (driver.AuthorizationError, "NOPERM"),
     (driver.NoPermissionError, "NOPERM"),
-    (driver.NoScriptError, "NOSCRIPT"),
-    (driver.OutOfMemoryError, "OOM"),
     (driver.ReadOnlyError, "READONLY"),
     (driver.BusyLoadingError, "LOADING"),
     (driver.MasterDownError, "MASTERDOWN"),
     (driver.ClusterDownError, "CLUSTERDOWN"),
-    (driver.TryAgainError, "TRYAGAIN"),
-    (driver.ClusterCrossSlotError, "CROSSSLOT"),
-    (driver.MovedError, "MOVED"),  # before its base class
-    (driver.AskError, "ASK"),
 )
 
 _TRANSIENT = {
@@ -39,6 +45,7 @@ _TRANSIENT = {
     "NOSCRIPT": "it forgets the scripts as soon as they are loaded",
     "BUSY": "it is busy with somebody's script",
     "UNBLOCKED": "it became a replica",
+    "REPLICAS": "fewer replicas than wait_replicas asks for have the change; its primary has it",
 }
 
 _FATAL = {
@@ -105,6 +112,8 @@ def of_key(error: Exception, key: str) -> StorageError:
 
 
 def _code(error: Exception) -> str | None:
+    if isinstance(error, ReplyError):
+        return error.code
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

@@ -17,7 +17,6 @@ Word = bytes | str | int
 """A part of a command."""
 
 _SECONDS_TO_CONNECT = 3.0
-_SECONDS_TO_ANSWER = 5.0
 
 
 class Wire(Protocol):
@@ -44,13 +43,12 @@ class Servers(ABC):
     follow_primary: bool = True
     """Where a primary is replaced, the new one is found."""
 
-    @abstractmethod
-    async def locate(self) -> None:
-        """Find out where the keys are, unless that is known."""
+    located: bool = True
+    """It is known where the keys are."""
 
     @abstractmethod
     async def relocate(self) -> None:
-        """Something has failed: find out anew."""
+        """Find out (anew) where the keys are."""
 
     @abstractmethod
     def moved(self, slot: int, place: str) -> None:
@@ -88,9 +86,6 @@ class SingleServer(Servers):
         self._owned = owned
         self.follow_primary = isinstance(pool, SentinelConnectionPool)
 
-    async def locate(self) -> None:
-        pass
-
     async def relocate(self) -> None:
         pass  # a new connection finds out by itself
 
@@ -125,7 +120,7 @@ def connection_options(target: Target) -> dict[str, Any]:
         "username": target.username,
         "password": target.password,
         "protocol": 2,  # nothing of the newer one is needed, and it takes a round trip more to begin
-        "socket_timeout": _SECONDS_TO_ANSWER,
+        "socket_timeout": None,  # each attempt is bounded as a whole, which costs less than bounding each word
         "socket_connect_timeout": _SECONDS_TO_CONNECT,
         "socket_keepalive": True,
         **(target.tls or {}),

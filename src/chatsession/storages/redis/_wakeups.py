@@ -11,7 +11,7 @@ from typing import cast
 
 from redis import exceptions as driver
 
-from chatsession.storages.redis._errors import is_transient, reason
+from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._names import RESERVED
 from chatsession.storages.redis._servers import Servers, Wire
 
@@ -100,7 +100,7 @@ class Wakeups:
         while True:
             try:
                 await self._listen_once()
-            except (driver.RedisError, OSError) as error:
+            except (ReplyError, driver.RedisError, OSError) as error:
                 if not is_transient(error):
                     _log.warning(
                         "updates that wait for another process's lock ask again and again: %s cannot wake them, %s",
@@ -112,11 +112,12 @@ class Wakeups:
             finally:
                 self._listening = False
             await asyncio.sleep(pause)
-            with contextlib.suppress(driver.RedisError, OSError):  # the next attempt will say so
+            with contextlib.suppress(ReplyError, driver.RedisError, OSError):  # the next attempt will say so
                 await self._servers.relocate()
 
     async def _listen_once(self) -> None:
-        await self._servers.locate()
+        if not self._servers.located:
+            await self._servers.relocate()
         wire = self._servers.make(self._servers.places()[0][1])
         try:
             await wire.connect()

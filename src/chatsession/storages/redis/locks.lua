@@ -14,14 +14,14 @@ local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 
 -- These say that the server takes no writes at all: then nothing of this call was done, and all of it may be repeated.
-local REFUSALS = {READONLY = true, NOREPLICAS = true, MASTERDOWN = true, CLUSTERDOWN = true, MISCONF = true}
+local REFUSALS = ' READONLY NOREPLICAS MASTERDOWN CLUSTERDOWN MISCONF '
 local refusal = false
 
 local function call(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err then
     local message = string.gsub(reply.err, '^%-', '')
-    if REFUSALS[string.match(message, '^%u+')] then refusal = message end
+    if string.find(REFUSALS, ' ' .. string.match(message, '^%S*') .. ' ', 1, true) then refusal = message end
     error({err = message}, 0)
   end
   return reply

@@ -109,14 +109,18 @@ class SQLiteStorage(Storage):
         return await self._at_work.submit(lambda connection: _rows.read(connection, keys, self._clock()), writes=False)
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        return await self._at_work.submit(
-            lambda connection: _rows.commit(connection, changes, self._clock()), writes=True
-        )
+        def commit(connection: sqlite3.Connection) -> list[Outcome]:
+            self.alone = _locks.alone(connection, self._holder)
+            return _rows.commit(connection, changes, self._clock())
+
+        return await self._at_work.submit(commit, writes=True)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
-        return await self._at_work.submit(
-            lambda connection: _locks.lock(connection, requests, self._holder, self._clock()), writes=True
-        )
+        def lock(connection: sqlite3.Connection) -> list[Locked | None]:
+            self.alone = _locks.alone(connection, self._holder)
+            return _locks.lock(connection, requests, self._holder, self._clock())
+
+        return await self._at_work.submit(lock, writes=True)
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         return await self._at_work.submit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -16,6 +17,11 @@ def my_identity(instance: str) -> str:
     return f"{world} {os.getpid()} {_started(os.getpid())} {instance}" if world else f"? {instance}"
 
 
+def can_tell() -> bool:
+    """Can other processes tell at once that this one has died?"""
+    return bool(_world())
+
+
 def is_dead(identity: str) -> bool:
     """Is it certain that this process is gone? In doubt it is alive, and its leases run out by themselves."""
     parts = identity.split(" ")
@@ -25,6 +31,7 @@ def is_dead(identity: str) -> bool:
     return _started(int(parts[1])) != parts[2]
 
 
+@cache
 def _world() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from chatsession.storages._base import Lease, Locked, LockRequest
-from chatsession.storages.sqlite._liveness import is_dead
+from chatsession.storages.sqlite._liveness import can_tell, is_dead
 from chatsession.storages.sqlite._rows import escaped, listed, read, record, reserve
 
 _WAITER_LIVES = 2.0
@@ -22,6 +22,16 @@ def register(connection: sqlite3.Connection, identity: str) -> int:
     cursor = connection.execute("INSERT INTO session_holders (identity) VALUES (?)", (identity,))
     assert cursor.lastrowid is not None
     return cursor.lastrowid
+
+
+def alone(connection: sqlite3.Connection, holder: int) -> bool:
+    """Is it certain that no other process uses the file?"""
+    others = connection.execute("SELECT id, identity FROM session_holders WHERE id <> ?", (holder,)).fetchall()
+    for other, identity in others:
+        if not is_dead(identity.decode()):
+            return False
+        _bury(connection, other)
+    return can_tell()
 
 
 def unregister(connection: sqlite3.Connection, holder: int) -> None:
