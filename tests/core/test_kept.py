@@ -1,0 +1,126 @@
+"""A process alone with its storage keeps a lock for a moment; nobody else can tell, but by the trips it saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from chatsession import SessionConflictError, SessionManager
+from chatsession._gateway import MOST_KEPT, gateway_to
+from chatsession.storages import Locked, LockRequest
+from chatsession.storages.sqlite import SQLiteStorage
+
+
+class Counting(SQLiteStorage):
+    locked = 0
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+        self.locked += len(requests)
+        return await super().lock_many(requests)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bot.db"
+
+
+async def count_up(sessions: SessionManager[int], key: str = "chat") -> None:
+    async with sessions.open(key) as session:
+        session.data += 1
+
+
+async def test_the_next_update_of_a_burst_locks_nothing(path: Path) -> None:
+    storage = Counting(path)
+    async with SessionManager(int, storage=storage) as sessions:
+        for _ in range(10):
+            await count_up(sessions)
+        assert await sessions.get("chat") == 10
+        assert storage.locked == 1
+
+
+async def test_a_handler_that_fails_leaves_no_trace_in_what_is_kept(path: Path) -> None:
+    async with SessionManager(list[int], storage=Counting(path)) as sessions:
+        async with sessions.open("chat") as session:
+            session.data.append(1)
+        with pytest.raises(ZeroDivisionError):
+            async with sessions.open("chat") as session:
+                session.data.append(1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            async with sessions.open("chat") as session:
+                session.data.append(2)
+                _ = 1 // 0
+        async with sessions.open("chat") as session:
+            assert session.data == [1]
+
+
+async def test_another_process_gets_the_key_and_from_then_on_nothing_is_kept(path: Path) -> None:
+    storage = Counting(path)
+    async with SessionManager(int, storage=storage) as ours, SessionManager(int, storage=SQLiteStorage(path)) as theirs:
+        await count_up(ours)
+        await count_up(theirs)
+        await count_up(ours)
+        await count_up(ours)
+        assert await theirs.get("chat") == 4
+        assert storage.locked == 3
+        assert len(gateway_to(storage)._kept) == 0
+
+
+async def test_a_lock_kept_before_another_process_came_goes_to_it_unasked(path: Path) -> None:
+    async with SessionManager(int, storage=Counting(path)) as ours:
+        await count_up(ours)
+        async with SessionManager(int, storage=SQLiteStorage(path), lock_timeout=10) as theirs:
+            await count_up(theirs)
+            assert await ours.get("chat") == 2
+
+
+async def test_a_process_that_stood_still_does_not_trust_what_it_kept(path: Path) -> None:
+    ours, theirs = Counting(path), SQLiteStorage(path)
+    async with SessionManager(int, storage=ours, lock_lease=0.2) as sessions:
+        await count_up(sessions)
+        time.sleep(0.25)  # noqa: ASYNC251 - the whole process is to stall, longer than its lease
+        async with SessionManager(int, storage=theirs) as others:
+            await count_up(others)
+        async with sessions.open("chat") as session:
+            assert session.data == 2
+
+
+async def test_a_commit_without_a_lock_is_seen_by_the_next_update(path: Path) -> None:
+    storage = Counting(path)
+    async with (
+        SessionManager(int, storage=storage) as exclusive,
+        SessionManager(int, storage=storage, concurrency="optimistic") as optimistic,
+    ):
+        await count_up(exclusive)
+        await count_up(optimistic)
+        await count_up(exclusive)
+        assert await exclusive.get("chat") == 3
+        async with exclusive.open("chat") as session:
+            with pytest.raises(SessionConflictError):
+                async with optimistic.open("chat") as other:
+                    other.data += 1
+                    session.data += 1
+                    await session.save()
+
+
+async def test_sessions_that_expire_are_not_kept(path: Path) -> None:
+    storage = Counting(path)
+    async with SessionManager(int, storage=storage, ttl=60) as sessions:
+        await count_up(sessions)
+        assert len(gateway_to(storage)._kept) == 0
+
+
+async def test_closing_gives_everything_back_and_it_is_never_too_much(path: Path) -> None:
+    storage = Counting(path)
+    async with storage:
+        async with SessionManager(int, storage=storage) as sessions:
+            async with sessions.open_many(range(1, MOST_KEPT // 100)) as opened:
+                for session in opened:
+                    session.data += 1
+            assert 0 < len(gateway_to(storage)._kept) <= MOST_KEPT
+        locks = await storage._at_work.submit(
+            lambda connection: connection.execute("SELECT count(*) FROM session_locks").fetchone(), writes=False
+        )
+        assert locks == (0,)
