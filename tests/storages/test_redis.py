@@ -1,4 +1,4 @@
-"""Redis alone: the whole conformance suite."""
+"""Redis alone, behind sentinels, and as a cluster pass the whole conformance suite."""
 
 from __future__ import annotations
 
@@ -7,18 +7,61 @@ from collections.abc import Iterator
 import pytest
 
 from chatsession.storages.redis import RedisStorage
-from chatsession.testing.servers.redis import RedisServer
+from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from chatsession.testing.storages import MakeStorage, StorageConformance
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
+    with RedisServer(password="p@ss:w/rd") as server:
         yield server
 
 
-class TestRedisStorage(StorageConformance):
+@pytest.fixture(scope="module")
+def sentinel() -> Iterator[RedisSentinel]:
+    with RedisSentinel() as sentinel:
+        yield sentinel
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+class Redis(StorageConformance):
+    tick = 0.3
+    more_keys = (
+        "{a}{b}",
+        "}{a}",
+        "a}",
+        "{}a",
+        "{}{a}",
+        "{a",
+        "a{b}c}",
+        "!chatsession",
+        "!chatsession:lock:{a}",
+        "a[b*c?d\\e",
+    )
+
+
+class TestRedisAlone(Redis):
     @pytest.fixture
     def make_storage(self, server: RedisServer) -> MakeStorage:
         server.ask("FLUSHALL")
         return lambda: RedisStorage(server.url)
+
+
+class TestRedisBehindSentinels(Redis):
+    @pytest.fixture
+    def make_storage(self, sentinel: RedisSentinel) -> MakeStorage:
+        sentinel.primary.ask("FLUSHALL")
+        return lambda: RedisStorage(sentinel.url, wait_replicas=1)
+
+
+class TestRedisCluster(Redis):
+    @pytest.fixture
+    def make_storage(self, cluster: RedisCluster) -> MakeStorage:
+        for server in cluster.primaries():
+            server.ask("FLUSHALL")
+        return lambda: RedisStorage(cluster.url)
