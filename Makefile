@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test servers lint bench docs clean
+.PHONY: demo test servers storage-servers lint bench docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -31,6 +31,9 @@ test: servers lint
 
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
 	@scripts/install-servers
+
+storage-servers: $(READY) servers  ## one of each server, in temporary folders; prints the URLs, Ctrl-C stops them
+	@$(BIN)/python -m chatsession.testing.servers
 
 docs: $(READY)  ## the documentation, into site/; warnings are errors
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
