@@ -184,7 +184,7 @@ def _to_json(value: object) -> object:
     model = cast("Any", value)
     try:
         # As JSON, because a model may have other rules for it; without what is computed and could not be read back.
-        return msgspec.Raw(model.model_dump_json(round_trip=True, by_alias=not _takes_names(type(model))).encode())
+        return msgspec.Raw(model.model_dump_json(round_trip=True, by_alias=not _takes_names(model.__class__)).encode())
     except Exception as error:
         raise _ModelError(f"its model_dump_json() raised {type(error).__name__}") from None
 
