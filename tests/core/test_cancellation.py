@@ -1,6 +1,6 @@
 """Rules 5, 12 and 15: a cancellation at any moment leaves no lock, no half write, and lets the next one in."""
 
-# ruff: noqa: PT012, SIM118 - small blocks read best where they stand
+# ruff: noqa: SIM118 - small blocks read best where they stand
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rules 12 to 15a: order, no lost update, conflicts, and no deadlock."""
 
-# ruff: noqa: PT012 - small blocks read best where they stand; `keys()` is no dict's
+
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,3 +125,33 @@ async def test_closing_gives_everything_back_and_it_is_never_too_much(path: Path
             lambda connection: connection.execute("SELECT count(*) FROM session_locks").fetchone(), writes=False
         )
         assert locks == (0,)
+
+
+async def test_what_was_saved_in_the_middle_of_an_update_is_what_the_next_one_gets(path: Path) -> None:
+    async with SessionManager(int, storage=Counting(path)) as sessions:
+        async with sessions.open("chat") as session:
+            session.data = 1
+            await session.save()
+        async with sessions.open("chat") as session:
+            assert session.data == 1
+            session.data = 2
+            await session.save()
+            session.data = 3
+        async with sessions.open("chat") as session:
+            assert session.data == 3
+            session.data = None
+            await session.save()
+        async with sessions.open("chat") as session:
+            assert not session.exists
+
+
+async def test_what_was_saved_in_the_middle_is_handed_over_to_those_who_wait(path: Path) -> None:
+    async with SessionManager(int, storage=Counting(path)) as sessions:
+
+        async def count() -> None:
+            async with sessions.open("chat") as session:
+                session.data += 1
+                await session.save()
+
+        await asyncio.gather(*(count() for _ in range(20)))
+        assert await sessions.get("chat") == 20
