@@ -234,6 +234,7 @@ class Gateway:
         self,
         key: str,
         grant: Grant,
+        record: Record | None,
         action: Action = Action.KEEP,
         value: bytes = b"",
         expect: Version | Expect | None = Expect.ANYTHING,
@@ -243,9 +244,15 @@ class Gateway:
 
         While updates of the key wait in this process, the lease goes on to the next of them instead, together with
         what is stored now, and nothing but a change travels. Returns `None` when there was nothing to commit.
+
+        Args:
+            key: the session key.
+            grant: what `enter` gave.
+            record: what is stored before this commit.
+            action: and all that follows, as in `Change`.
         """
         if grant.lease is not None:
-            return await self._leave_leased(key, grant, grant.lease, action, value, expect, ttl)
+            return await self._leave_leased(key, grant, record, grant.lease, action, value, expect, ttl)
         try:
             if action is Action.KEEP:
                 return None
@@ -257,6 +264,7 @@ class Gateway:
         self,
         key: str,
         grant: Grant,
+        record: Record | None,
         lease: Lease,
         action: Action,
         value: bytes,
@@ -266,13 +274,13 @@ class Gateway:
         gift: Grant | None = None
         try:
             if self.turns.wanted(key):
-                if grant.handovers < MOST_HANDOVERS:
+                if grant.handovers < MOST_HANDOVERS:  # then others have their turn
                     committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                    gift = Grant(_stored_now(grant.record, action, value, ttl, committed), lease, grant.handovers + 1)
+                    gift = Grant(_stored_now(record, action, value, ttl, committed), lease, grant.handovers + 1)
                     return committed
-            elif self._may_keep(grant, ttl):
+            elif self._may_keep(record, ttl):
                 committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                gift = Grant(_stored_now(grant.record, action, value, ttl, committed), lease)
+                gift = Grant(_stored_now(record, action, value, ttl, committed), lease)
                 return committed
             self.leases.drop(lease)
             if action is Action.KEEP:
@@ -282,9 +290,9 @@ class Gateway:
         finally:
             self.turns.pass_on(key, gift)
 
-    def _may_keep(self, grant: Grant, ttl: float | None) -> bool:
+    def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
         # What expires meanwhile would still look alive here.
-        expires = ttl is not None or (grant.record is not None and grant.record.expires_at is not None)
+        expires = ttl is not None or (record is not None and record.expires_at is not None)
         return self.storage.alone and not expires and len(self._kept) < MOST_KEPT
 
     def _take_kept(self, key: str) -> Grant | None:
@@ -308,7 +316,7 @@ class Gateway:
 
     def _left_over(self, key: str, gift: Grant) -> None:
         """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
-        if self._may_keep(gift, None):
+        if self._may_keep(gift.record, None):
             self._kept.keep(key, gift)
         else:
             self._give_back(gift)

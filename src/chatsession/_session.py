@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from enum import Enum
 from typing import Generic, TypeVar, cast
 
@@ -51,6 +52,7 @@ class Session(Generic[T]):
         "_assigned",
         "_grant",
         "_key",
+        "_misfit",
         "_phase",
         "_plan",
         "_record",
@@ -67,6 +69,7 @@ class Session(Generic[T]):
         self._grant: Grant | None = None
         self._record: Record | None = None
         self._value: object = _UNMADE
+        self._misfit = False
         self._touched = False
         self._assigned = False
         self._work: tuple[Action, bytes] | None = None
@@ -229,7 +232,7 @@ class Session(Generic[T]):
             self._value = self._plan.decode(self._key, record.value)
         except SessionError as error:
             await self._plan.set_aside(self._key, record, error)
-            self._record = Record(b"", record.version)
+            self._misfit = True
 
     def _prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
@@ -251,7 +254,8 @@ class Session(Generic[T]):
         grant, self._grant = self._grant, None
         try:
             if grant is not None:
-                await self._plan.gateway.leave(self._key, grant)
+                record = grant.record if self._phase is _Phase.OPENING else self._record
+                await self._plan.gateway.leave(self._key, grant, record)
         except SessionError as error:  # the handler's own error is what its caller must see
             _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
         finally:
@@ -267,7 +271,9 @@ class Session(Generic[T]):
         grant, self._grant = self._grant, None
         try:
             if grant is not None:
-                committed = await plan.gateway.leave(self._key, grant, action, value, self._expected(), plan.ttl)
+                committed = await plan.gateway.leave(
+                    self._key, grant, self._record, action, value, self._expected(), plan.ttl
+                )
             elif action is not Action.KEEP:
                 committed = await plan.gateway.commit(Change(self._key, action, value, self._expected(), plan.ttl))
             else:
@@ -286,7 +292,7 @@ class Session(Generic[T]):
             return self._unchanged(), b""
         if self._value is None:
             return (Action.KEEP if record is None else Action.DELETE), b""
-        encoded = self._plan.encode(self._key, cast("T", self._value), record)
+        encoded = self._plan.encode(self._key, cast("T", self._value), None if self._misfit else record)
         if encoded is None:
             return self._unchanged(), b""
         return Action.PUT, encoded
@@ -301,7 +307,8 @@ class Session(Generic[T]):
 
     def _note(self, action: Action, value: bytes, committed: Committed) -> None:
         if action is Action.PUT:
-            self._record = Record(value, committed.version)
+            self._record = Record(value, committed.version, None if self._plan.ttl is None else math.inf)
+            self._misfit = False
         elif action is Action.DELETE:
             self._record = None
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
+
+from msgspec import Struct
 
 from chatsession._lazy import LazySession
 from chatsession._session import Session
@@ -19,8 +20,7 @@ from chatsession.manager import SessionManager
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateContext:
+class UpdateContext(Struct, frozen=True, kw_only=True):
     """What a `get_session_key` function is given: where an update comes from, and the update itself.
 
     Args:

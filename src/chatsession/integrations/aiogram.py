@@ -84,12 +84,11 @@ def setup_sessions(
         if isinstance(other, _UpdateMiddleware):
             update.check_beside(cast("_UpdateMiddleware[Any]", other))
     dispatcher.update.outer_middleware(update)
-    handler = _HandlerMiddleware(update)
     for name, observer in dispatcher.observers.items():
         if name == "error":
             observer.middleware(_ErrorMiddleware(update))
         elif name != "update":
-            observer.middleware(handler)
+            observer.middleware(update.serve)
 
     async def start() -> None:
         await sessions.start()
@@ -197,16 +196,6 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             data[self.name] = unit.holder.data
         elif self.context_name in names:
             await unit.wanted()
-
-
-class _HandlerMiddleware(BaseMiddleware):
-    """Round a handler that matched."""
-
-    def __init__(self, update: _UpdateMiddleware[Any]) -> None:
-        self._update = update
-
-    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        return await self._update.serve(handler, event, data)
 
 
 class _ErrorMiddleware(BaseMiddleware):
