@@ -1,7 +1,5 @@
 """Rules 12 to 15a: order, no lost update, conflicts, and no deadlock."""
 
-
-
 from __future__ import annotations
 
 import asyncio
