@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -86,15 +88,24 @@ class AdapterStorage(Storage):
     def __init__(self, adapter: StorageAdapter[Any]) -> None:
         self.adapter = adapter
         self._generations: WeakValueDictionary[str, _Generation] = WeakValueDictionary()
+        self._busy: dict[str, asyncio.Future[None]] = {}
 
     def __repr__(self) -> str:
         return f"<AdapterStorage of {type(self.adapter).__name__}>"
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
-        return [await self._read(key) for key in keys]
+        records: list[Record | SessionError | None] = []
+        for key in keys:
+            async with self._alone_with(key):
+                records.append(await self._read(key))
+        return records
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        return [await self._commit(change) for change in changes]
+        outcomes: list[Outcome] = []
+        for change in changes:
+            async with self._alone_with(change.key):
+                outcomes.append(await self._commit(change))
+        return outcomes
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         raise StorageError("a StorageAdapter has no locks; its sessions are serialised within the process")
@@ -109,6 +120,18 @@ class AdapterStorage(Storage):
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
         keys = await self._all("read_all_keys")
         return [key for key in keys if key.startswith(prefix)], None
+
+    @contextlib.asynccontextmanager
+    async def _alone_with(self, key: str) -> AsyncGenerator[None, None]:
+        """One call for a key at a time, so that a value and its generation belong together."""
+        while (busy := self._busy.get(key)) is not None:
+            await asyncio.wait([busy])
+        self._busy[key] = done = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._busy[key]
+            done.set_result(None)
 
     async def _read(self, key: str) -> Record | SessionError | None:
         try:
