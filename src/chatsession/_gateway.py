@@ -57,6 +57,7 @@ class Gateway:
     __slots__ = (
         "__weakref__",
         "_abandons",
+        "_closing",
         "_commits",
         "_immediate",
         "_kept",
@@ -81,6 +82,7 @@ class Gateway:
         self._members: set[object] = set()
         self._opened_here = False
         self._opening: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self.turns: Turns[Grant] = Turns(self._left_over)
         self._kept: Kept[Grant] = Kept(self._give_back)
         self.leases: Leases = Leases(storage)
@@ -96,6 +98,8 @@ class Gateway:
     async def join(self, member: object) -> None:
         """Open the storage, unless it is open, for one more that uses it."""
         self._members.add(member)
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
         if self.storage.is_open:
             return
         if self._opening is None:
@@ -113,6 +117,9 @@ class Gateway:
         if not opening.cancelled():
             opening.exception()  # those who wait raise it; if nobody does, nobody cares
 
+    def _closing_done(self, closing: asyncio.Future[None]) -> None:
+        self._closing = None
+
     async def part(self, member: object) -> None:
         """One uses the storage no more; with the last of them it is closed, if it was opened here."""
         self._members.discard(member)
@@ -123,10 +130,15 @@ class Gateway:
         self._kept.give_back_all()
         for batches in (self._reads, self._locks, self._abandons, self._commits):
             await batches.drain()
+        if self._members:  # one came meanwhile
+            return
         self.leases.stop()
         if self._opened_here:
             self._opened_here = False
-            await self.storage.close()
+            self._closing = asyncio.ensure_future(self.storage.close())
+            self._closing.add_done_callback(self._closing_done)
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     async def read(self, key: str) -> Record | None:
         """Read without locking."""

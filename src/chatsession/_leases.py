@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
-from chatsession.errors import StorageError
+from chatsession.errors import StorageError, shown
 from chatsession.storages import Lease, Storage
 
 _log = logging.getLogger("chatsession")
@@ -78,7 +78,8 @@ class Leases:
     async def _renew(self, due: list[Lease]) -> None:
         by_length: defaultdict[float, list[Lease]] = defaultdict(list)
         for lease in due:
-            by_length[self._due[lease][1]].append(lease)
+            if lease in self._due:  # it may have been dropped before this task began
+                by_length[self._due[lease][1]].append(lease)
         for seconds, leases in by_length.items():
             try:
                 held = await self._storage.renew_many(leases, seconds)
@@ -96,4 +97,4 @@ class Leases:
                 self._due[lease] = (now + seconds / 3, seconds)
             else:
                 self.drop(lease)
-                _log.warning("the lock of session %r was lost while its handler ran", lease.key)
+                _log.warning("the lock of session %s was lost while its handler ran", shown(lease.key))

@@ -89,13 +89,14 @@ class Plan(Generic[T]):
         self.running: bool = False
         """Sessions may begin."""
 
-    async def admit(self, key: str) -> None:
+    async def admit(self, key: str | None = None) -> None:
         """Let a session begin: connect if that was not done. Raises `SessionClosedError` once the manager is closed."""
-        if self._closed:
+        if not self._closed:
+            await self.start()
+        if self._closed:  # before, or while the storage was opened
             raise SessionClosedError(
                 "its manager is closed; open the session before aclose(), or start the manager again", key=key
             )
-        await self.start()
 
     def leave(self) -> None:
         """Count a session as closed; whoever lets one begin adds it to `active`."""
@@ -104,16 +105,11 @@ class Plan(Generic[T]):
             self._all_left.set_result(None)
             self._all_left = None
 
-    async def start_once(self) -> None:
-        """Connect, unless that was done."""
-        if not self.running:
-            await self.start()
-
     async def start(self) -> None:
         """Connect, and let sessions be opened (again)."""
         self._closed = False
         await self.gateway.join(self)
-        self.running = True
+        self.running = not self._closed
 
     async def stop(self, timeout: float) -> int:
         """Let no session begin any more, wait for those that are open, let go of the storage.

@@ -201,7 +201,8 @@ class SessionManager(Generic[T]):
         """
         prefix = self._plan.prefix
         cursor: str | None = None
-        await self._plan.start_once()
+        if not self._plan.running:
+            await self._plan.admit()
         while True:
             keys, cursor = await self.storage.scan_keys(prefix, cursor, _PAGE)
             for key in keys:
@@ -218,7 +219,8 @@ class SessionManager(Generic[T]):
         """
         prefix = self._plan.prefix
         cursor: str | None = None
-        await self._plan.start_once()
+        if not self._plan.running:
+            await self._plan.admit()
         while True:
             page, cursor = await self.storage.scan(prefix, cursor, _PAGE)
             for key, record in page:
