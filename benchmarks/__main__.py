@@ -7,22 +7,16 @@ import asyncio
 import json
 import os
 import platform
-import sqlite3
 import sys
-from collections.abc import Callable
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
-from benchmarks import middleware, sqlite
-from benchmarks._measure import Contender, measure
+from benchmarks._group import Group
+from benchmarks._measure import measure
+from chatsession.testing.servers._process import ServerNotFoundError
 
-GROUPS: dict[str, tuple[str, Callable[[], list[Contender]]]] = {
-    "middleware": ("An update in memory, a session of 300 bytes", middleware.contenders),
-    "sqlite": (
-        f"SQLite, 300 bytes, 1,000 chats, synchronous={sqlite.SYNCHRONOUS}, every commit awaited",
-        sqlite.contenders,
-    ),
-}
+GROUPS = ("middleware", "sqlite", "redis", "postgres", "files", "nats")
+"""Modules of this package, imported when it is their turn: a driver or a server that is missing stops only its own."""
 
 
 def main() -> None:
@@ -34,57 +28,42 @@ def main() -> None:
     if unknown := set(given.groups) - set(GROUPS):
         sys.exit(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     given.out.mkdir(parents=True, exist_ok=True)
-    print(conditions(), "\n")
-    tables = [run(name, given.rounds, given.out) for name in given.groups]
+    print(machine(), "\n")
+    texts = [run(name, given.rounds, given.out) for name in given.groups]
     if set(given.groups) == set(GROUPS):
-        text = f"# Benchmarks\n\nBy `make bench`. {conditions()}\n\n" + "\n".join(tables)
-        (given.out / "README.md").write_text(text)
+        (given.out / "README.md").write_text(f"# Benchmarks\n\nBy `make bench`. {machine()}\n\n" + "\n".join(texts))
 
 
 def run(name: str, rounds: int, out: Path) -> str:
     """Measure one group, keep its raw results, and give its table."""
-    title, make = GROUPS[name]
-    contenders = make()
-    asyncio.run(measure(contenders, rounds))
-    raw = {
-        "title": title,
-        "conditions": conditions(),
-        "contenders": [
-            {"name": each.name, "updates": each.updates, "seconds": [round(s, 6) for s in each.seconds]}
-            for each in contenders
-        ],
-    }
-    (out / f"{name}.json").write_text(json.dumps(raw, indent=2) + "\n")
-    text = table(title, contenders)
+    try:
+        with import_module(f"benchmarks.{name}").group() as group:
+            asyncio.run(measure(group.contenders, rounds))
+    except (ModuleNotFoundError, ServerNotFoundError) as error:
+        text = f"## {name}\n\nNot measured: {error}\n"
+    else:
+        (out / f"{name}.json").write_text(json.dumps(raw(group), indent=2) + "\n")
+        text = group.table()
     print(text)
     return text
 
 
-def table(title: str, contenders: list[Contender]) -> str:
-    """A Markdown table: medians, spread, and how each compares with the first."""
-    floor = contenders[0].microseconds
-    lines = [
-        f"## {title}",
-        "",
-        "| | µs per update | updates per second | times the first |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for each in contenders:
-        spread = f"± {each.spread:.0%}"
-        speed = f"{1e6 / each.microseconds:,.0f}"
-        lines.append(
-            f"| {each.name} | {each.microseconds:,.2f} {spread} | {speed} | {each.microseconds / floor:,.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+def raw(group: Group) -> dict[str, object]:
+    """All that was measured."""
+    return {
+        "title": group.title,
+        "conditions": f"{machine()} {group.conditions}.",
+        "contenders": [
+            {"name": each.name, "updates": each.updates, "seconds": [round(s, 6) for s in each.seconds]}
+            for each in group.contenders
+        ],
+    }
 
 
-def conditions() -> str:
-    """The machine and the versions."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("msgspec", "aiogram", "aiosqlite"))
-    return (
-        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} cores; {packages}, SQLite {sqlite3.sqlite_version}."
-    )
+def machine() -> str:
+    """Where it runs."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores."
 
 
 if __name__ == "__main__":

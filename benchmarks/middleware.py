@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
-from aiogram import Bot, Dispatcher
+from aiogram import Dispatcher
 from aiogram.fsm.context import FSMContext
 from aiogram.fsm.storage.memory import MemoryStorage as AiogramMemory
 from aiogram.fsm.storage.memory import SimpleEventIsolation
-from aiogram.types import Message, Update
+from aiogram.types import Message
 
+from benchmarks import _aiogram
+from benchmarks._chats import CHATS, total_of
+from benchmarks._group import Goal, Group, versions
 from benchmarks._measure import Contender, Running
 from benchmarks._pizza import Pizza
 from chatsession import MemoryStorage, SessionFlavor, SessionManager, lazy_session, session
-from chatsession.integrations.aiogram import setup_sessions
 
-CHATS = 1_000
 UPDATES = 20_000
 
 
@@ -78,7 +79,7 @@ async def changed() -> AsyncGenerator[Running]:
 
             await middleware(ctx, handler)
 
-    yield Running(run, lambda: _sum(middleware.manager))
+    yield Running(run, lambda: total_of(middleware.manager))
 
 
 @asynccontextmanager
@@ -126,34 +127,10 @@ async def untouched() -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def aiogram_bare() -> AsyncGenerator[Running]:
-    """aiogram alone, its own FSM turned off."""
-    dp = Dispatcher(disable_fsm=True)
-    total = 0
-
-    @dp.message()
-    async def handler(message: Message) -> None:
-        nonlocal total
-        total += 1
-
-    async def counted() -> int:
-        return total
-
-    yield Running(_feeding(dp), counted)
-
-
-@asynccontextmanager
 async def aiogram_session() -> AsyncGenerator[Running]:
-    """aiogram with our sessions, one changed by every update."""
-    dp = Dispatcher(disable_fsm=True)
+    """aiogram with our sessions."""
     sessions = SessionManager(Pizza, storage=MemoryStorage())
-    setup_sessions(dp, sessions)
-
-    @dp.message()
-    async def handler(message: Message, session: Pizza) -> None:
-        session.count += 1
-
-    yield Running(_feeding(dp), lambda: _sum(sessions))
+    yield Running(_aiogram.with_sessions(sessions), lambda: total_of(sessions))
 
 
 @asynccontextmanager
@@ -171,39 +148,36 @@ async def aiogram_fsm() -> AsyncGenerator[Running]:
     async def counted() -> int:
         return sum(record.data.get("count", 0) for record in storage.storage.values())
 
-    yield Running(_feeding(dp), counted)
+    yield Running(_aiogram.feeding(dp, 1), counted)
 
 
-def _feeding(dp: Dispatcher):
-    bot = Bot("42:TEST")
-    updates = [_update(number, bot) for number in range(CHATS)]
-
-    async def run(count: int) -> None:
-        for number in range(count):
-            await dp.feed_update(bot, updates[number % CHATS])
-
-    return run
+CODEC, CHAIN, CHANGED = "msgspec decode + encode", "bare (ctx, next) chain", "session(), changed"
+AIOGRAM, AIOGRAM_OURS = "aiogram, no state", "aiogram + chatsession"
+AIOGRAM_FSM = "aiogram + FSMContext, SimpleEventIsolation"
 
 
-def _update(number: int, bot: Bot) -> Update:
-    user = {"id": number + 1, "is_bot": False, "first_name": "Ann"}
-    message = {"message_id": 1, "date": 0, "chat": {"id": number + 1, "type": "private"}, "from": user, "text": "hi"}
-    return Update.model_validate({"update_id": number, "message": message}, context={"bot": bot})
-
-
-async def _sum(sessions: SessionManager[Pizza]) -> int:
-    return sum([pizza.count async for _, pizza in sessions.entries()])
-
-
-def contenders() -> list[Contender]:
-    """All of them, floors first."""
-    return [
-        Contender("msgspec decode + encode", UPDATES, codec),
-        Contender("bare (ctx, next) chain", UPDATES, bare_chain),
-        Contender("session(), changed", UPDATES, changed),
-        Contender("session(), unchanged", UPDATES, unchanged),
-        Contender("lazy_session(), untouched", UPDATES, untouched),
-        Contender("aiogram, no state", UPDATES // 4, aiogram_bare),
-        Contender("aiogram + chatsession", UPDATES // 4, aiogram_session),
-        Contender("aiogram + FSMContext, SimpleEventIsolation", UPDATES // 4, aiogram_fsm),
-    ]
+@contextmanager
+def group() -> Iterator[Group]:
+    yield Group(
+        "An update in memory, a session of 300 bytes",
+        [
+            Contender(CODEC, UPDATES, codec),
+            Contender(CHAIN, UPDATES, bare_chain),
+            Contender(CHANGED, UPDATES, changed),
+            Contender("session(), unchanged", UPDATES, unchanged),
+            Contender("lazy_session(), untouched", UPDATES, untouched),
+            Contender(AIOGRAM, UPDATES // 4, _aiogram.alone),
+            Contender(AIOGRAM_OURS, UPDATES // 4, aiogram_session),
+            Contender(AIOGRAM_FSM, UPDATES // 4, aiogram_fsm),
+        ],
+        versions("msgspec", "aiogram"),
+        [
+            Goal("what it adds to an update, against decode + encode", (CHANGED, CHAIN), CODEC, at_most=10),
+            Goal(
+                "what it adds to aiogram, against what FSMContext with SimpleEventIsolation adds",
+                (AIOGRAM_OURS, AIOGRAM),
+                (AIOGRAM_FSM, AIOGRAM),
+                at_most=1,
+            ),
+        ],
+    )

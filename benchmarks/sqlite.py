@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import aiosqlite
-import msgspec
 
-from benchmarks._measure import Contender, Running, in_flight
+from benchmarks._chats import IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
+from benchmarks._group import Goal, Group, versions
+from benchmarks._measure import Contender, Running
 from benchmarks._pizza import Pizza
-from chatsession import SessionManager
 from chatsession.storages.sqlite import SQLiteStorage
 
-CHATS = 1_000
-IN_FLIGHT = 200
 SYNCHRONOUS = "normal"
 """The same for all contenders."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS pizzas (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _READ = "SELECT value FROM pizzas WHERE key = ?"
 _WRITE = "INSERT INTO pizzas VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-_decode = msgspec.json.Decoder(Pizza).decode
-_encode = msgspec.json.Encoder().encode
+
+OURS = "chatsession, 200 in flight"
+BARE = "sqlite3 module + msgspec, 200 a transaction"
+STANDARD_LIBRARY = "standard library only (sqlite3, json, asdict), 200 a transaction"
+AIOSQLITE = "aiosqlite, a transaction an update"
 
 
-def _counted_up(row: tuple[str] | None) -> str:
-    pizza = _decode(row[0]) if row else Pizza()
-    pizza.count += 1
-    return _encode(pizza).decode()
+@contextmanager
+def group() -> Iterator[Group]:
+    yield Group(
+        f"SQLite, 300 bytes, 1,000 chats, synchronous={SYNCHRONOUS}, every commit awaited",
+        [
+            Contender(BARE, 40_000, lambda: bare(_by_msgspec)),
+            Contender(STANDARD_LIBRARY, 20_000, lambda: bare(_by_standard_library)),
+            Contender(OURS, 20_000, lambda: ours(IN_FLIGHT)),
+            Contender("chatsession, 1 in flight", 2_000, lambda: ours(1)),
+            Contender(AIOSQLITE, 2_000, with_aiosqlite),
+        ],
+        f"{versions('aiosqlite')}, SQLite {sqlite3.sqlite_version}",
+        [
+            Goal("speed against aiosqlite", OURS, AIOSQLITE, at_least=5),
+            Goal("speed against the bare module", OURS, BARE, at_least=0.4),
+            Goal("speed against the standard library only", OURS, STANDARD_LIBRARY, at_least=0.4),
+        ],
+    )
 
 
 @asynccontextmanager
-async def ours(flight: int = IN_FLIGHT) -> AsyncGenerator[Running]:
-    """chatsession: exclusive, with locks that hold across processes, and fencing."""
+async def ours(flight: int) -> AsyncGenerator[Running]:
     with tempfile.TemporaryDirectory() as folder:
         storage = SQLiteStorage(Path(folder, "bot.db"), synchronous=SYNCHRONOUS)
-        async with SessionManager(Pizza, storage=storage) as sessions:
-
-            async def handle(number: int) -> None:
-                async with sessions.open(number % CHATS) as s:
-                    s.data.count += 1
-
-            async def counted() -> int:
-                return sum([pizza.count async for _, pizza in sessions.entries()])
-
-            yield Running(lambda updates: in_flight(flight, updates, handle), counted)
+        async with sessions_in(storage, flight) as running:
+            yield running
 
 
 @asynccontextmanager
@@ -61,10 +69,10 @@ async def with_aiosqlite() -> AsyncGenerator[Running]:
 
             async def run(updates: int) -> None:
                 for number in range(updates):
-                    key = str(number % CHATS)
+                    key = key_of(number)
                     await connection.execute("BEGIN IMMEDIATE")
                     cursor = await connection.execute(_READ, (key,))
-                    await connection.execute(_WRITE, (key, _counted_up(await cursor.fetchone())))
+                    await connection.execute(_WRITE, (key, _by_msgspec(await cursor.fetchone())))
                     await connection.execute("COMMIT")
 
             async def counted() -> int:
@@ -76,33 +84,31 @@ async def with_aiosqlite() -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def bare(per_transaction: int = IN_FLIGHT) -> AsyncGenerator[Running]:
-    """The floor: the sqlite3 module on the same thread, 200 updates a transaction, no locks, no asyncio."""
+async def bare(count_up: Callable[[tuple[str] | None], str]) -> AsyncGenerator[Running]:
+    """The floor: the sqlite3 module on the same thread, 200 updates a transaction, no locks."""
     with tempfile.TemporaryDirectory() as folder:
         connection = sqlite3.connect(Path(folder, "bot.db"), isolation_level=None)
         for statement in ("PRAGMA journal_mode = WAL", f"PRAGMA synchronous = {SYNCHRONOUS}", _TABLE):
             connection.execute(statement)
 
-        async def run(updates: int) -> None:
-            for first in range(0, updates, per_transaction):
-                connection.execute("BEGIN IMMEDIATE")
-                for number in range(first, min(first + per_transaction, updates)):
-                    key = str(number % CHATS)
-                    connection.execute(_WRITE, (key, _counted_up(connection.execute(_READ, (key,)).fetchone())))
-                connection.execute("COMMIT")
+        async def update(keys: list[str]) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            for key in keys:
+                connection.execute(_WRITE, (key, count_up(connection.execute(_READ, (key,)).fetchone())))
+            connection.execute("COMMIT")
 
         async def counted() -> int:
             return connection.execute("SELECT sum(value ->> 'count') FROM pizzas").fetchone()[0] or 0
 
-        yield Running(run, counted)
+        yield Running(lambda updates: in_batches(updates, update), counted)
         connection.close()
 
 
-def contenders() -> list[Contender]:
-    """All of them, the floor first."""
-    return [
-        Contender("sqlite3 module, 200 a transaction", 40_000, bare),
-        Contender("chatsession, 200 in flight", 20_000, ours),
-        Contender("chatsession, 1 in flight", 2_000, lambda: ours(1)),
-        Contender("aiosqlite, a transaction an update", 2_000, with_aiosqlite),
-    ]
+def _by_msgspec(row: tuple[str] | None) -> str:
+    return counted_up(row[0] if row else None).decode()
+
+
+def _by_standard_library(row: tuple[str] | None) -> str:
+    pizza = Pizza(**json.loads(row[0])) if row else Pizza()
+    pizza.count += 1
+    return json.dumps(asdict(pizza))
