@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
@@ -84,6 +86,12 @@ class TestAtTheStart:
         error = await refused(PostgresStorage(f"postgresql://chat:{SECRET}@127.0.0.1:port/chat"))
         assert "is the URL" in str(error)
 
+    @pytest.mark.parametrize("password", ["s3cret-pw", "p/s3cret-pw", "p?s3cret-pw", "s3cret-pw#x", "a@s3cret-pw"])
+    def test_no_password_is_shown(self, password: str) -> None:
+        for url in (f"postgresql://bot:{password}@db.example/bot", f"postgresql://db.example/bot?password={password}"):
+            shown = repr(PostgresStorage(url))
+            assert not set(re.findall(r"\w+", password)) & set(re.findall(r"\w+", shown)), shown
+
     async def test_a_server_that_says_nothing(self, proxy: PgProxy) -> None:
         proxy.stalled = True
         error = await refused(PostgresStorage(proxy.url, timeout=0.3))
@@ -123,6 +131,11 @@ class TestAtTheStart:
     def test_numbers_that_are_not_positive(self, number: str) -> None:
         with pytest.raises(ValueError, match="must be positive"):
             PostgresStorage("postgresql://db.example", **{number: 0})  # type: ignore[arg-type] - any of them
+
+    def test_without_asyncpg(self) -> None:
+        program = "import sys; sys.modules['asyncpg'] = None; import chatsession.storages.postgres"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert "ImportError: sessions in PostgreSQL need asyncpg: pip install 'chatsession[postgres]'" in done.stderr
 
     def test_neither_url_nor_pool(self) -> None:
         with pytest.raises(StorageError, match="need a URL or a pool"):

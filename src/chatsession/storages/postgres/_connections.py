@@ -14,9 +14,6 @@ from chatsession.storages.postgres._errors import spoils
 class Connections(Protocol):
     """Where to get a connection for the time of one call."""
 
-    most: int
-    """So many calls at the same time."""
-
     async def acquire(self) -> Connection:
         """Wait for a free connection; open it where needed."""
         ...
@@ -51,7 +48,6 @@ class OwnConnections:
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], most: int) -> None:
-        self.most = most
         self._connect = connect
         self._idle: list[Connection] = []
         self._free = asyncio.Semaphore(most)
@@ -86,7 +82,6 @@ class BorrowedConnections:
     """The user's pool. What it does when it gets a connection back goes on beside the next calls."""
 
     def __init__(self, pool: Pool) -> None:
-        self.most = pool.get_max_size()
         self._pool = pool
         self._returning: set[asyncio.Task[object]] = set()
 

@@ -46,6 +46,8 @@ class Database:
         if not isinstance(self._source, str):
             return "in the pool given"
         parts = urlsplit(self._source)
+        if "@" in parts.path + parts.query + parts.fragment:  # a part of a password that was not quoted may be anywhere
+            return "at the URL given"
         return f"at {parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def open(self, *, create: bool) -> None:

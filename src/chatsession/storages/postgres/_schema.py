@@ -13,8 +13,6 @@ from chatsession.storages.postgres._driver import Connection
 
 _SQL = files("chatsession.storages.postgres") / "sql"
 
-OLDEST_SERVER = 12
-
 _FUNCTIONS = (
     "current_era", "recover", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
 )  # fmt: skip

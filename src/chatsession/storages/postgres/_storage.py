@@ -64,6 +64,8 @@ class PostgresStorage(Storage):
         <PostgresStorage: "public"."chat_sessions" at db.example/bot>
     """
 
+    # Several small batches keep this process and the server at work at the same time; one large one, in turns.
+    batch_size: ClassVar[int] = 100
     batches_in_flight: ClassVar[int] = 2
     verbatim: ClassVar[bool] = False
 

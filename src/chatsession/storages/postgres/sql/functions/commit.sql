@@ -21,7 +21,6 @@ DECLARE
     present boolean[];
     documents jsonb[];
     outcomes bigint[];
-    affected integer;
 BEGIN
     IF batch IS NULL THEN
         PERFORM set_config('synchronous_commit', 'off', true);

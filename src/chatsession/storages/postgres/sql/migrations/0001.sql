@@ -19,7 +19,9 @@ CREATE INDEX {expiry_index} ON {sessions} (expires_at) WHERE expires_at IS NOT N
 CREATE SEQUENCE {numbers};
 
 -- Who holds a key until when, and who waits for it, in order of arrival. Unlogged: a lock costs no write-ahead log
--- and no fsync. A crash of the server empties the table; what keeps that harmless is the era.
+-- and no fsync. A crash of the server empties the table (and a replica that takes over has it empty): holders take
+-- their leases back (see recover), and the era keeps tokens growing. Who comes after a crash may get a lock that is
+-- still held; then the holder's commit is refused, because its lease is not the newest.
 CREATE UNLOGGED TABLE {leases} (
     key text COLLATE "C" PRIMARY KEY,
     token bigint NOT NULL,
