@@ -107,7 +107,7 @@ class MultiMiddleware(_Middleware):
 
     async def _run_strictly(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
         sessions = {name: Session(self.fragments[name]._plan, key) for name, key in keys.items() if key is not None}
-        self._binding.bind(ctx, MultiSession({name: sessions.get(name) or self._missing(name) for name in keys}))
+        self._binding.bind(ctx, _AllFragments({name: sessions.get(name) or self._missing(name) for name in keys}))
         opened = list(sessions.values())
         await begin_all(opened)
         try:
@@ -119,7 +119,7 @@ class MultiMiddleware(_Middleware):
 
     async def _run_lazily(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
         lazies = {name: self._lazy(name, key) for name, key in keys.items() if key is not None}
-        self._binding.bind(ctx, MultiSession({name: lazies.get(name) or self._missing(name) for name in keys}))
+        self._binding.bind(ctx, _AllFragments({name: lazies.get(name) or self._missing(name) for name in keys}))
         try:
             await next()
             for lazy in lazies.values():
@@ -143,24 +143,52 @@ def _closed(lazies: Iterable[LazySession[Any]]) -> list[Session[Any]]:
 
 
 class MultiSession:
-    """`ctx.session` under `multi_session`: one attribute for each fragment."""
+    """`ctx.session` under `multi_session`: one attribute for each fragment, and nothing else."""
 
     def __init__(self, fragments: dict[str, Holder]) -> None:
-        object.__setattr__(self, "_fragments", fragments)
+        object.__setattr__(self, _FRAGMENTS, fragments)
 
-    def __getattr__(self, name: str) -> Any:
-        return self._fragment(name).data
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            return object.__getattribute__(self, name)
+        return _fragment(self, name).data
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "data":
-            self._delete(value)
-        else:
-            self._fragment(name).data = value
+        _fragment(self, name).data = value
+
+
+_FRAGMENTS = "__fragments__"
+
+
+def _fragment(session: MultiSession, name: str) -> Holder:
+    fragments: dict[str, Holder] = object.__getattribute__(session, _FRAGMENTS)
+    try:
+        return fragments[name]
+    except KeyError:
+        raise AttributeError(f"there is no session {name!r}; there are {', '.join(fragments)}") from None
+
+
+class _AllFragments:
+    """Stands behind the attribute that holds a `MultiSession`."""
+
+    def __init__(self, fragments: dict[str, Holder]) -> None:
+        self._fragments = fragments
+        self._session = MultiSession(fragments)
 
     @property
     def data(self) -> MultiSession:
         """The fragments; assign `None` to delete them all (rule 9)."""
-        return self
+        return self._session
+
+    @data.setter
+    def data(self, value: None) -> None:
+        if value is not None:
+            raise TypeError(
+                "assign to the fragments, as in ctx.session.cart = …; only None can be assigned to all of them"
+            )
+        for holder in self._fragments.values():
+            if not isinstance(holder, NoSession):
+                holder.data = None
 
     async def save(self) -> None:
         """Commit all fragments now, and go on."""
@@ -171,22 +199,6 @@ class MultiSession:
         """Commit all fragments now, and let the next updates of their keys run."""
         for holder in self._fragments.values():
             await holder.release()
-
-    def _delete(self, value: object) -> None:
-        if value is not None:
-            raise TypeError(
-                "assign to the fragments, as in ctx.session.cart = …; only None can be assigned to all of them"
-            )
-        for holder in self._fragments.values():
-            if not isinstance(holder, NoSession):
-                holder.data = None
-
-    def _fragment(self, name: str) -> Holder:
-        fragments: dict[str, Holder] = object.__getattribute__(self, "_fragments")
-        try:
-            return fragments[name]
-        except KeyError:
-            raise AttributeError(f"there is no session {name!r}; there are {', '.join(fragments)}") from None
 
 
 class NoSession:
