@@ -233,6 +233,25 @@ class TestScenes:
         await dp.feed_raw_update(BOT, message("/menu"))
         assert await sessions.get(1) == Pizza(1)
 
+    async def test_a_scene_that_is_added_later(self, dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:
+        class First(Scene, state="first"):
+            @on.message(F.text == "stay")
+            async def stay(self, message: Message) -> None: ...
+
+        class Menu(Scene, state="menu"):
+            @on.message.enter()
+            async def on_enter(self, message: Message, session: Pizza) -> None:
+                session.count += 1
+
+        registry = SceneRegistry(dp)
+        registry.add(First)
+        dp.message.register(First.as_handler(), Command("first"))
+        dp.message.register(Menu.as_handler(), Command("menu"))
+        await dp.feed_raw_update(BOT, message("/first"))
+        registry.add(Menu)
+        await dp.feed_raw_update(BOT, message("/menu"))
+        assert await sessions.get(1) == Pizza(1)
+
     async def test_a_scene_in_two_dispatchers(self) -> None:
         class Menu(Scene, state="menu"):
             @on.message.enter()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiogram import Dispatcher, Router
-from aiogram.dispatcher.event.bases import UNHANDLED
+from aiogram.dispatcher.event.bases import UNHANDLED, SkipHandler
 from aiogram.types import Message, TelegramObject
 from aiogram_aids import BOT, CountingStorage, Pizza, message
 
@@ -87,6 +87,30 @@ async def test_what_a_filter_or_middleware_changed_is_stored_also_when_nobody_ha
     for _ in range(3):
         assert await dp.feed_raw_update(BOT, message()) is UNHANDLED
     assert await sessions.get(1) == Pizza(3)
+
+
+@pytest.mark.parametrize("control_flow", ["skip", "unhandled"])
+async def test_a_filter_that_looks_after_a_handler_takes_nothing_from_it(
+    dp: Dispatcher, sessions: SessionManager[Pizza], control_flow: str
+) -> None:
+    @dp.message()
+    async def first(message: Message, session: Pizza) -> object:
+        session.count += 1
+        if control_flow == "skip":
+            raise SkipHandler
+        return UNHANDLED
+
+    async def big_eater(message: Message, ctx: SessionContext[Pizza]) -> bool:
+        return (await ctx.load()).count > 100
+
+    router = Router()
+    dp.include_router(router)
+
+    @router.message(big_eater)
+    async def second(message: Message) -> None: ...
+
+    assert await dp.feed_raw_update(BOT, message()) is UNHANDLED
+    assert await sessions.get(1) == Pizza(1)
 
 
 async def test_what_a_filter_assigned_is_stored_also_when_nobody_handles(

@@ -178,13 +178,8 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
         if (scenes := data.get("scenes")) is not None:
             self._scene_actions.serve(scenes.registry)
         await self.give(named(data["handler"]), data)
-        try:
-            result = await handler(event, data)
-        except (SkipHandler, CancelHandler):
-            unit.handled = True
-            raise
         unit.handled = True
-        return result
+        return await handler(event, data)
 
     async def give(self, names: set[str], data: dict[str, Any]) -> None:
         """Load the session if it is among what somebody names, and put it into what they get."""
