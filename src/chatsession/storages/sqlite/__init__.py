@@ -15,7 +15,7 @@ from chatsession.storages._base import Change, Lease, Locked, LockRequest, Outco
 from chatsession.storages._urls import options
 from chatsession.storages.sqlite import _locks, _rows
 from chatsession.storages.sqlite._liveness import my_identity
-from chatsession.storages.sqlite._schema import prepare
+from chatsession.storages.sqlite._schema import is_prepared, prepare
 from chatsession.storages.sqlite._worker import Worker
 
 Synchronous: TypeAlias = Literal["normal", "full", "extra"]
@@ -80,30 +80,37 @@ class SQLiteStorage(Storage):
         return f"<SQLiteStorage {str(self._path)!r}>"
 
     async def open(self) -> None:
-        if self._worker is not None:
-            return
-        self._worker = Worker(
-            str(self._path),
-            self._connect,
-            busy_timeout=self._busy_timeout,
-            idle=lambda connection: self._tidy(connection, 500) == 500,
-            idle_interval=self._sweep_interval,
-        )
+        if self._worker is None:
+            self._worker = Worker(
+                str(self._path),
+                self._connect,
+                busy_timeout=self._busy_timeout,
+                idle=lambda connection: self._tidy(connection, 500) == 500,
+                idle_interval=self._sweep_interval,
+            )
+        worker = self._worker
         try:
-            await self._worker.start()
-        except BaseException:
-            self._worker = None
+            await worker.start()
+        except Exception:
+            if self._worker is worker:
+                self._worker = None
             raise
-        self.is_open = True
+        if self._worker is worker:  # and not closed meanwhile
+            self.is_open = True
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
         self.is_open = False
-        if worker is not None:
-            try:
-                await worker.submit(lambda connection: _locks.unregister(connection, self._holder), writes=True)
-            finally:
-                await worker.stop()
+        if worker is None:
+            return
+        try:
+            await worker.start()
+        except Exception:  # it never was open, as `open` has told
+            return
+        try:
+            await worker.submit(lambda connection: _locks.unregister(connection, self._holder), writes=True)
+        finally:
+            await worker.stop()
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return await self._at_work.submit(lambda connection: _rows.read(connection, keys, self._clock()), writes=False)
@@ -145,7 +152,7 @@ class SQLiteStorage(Storage):
 
     @property
     def _at_work(self) -> Worker:
-        if self._worker is None:
+        if self._worker is None or not self.is_open:
             raise StorageError(
                 f"the SQLite file {self._path} is closed; open() it first, or use its manager by async with"
             )
@@ -157,6 +164,7 @@ class SQLiteStorage(Storage):
         )
         try:
             connection.text_factory = bytes
+            is_prepared(connection, str(self._path))  # refuses what is not ours before anything is changed
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != b"wal":
                 raise StorageError(

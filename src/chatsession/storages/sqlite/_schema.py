@@ -12,7 +12,13 @@ _TABLES = ("sessions", "session_holders", "session_locks", "session_waiters")
 
 
 def prepare(connection: sqlite3.Connection, name: str) -> None:
-    """Make the tables, or check that they are there in a version that this code knows; within a transaction.
+    """Make the tables where they are missing; within a transaction. Raises as `is_prepared`."""
+    if not is_prepared(connection, name):
+        _make(connection)
+
+
+def is_prepared(connection: sqlite3.Connection, name: str) -> bool:
+    """Are the tables there, in a version that this code knows?
 
     Raises:
         StorageError: the tables are newer than this code, or belong to something else.
@@ -24,14 +30,14 @@ def prepare(connection: sqlite3.Connection, name: str) -> None:
             raise StorageError(
                 f"the SQLite file {name} has a table {min(taken)!r} of another program; give the sessions another file"
             )
-        _make(connection)
-        return
+        return False
     (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
     if schema > SCHEMA:
         raise StorageError(
             f"the SQLite file {name} was written by a newer version of chatsession (schema {schema}, this one knows "
             f"up to {SCHEMA}); update the package. Nothing was changed"
         )
+    return True
 
 
 def _make(connection: sqlite3.Connection) -> None:

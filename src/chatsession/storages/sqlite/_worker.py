@@ -53,10 +53,16 @@ class Worker:
         self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._opened: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Start the thread and open the connection. Raises `StorageError` if that fails."""
+        """Start the thread and open the connection; called again, wait for it. Raises `StorageError` if that fails."""
+        if self._opened is None:
+            self._opened = self._start()
+        await asyncio.shield(self._opened)
+
+    def _start(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         self._ended = loop.create_future()
@@ -65,7 +71,7 @@ class Worker:
             target=self._run, args=(loop, opened, self._ended), name=f"chatsession {self._name}", daemon=True
         )
         self._thread.start()
-        await asyncio.shield(opened)
+        return opened
 
     async def stop(self) -> None:
         """Run what was submitted, close the connection, end the thread."""
