@@ -54,18 +54,17 @@ class Batch(Generic[Item, Result]):
             raise result
         return result
 
-    def settle(self, call: asyncio.Task[Sequence[Result | SessionError]]) -> None:
-        """The call has ended."""
-        if call.cancelled():  # only a loop that is being torn down does that
-            self._failure = StorageUnavailableError(
-                "the event loop was stopped in the middle of a call; its outcome is unknown"
-            )
-        elif (failure := call.exception()) is not None:
-            self._failure = failure
+    def settle(self, results: Sequence[Result | SessionError]) -> None:
+        """The call has returned."""
+        if len(results) == len(self.items):
+            self._results = results
+            self.done.set_result(None)
         else:
-            self._results = call.result()
-            if len(self._results) != len(self.items):
-                self._failure = RuntimeError("the storage did not answer every item of a call")
+            self.fail(RuntimeError("the storage did not answer every item of a call"))
+
+    def fail(self, failure: BaseException) -> None:
+        """The call has failed, for all alike."""
+        self._failure = failure
         self.done.set_result(None)
 
 
@@ -78,7 +77,7 @@ class Batches(Generic[Item, Result]):
         in_flight: the most batches that are under way at the same time.
     """
 
-    __slots__ = ("_call", "_in_flight", "_running", "_scheduled", "_size", "_waiting")
+    __slots__ = ("_call", "_in_flight", "_runners", "_size", "_starting", "_waiting")
 
     def __init__(
         self,
@@ -91,23 +90,21 @@ class Batches(Generic[Item, Result]):
         self._size = size
         self._in_flight = in_flight
         self._waiting: deque[Batch[Item, Result]] = deque()
-        self._running: set[asyncio.Task[Sequence[Result | SessionError]]] = set()
-        self._scheduled = False
+        self._runners: set[asyncio.Task[None]] = set()
+        self._starting = False
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
-        while self._running or self._waiting:
-            await (asyncio.wait(self._running) if self._running else asyncio.sleep(0))
+        while self._runners:
+            await asyncio.wait(self._runners)
 
     def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
         """Put an item into the next batch that has none of its key, and return that batch and the item's place."""
         batch = self._open_to(key)
         batch.keys.add(key)
         batch.items.append(item)
-        if not self._scheduled and len(self._running) < self._in_flight:
-            self._scheduled = True
-            # At the end of this turn of the loop: others may join until then.
-            asyncio.get_running_loop().call_soon(self._start)
+        if not self._starting and len(self._runners) < self._in_flight:
+            self._start()
         return batch, len(batch.items) - 1
 
     def _open_to(self, key: str) -> Batch[Item, Result]:
@@ -119,17 +116,34 @@ class Batches(Generic[Item, Result]):
         return batch
 
     def _start(self) -> None:
-        self._scheduled = False
-        while self._waiting and len(self._running) < self._in_flight:
+        # A task begins in the next turn of the loop: others may join the batch until then.
+        self._starting = True
+        runner = asyncio.get_running_loop().create_task(self._run())
+        self._runners.add(runner)
+        runner.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        """Send what waits, one batch after another, for as long as there is any."""
+        self._starting = False
+        while self._waiting:
             batch = self._waiting.popleft()
-            task = asyncio.get_running_loop().create_task(self._send(batch.items))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-            task.add_done_callback(batch.settle)
+            try:
+                results = await self._call(batch.items)
+            except asyncio.CancelledError:  # only a loop that is being torn down does that
+                batch.fail(
+                    StorageUnavailableError(
+                        "the event loop was stopped in the middle of a call; its outcome is unknown"
+                    )
+                )
+                raise
+            except Exception as failure:
+                batch.fail(failure)
+            else:
+                batch.settle(results)
 
-    def _ended(self, task: asyncio.Task[Sequence[Result | SessionError]]) -> None:
-        self._running.discard(task)
-        self._start()  # before those who were served go on: the storage need not wait for them
-
-    async def _send(self, items: list[Item]) -> Sequence[Result | SessionError]:
-        return await self._call(items)
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        self._runners.discard(runner)
+        if runner.cancelled():
+            self._starting = False  # it may have been cancelled before it began
+        if self._waiting and not self._starting and len(self._runners) < self._in_flight:
+            self._start()
