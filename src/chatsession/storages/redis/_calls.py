@@ -17,7 +17,7 @@ from chatsession.storages.redis._servers import Servers, Word
 
 _CONNECTIONS = 8
 _SECONDS_OF_ATTEMPT = 6.0
-_MILLISECONDS_TO_REPLICATE = 1000
+_SECONDS_TO_REPLICATE = 1.0
 
 
 class Call:
@@ -30,7 +30,7 @@ class Call:
         place: the server, where no key tells it.
     """
 
-    __slots__ = ("asking", "command", "fault", "name", "place", "reply", "script", "unknown")
+    __slots__ = ("asking", "command", "done", "fault", "name", "place", "reply", "script", "unknown")
 
     def __init__(
         self, command: Sequence[Word], name: bytes = b"", script: Script | None = None, place: str | None = None
@@ -43,8 +43,9 @@ class Call:
         """It goes to where its slot is moving to, which takes it only when told so."""
         self.unknown = False
         """The server does not know the script, which must be loaded first."""
+        self.done = False
         self.fault: Exception | None = None
-        """Why it is to be tried again."""
+        """Why it had to be tried again, most lately."""
         self.reply: object = None
         """In the end: what the server answered, or a `StorageError`."""
 
@@ -104,7 +105,7 @@ class Calls:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.retry_for
         await self._attempt(calls, self.retry_for, replicas)
-        pending = [call for call in calls if call.fault is not None]
+        pending = [call for call in calls if not call.done]
         if pending:
             await self._insist(pending, end, replicas)
 
@@ -118,7 +119,7 @@ class Calls:
                 await asyncio.sleep(delay)
                 await self._look_around(pending)
             await self._attempt(pending, end - loop.time(), replicas)
-            pending = [call for call in pending if call.fault is not None]
+            pending = [call for call in pending if not call.done]
             if not pending:
                 return
         for call in pending:
@@ -129,8 +130,6 @@ class Calls:
             )
 
     async def _attempt(self, calls: Sequence[Call], seconds: float, replicas: int) -> None:
-        for call in calls:
-            call.fault = _UNANSWERED
         seconds = min(seconds, _SECONDS_OF_ATTEMPT)
         try:
             if not self._servers.located:
@@ -187,7 +186,7 @@ class Calls:
                 commands.append(("ASKING",))
             commands.append(call.command)
         if replicas:
-            commands.append(("WAIT", replicas, _MILLISECONDS_TO_REPLICATE))
+            commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))
         for _ in scripts:
             next(answers)
@@ -200,7 +199,7 @@ class Calls:
 
     def _note(self, call: Call, reply: object) -> None:
         if not isinstance(reply, ReplyError):
-            call.reply, call.fault = reply, None
+            call.reply, call.done = reply, True
             return
         refusal = reply
         call.unknown = refusal.code == "NOSCRIPT"
@@ -211,7 +210,7 @@ class Calls:
             if refusal.code in ("MOVED", "ASK"):
                 self._redirect(call, refusal)
         else:
-            call.reply, call.fault = self._error(refusal), None
+            call.reply, call.done = self._error(refusal), True
 
     def _redirect(self, call: Call, refusal: ReplyError) -> None:
         code, slot, place = str(refusal).split()
@@ -226,19 +225,19 @@ class Calls:
         if isinstance(reached, int) and reached >= wanted:
             return
         for call in calls:
-            if call.fault is None and not isinstance(call.reply, StorageError):
+            if call.done and not isinstance(call.reply, StorageError):
+                call.done = False
                 call.fault = reached if isinstance(reached, ReplyError) else ReplyError("REPLICAS are missing")
 
     def _blame(self, calls: Sequence[Call], error: Exception) -> None:
         """The calls that were not answered owe it to this error."""
         for call in calls:
-            if call.fault is None:
+            if call.done:
                 continue
-            if is_transient(error):
-                if call.fault is _UNANSWERED:
-                    call.fault = error
-            else:
-                call.reply, call.fault = self._error(error), None
+            if not is_transient(error):
+                call.reply, call.done = self._error(error), True
+            elif call.fault is None or not isinstance(error, TimeoutError):
+                call.fault = error  # the last attempt has little time, and its end there tells nothing
 
     def _error(self, error: Exception) -> StorageError:
         return StorageError(f"{self._label} refused: {reason(error)}")
@@ -259,9 +258,6 @@ class Calls:
             await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
             self._blame(calls, error)
-
-
-_UNANSWERED = driver.TimeoutError()
 
 
 def _delays() -> Iterator[float]:

@@ -88,5 +88,9 @@ class Link(asyncio.Protocol):
 
 async def connected(wire: Wire) -> Link:
     """Connect, log in, and take over. Raises what redis-py raises."""
-    await wire.connect()
+    try:
+        await wire.connect()
+    except BaseException:
+        await wire.disconnect(nowait=True)
+        raise
     return Link(wire)

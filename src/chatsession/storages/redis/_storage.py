@@ -83,7 +83,8 @@ class RedisStorage(Storage):
         <RedisStorage: redis://localhost:6379/1>
     """
 
-    batch_size: ClassVar[int] = 256
+    batch_size: ClassVar[int] = 100
+    batches_in_flight: ClassVar[int] = 2  # so that server and client do not wait for each other
 
     def __init__(
         self,

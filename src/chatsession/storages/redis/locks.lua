@@ -22,7 +22,7 @@ local function call(...)
   if type(reply) == 'table' and reply.err then
     local message = string.gsub(reply.err, '^%-', '')
     if string.find(REFUSALS, ' ' .. string.match(message, '^%S*') .. ' ', 1, true) then refusal = message end
-    error({err = message}, 0)
+    error(message, 0)
   end
   return reply
 end
@@ -30,8 +30,8 @@ end
 -- One session's trouble must not keep the others of the same call from being served.
 local function attempt(work, ...)
   local done, result = pcall(work, ...)
-  if done or type(result) == 'table' then return result end
-  return {err = 'ERR ' .. tostring(result)}
+  if done then return result end
+  return {err = string.find(result, '^%u%u') and result or 'ERR ' .. result}
 end
 
 local function load_lock(name)
