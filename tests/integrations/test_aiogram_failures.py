@@ -209,7 +209,7 @@ async def test_a_cancelled_update_stores_nothing_and_lets_the_next_one_in(
     hanging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
-    await waiting
+    await asyncio.wait_for(waiting, 10)
     assert await sessions.get(1) == Pizza(1)
 
 
