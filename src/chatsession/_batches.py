@@ -108,7 +108,7 @@ class Batches(Generic[Item, Result]):
         return batch, len(batch.items) - 1
 
     def _open_to(self, key: str) -> Batch[Item, Result]:
-        for batch in self._waiting:
+        for batch in self._waiting:  # nearly always there is one, or none
             if len(batch.items) < self._size and key not in batch.keys:
                 return batch
         batch: Batch[Item, Result] = Batch()

@@ -95,7 +95,12 @@ class UpdateSession(Generic[T]):
         try:
             key = await self._manager.key_of(self._context, f"{self._context.bot_id}:" if self._per_bot else "")
             if key is not None:
-                holder = await self._opened(key)
+                holder: Session[T] | LazySession[T]
+                if self._lazy:
+                    holder = LazySession(lambda: Session(self._manager._plan, key))
+                else:
+                    holder = Session(self._manager._plan, key)
+                    await holder._begin()
                 if self._closed:  # the update ended meanwhile, without waiting for this
                     await holder._abandon()
                     raise self._misused()
@@ -106,13 +111,6 @@ class UpdateSession(Generic[T]):
             if self._answered is not None:
                 self._answered.set_result(None)
                 self._answered = None
-
-    async def _opened(self, key: str) -> Session[T] | LazySession[T]:
-        if self._lazy:
-            return LazySession(lambda: Session(self._manager._plan, key))
-        session = Session(self._manager._plan, key)
-        await session._begin()
-        return session
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""

@@ -68,7 +68,7 @@ class MemoryStorage(Storage):
         return f"<MemoryStorage: {len(self._records)} sessions>"
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        return [self._live(key) for key in keys]
+        return (self._live(keys[0]),) if len(keys) == 1 else [self._live(key) for key in keys]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         outcomes = [self._commit(change) for change in changes]
