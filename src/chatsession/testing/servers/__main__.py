@@ -6,8 +6,10 @@ stops them and removes the folders.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
@@ -41,6 +43,9 @@ def main() -> int:
         signal.signal(number, _interrupt)
     with ExitStack() as running:
         try:
+            # One folder round all others: an end that comes while a server is being made leaves nothing either.
+            tempfile.tempdir = running.enter_context(tempfile.TemporaryDirectory(prefix="chatsession-servers-"))
+            os.chmod(tempfile.tempdir, 0o755)  # PostgreSQL may have to run as another user
             for name, start in SERVERS.items():
                 server = running.enter_context(start())
                 print(f"{name:<15} {server.url}", flush=True)
