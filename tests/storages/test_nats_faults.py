@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
@@ -431,6 +433,12 @@ async def test_a_server_that_is_killed_and_started_again_under_load_loses_nothin
 
 
 # URLs
+
+
+def test_without_the_driver_it_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['nats'] = None; import chatsession.storages.nats"
+    errors = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert "ImportError: sessions in NATS need a driver: pip install 'chatsession[nats]'" in errors
 
 
 def test_urls() -> None:

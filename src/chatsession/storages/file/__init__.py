@@ -91,6 +91,7 @@ class FileStorage(Storage):
         self._fsync = fsync
         self._sweep_interval = sweep_interval
         self._clock = clock
+        self._opening = asyncio.Lock()
         self._folder: SessionFolder | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -102,17 +103,18 @@ class FileStorage(Storage):
         return f"<FileStorage: {self._root}>"
 
     async def open(self) -> None:
-        if self._threads is not None:
-            return
-        self._threads = ThreadPoolExecutor(8, "chatsession-file")
-        try:
-            self._folder = await self._run(SessionFolder, self._root, self._clock, sync=self._fsync)
-        except BaseException:
-            await self.close()
-            raise
-        self._folder.pipe.listen(self._bells.ring)
-        self._sweeper = asyncio.create_task(self._sweep_now_and_then())
-        await super().open()
+        async with self._opening:
+            if self._threads is not None:
+                return
+            self._threads = ThreadPoolExecutor(8, "chatsession-file")
+            try:
+                self._folder = await self._run(SessionFolder, self._root, self._clock, sync=self._fsync)
+            except BaseException:
+                await self.close()
+                raise
+            self._folder.pipe.listen(self._bells.ring)
+            self._sweeper = asyncio.create_task(self._sweep_now_and_then())
+            await super().open()
 
     async def close(self) -> None:
         await super().close()
