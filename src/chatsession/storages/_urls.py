@@ -27,8 +27,9 @@ def open_storage(url: str) -> Storage:
     """Make the storage that a URL names. It connects when it is first used, or by `async with`.
 
     Args:
-        url: `memory:`, or `sqlite:///relative.db`, `sqlite:////absolute.db` (`?synchronous=full` and other options
-            as in `SQLiteStorage`).
+        url: `memory:`, `sqlite:///relative.db` or `sqlite:////absolute.db`, `file:///absolute/folder`, `redis://…`,
+            `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `postgresql://…` or `nats://…`. The options behind
+            a `?` are told by the storage of that name (`chatsession.storages.sqlite.SQLiteStorage`, …).
 
     Returns:
         A storage that the caller closes.
