@@ -302,6 +302,41 @@ async def test_15_open_many_across_processes_never_deadlocks(make_storage: Calla
         assert {count async for _, count in managers[0].entries()} == {24}
 
 
+async def test_15_open_many_that_overlap_in_a_circle_never_deadlock(make_storage: Callable[[], Storage]) -> None:
+    async with AsyncExitStack() as stack:
+        storages = [await stack.enter_async_context(make_storage()) for _ in range(3)]
+        if not storages[0].shared:
+            return
+        a, b, c = (SessionManager(int, storage=storage, lock_timeout=10) for storage in storages)
+        done = 0
+
+        async def count_both(manager: SessionManager[int], keys: str) -> None:
+            nonlocal done
+            for _ in range(15):
+                async with manager.open_many(keys) as sessions:
+                    for s in sessions:
+                        s.data += 1
+                    await steps(3)
+                    done += 1
+
+        await asyncio.gather(count_both(a, "xy"), count_both(b, "yz"), count_both(c, "zx"))
+        assert done == 45
+        assert {key: count async for key, count in a.entries()} == dict.fromkeys("xyz", 30)
+
+
+async def test_15_waiters_that_gave_up_are_forgotten_while_the_key_is_still_held(storage: Any) -> None:
+    counters = SessionManager(int, storage=storage)
+    hasty = SessionManager(int, storage=storage, lock_timeout=0.01)
+    async with counters.open("chat"):
+        waiting = [asyncio.create_task(by_open(counters, "chat", look)) for _ in range(5)]
+        late = [asyncio.create_task(_raises(by_open(hasty, "chat", look))) for _ in range(5)]
+        await asyncio.wait(late)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert gateway_to(storage).turns._queues == {}
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 async def test_15_multi_sessions_over_two_storages_in_reversed_orders(storage: Any, lazy: bool) -> None:
     async with MemoryStorage() as second:

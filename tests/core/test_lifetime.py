@@ -192,6 +192,8 @@ async def test_aclose_while_the_storage_opens(make_storage: Callable[[], Storage
         await asyncio.wait([first])
         assert first.exception() is None or isinstance(first.exception(), SessionClosedError)
         assert not storage.is_open
+        with pytest.raises(SessionClosedError):
+            await by_open(counters, "chat", look)
 
 
 async def test_a_storage_of_two_managers_stays_open_until_the_last(make_storage: Callable[[], Storage]) -> None:

@@ -330,6 +330,11 @@ async def test_4_sets_that_did_not_change_are_not_written(way: Way, storage: Any
     await way(tags, "chat", rebuild)
     await way(tags, "chat", rebuild)
     assert storage.writes == [(Action.PUT, "chat")]
+    for number, stored in enumerate((b'["a","b","c"]', b'["c","b","a"]', b'["b","a","c"]')):
+        await put(storage, f"{number}", stored)
+        storage.writes.clear()
+        await way(tags, number, look)
+        assert storage.writes == []
 
 
 async def test_4_fields_that_this_version_does_not_know_are_kept(way: Way, storage: Any, pizzas: Any) -> None:

@@ -446,6 +446,21 @@ async def test_11_inside_an_untyped_dict_too(storage: Any, type_: Any, value: An
     assert storage.writes == []
 
 
+@dataclasses.dataclass
+class Loose:
+    rest: dict[str, Any] = dataclasses.field(default_factory=dict)
+    real: float | None = None
+
+
+@pytest.mark.xfail(strict=True, reason="the untyped parts of typed objects are not compared with what comes back")
+@pytest.mark.parametrize("value", [Loose(rest={"a": {1: 2}}), Loose(rest={"a": (1,)}), Loose(real=float("nan"))])
+async def test_11_inside_a_typed_object_too(storage: Any, value: Loose) -> None:
+    sessions = SessionManager(Loose, storage=storage)
+    with pytest.raises(SessionEncodeError):
+        async with sessions.open("chat") as s:
+            s.data = value
+
+
 async def test_11_nothing_stored_is_executed(storage: Any) -> None:
     class Bomb:
         def __reduce__(self) -> Any:
