@@ -174,6 +174,12 @@ def group() -> Iterator[Group]:
         [
             Goal("what it adds to an update, against decode + encode", (CHANGED, CHAIN), CODEC, at_most=10),
             Goal(
+                "what it adds to an update, against what FSMContext with SimpleEventIsolation adds",
+                (CHANGED, CHAIN),
+                (AIOGRAM_FSM, AIOGRAM),
+                at_most=1,
+            ),
+            Goal(
                 "what it adds to aiogram, against what FSMContext with SimpleEventIsolation adds",
                 (AIOGRAM_OURS, AIOGRAM),
                 (AIOGRAM_FSM, AIOGRAM),
