@@ -268,14 +268,13 @@ class Session(Generic[T]):
             await self._abandon()
             raise
         plan = self._plan
+        expected = self._expected()
         grant, self._grant = self._grant, None
         try:
             if grant is not None:
-                committed = await plan.gateway.leave(
-                    self._key, grant, self._record, action, value, self._expected(), plan.ttl
-                )
+                committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, plan.ttl)
             elif action is not Action.KEEP:
-                committed = await plan.gateway.commit(Change(self._key, action, value, self._expected(), plan.ttl))
+                committed = await plan.gateway.commit(Change(self._key, action, value, expected, plan.ttl))
             else:
                 committed = None
         except SessionConflictError:
@@ -301,9 +300,12 @@ class Session(Generic[T]):
         return Action.TOUCH if self._record is not None and self._plan.ttl is not None else Action.KEEP
 
     def _expected(self) -> Version | Expect | None:
+        record = self._record
         if self._plan.unchecked:
             return Expect.ANYTHING
-        return None if self._record is None else self._record.version
+        if record is not None and record.expires_at is not None and self._grant is not None:
+            return Expect.ANYTHING  # it may expire under the handler, whose lock guards it from others
+        return None if record is None else record.version
 
     def _note(self, action: Action, value: bytes, committed: Committed) -> None:
         if action is Action.PUT:

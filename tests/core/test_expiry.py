@@ -111,7 +111,6 @@ async def test_16_a_session_that_expired_is_not_brought_back_by_looking_on(
     assert await counters.get("chat") is None
 
 
-@pytest.mark.xfail(strict=True, reason="a commit under a valid lock is refused because its session expired meanwhile")
 async def test_16_a_session_that_expires_while_its_handler_changes_it_is_not_lost(
     storage: Any, clock: MovableClock
 ) -> None:
