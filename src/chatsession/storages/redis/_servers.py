@@ -102,8 +102,9 @@ class SingleServer(Servers):
         return once(self._pool.make_connection())
 
     async def close(self) -> None:
-        for sentinel in self._owned:
-            await sentinel.aclose()
+        for sentinels in self._owned:
+            for client in sentinels.sentinels:
+                await client.aclose()
 
 
 def once(connection: object) -> Wire:
