@@ -399,7 +399,9 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
                 ):
                     assert isinstance(result, StorageUnavailableError)
             server.process.signal(signal.SIGCONT)
-            await put(storage, "other", b"1")
+            async with asyncio.timeout(20):  # the client needs its time to connect again
+                while not isinstance((await storage.commit_many([Change("other", Action.PUT, b"1")]))[0], Committed):
+                    pass
 
 
 async def test_a_server_that_is_killed_and_started_again_under_load_loses_nothing(server: NatsServer) -> None:
