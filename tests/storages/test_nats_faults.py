@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import json
 import logging
 import signal
@@ -391,6 +392,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
         async with NatsStorage(server.url, bucket=bucket, patience=0.5) as storage:
             await put(storage, "424242", b"1")
             server.process.signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # until then it may answer
             async with asyncio.timeout(20):
                 for result in (
                     *await storage.read_many(["424242"]),

@@ -39,7 +39,8 @@ SERVERS: Mapping[str, Callable[[], AbstractContextManager[Server]]] = {
 def main() -> int:
     """Run the servers until Ctrl-C; returns the exit code."""
     # Before the first server starts: whenever the end comes, what runs is stopped and what lies around removed.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell has what it starts in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with ExitStack() as running:
         try:
