@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -392,7 +392,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
         async with NatsStorage(server.url, bucket=bucket, patience=0.5) as storage:
             await put(storage, "424242", b"1")
             server.process.signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # until then it may answer
+            os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - takes no time; until then it may answer
             async with asyncio.timeout(20):
                 for result in (
                     *await storage.read_many(["424242"]),
