@@ -232,17 +232,21 @@ async def test_a_connection_cut_in_the_middle_of_a_commit(proxy: RedisProxy, ser
         await unlock(storage, (await lock(storage, "424242")).lease)
 
 
+@pytest.mark.parametrize("leased", [True, False])
 async def test_a_commit_that_arrives_after_its_repetition_does_nothing(
-    proxy: RedisProxy, storage: RedisStorage
+    proxy: RedisProxy, storage: RedisStorage, leased: bool
 ) -> None:
     async with RedisStorage(proxy.url) as cut:
-        await put(cut, "424242", b"first")
+        lease = (await lock(cut, "424242")).lease if leased else None
         proxy.late = b"the-late-value"
-        await put(cut, "424242", b"the-late-value")
+        change = Change("424242", Action.PUT, b"the-late-value", lease=lease, unlock=leased)
+        (outcome,) = await cut.commit_many([change])
         assert proxy.was_cut.is_set()
+        assert isinstance(outcome, Committed)
     await put(storage, "424242", b"newer")
     await proxy.deliver()
     assert await value_of(storage, "424242") == b"newer"
+    await lock(storage, "424242")
 
 
 @pytest.mark.parametrize("moment", ["cut_before", "cut_after"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -102,3 +104,10 @@ def test_urls_that_make_no_sense(url: str, says: str) -> None:
     with pytest.raises(StorageError, match=says) as caught:
         RedisStorage(url.replace("://", "://user:secret@"))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["redis", "hiredis"])
+def test_a_missing_driver_is_told_with_the_way_to_get_it(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; import chatsession.storages.redis"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "pip install 'chatsession[redis]'" in ended.stderr.splitlines()[-1]

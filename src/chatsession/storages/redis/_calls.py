@@ -12,7 +12,7 @@ from redis import exceptions as driver
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._link import Link, connected
-from chatsession.storages.redis._scripts import Script
+from chatsession.storages.redis._scripts import COMMIT, Script
 from chatsession.storages.redis._servers import Servers, Word
 
 _CONNECTIONS = 8
@@ -28,14 +28,21 @@ class Call:
         name: a key, which tells the server that must do it.
         script: the script that it runs, if it runs one.
         place: the server, where no key tells it.
+        again: its words when it is sent again, if they differ.
     """
 
-    __slots__ = ("asking", "command", "done", "fault", "name", "place", "reply", "script", "unknown")
+    __slots__ = ("again", "asking", "command", "done", "fault", "name", "place", "reply", "script", "unknown")
 
     def __init__(
-        self, command: Sequence[Word], name: bytes = b"", script: Script | None = None, place: str | None = None
+        self,
+        command: Sequence[Word],
+        name: bytes = b"",
+        script: Script | None = None,
+        place: str | None = None,
+        again: Sequence[Word] | None = None,
     ) -> None:
         self.command = command
+        self.again = again
         self.name = name
         self.script = script
         self.place = place
@@ -53,6 +60,22 @@ class Call:
 def script_call(script: Script, name: bytes, keys: Sequence[Word], arguments: Sequence[Word]) -> Call:
     """A call of a script; its first key is `name` or lies in the same slot."""
     return Call(("EVALSHA", script.digest, len(keys), *keys, *arguments), name, script)
+
+
+def commit_call(memory: bytes, keys: Sequence[Word], keep: int, arguments: Sequence[Word], *, once: bool) -> Call:
+    """A call of the script that commits.
+
+    Args:
+        memory: the key under which its outcome is remembered.
+        keys: this and those of the sessions.
+        keep: for how many milliseconds it is remembered.
+        arguments: about the sessions.
+        once: the first copy that is sent need not look whether another one came before it.
+    """
+    script = COMMIT
+    again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *arguments)
+    first = ("EVALSHA", script.digest, len(keys), *keys, keep, "0", *arguments) if once else again
+    return Call(first, memory, script, again=again)
 
 
 class Calls:
@@ -102,6 +125,8 @@ class Calls:
             calls: what to do.
             replicas: to how many replicas the changes must have come before a call counts as answered.
         """
+        if not calls:
+            return
         loop = asyncio.get_running_loop()
         end = loop.time() + self.retry_for
         await self._attempt(calls, self.retry_for, replicas)
@@ -138,11 +163,10 @@ class Calls:
         except (ReplyError, driver.RedisError, OSError) as error:
             self._blame(calls, error)
             return
-        groups = self._by_place(calls)
-        if len(groups) == 1:
-            ((place, group),) = groups.items()
-            await self._serve(place, group, seconds, replicas)
+        if not self._servers.clustered:
+            await self._serve("", calls, seconds, replicas)
         else:
+            groups = self._by_place(calls)
             await asyncio.gather(*(self._serve(place, group, seconds, replicas) for place, group in groups.items()))
 
     def _by_place(self, calls: Sequence[Call]) -> dict[str, list[Call]]:
@@ -152,7 +176,7 @@ class Calls:
             groups[place_of(call.name) if call.place is None else call.place].append(call)
         return groups
 
-    async def _serve(self, place: str, calls: list[Call], seconds: float, replicas: int) -> None:
+    async def _serve(self, place: str, calls: Sequence[Call], seconds: float, replicas: int) -> None:
         await self._turns.acquire()
         link: Link | None = None
         try:
@@ -178,13 +202,13 @@ class Calls:
         finally:
             self._turns.release()
 
-    async def _converse(self, link: Link, calls: list[Call], seconds: float, replicas: int) -> None:
+    async def _converse(self, link: Link, calls: Sequence[Call], seconds: float, replicas: int) -> None:
         scripts = {call.script for call in calls if call.unknown and call.script is not None}
         commands: list[Sequence[Word]] = [("SCRIPT", "LOAD", script.source) for script in scripts]
         for call in calls:
             if call.asking:
                 commands.append(("ASKING",))
-            commands.append(call.command)
+            commands.append(call.command if call.fault is None or call.again is None else call.again)
         if replicas:
             commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))

@@ -8,6 +8,7 @@ from chatsession.errors import SessionKeyError
 
 RESERVED = b"!chatsession:"
 """Begins all keys that are no sessions."""
+_LOCK = RESERVED + b"lock:"
 _SLOTS = 16384
 
 
@@ -26,7 +27,7 @@ def name_of(key: str) -> bytes | SessionKeyError:
 
 def lock_of(name: bytes) -> bytes:
     """The key of a session's lock."""
-    return b"%block:%b" % (RESERVED, _beside(name))
+    return _LOCK + _beside(name)
 
 
 def memory_of(name: bytes, call: str) -> bytes:

@@ -79,7 +79,7 @@ class SingleServer(Servers):
         owned: further things to close in the end.
     """
 
-    items_per_script: ClassVar[int] = 64
+    items_per_script: ClassVar[int] = 50
 
     def __init__(self, pool: ConnectionPool, owned: Sequence[Sentinel] = ()) -> None:
         self._pool = pool

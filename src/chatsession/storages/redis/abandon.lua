@@ -6,14 +6,14 @@
 local function abandon(name, waiter)
   local lock = load_lock(name)
   -- Granted, but the answer never arrived, or nobody was there any more to take it.
-  if lock[HOLDER] == waiter and lock[ENDS] > now then
+  if lock[HOLDER] == waiter and lock[ENDS] > now() then
     release(name, lock)
     return 1
   end
   local place = place_of(lock[QUEUE], waiter)
   if not place then return 1 end
   table.remove(lock[QUEUE], place)
-  if lock[ENDS] > now then
+  if lock[ENDS] > now() then
     save_lock(name, lock)
   else
     release(name, lock)

@@ -1,7 +1,7 @@
 -- Make changes, each if what it expects holds, and unlock.
 --
 -- KEYS: where the outcome of this call is remembered; then for each session, itself and its lock.
--- ARGV: for how many milliseconds to remember; then for each session
+-- ARGV: for how many milliseconds to remember; 1 if it may be remembered already; then for each session
 --   the action: P put, D delete, T touch, K keep;
 --   the digest of the value that must be stored, - for none, * for anything;
 --   the new value's milliseconds to live, or nothing: for ever;
@@ -45,21 +45,21 @@ local function commit(session, name, action, expected, ttl, token, unlock, value
 end
 
 -- An answer can be lost on its way, and so can the connection while the question is still under way. Whichever copy of
--- the call comes first does the work; the others only repeat what it said. It is written again so that a `WAIT` after
--- it waits for the first one, too.
-local outcomes
-local remembered = redis.pcall('GET', KEYS[1])
+-- the call comes first does the work; the others only repeat what it said. The memory is written again so that a `WAIT`
+-- after it waits for the first one, too.
+local remembered = ARGV[2] == '1' and redis.pcall('GET', KEYS[1])
 if type(remembered) == 'string' then
-  outcomes = cmsgpack.unpack(remembered)
-else
-  outcomes = {}
-  for number = 1, (#KEYS - 1) / 2 do
-    local first = 6 * number - 4
-    outcomes[number] = attempt(
-      commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3],
-      ARGV[first + 4], ARGV[first + 5])
-  end
+  redis.pcall('SET', KEYS[1], remembered, 'PX', ARGV[1])
+  return cmsgpack.unpack(remembered)
+end
+
+local outcomes = {}
+for number = 1, (#KEYS - 1) / 2 do
+  local first = 6 * number - 3
+  outcomes[number] = attempt(
+    commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3],
+    ARGV[first + 4], ARGV[first + 5])
 end
 if refusal then return {err = refusal} end
-redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1])
+redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1], 'NX')
 return outcomes

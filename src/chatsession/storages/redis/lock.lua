@@ -6,7 +6,7 @@
 -- Returns for each session: the token, the value, and when it expires (-1: never); or 0, how many milliseconds may pass
 --   until asking again makes sense, and nothing.
 
-local newest, channel = tonumber(ARGV[1]), ARGV[2]
+local newest, channel, now = tonumber(ARGV[1]), ARGV[2], now()
 
 local function wait(name, lock, waiter)
   local queue = lock[QUEUE]

@@ -1,17 +1,24 @@
 -- What all scripts about locks begin with.
 --
 -- The lock of a session is one string beside it, in the same cluster slot: its token, when its lease ends, who holds
--- it, and the queue of those who wait. It exists while somebody holds the session or waits for it, and a little longer.
+-- it, and the queue of those who wait. It exists while somebody holds the session, or waits for it.
 
 local TOKEN, ENDS, HOLDER, QUEUE = 1, 2, 3, 4
 local WAITER, CHANNEL, SEEN = 1, 2, 3
 
 local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is taken for dead
-local GRACE = 60000   -- milliseconds for which the token of a lease that ran out is remembered
+local GRACE = 60000   -- milliseconds for which a queue outlives the lease that it waits for
 
-local time = redis.call('TIME')
-local micros = time[1] * 1000000 + time[2]
-local now = math.floor(micros / 1000)
+local micros
+
+-- In milliseconds since 1970; `micros` is then set, too. Asked for only by those who need it.
+local function now()
+  if not micros then
+    local time = redis.call('TIME')
+    micros = time[1] * 1000000 + time[2]
+  end
+  return math.floor(micros / 1000)
+end
 
 -- These say that the server takes no writes at all: then nothing of this call was done, and all of it may be repeated.
 local REFUSALS = ' READONLY NOREPLICAS MASTERDOWN CLUSTERDOWN MISCONF '
@@ -41,16 +48,19 @@ local function load_lock(name)
 end
 
 local function save_lock(name, lock)
-  call('SET', name, cmsgpack.pack(lock), 'PX', math.max(lock[ENDS] - now, 0) + GRACE)
+  local left = math.max(lock[ENDS] - now(), 0)
+  call('SET', name, cmsgpack.pack(lock), 'PX', #lock[QUEUE] == 0 and left or left + GRACE)
 end
 
+-- Without a queue, the lock is there exactly as long as its lease.
 local function holds(lock, token)
-  return lock[TOKEN] == token and lock[ENDS] > now
+  if lock[TOKEN] ~= token or lock[ENDS] == 0 then return false end
+  return #lock[QUEUE] == 0 or lock[ENDS] > now()
 end
 
 local function drop_the_dead(queue)
   for place = #queue, 1, -1 do
-    if queue[place][SEEN] + SILENCE <= now then table.remove(queue, place) end
+    if queue[place][SEEN] + SILENCE <= now() then table.remove(queue, place) end
   end
 end
 

@@ -6,7 +6,7 @@
 local function renew(name, token)
   local lock = load_lock(name)
   if not holds(lock, token) then return 0 end
-  lock[ENDS] = now + tonumber(ARGV[1])
+  lock[ENDS] = now() + tonumber(ARGV[1])
   save_lock(name, lock)
   return 1
 end

@@ -1,0 +1,87 @@
+"""From items of a batch to the words of a script, and from its answers to what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import cast
+
+from chatsession.errors import SessionError
+from chatsession.storages._base import Action, Change, Committed, Expect, Outcome, Record, Refused
+from chatsession.storages.redis._errors import of_key
+from chatsession.storages.redis._servers import Word
+
+_ACTIONS = {Action.PUT: "P", Action.DELETE: "D", Action.TOUCH: "T", Action.KEEP: "K"}
+_BYTES_PER_SCRIPT = 1 << 18
+_LONGEST = 1 << 50
+"""Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
+
+
+def portions_of(names: Sequence[bytes | SessionError], most: int, sizes: Sequence[int] | None) -> list[Sequence[int]]:
+    """The numbers of all good names, as many together as one script may handle."""
+    numbers: Sequence[int] = range(len(names))
+    if any(type(name) is not bytes for name in names):
+        numbers = [number for number in numbers if not isinstance(names[number], SessionError)]
+    if sizes is not None and sum(sizes) > _BYTES_PER_SCRIPT:
+        return _portions_by_size(numbers, most, sizes)
+    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
+
+
+def _portions_by_size(numbers: Sequence[int], most: int, sizes: Sequence[int]) -> list[Sequence[int]]:
+    portions: list[list[int]] = []
+    free = 0
+    for number in numbers:
+        if not portions or len(portions[-1]) == most or sizes[number] > free:
+            portions.append([])
+            free = _BYTES_PER_SCRIPT
+        portions[-1].append(number)
+        free -= sizes[number]
+    return list[Sequence[int]](portions)
+
+
+def arguments_of(change: Change) -> tuple[Word, ...]:
+    """What the script is told about a change."""
+    expect, ttl, lease = change.expect, change.ttl, change.lease
+    return (
+        _ACTIONS[change.action],
+        "-" if expect is None else "*" if expect is Expect.ANYTHING else cast("str", expect),
+        "" if ttl is None else milliseconds(ttl),
+        "" if lease is None else lease.token,
+        "1" if change.unlock else "",
+        change.value,
+    )
+
+
+def outcome_of(change: Change, reply: object) -> Outcome:
+    """What the script says became of a change."""
+    if reply == 1:
+        if change.action is Action.PUT:
+            return Committed(version_of(change.value))
+        return Committed(None if change.action is Action.DELETE else change.expect)
+    if reply == 0:
+        return Refused.CONFLICT
+    if reply == -1:
+        return Refused.LEASE_LOST
+    if isinstance(reply, Exception):
+        return of_key(reply, change.key)
+    version = cast("bytes", reply)
+    return Committed(None if version == b"-" else version.decode())
+
+
+def record_of(key: str, value: bytes | Exception | None, expires_at: int) -> Record | SessionError | None:
+    """What the script says is stored, until when in milliseconds (-1: for ever)."""
+    if value is None:
+        return None
+    if isinstance(value, Exception):
+        return of_key(value, key)
+    return Record(value, version_of(value), None if expires_at < 0 else expires_at / 1000)
+
+
+def version_of(value: bytes) -> str:
+    """What is stored is its own version: the scripts make the same digest of it."""
+    return sha1(value, usedforsecurity=False).hexdigest()
+
+
+def milliseconds(seconds: float) -> int:
+    """A time to live, or the length of a lease, as Redis wants it."""
+    return max(1, int(min(seconds * 1000, _LONGEST)))

@@ -1,0 +1,33 @@
+"""From what the user names to the servers that it means."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+
+from chatsession.errors import StorageError
+from chatsession.storages.redis._cluster import cluster, cluster_of
+from chatsession.storages.redis._servers import Servers, SingleServer, primary_by_sentinel, single_server
+from chatsession.storages.redis._url import Target, parse
+
+
+def servers_of(server: str | Redis | RedisCluster) -> tuple[Servers, str, dict[str, float]]:
+    """The servers, what they are called in messages, and the options of the storage that the URL has."""
+    if isinstance(server, RedisCluster):
+        return cluster_of(server), "the cluster of the given client", {}
+    if isinstance(server, Redis):
+        return SingleServer(server.connection_pool), "the server of the given client", {}
+    try:
+        target = parse(urlsplit(server))
+    except ValueError:
+        raise StorageError("the URL of the storage is malformed") from None
+    return _make(target), str(target), target.options
+
+
+def _make(target: Target) -> Servers:
+    if target.scheme == "redis+cluster":
+        return cluster(target)
+    if target.scheme == "redis+sentinel":
+        return primary_by_sentinel(target)
+    return single_server(target)
