@@ -1,94 +1,31 @@
-"""A TCP proxy before NATS that cuts a connection at a chosen moment, and stalls."""
+"""A TCP proxy before NATS that cuts a connection at a chosen moment, and lets no new one through."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Self
+
+from _proxy import CuttingProxy
 
 
-class NatsProxy:
-    """Stands before a server, as an async context manager; set its attributes to do harm.
+class NatsProxy(CuttingProxy):
+    """As `CuttingProxy`.
 
     Attributes:
-        cut_before: a connection is cut instead of passing on what contains these bytes; once.
-        cut_after: the same, after the server has answered, and without passing its answer on; once.
         closed: no new connection is let through.
-        was_cut: a connection has been.
     """
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.cut_before: bytes | None = None
-        self.cut_after: bytes | None = None
+        super().__init__(port)
         self.closed = False
-        self.was_cut = asyncio.Event()
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"nats://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
+    def lets_in(self) -> bool:
+        return not self.closed
 
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _serve(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        server: asyncio.StreamWriter | None = None
-        with suppress(OSError, asyncio.CancelledError):
-            try:
-                if self.closed:
-                    return
-                answers, server = await asyncio.open_connection("127.0.0.1", self._port)
-                passing_on = asyncio.create_task(self._pass_on(answers, client))
-                try:
-                    await self._forward(requests, server, answers, passing_on)
-                finally:
-                    passing_on.cancel()
-                    await asyncio.wait([passing_on])
-            finally:
-                for each in (client, server):
-                    if each is not None:
-                        each.transport.abort()
-
-    async def _forward(
-        self,
-        requests: asyncio.StreamReader,
-        server: asyncio.StreamWriter,
-        answers: asyncio.StreamReader,
-        passing_on: asyncio.Task[None],
-    ) -> None:
-        while data := await requests.read(65536):
-            if self.cut_before is not None and self.cut_before in data:
-                self.cut_before = None
-                self.was_cut.set()
-                return
-            if self.cut_after is not None and self.cut_after in data:
-                self.cut_after = None
-                passing_on.cancel()
-                await asyncio.wait([passing_on])
-                server.write(data)
-                seen = b""
-                while b'"seq"' not in seen and (more := await answers.read(65536)):
-                    seen += more
-                self.was_cut.set()
-                return
-            server.write(data)
-
-    async def _pass_on(self, answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        while data := await answers.read(65536):
-            client.write(data)
+    async def answered(self, answers: asyncio.StreamReader) -> None:
+        seen = b""
+        while b'"seq"' not in seen and (more := await answers.read(65536)):
+            seen += more

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from types import TracebackType
 from urllib.parse import urlsplit
 
+from _proxy import Proxy
 
-class PgProxy:
+
+class PgProxy(Proxy):
     """Stands before a server, as an async context manager; set its attributes to do harm.
 
     Attributes:
@@ -21,8 +21,8 @@ class PgProxy:
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        assert self._parts.port is not None
+        super().__init__(self._parts.port)
         self.trips = 0
         self.cuts = 0
         self.cut_before: bytes | None = None
@@ -32,36 +32,17 @@ class PgProxy:
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
-        return self._parts._replace(netloc=f"{self._parts.username}:{self._parts.password}@127.0.0.1:{port}").geturl()
+        login = f"{self._parts.username}:{self._parts.password}"
+        return self._parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
 
-    async def __aenter__(self) -> PgProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        upstream: asyncio.StreamWriter | None = None
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            try:
-                answers, upstream = await asyncio.open_connection("127.0.0.1", self._parts.port)
-                await _Link(self, reader, writer, answers, upstream).run()
-            finally:
-                for each in (writer, upstream):
-                    if each is not None:
-                        each.transport.abort()
+    async def link(
+        self,
+        requests: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        answers: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+    ) -> None:
+        await _Link(self, requests, client, answers, server).run()
 
 
 class _Link:
