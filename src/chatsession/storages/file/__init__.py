@@ -17,7 +17,6 @@ file that is empty, no file, or not readable is reported as `StorageError`, and 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ from chatsession.storages._base import (
     Storage,
 )
 from chatsession.storages._bells import Bells
+from chatsession.storages._sweeping import sweep_now_and_then
 from chatsession.storages._urls import options
 
 if os.name == "posix":
@@ -49,7 +49,6 @@ else:
 
 __all__ = ["FileStorage", "from_url"]
 
-_log = logging.getLogger("chatsession")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,7 +112,7 @@ class FileStorage(Storage):
                 await self.close()
                 raise
             self._folder.pipe.listen(self._bells.ring)
-            self._sweeper = asyncio.create_task(self._sweep_now_and_then())
+            self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
             await super().open()
 
     async def close(self) -> None:
@@ -206,14 +205,6 @@ class FileStorage(Storage):
             if freed < limit and folder.has_expired(name):
                 freed += folder.remove_expired(name)
         return freed
-
-    async def _sweep_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(self._sweep_interval)
-            try:
-                await self.sweep()
-            except StorageError as error:
-                _log.warning("expired sessions could not be removed: %s", error)
 
 
 def from_url(parts: SplitResult) -> FileStorage:

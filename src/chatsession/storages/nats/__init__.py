@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import SplitResult
@@ -40,6 +39,7 @@ from chatsession.storages._base import (
     Storage,
 )
 from chatsession.storages._bells import Bells
+from chatsession.storages._sweeping import sweep_now_and_then
 from chatsession.storages._urls import options
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
@@ -53,7 +53,6 @@ from chatsession.storages.nats._wire import Wire
 
 __all__ = ["NatsStorage", "from_url"]
 
-_log = logging.getLogger("chatsession")
 
 LONGEST_WAIT = 1.0
 """Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
@@ -122,7 +121,7 @@ class NatsStorage(Storage):
         self._may_connect = True
         entries = await self._ready()
         if not entries.bucket.expires_by_itself and self._sweeper is None:
-            self._sweeper = asyncio.create_task(self._sweep_now_and_then())
+            self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
         await super().open()
 
     async def close(self) -> None:
@@ -268,14 +267,6 @@ class NatsStorage(Storage):
     def _on_disconnected(self) -> None:
         if self._entries is not None:
             self._entries.wire.cut()
-
-    async def _sweep_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(self._sweep_interval)
-            try:
-                await self.sweep()
-            except StorageError as error:
-                _log.warning("expired sessions could not be removed: %s", error)
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
