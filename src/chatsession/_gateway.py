@@ -202,11 +202,6 @@ class Gateway:
         try:
             if self._leased:
                 return self._take_kept(key) or await self.lock(key, timeout, lease_seconds)
-            if self._immediate:
-                (found,) = await self.storage.read_many((key,))
-                if not isinstance(found, SessionError):
-                    return Grant(found, None)
-                raise found
             return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)

@@ -34,12 +34,13 @@ class Leases:
     def add(self, lease: Lease, seconds: float) -> None:
         """Renew this lease from now on; it was just granted for `seconds`."""
         loop = asyncio.get_running_loop()
-        self._due[lease] = (loop.time() + seconds / 3, seconds)
-        if self._timer is None:
-            self._timer = loop.call_later(seconds / 3, self._tick)
-        elif self._timer.when() > loop.time() + seconds / 3:
+        when = loop.time() + seconds / 3
+        self._due[lease] = (when, seconds)
+        if self._timer is not None and self._timer.when() > when:
             self._timer.cancel()
-            self._timer = loop.call_later(seconds / 3, self._tick)
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(when, self._tick)
 
     def holds(self, lease: Lease) -> bool:
         """Is this lease certain to be held yet, by the time of this process?"""

@@ -58,7 +58,7 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_decode", "_encode", "_known", "_probe", "_type", "_untyped", "exact", "raw_decode", "raw_encode")
+    __slots__ = ("_encode", "_known", "_probe", "_type", "_untyped", "exact", "raw_decode", "raw_encode")
 
     raw_decode: Callable[[bytes], T]
     """`decode` less its words on what is wrong: for the many times that nothing is."""
@@ -72,11 +72,10 @@ class JsonCodec(Generic[T]):
         self._type = type
         try:
             described = inspect.type_info(type)
-            self._decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=_from_json).decode)
+            self.raw_decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=_from_json).decode)
         except TypeError as error:
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
         self._encode = msgspec.json.Encoder(enc_hook=_to_json).encode
-        self.raw_decode = self._decode
         self._untyped = _is_untyped(described)
         self.raw_encode = self.encode if self._untyped else self._encode
         self.exact = True
@@ -108,7 +107,7 @@ class JsonCodec(Generic[T]):
     def decode(self, data: bytes) -> T:
         """Give the value of some JSON. Raises `CodecError` with the path of the part that does not fit."""
         try:
-            return self._decode(data)
+            return self.raw_decode(data)
         except msgspec.ValidationError as error:
             raise CodecError(_misfit(error)) from None
         except msgspec.DecodeError as error:

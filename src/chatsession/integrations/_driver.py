@@ -176,13 +176,31 @@ class UpdateSession(Generic[T]):
         )
 
 
-class SessionContext(Generic[T]):
-    """What a handler gets that names `ctx`: `ctx.session` to read, assign, and delete by `ctx.session = None`."""
+class _Context(Generic[T]):
+    """What the two kinds of context have in common."""
 
     __slots__ = ("_unit",)
 
     def __init__(self, unit: UpdateSession[T]) -> None:
         self._unit = unit
+
+    async def load(self) -> T:
+        """Give the value where it is not loaded for you: in filters, middlewares and class-based handlers."""
+        return await self._unit.load()
+
+    async def save_session(self) -> None:
+        """Commit now what has changed, and go on (`Session.save`)."""
+        await self._unit.holder.save()
+
+    async def release_session(self) -> None:
+        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        await self._unit.holder.release()
+
+
+class SessionContext(_Context[T]):
+    """What a handler gets that names `ctx`: `ctx.session` to read, assign, and delete by `ctx.session = None`."""
+
+    __slots__ = ()
 
     @property
     def session(self) -> T:
@@ -198,26 +216,11 @@ class SessionContext(Generic[T]):
     def session(self, value: T | None) -> None:
         self._unit.holder.data = value
 
-    async def load(self) -> T:
-        """Give the value where it is not loaded for you: in filters, middlewares and class-based handlers."""
-        return await self._unit.load()
 
-    async def save_session(self) -> None:
-        """Commit now what has changed, and go on (`Session.save`)."""
-        await self._unit.holder.save()
-
-    async def release_session(self) -> None:
-        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
-        await self._unit.holder.release()
-
-
-class LazySessionContext(Generic[T]):
+class LazySessionContext(_Context[T]):
     """What a handler gets that names `ctx` under `lazy=True`: `await ctx.session` reads, when it is first asked."""
 
-    __slots__ = ("_unit",)
-
-    def __init__(self, unit: UpdateSession[T]) -> None:
-        self._unit = unit
+    __slots__ = ()
 
     @property
     def session(self) -> Awaitable[T]:
@@ -227,15 +230,3 @@ class LazySessionContext(Generic[T]):
     @session.setter
     def session(self, value: T | Awaitable[T] | None) -> None:
         self._unit.holder.data = cast("T | None", value)
-
-    async def load(self) -> T:
-        """As `await ctx.session`, also in filters and middlewares."""
-        return await self._unit.load()
-
-    async def save_session(self) -> None:
-        """Commit now what has changed, and go on (`Session.save`)."""
-        await self._unit.holder.save()
-
-    async def release_session(self) -> None:
-        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
-        await self._unit.holder.release()
