@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 	@echo "→ setting up $(VENV) (virtual environment, package in editable mode, development tools)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,redis,postgres,nats]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,encryption,compression,otel,cli,web]' --group dev
 	@touch $@
 
 demo: $(READY)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)

@@ -76,12 +76,8 @@ BEGIN
         EXCEPTION WHEN data_exception OR program_limit_exceeded THEN  -- one of them is not JSON: which?
             documents := ARRAY(SELECT {document}(v) FROM unnest(vals) AS v);
         END;
-        UPDATE {sessions} AS s
-        SET data = c.document, raw = CASE WHEN c.document IS NULL THEN c.value END, version = c.outcome,
-            expires_at = moment + c.ttl * interval '1 second'
-        FROM unnest(keys, actions, vals, documents, ttls, outcomes, present)
-            AS c (key, action, value, document, ttl, outcome, present)
-        WHERE s.key = c.key AND c.action = 'put' AND c.outcome > 0 AND c.present;
+        -- Inserting comes first, because it alone may wait: for another batch that inserts the same key, and which
+        -- must not wait for a row that was written here.
         IF false = ANY (present) THEN
             INSERT INTO {sessions} (key, whole_key, data, raw, version, expires_at)
             SELECT c.key, c.whole_key, c.document, CASE WHEN c.document IS NULL THEN c.value END, c.outcome,
@@ -91,6 +87,12 @@ BEGIN
             WHERE c.action = 'put' AND c.outcome > 0 AND NOT c.present
             ORDER BY c.key COLLATE "C";
         END IF;
+        UPDATE {sessions} AS s
+        SET data = c.document, raw = CASE WHEN c.document IS NULL THEN c.value END, version = c.outcome,
+            expires_at = moment + c.ttl * interval '1 second'
+        FROM unnest(keys, actions, vals, documents, ttls, outcomes, present)
+            AS c (key, action, value, document, ttl, outcome, present)
+        WHERE s.key = c.key AND c.action = 'put' AND c.outcome > 0 AND c.present;
     END IF;
     IF 'touch' = ANY (actions) THEN
         UPDATE {sessions} AS s SET expires_at = moment + c.ttl * interval '1 second'
