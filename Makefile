@@ -27,7 +27,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: servers lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
 	@scripts/install-servers
