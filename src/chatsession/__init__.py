@@ -4,13 +4,17 @@ The public names, and nothing else. Storages, integrations and the testing aids 
 """
 
 from chatsession._lazy import LazySession
+from chatsession._rewriting import RewriteReport
 from chatsession._session import Session
 from chatsession.adapters import StorageAdapter
 from chatsession.codec import Codec, JsonCodec
+from chatsession.encryption import generate_encryption_key
+from chatsession.enhanced import enhance_storage
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
     SessionDecodeError,
+    SessionDecryptError,
     SessionEncodeError,
     SessionError,
     SessionKeyError,
@@ -36,11 +40,13 @@ __all__ = [
     "LazySession",
     "LazySessionFlavor",
     "MemoryStorage",
+    "RewriteReport",
     "Session",
     "SessionAttribute",
     "SessionClosedError",
     "SessionConflictError",
     "SessionDecodeError",
+    "SessionDecryptError",
     "SessionEncodeError",
     "SessionError",
     "SessionFlavor",
@@ -55,6 +61,8 @@ __all__ = [
     "StorageAdapter",
     "StorageError",
     "StorageUnavailableError",
+    "enhance_storage",
+    "generate_encryption_key",
     "lazy_session",
     "multi_session",
     "open_storage",

@@ -10,9 +10,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from chatsession._form import Form, Opened
 from chatsession._gateway import Gateway, gateway_to
 from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
+from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionDecodeError,
@@ -29,7 +31,11 @@ T = TypeVar("T")
 _log = logging.getLogger("chatsession")
 
 QUARANTINE = "!quarantine:"
-"""Begins the keys under which undecodable data is set aside; they are no sessions, and not enumerated."""
+"""Begins the keys under which undecodable data is set aside."""
+MOVED = "!moved:"
+"""Begins the keys under which the data of a chat is set aside that moved to where there was some already."""
+ASIDE = (QUARANTINE, MOVED)
+"""What is set aside is no session, and is not enumerated."""
 
 
 class Plan(Generic[T]):
@@ -48,12 +54,16 @@ class Plan(Generic[T]):
         "_raw_decode",
         "_raw_encode",
         "active",
+        "deduplicate",
         "exclusive",
+        "form",
         "gateway",
         "lock_lease",
         "lock_timeout",
+        "merge",
         "prefix",
         "running",
+        "sliding",
         "ttl",
         "unchecked",
     )
@@ -66,6 +76,10 @@ class Plan(Generic[T]):
             raise SessionError(
                 f"ttl needs a storage with expiry, which {storage!r} has not; let the adapter expire its data itself"
             )
+        if adapter and (options.encryption_keys or options.compression is not None or options.deduplicate):
+            raise SessionError(
+                "encryption_keys, compression and deduplicate need a storage of bytes; a StorageAdapter gets values"
+            )
         self.gateway: Gateway = gateway_to(storage)
         self.prefix: str = options.prefix
         self.exclusive: bool = options.concurrency == "exclusive"
@@ -73,12 +87,16 @@ class Plan(Generic[T]):
         self.lock_timeout: float = options.lock_timeout
         self.lock_lease: float = options.lock_lease
         self.ttl: float | None = options.ttl_seconds or storage.time_to_live
+        self.sliding: bool = options.expiry == "sliding"
+        self.deduplicate: bool = options.deduplicate > 0
+        self.merge: Callable[[T, T], T] | None = options.merge
         self._codec = codec
         json = codec if isinstance(codec, JsonCodec) else None
         self._raw_encode = json.raw_encode if json else codec.encode
         self._raw_decode = json.raw_decode if json else codec.decode
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
+        self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
         self._exact = bool(getattr(codec, "exact", False)) and storage.verbatim
         self._initial = options.initial
         self._max_size = options.max_size
@@ -136,15 +154,41 @@ class Plan(Generic[T]):
             why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
             raise SessionEncodeError(f"initial() made a value that cannot be stored: {why}", key=key) from None
 
+    def opened(self, key: str, stored: bytes) -> Opened | None:
+        """What is stored, less all that lies round the data; `None` where that is nothing.
+
+        Raises:
+            SessionDecodeError: it was altered or cut, or cannot be decrypted.
+            SessionMigrationError: it could not be brought up to date.
+        """
+        form = self.form
+        if form is None or (form.reads_bare and not looks_enveloped(stored)):
+            return None
+        try:
+            return form.open(key, stored)
+        except CodecError as error:
+            raise SessionDecodeError(f"{error}; it is left as it is", key=key) from None
+
+    def sealed(
+        self, key: str, data: bytes | None, beside: Opened | None, update: int | str | None
+    ) -> tuple[bytes, Opened | None]:
+        """What to store, and what `opened` would make of it; see `Form.seal`."""
+        form = self.form
+        if form is None:
+            return cast("bytes", data), None  # a value of any kind, `None` among them
+        if beside is None and update is None and form.writes_bare and data is not None and not looks_enveloped(data):
+            return data, None
+        return form.seal(key, data, beside, update)
+
     def decode(self, key: str, data: bytes) -> T:
-        """The stored value. Raises `SessionDecodeError`."""
+        """The value in it. Raises `SessionDecodeError`."""
         try:
             return self._raw_decode(data)
         except Exception:
             raise self._misfit(key, data) from None
 
-    def encode(self, key: str, value: T, record: Record | None) -> bytes | None:
-        """The bytes to store, or `None` if what is stored means the same (rule 4).
+    def encode(self, key: str, value: T, stored: bytes | None) -> bytes | None:
+        """The bytes of a value, or `None` if those that are stored mean the same (rule 4).
 
         Raises:
             SessionEncodeError: the value has no stored form from which it could be read back.
@@ -156,7 +200,7 @@ class Plan(Generic[T]):
             raise self._unencodable(key, value) from None
         if not self._comparable:
             return encoded
-        if record is not None and (stored := record.value):
+        if stored:
             if encoded == stored or (not self._exact and self._raw_encode(self._raw_decode(stored)) == encoded):
                 return None
             if self._carry_over is not None and (encoded := self._carry_over(stored, encoded)) == stored:

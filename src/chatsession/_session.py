@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
 from enum import Enum
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from chatsession._form import Opened
 from chatsession._gateway import Grant
+from chatsession._moving import where
 from chatsession._plan import Plan
-from chatsession.errors import SessionClosedError, SessionConflictError, SessionError
+from chatsession.errors import (
+    SessionClosedError,
+    SessionConflictError,
+    SessionDecryptError,
+    SessionError,
+    SessionMigrationError,
+)
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 
 T = TypeVar("T")
@@ -33,6 +40,22 @@ _UNMADE = object()
 _TURN = Grant(None, None)
 """The turn in this process, without a lock on the storage yet."""
 
+Work: TypeAlias = tuple[Action, bytes, float | None, Opened | None]
+"""What a commit does: its action, the bytes and the time to live of the `Change`, and what the bytes are made of."""
+_NO_WORK: Work = (Action.KEEP, b"", None, None)
+
+_TOMBSTONE = 86_400.0
+"""Seconds to remember the updates of a session that was deleted: for so long Telegram delivers them again."""
+
+
+class Elsewhere(Exception):  # noqa: N818 - no error, and never seen outside
+    """The session of this key has moved to another, or one is on its way here."""
+
+    def __init__(self, session: Session[object], opened: Opened) -> None:
+        super().__init__()
+        self.session = session
+        self.opened = opened
+
 
 class Session(Generic[T]):
     """One open session, a unit of work: what happens to its data counts as a whole, or not at all.
@@ -53,11 +76,14 @@ class Session(Generic[T]):
         "_grant",
         "_key",
         "_misfit",
+        "_opened",
         "_phase",
         "_plan",
         "_record",
+        "_redelivered",
         "_released_as",
         "_touched",
+        "_update",
         "_value",
         "_work",
     )
@@ -68,11 +94,14 @@ class Session(Generic[T]):
         self._phase = _Phase.NEW
         self._grant: Grant | None = None
         self._record: Record | None = None
+        self._opened: Opened | None = None
+        self._update: int | str | None = None
+        self._redelivered = False
         self._value: object = _UNMADE
         self._misfit = False
         self._touched = False
         self._assigned = False
-        self._work: tuple[Action, bytes] | None = None
+        self._work: Work | None = None
         self._released_as: object = _UNMADE
 
     def __repr__(self) -> str:
@@ -80,7 +109,7 @@ class Session(Generic[T]):
 
     @property
     def key(self) -> str:
-        """The key, as it was given to `open` (without the prefix)."""
+        """The key, as it was given to `open` (without the prefix), or the one to which that session has moved."""
         return self._key[len(self._plan.prefix) :]
 
     @property
@@ -91,7 +120,7 @@ class Session(Generic[T]):
     @property
     def exists(self) -> bool:
         """Is something stored under this key (as of the load, or of the last commit of this session)?"""
-        return self._record is not None
+        return self._record is not None and (self._opened is None or not self._opened.vacant)
 
     @property
     def data(self) -> T:
@@ -116,12 +145,13 @@ class Session(Generic[T]):
         """Commit now what has changed, and stay open. Durable when this returns; raises as the end of the block."""
         if self._phase is not _OPEN:
             raise self._misused()
-        action, value = self._outcome()
+        work = self._outcome()
+        action, value, ttl, _ = work
         if action is Action.KEEP:
             return
         lease = self._grant.lease if self._grant else None
-        change = Change(self._key, action, value, self._expected(), self._plan.ttl, lease)
-        await self._plan.gateway.commit(change, lambda committed: self._note(action, value, committed))
+        change = Change(self._key, action, value, self._expected(), ttl, lease)
+        await self._plan.gateway.commit(change, lambda committed: self._note(work, committed))
 
     async def release(self) -> None:
         """Commit now what has changed, and let the key's next update in; for handlers that go on for long.
@@ -167,9 +197,25 @@ class Session(Generic[T]):
             if record is not None:
                 await self._load(record)
             self._phase = _OPEN
+        except Elsewhere as elsewhere:
+            await self._abandon()
+            await self._follow(elsewhere)
+            await self._begin()
         except BaseException:
             await self._abandon()
             raise
+
+    async def _follow(self, elsewhere: Elsewhere) -> None:
+        """Be the session of the key to which this one has moved."""
+        self._key = await where(self._plan, self._key, elsewhere.opened)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Be as new after an `_abandon`."""
+        self._phase = _Phase.NEW
+        self._record = self._opened = None
+        self._value = _UNMADE
+        self._misfit = self._redelivered = False
 
     async def _may_begin(self) -> None:
         if self._phase is not _Phase.NEW:
@@ -195,21 +241,21 @@ class Session(Generic[T]):
         """The second half of `_begin`: lock and load; `False` if another process holds the key."""
         plan = self._plan
         if not plan.exclusive:
-            await self._opened(await plan.gateway.read(self._key))
+            await self._arrive(await plan.gateway.read(self._key))
             return True
         if self._grant is _TURN:
             grant = await plan.gateway.lock_now(self._key, plan.lock_lease)
             if grant is None:
                 return False
             self._grant = grant
-        await self._opened(self._grant.record if self._grant else None)
+        await self._arrive(self._grant.record if self._grant else None)
         return True
 
     async def _lock(self) -> None:
         """As `_lock_now`, but waits for the other process."""
         plan = self._plan
         self._grant = await plan.gateway.lock(self._key, plan.lock_timeout, plan.lock_lease)
-        await self._opened(self._grant.record)
+        await self._arrive(self._grant.record)
 
     async def _unlock(self) -> None:
         """Undo `_lock_now`."""
@@ -217,19 +263,29 @@ class Session(Generic[T]):
         if grant is not None and grant is not _TURN:
             self._grant = _TURN
             await self._plan.gateway.unlock(grant)
-        self._record = None
-        self._value = _UNMADE
+        self._renew()
         self._phase = _Phase.OPENING
 
-    async def _opened(self, record: Record | None) -> None:
+    async def _arrive(self, record: Record | None) -> None:
         if record is not None:
             await self._load(record)
         self._phase = _OPEN
 
     async def _load(self, record: Record) -> None:
         self._record = record
+        plan = self._plan
         try:
-            self._value = self._plan.decode(self._key, record.value)
+            opened = plan.opened(self._key, record.value)
+            if opened is not None:
+                self._opened = opened
+                if opened.moved_to is not None or opened.moving_from is not None:
+                    raise Elsewhere(cast("Session[object]", self), opened)
+                self._redelivered = self._update in opened.updates
+                if opened.vacant:
+                    return
+            self._value = plan.decode(self._key, record.value if opened is None else opened.data)
+        except (SessionDecryptError, SessionMigrationError):  # the data is good, and what is missing is here
+            raise
         except SessionError as error:
             await self._plan.set_aside(self._key, record, error)
             self._misfit = True
@@ -263,18 +319,19 @@ class Session(Generic[T]):
 
     async def _commit_and_leave(self) -> None:
         try:
-            action, value = self._work or self._outcome()
+            work = self._work or self._outcome()
         except BaseException:
             await self._abandon()
             raise
         plan = self._plan
+        action, value, ttl, _ = work
         expected = self._expected()
         grant, self._grant = self._grant, None
         try:
             if grant is not None:
-                committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, plan.ttl)
+                committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
             elif action is not Action.KEEP:
-                committed = await plan.gateway.commit(Change(self._key, action, value, expected, plan.ttl))
+                committed = await plan.gateway.commit(Change(self._key, action, value, expected, ttl))
             else:
                 committed = None
         except SessionConflictError:
@@ -282,22 +339,58 @@ class Session(Generic[T]):
                 raise
         else:
             if committed is not None and self._phase is _OPEN:
-                self._note(action, value, committed)
+                self._note(work, committed)
 
-    def _outcome(self) -> tuple[Action, bytes]:
+    def _outcome(self) -> Work:
         """What has to be done to the storage, rule 4."""
-        record = self._record
+        if self._redelivered:  # this update has changed the session before
+            return _NO_WORK
+        opened = self._opened
         if not self._touched or self._value is _UNMADE or (self._value is None and not self._assigned):
-            return self._unchanged(), b""
+            return self._unchanged()
         if self._value is None:
-            return (Action.KEEP if record is None else Action.DELETE), b""
-        encoded = self._plan.encode(self._key, cast("T", self._value), None if self._misfit else record)
+            return self._deleted()
+        plan = self._plan
+        stored: bytes | None = None
+        if self._record is not None and not self._misfit:
+            stored = self._record.value if opened is None else opened.data
+        encoded = plan.encode(self._key, cast("T", self._value), stored)
         if encoded is None:
-            return self._unchanged(), b""
-        return Action.PUT, encoded
+            return self._unchanged()
+        return self._put(encoded)
 
-    def _unchanged(self) -> Action:
-        return Action.TOUCH if self._record is not None and self._plan.ttl is not None else Action.KEEP
+    def _put(self, data: bytes) -> Work:
+        value, opened = self._plan.sealed(self._key, data, self._opened, self._update)
+        return Action.PUT, value, self._ttl(), opened
+
+    def _unchanged(self) -> Work:
+        record, opened = self._record, self._opened
+        if self._update is not None:
+            return self._put(opened.data if opened else record.value) if record and self.exists else self._remembered()
+        if record is None:
+            return _NO_WORK
+        if opened is not None and opened.stale and self._touched and not opened.vacant and not self._misfit:
+            return self._put(opened.data)
+        if self._plan.ttl is None or not self._plan.sliding or not self.exists:
+            return _NO_WORK
+        return Action.TOUCH, b"", self._plan.ttl, opened
+
+    def _deleted(self) -> Work:
+        if self._update is not None:
+            return self._remembered()
+        return (Action.DELETE, b"", None, None) if self.exists else _NO_WORK
+
+    def _remembered(self) -> Work:
+        """Nothing is left of the session but the updates that it has seen."""
+        value, opened = self._plan.sealed(self._key, None, self._opened, self._update)
+        expiring = self._plan.gateway.storage.expiring
+        return Action.PUT, value, _TOMBSTONE if expiring else None, opened
+
+    def _ttl(self) -> float | None:
+        ttl, record = self._plan.ttl, self._record
+        if ttl is None or self._plan.sliding or record is None or record.expires_at is None or not self.exists:
+            return ttl
+        return max(record.expires_at - self._plan.gateway.storage.now(), 0.001)
 
     def _expected(self) -> Version | Expect | None:
         record = self._record
@@ -307,12 +400,15 @@ class Session(Generic[T]):
             return Expect.ANYTHING  # it may expire under the handler, whose lock guards it from others
         return None if record is None else record.version
 
-    def _note(self, action: Action, value: bytes, committed: Committed) -> None:
+    def _note(self, work: Work, committed: Committed) -> None:
+        action, value, ttl, opened = work
         if action is Action.PUT:
-            self._record = Record(value, committed.version, None if self._plan.ttl is None else math.inf)
+            expires_at = None if ttl is None else self._plan.gateway.storage.now() + ttl
+            self._record = Record(value, committed.version, expires_at)
+            self._opened = opened
             self._misfit = False
         elif action is Action.DELETE:
-            self._record = None
+            self._record = self._opened = None
 
     def _looks(self) -> object:
         """What the data is like now; compared later, it tells whether something in it was changed."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from chatsession._session import Session
+from chatsession._session import Elsewhere, Session
 
 
 async def begin_all(sessions: Sequence[Session[Any]]) -> None:
@@ -25,6 +25,12 @@ async def begin_all(sessions: Sequence[Session[Any]]) -> None:
         for session in ordered:
             await session._take_turn()
         await _lock_all(ordered)
+    except Elsewhere as elsewhere:
+        await abandon_all(ordered)
+        await elsewhere.session._follow(elsewhere)
+        for session in ordered:
+            session._renew()
+        await begin_all(ordered)
     except BaseException:
         await abandon_all(ordered)
         raise

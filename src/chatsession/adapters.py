@@ -135,7 +135,7 @@ class AdapterStorage(Storage):
 
     async def _read(self, key: str) -> Record | SessionError | None:
         try:
-            value = await _settled(self.adapter.read(key))
+            value = await settled(self.adapter.read(key))
         except Exception as error:
             return _wrapped(error, key, "read")
         if value is None:
@@ -157,9 +157,9 @@ class AdapterStorage(Storage):
             return Refused.CONFLICT
         try:
             if change.action is Action.PUT:
-                await _settled(self.adapter.write(key, copy.deepcopy(change.value)))
+                await settled(self.adapter.write(key, copy.deepcopy(change.value)))
             elif change.action is Action.DELETE:
-                await _settled(self.adapter.delete(key))
+                await settled(self.adapter.delete(key))
         except Exception as error:
             return _wrapped(error, key, change.action.value)
         generation = self._generations[key] = _Generation()
@@ -169,7 +169,7 @@ class AdapterStorage(Storage):
         read_all = getattr(self.adapter, method, None)
         if read_all is None:
             raise StorageError(f"{type(self.adapter).__name__} has no {method}(), so its sessions cannot be listed")
-        found = await _settled(read_all())
+        found = await settled(read_all())
         if isinstance(found, AsyncIterable):
             return [item async for item in cast("AsyncIterable[Any]", found)]
         return list(cast("Iterable[Any]", found))
@@ -191,7 +191,8 @@ def adapted(adapter: StorageAdapter[Any]) -> AdapterStorage:
     return storage
 
 
-async def _settled(result: Any) -> Any:
+async def settled(result: Any) -> Any:
+    """What a method gave that may be sync or async."""
     return await result if inspect.isawaitable(result) else result
 
 

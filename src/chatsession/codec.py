@@ -75,7 +75,7 @@ class JsonCodec(Generic[T]):
             self.raw_decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=_from_json).decode)
         except TypeError as error:
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
-        self._encode = msgspec.json.Encoder(enc_hook=_to_json).encode
+        self._encode = msgspec.json.Encoder(enc_hook=to_json).encode
         self._untyped = _is_untyped(described)
         self.raw_encode = self.encode if self._untyped else self._encode
         self.exact = True
@@ -177,7 +177,7 @@ class _ModelError(ValueError):
     """What is wrong with a pydantic model, told without its data."""
 
 
-def _to_json(value: object) -> object:
+def to_json(value: object) -> object:
     if not hasattr(value, "model_dump_json"):
         raise NotImplementedError(f"objects of type {type(value).__name__} are not supported")
     model = cast("Any", value)

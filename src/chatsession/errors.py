@@ -44,6 +44,10 @@ class SessionDecodeError(SessionError):
     """What is stored does not fit the session's type; it is left in storage untouched."""
 
 
+class SessionDecryptError(SessionDecodeError):
+    """What is stored cannot be decrypted with the keys at hand; it is left untouched, whatever `on_decode_error` is."""
+
+
 class SessionTooLargeError(SessionError):
     """The encoded session is larger than `max_size`; nothing was written."""
 

@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from chatsession._plan import QUARANTINE, Plan
+from chatsession._moving import move, where
+from chatsession._plan import ASIDE, Plan
+from chatsession._rewriting import RewriteReport, rewrite_all
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
 from chatsession.adapters import adapted
+from chatsession.enhanced import enhance_storage
 from chatsession.errors import SessionConflictError, SessionKeyError
 from chatsession.keys import checked
 from chatsession.options import SessionKeywords, SessionOptions
-from chatsession.storages import Storage, open_storage
+from chatsession.storages import Record, Storage, open_storage
 from chatsession.storages.memory import MemoryStorage
 
 if TYPE_CHECKING:
@@ -113,6 +116,8 @@ class SessionManager(Generic[T]):
         elif isinstance(storage, str):
             storage = open_storage(storage)
         elif not isinstance(storage, Storage):
+            if options.migrations is not None:
+                storage = enhance_storage(storage, migrations=options.migrations)
             storage = adapted(storage)
         self.storage: Storage = storage
         self._plan = Plan(options, storage)
@@ -189,27 +194,34 @@ class SessionManager(Generic[T]):
             await plan.admit(full)
         plan.active += 1
         try:
-            record = await plan.gateway.read(full)
-            return None if record is None else plan.decode(full, record.value)
+            return await self._look(full)
         finally:
             plan.leave()
+
+    async def _look(self, key: str) -> T | None:
+        plan = self._plan
+        record = await plan.gateway.read(key)
+        if record is None:
+            return None
+        opened = plan.opened(key, record.value)
+        if opened is None:
+            return plan.decode(key, record.value)
+        if opened.moving_from is not None or (opened.vacant and opened.moved_to is not None):
+            return await self._look(await where(plan, key, opened))
+        return None if opened.vacant else plan.decode(key, opened.data)
 
     async def keys(self) -> AsyncIterator[str]:
         """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
 
         Sessions that come or go meanwhile may or may not be among them.
         """
-        prefix = self._plan.prefix
-        cursor: str | None = None
-        if not self._plan.running:
-            await self._plan.admit()
-        while True:
-            keys, cursor = await self.storage.scan_keys(prefix, cursor, _PAGE)
-            for key in keys:
-                if not key.startswith(QUARANTINE):
-                    yield key[len(prefix) :]
-            if cursor is None:
-                return
+        plan = self._plan
+        if plan.form is None:
+            for key in (await self.storage.scan_keys(plan.prefix, None, _PAGE))[0]:
+                yield key[len(plan.prefix) :]
+            return
+        async for key, _ in self._records():
+            yield key[len(plan.prefix) :]
 
     async def entries(self) -> AsyncIterator[tuple[str, T]]:
         """All stored sessions as key and data, without locks and with constant memory.
@@ -217,17 +229,62 @@ class SessionManager(Generic[T]):
         Raises:
             SessionDecodeError: a session does not fit its type.
         """
-        prefix = self._plan.prefix
+        plan = self._plan
+        async for key, record in self._records():
+            opened = plan.opened(key, record.value)
+            yield key[len(plan.prefix) :], plan.decode(key, record.value if opened is None else opened.data)
+
+    async def _records(self) -> AsyncIterator[tuple[str, Record]]:
+        """Everything stored that is a session, by its full key."""
+        plan = self._plan
         cursor: str | None = None
-        if not self._plan.running:
-            await self._plan.admit()
+        if not plan.running:
+            await plan.admit()
         while True:
-            page, cursor = await self.storage.scan(prefix, cursor, _PAGE)
+            page, cursor = await self.storage.scan(plan.prefix, cursor, _PAGE)
             for key, record in page:
-                if not key.startswith(QUARANTINE):
-                    yield key[len(prefix) :], self._plan.decode(key, record.value)
+                if not key.startswith(ASIDE) and not (plan.form is not None and plan.form.vacant(key, record.value)):
+                    yield key, record
             if cursor is None:
                 return
+
+    async def move(self, old: str | int, new: str | int) -> None:
+        """Move a session to another key, for good: whoever opens the old key finds it under the new one.
+
+        For a group that became a supergroup; integrations do it by themselves. It happens atomically and once,
+        however often, in whichever process and at whatever moment it is called. If both keys have a session, `merge`
+        makes one of the two; without it the new one's stays and the old one's is set aside.
+
+        Args:
+            old: the key, as in `open`, under which the session is.
+            new: the key under which it shall be.
+
+        Raises:
+            SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.
+        """
+        await move(self._plan, self._full(old), self._full(new))
+
+    async def rewrite(
+        self,
+        *,
+        dry_run: bool = False,
+        resume: str | None = None,
+        progress: Callable[[RewriteReport], object] | None = None,
+    ) -> RewriteReport:
+        """Store all sessions in the form of today: migrated, and encrypted with the newest key.
+
+        Safe while bots run: each session is locked for a moment. What is in that form already is not written, so an
+        interrupted run may simply be made again, or go on with `resume=report.cursor`. Expiry is not touched.
+
+        Args:
+            dry_run: only count what would be done, and what would fail.
+            resume: where an earlier run stopped, `RewriteReport.cursor`.
+            progress: called with the report after each page.
+
+        Returns:
+            How many were looked at, rewritten, and could not be, with the reasons.
+        """
+        return await rewrite_all(self._plan, dry_run=dry_run, resume=resume, progress=progress)
 
     def middleware(self) -> StrictMiddleware[T]:
         """The strict middleware `(ctx, next)` over these sessions."""

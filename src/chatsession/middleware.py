@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 from chatsession._lazy import LazySession
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
+from chatsession._updates import update_id_of
 from chatsession.errors import SessionKeyError
 from chatsession.flavors import Binding, Holder
 from chatsession.keys import missing
@@ -56,9 +57,12 @@ class StrictMiddleware(_Middleware, Generic[T]):
             self._binding.bind(ctx, NoSession(missing(manager.options.get_session_key)))
             await next()
             return
-        session = Session(manager._plan, key)
+        session = _session(manager, key, ctx)
         self._binding.bind(ctx, session)
         await session._begin()
+        if session._redelivered:
+            await session._abandon()
+            return
         try:
             await next()
         except BaseException:
@@ -81,10 +85,11 @@ class LazyMiddleware(_Middleware, Generic[T]):
             self._binding.bind(ctx, NoSession(missing(self.manager.options.get_session_key)))
             await next()
             return
-        lazy = LazySession(lambda: Session(self.manager._plan, key))
+        lazy = LazySession(lambda: _session(self.manager, key, ctx))
         self._binding.bind(ctx, lazy)
         try:
-            await next()
+            if not self.manager._plan.deduplicate or not (await lazy._load())._redelivered:
+                await next()
         except BaseException:
             await lazy._abandon()
             raise
@@ -106,22 +111,24 @@ class MultiMiddleware(_Middleware):
         await self._run(ctx, next, keys)
 
     async def _run_strictly(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
-        sessions = {name: Session(self.fragments[name]._plan, key) for name, key in keys.items() if key is not None}
+        sessions = {name: _session(self.fragments[name], key, ctx) for name, key in keys.items() if key is not None}
         self._binding.bind(ctx, _AllFragments({name: sessions.get(name) or self._missing(name) for name in keys}))
         opened = list(sessions.values())
         await begin_all(opened)
         try:
-            await next()
+            if not _all_redelivered(opened):
+                await next()
         except BaseException:
             await abandon_all(opened)
             raise
         await finish_all(opened)
 
     async def _run_lazily(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
-        lazies = {name: self._lazy(name, key) for name, key in keys.items() if key is not None}
+        lazies = {name: self._lazy(name, key, ctx) for name, key in keys.items() if key is not None}
         self._binding.bind(ctx, _AllFragments({name: lazies.get(name) or self._missing(name) for name in keys}))
         try:
-            await next()
+            if not _all_redelivered(await self._load_remembering(lazies, keys)):
+                await next()
             for lazy in lazies.values():
                 await lazy._settled()
         except BaseException:
@@ -129,12 +136,32 @@ class MultiMiddleware(_Middleware):
             raise
         await finish_all(_closed(lazies.values()))
 
-    def _lazy(self, name: str, key: str) -> LazySession[Any]:
-        plan = self.fragments[name]._plan
-        return LazySession(lambda: Session(plan, key))
+    def _lazy(self, name: str, key: str, ctx: object) -> LazySession[Any]:
+        return LazySession(lambda: _session(self.fragments[name], key, ctx))
+
+    async def _load_remembering(
+        self, lazies: dict[str, LazySession[Any]], keys: dict[str, str | None]
+    ) -> list[Session[Any]]:
+        """Load the fragments that know their updates; in one order, like all who open several."""
+        remembering = [name for name in lazies if self.fragments[name]._plan.deduplicate]
+        remembering.sort(key=lambda name: (self.fragments[name]._plan.gateway.number, keys[name] or ""))
+        return [await lazies[name]._load() for name in remembering]
 
     def _missing(self, name: str) -> NoSession:
         return NoSession(missing(self.fragments[name].options.get_session_key))
+
+
+def _session(manager: SessionManager[T], key: str, ctx: object) -> Session[T]:
+    session = Session(manager._plan, key)
+    if manager._plan.deduplicate:
+        session._update = update_id_of(ctx)
+    return session
+
+
+def _all_redelivered(sessions: Iterable[Session[Any]]) -> bool:
+    """Have all that know their updates seen this one? If only some have, the others still need the handler."""
+    seen = [session._redelivered for session in sessions if session._update is not None]
+    return bool(seen) and all(seen)
 
 
 def _closed(lazies: Iterable[LazySession[Any]]) -> list[Session[Any]]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints
 
 from chatsession.adapters import StorageAdapter
-from chatsession.codec import Codec
+from chatsession.codec import Codec, JsonCodec
 from chatsession.keys import GetSessionKey, per_chat
+from chatsession.migrations import Migration
 from chatsession.storages import Storage
 
 T = TypeVar("T")
 
 Concurrency: TypeAlias = Literal["exclusive", "optimistic", "last-write-wins"]
 OnDecodeError: TypeAlias = Literal["raise", "quarantine", "reset"]
+Expiry: TypeAlias = Literal["sliding", "fixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,9 @@ class SessionOptions(Generic[T]):
         get_session_key: from the context of an update to the key of its session; may be async.
         prefix: is put before every key.
         ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
+        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
+            as in `{1: f, 2: g, 10.1: h}` (rule 17, and `chatsession.migrations.Migrations`).
         concurrency: `"exclusive"`: updates of one key run one after another (rule 12); `"optimistic"`: they run in
             parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
             protection at all.
@@ -41,6 +46,14 @@ class SessionOptions(Generic[T]):
         lock_lease: seconds after which the key of a process that died is free again.
         max_size: bytes that an encoded session may have at most.
         codec: how values become bytes; without it, JSON.
+        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
+            Each is 32 bytes or their base64, see `generate_encryption_key`.
+        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
+        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
+        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
+            delivers them again (rule 19); 0: none. A lazy session is then loaded before its handler.
+        merge: makes one session of two when a group that became a supergroup had one under either id: called with
+            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
         on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
             `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
         name: under which name sessions are given to handlers.
@@ -56,11 +69,18 @@ class SessionOptions(Generic[T]):
     get_session_key: GetSessionKey = per_chat
     prefix: str = ""
     ttl: float | timedelta | None = None
+    expiry: Expiry = "sliding"
+    migrations: Mapping[float, Migration] | None = None
     concurrency: Concurrency = "exclusive"
     lock_timeout: float = 60.0
     lock_lease: float = 20.0
     max_size: int = 16 * 1024 * 1024
     codec: Codec[T] | None = None
+    encryption_keys: Sequence[str | bytes] = field(default=(), repr=False)
+    allow_unencrypted: bool = False
+    compression: int | None = None
+    deduplicate: int = 0
+    merge: Callable[[T, T], T] | None = None
     on_decode_error: OnDecodeError = "raise"
     name: str = "session"
 
@@ -68,12 +88,18 @@ class SessionOptions(Generic[T]):
         for option, choices in (
             ("concurrency", ("exclusive", "optimistic", "last-write-wins")),
             ("on_decode_error", ("raise", "quarantine", "reset")),
+            ("expiry", ("sliding", "fixed")),
         ):
             if getattr(self, option) not in choices:
                 raise ValueError(f"{option} must be one of {', '.join(choices)}, not {getattr(self, option)!r}")
         for option in ("lock_timeout", "lock_lease", "max_size"):
             if getattr(self, option) <= 0:
                 raise ValueError(f"{option} must be positive, not {getattr(self, option)!r}")
+        for option in ("compression", "deduplicate"):
+            if (getattr(self, option) or 0) < 0:
+                raise ValueError(f"{option} cannot be negative, as {getattr(self, option)!r} is")
+        if self.migrations is not None and self.codec is not None and not isinstance(self.codec, JsonCodec):
+            raise TypeError("migrations work on JSON data; use them without a codec of your own, or with JsonCodec")
         if self.ttl is not None and self.ttl_seconds <= 0:
             raise ValueError(f"ttl must be positive, not {self.ttl!r}; without it sessions are kept for ever")
         if not self.name.isidentifier():
@@ -110,11 +136,18 @@ class SessionKeywords(TypedDict, Generic[T], total=False):
     get_session_key: GetSessionKey
     prefix: str
     ttl: float | timedelta | None
+    expiry: Expiry
+    migrations: Mapping[float, Migration] | None
     concurrency: Concurrency
     lock_timeout: float
     lock_lease: float
     max_size: int
     codec: Codec[T] | None
+    encryption_keys: Sequence[str | bytes]
+    allow_unencrypted: bool
+    compression: int | None
+    deduplicate: int
+    merge: Callable[[T, T], T] | None
     on_decode_error: OnDecodeError
     name: str
 

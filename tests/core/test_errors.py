@@ -34,6 +34,7 @@ def test_the_hierarchy() -> None:
         "SessionClosedError",
         "SessionEncodeError",
         "SessionDecodeError",
+        "SessionDecryptError",
         "SessionTooLargeError",
         "SessionMigrationError",
         "StorageError",

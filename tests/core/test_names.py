@@ -43,7 +43,10 @@ CONTRACT = {
     "StorageError",
     "StorageUnavailableError",
 }
-BESIDE = {"Codec", "JsonCodec", "LazySession", "SessionAttribute", "SessionGroup"}
+BESIDE = {
+    *("Codec", "JsonCodec", "LazySession", "SessionAttribute", "SessionGroup"),
+    *("RewriteReport", "SessionDecryptError", "generate_encryption_key", "enhance_storage"),
+}
 
 FOREIGN = ["aiogram", "redis", "asyncpg", "nats", "pydantic", "attrs", "attr", "sqlite3", "telegram", "telebot"]
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -10,11 +10,14 @@ from collections.abc import Awaitable
 from typing import Generic, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chatsession._lazy import LazySession
+from chatsession._moving import move
 from chatsession._session import Session
+from chatsession._updates import update_id_of
 from chatsession.errors import SessionClosedError, SessionError
-from chatsession.keys import missing
+from chatsession.keys import missing, per_user_in_chat
 from chatsession.manager import SessionManager
 
 T = TypeVar("T")
@@ -30,6 +33,9 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
         business_connection_id: of the business account on whose behalf the chat is led.
         bot_id: of the bot that got the update.
         update: as the framework gives it.
+        update_id: of the update, if it has one.
+        moved_from: the group that this chat was, if the update says so (`migrate_from_chat_id`).
+        moved_to: the supergroup that this chat has become, if the update says so (`migrate_to_chat_id`).
     """
 
     chat_id: int | None
@@ -38,6 +44,9 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
     business_connection_id: str | None
     bot_id: int
     update: object
+    update_id: int | None = None
+    moved_from: int | None = None
+    moved_to: int | None = None
 
 
 class UpdateSession(Generic[T]):
@@ -62,6 +71,7 @@ class UpdateSession(Generic[T]):
         "_manager",
         "_per_bot",
         "handled",
+        "redelivered",
     )
 
     def __init__(self, manager: SessionManager[T], context: UpdateContext, *, per_bot: bool, lazy: bool) -> None:
@@ -76,6 +86,8 @@ class UpdateSession(Generic[T]):
         self._closed = False
         self.handled: bool = False
         """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
+        self.redelivered: bool = False
+        """Once it is `wanted`: the update was committed before, and must not be handled again (rule 19)."""
         self._made_as: object = None
 
     async def wanted(self) -> None:
@@ -93,14 +105,17 @@ class UpdateSession(Generic[T]):
     async def _ask(self) -> None:
         self._asking = True
         try:
-            key = await self._manager.key_of(self._context, f"{self._context.bot_id}:" if self._per_bot else "")
+            key = await self._manager.key_of(self._context, self._scope)
             if key is not None:
                 holder: Session[T] | LazySession[T]
                 if self._lazy:
-                    holder = LazySession(lambda: Session(self._manager._plan, key))
+                    holder = LazySession(lambda: self._new(key))
+                    if self._manager._plan.deduplicate:
+                        self.redelivered = (await holder._load())._redelivered
                 else:
-                    holder = Session(self._manager._plan, key)
+                    holder = self._new(key)
                     await holder._begin()
+                    self.redelivered = holder._redelivered
                 if self._closed:  # the update ended meanwhile, without waiting for this
                     await holder._abandon()
                     raise self._misused()
@@ -111,6 +126,44 @@ class UpdateSession(Generic[T]):
             if self._answered is not None:
                 self._answered.set_result(None)
                 self._answered = None
+
+    def _new(self, key: str) -> Session[T]:
+        session = Session(self._manager._plan, key)
+        if self._manager._plan.deduplicate:
+            session._update = update_id_of(self._context)
+        return session
+
+    @property
+    def _scope(self) -> str:
+        return f"{self._context.bot_id}:" if self._per_bot else ""
+
+    @property
+    def moves_chat(self) -> bool:
+        """Does the update say that a group became a supergroup?"""
+        return self._context.moved_to is not None or self._context.moved_from is not None
+
+    async def follow_chat(self) -> None:
+        """The update says that a group became a supergroup: let the sessions of the old chat be the new one's.
+
+        Moves the session to which this update belongs, and with `per_user_in_chat` those of all members. A
+        `get_session_key` of your own is asked for the key of either chat, by a context with that `chat_id`.
+        """
+        context = self._context
+        if context.moved_to is not None:
+            old, new = context.chat_id, context.moved_to
+        else:
+            old, new = context.moved_from, context.chat_id
+        manager, scope = self._manager, self._scope
+        old_key = await manager.key_of(replace(context, chat_id=old), scope)
+        new_key = await manager.key_of(replace(context, chat_id=new), scope)
+        if old_key is None or new_key is None or old_key == new_key:
+            return
+        await move(manager._plan, old_key, new_key)
+        if manager.options.get_session_key is per_user_in_chat:
+            start = f"{scope}{old}:"
+            async for key in manager.keys():
+                if key.startswith(start):
+                    await manager.move(key, f"{scope}{new}:{key[len(start) :]}")
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""

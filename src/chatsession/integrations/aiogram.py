@@ -32,6 +32,7 @@ _NAMES_OF_AIOGRAM = frozenset(
         *("event_update", "event_router", "event_context", "event_from_user", "event_chat", "event_thread_id"),
     )
 )
+_REMEMBERING = "_chatsession_remembering"
 _KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
 """They give the same keys in private chats."""
 
@@ -83,6 +84,8 @@ def setup_sessions(
     for other in dispatcher.update.outer_middleware:
         if isinstance(other, _UpdateMiddleware):
             update.check_beside(cast("_UpdateMiddleware[Any]", other))
+            if sessions._plan.deduplicate:
+                cast("_UpdateMiddleware[Any]", other).innermost = False
     dispatcher.update.outer_middleware(update)
     for name, observer in dispatcher.observers.items():
         if name == "error":
@@ -110,6 +113,9 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
         self._sessions = sessions
         self._lazy = lazy
         self._per_bot = per_bot
+        self._deduplicates = sessions._plan.deduplicate
+        self.innermost = True
+        """No sessions that know their updates were set up after these."""
         self._scene_actions = SceneActions({self.name, self.context_name}, self.give)
 
     def check_name(self, taken: frozenset[str]) -> None:
@@ -143,6 +149,8 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         unit = self.begin(cast("Update", event), data)
         try:
+            if unit.moves_chat:
+                await unit.follow_chat()
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
             await unit.finish()
@@ -166,6 +174,9 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             business_connection_id=found.business_connection_id,
             bot_id=data["bot"].id,
             update=update,
+            update_id=update.update_id,
+            moved_from=None if update.message is None else update.message.migrate_from_chat_id,
+            moved_to=None if update.message is None else update.message.migrate_to_chat_id,
         )
         unit = UpdateSession(self._sessions, context, per_bot=self._per_bot, lazy=self._lazy)
         data[self.unit_name] = unit
@@ -179,6 +190,12 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             self._scene_actions.serve(scenes.registry)
         await self.give(named(data["handler"]), data)
         unit.handled = True
+        if self._deduplicates:
+            units = data.setdefault(_REMEMBERING, [])
+            units.append(unit)
+            # If only some of the sessions have seen the update, the others still need their handler.
+            if self.innermost and all(each.redelivered for each in units):
+                return None
         return await handler(event, data)
 
     async def give(self, names: set[str], data: dict[str, Any]) -> None:

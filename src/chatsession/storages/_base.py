@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
@@ -161,6 +162,10 @@ class Storage(ABC):
     """Seconds that a manager without a `ttl` of its own takes for its sessions here."""
 
     is_open: bool = False
+
+    def now(self) -> float:
+        """The time by which records expire, as Unix seconds."""
+        return time.time()
 
     async def open(self) -> None:
         """Connect, and create or check the schema. Raises `StorageError` with a clear word when it cannot."""

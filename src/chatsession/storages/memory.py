@@ -67,6 +67,9 @@ class MemoryStorage(Storage):
     def __repr__(self) -> str:
         return f"<MemoryStorage: {len(self._records)} sessions>"
 
+    def now(self) -> float:
+        return self._clock()
+
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return (self._live(keys[0]),) if len(keys) == 1 else [self._live(key) for key in keys]
 

@@ -112,6 +112,9 @@ class SQLiteStorage(Storage):
         finally:
             await worker.stop()
 
+    def now(self) -> float:
+        return self._clock()
+
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return await self._at_work.submit(lambda connection: _rows.read(connection, keys, self._clock()), writes=False)
 

@@ -1,0 +1,182 @@
+"""The steps between a codec's bytes and what is stored: version, envelope, compression, encryption."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from chatsession.codec import CodecError
+from chatsession.compression import COMPRESSED, Compressor, decompress
+from chatsession.encryption import SEALED, Keyring
+from chatsession.envelope import looks_enveloped, unwrap, wrap
+from chatsession.errors import SessionDecryptError
+from chatsession.migrations import Migrations
+from chatsession.options import SessionOptions
+
+_LARGEST = 16 * 1024 * 1024
+"""Bytes that compressed data may have, should `max_size` be smaller today than it was."""
+
+_LARGEST_VACANT = 65_536
+"""Bytes that the memory of a session can have; more is data."""
+
+
+class Opened(Struct, frozen=True, gc=False):
+    """What is stored under a key, less the steps."""
+
+    data: bytes
+    """For the codec, of the latest version; empty where there is none."""
+    vacant: bool = False
+    """There is no session: it was deleted, has moved, or is over."""
+    stale: bool = False
+    """It would be stored in another form today: another version, another key, or encrypted at all."""
+    version: float | None = None
+    expires: float | None = None
+    updates: tuple[int | str, ...] = ()
+    moved_to: str | None = None
+    moving_from: str | None = None
+
+
+class Form:
+    """How the sessions of one manager are stored.
+
+    Args:
+        options: of the manager.
+        json: its codec makes JSON.
+        ttl: seconds that a session lives, if they end at all.
+    """
+
+    def __init__(self, options: SessionOptions[Any], *, json: bool, ttl: float | None) -> None:
+        self._json = json
+        self._migrations = Migrations(options.migrations) if options.migrations is not None else None
+        self._keyring = Keyring(options.encryption_keys) if options.encryption_keys else None
+        self._compressor = Compressor(options.compression) if options.compression is not None else None
+        self._allow_unencrypted = options.allow_unencrypted
+        self._most_updates = options.deduplicate
+        self._largest = max(options.max_size, _LARGEST)
+        self._ttl = ttl
+        self.reads_bare: bool = self._migrations is None and self._keyring is None
+        """What does not look like an envelope is the codec's own output."""
+        self.writes_bare: bool = self.reads_bare and self._compressor is None
+
+    def open(self, key: str, stored: bytes) -> Opened:
+        """Undo all steps.
+
+        Raises:
+            CodecError: it was altered or cut.
+            SessionDecryptError: there is no key for it, or it is not encrypted and should be.
+            SessionMigrationError: it could not be brought up to date.
+        """
+        data, stale = self._decrypted(key, stored)
+        if data.startswith(COMPRESSED):
+            data = decompress(data, self._largest)
+        found = unwrap(data, json=self._json) if looks_enveloped(data) else None
+        if found is None:
+            return self._up_to_date(key, data, None, Opened(b"", stale=stale))
+        envelope, inner = found
+        expires = _or_none(envelope.expires)
+        beside = Opened(
+            b"",
+            inner is None or (expires is not None and expires <= time.time() * 1000),
+            stale or (expires is not None and self._ttl is not None),
+            _or_none(envelope.version),
+            None if self._ttl is not None else expires,
+            tuple(envelope.updates or ()),
+            envelope.moved_to or None,
+            envelope.moving_from or None,
+        )
+        return beside if beside.vacant or inner is None else self._up_to_date(key, inner, beside.version, beside)
+
+    def vacant(self, key: str, stored: bytes) -> bool:
+        """Is there no session behind this, only the memory of one? Quicker than `open`; what cannot be read is one."""
+        if (self.reads_bare and not looks_enveloped(stored)) or len(stored) > _LARGEST_VACANT:
+            return False
+        try:
+            data, _ = self._decrypted(key, stored)
+            if data.startswith(COMPRESSED):
+                data = decompress(data, self._largest)
+        except (CodecError, SessionDecryptError):
+            return False
+        found = unwrap(data, json=self._json) if looks_enveloped(data) else None
+        return found is not None and (found[1] is None or bool(found[0].moved_to))
+
+    def seal(
+        self, key: str, data: bytes | None, beside: Opened | None, update: int | str | None
+    ) -> tuple[bytes, Opened]:
+        """Take all steps.
+
+        Args:
+            key: the session key, with its prefix.
+            data: the codec's output; `None`: nothing is left of the session.
+            beside: what is to be kept of that which was stored before.
+            update: the update that did this, to be remembered.
+
+        Returns:
+            What to store, and what `open` would make of it.
+        """
+        beside = beside or _NOTHING
+        updates = beside.updates
+        if update is not None and update not in updates:
+            updates = (*updates, update)[-self._most_updates :]
+        version = self._migrations.latest if self._migrations is not None else beside.version
+        after = Opened(
+            data or b"",
+            data is None,
+            False,
+            None if data is None else version,
+            None if data is None else beside.expires,
+            updates,
+            beside.moved_to,
+            beside.moving_from,
+        )
+        return self._sealed(key, data, after), after
+
+    def _sealed(self, key: str, data: bytes | None, after: Opened) -> bytes:
+        bare = after.version is after.expires is after.moved_to is after.moving_from is None and not after.updates
+        if data is None or not bare or (looks_enveloped(data) and self._ambiguous(data)):
+            stored = wrap(
+                data,
+                json=self._json,
+                version=after.version,
+                expires=after.expires,
+                updates=list(after.updates),
+                moved_to=after.moved_to,
+                moving_from=after.moving_from,
+            )
+        else:
+            stored = data
+        if self._compressor is not None:
+            stored = self._compressor.compress(stored)
+        return stored if self._keyring is None else self._keyring.seal(key, stored)
+
+    def _ambiguous(self, data: bytes) -> bool:
+        """Would a user's own data be taken for an envelope?"""
+        return data[:1] == SEALED[:1] or unwrap(data, json=self._json) is not None
+
+    def _decrypted(self, key: str, stored: bytes) -> tuple[bytes, bool]:
+        if stored.startswith(SEALED):
+            if self._keyring is None:
+                raise SessionDecryptError("it is encrypted; give the manager its encryption_keys", key=key)
+            return self._keyring.open(key, stored), not self._keyring.newest(stored)
+        if self._keyring is not None and not self._allow_unencrypted:
+            raise SessionDecryptError(
+                "it is not encrypted, although encryption_keys are given; while old data is being encrypted, pass "
+                "allow_unencrypted=True",
+                key=key,
+            )
+        return stored, self._keyring is not None
+
+    def _up_to_date(self, key: str, data: bytes, version: float | None, beside: Opened) -> Opened:
+        stale = beside.stale
+        migrations = self._migrations
+        if migrations is not None and version != migrations.latest:
+            data, stale, version = migrations.run(key, data, version), True, migrations.latest
+        return Opened(data, False, stale, version, beside.expires, beside.updates, beside.moved_to, beside.moving_from)
+
+
+_NOTHING = Opened(b"", True)
+
+
+def _or_none(value: float | UnsetType | None) -> float | None:
+    return None if value is UNSET or value is None else value

@@ -1,0 +1,154 @@
+"""A session moves from one key to another, at once and only once, wherever a process dies meanwhile (rule 18).
+
+No storage changes two keys in one step, so the move is written down before it is made:
+
+1. the new key says "one is on its way from the old key",
+2. the old key says "moved to the new key", and still has the data,
+3. the new key has the data,
+4. the old key has nothing but the way to the new one, for ever.
+
+Before step 2 the old key has the session, after it the new one has. Whoever opens either key in between finds what is
+written there, and finishes the move first; both keys are locked for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from msgspec.structs import replace
+
+from chatsession._form import Opened
+from chatsession._holding import Held, holding
+from chatsession._plan import MOVED, Plan
+from chatsession.errors import SessionConflictError, SessionError, shown
+from chatsession.storages import Action, Change
+
+_log = logging.getLogger("chatsession")
+
+_TRIES = 20
+_NOTHING = Opened(b"", True)
+
+
+async def move(plan: Plan[Any], old: str, new: str) -> None:
+    """Move the session of one key to another, or finish a move that somebody began; does nothing if it is done.
+
+    Raises:
+        SessionError: the user's `merge` failed, or one of the sessions cannot be read; nothing was moved.
+    """
+    if old == new:
+        return
+    for tries in range(_TRIES):
+        try:
+            async with holding(plan, min(old, new)) as first, holding(plan, max(old, new)) as second:
+                source, target = (first, second) if first.key == old else (second, first)
+                await (_move_bytes if plan.form is not None else _move_value)(plan, source, target)
+                return
+        except SessionConflictError:  # somebody writes without locking
+            if tries == _TRIES - 1:
+                raise
+
+
+async def where(plan: Plan[Any], key: str, opened: Opened) -> str:
+    """The key under which to go on, when one was found that has moved, or to which one is moving."""
+    if opened.moving_from is not None:
+        await move(plan, opened.moving_from, key)
+        return key
+    assert opened.moved_to is not None
+    if not opened.vacant:
+        await move(plan, key, opened.moved_to)
+    return opened.moved_to
+
+
+async def _move_bytes(plan: Plan[Any], source: Held, target: Held) -> None:
+    there, here = _opened(plan, source), _opened(plan, target)
+    if here.moved_to is not None:  # it once moved from here, and comes back
+        here = replace(_NOTHING, updates=here.updates)
+    coming = here.moving_from == source.key
+    if there.moved_to == target.key and not coming:
+        if not there.vacant:  # only step 4 is missing
+            await _put(plan, source, None, there, ttl=None)
+        return
+    if there.vacant:
+        if coming:
+            await _put(plan, target, _data(here), replace(here, moving_from=None), ttl=plan.ttl)
+        await _put(plan, source, None, replace(there, moved_to=target.key), ttl=None)
+        return
+    there = replace(there, moved_to=target.key)
+    final, aside = _final(plan, source.key, target.key, there, here)
+    if not coming:
+        await _put(plan, target, _data(here), replace(here, moving_from=source.key), ttl=plan.ttl)
+    await _put(plan, source, there.data, there, ttl=None)
+    if aside is not None:
+        await _set_aside(plan, source.key, aside)
+    await _put(plan, target, final.data, final, ttl=plan.ttl)
+    await _put(plan, source, None, there, ttl=None)
+    _log.info("session %s moved to %s", shown(source.key), shown(target.key))
+
+
+def _opened(plan: Plan[Any], held: Held) -> Opened:
+    if held.record is None:
+        return _NOTHING
+    return plan.opened(held.key, held.record.value) or Opened(held.record.value)
+
+
+def _data(opened: Opened) -> bytes | None:
+    return None if opened.vacant else opened.data
+
+
+async def _put(plan: Plan[Any], held: Held, data: bytes | None, beside: Opened, *, ttl: float | None) -> None:
+    assert plan.form is not None
+    stored, _ = plan.form.seal(held.key, data, beside, None)
+    await held.put(stored, ttl)
+
+
+def _final(plan: Plan[Any], old: str, new: str, there: Opened, here: Opened) -> tuple[Opened, bytes | None]:
+    """What the new key will have, and the old chat's data if it has to be set aside."""
+    updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
+    base = there if here.vacant else here
+    final = replace(base, moved_to=None, moving_from=None, updates=updates, vacant=False)
+    if here.vacant:
+        return final, None
+    if plan.merge is None:
+        return final, there.data
+    return replace(final, data=_merged(plan, old, new, there.data, here.data)), None
+
+
+def _merged(plan: Plan[Any], old: str, new: str, there: bytes, here: bytes) -> bytes:
+    assert plan.merge is not None
+    try:
+        value = plan.merge(plan.decode(old, there), plan.decode(new, here))
+    except SessionError:
+        raise
+    except Exception as error:
+        raise SessionError(f"merge raised {type(error).__name__} when {shown(old)} moved here", key=new) from error
+    encoded = plan.encode(new, value, None)
+    assert encoded is not None
+    return encoded
+
+
+async def _set_aside(plan: Plan[Any], old: str, data: bytes) -> None:
+    aside = f"{MOVED}{hashlib.sha256(data).hexdigest()[:16]}:{old}"
+    stored, _ = plan.sealed(aside, data, None, None)
+    await plan.gateway.commit(Change(aside, Action.PUT, stored))
+    _log.warning(
+        "session %s moved to where one was already, which stays; the old one was set aside under %s "
+        "(pass merge=… to make one of two)",
+        shown(old),
+        shown(aside),
+    )
+
+
+async def _move_value(plan: Plan[Any], source: Held, target: Held) -> None:
+    """A `StorageAdapter` has values, with no place for the way to the new key."""
+    if source.record is None:
+        return
+    value = source.record.value
+    if target.record is not None:
+        if plan.merge is None:
+            _log.warning("session %s has moved to %s, where one was already", shown(source.key), shown(target.key))
+            return
+        value = _merged(plan, source.key, target.key, value, target.record.value)
+    await target.put(value, None)
+    await source.delete()

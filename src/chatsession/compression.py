@@ -1,0 +1,63 @@
+"""Large sessions made small: Zstandard (RFC 8878)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from chatsession.codec import CodecError
+from chatsession.envelope import MARK
+
+COMPRESSED = MARK + b"z"
+"""Begins compressed data; a Zstandard frame follows."""
+
+
+class Compressor:
+    """Compresses what is larger than a threshold, if that makes it smaller.
+
+    Args:
+        threshold: bytes above which it is worth trying.
+
+    Raises:
+        ImportError: the library for it is not installed.
+    """
+
+    def __init__(self, threshold: int) -> None:
+        self._threshold = threshold
+        self._compress = _zstandard().ZstdCompressor(level=3).compress
+
+    def compress(self, data: bytes) -> bytes:
+        """The data, compressed where that pays."""
+        if len(data) <= self._threshold:
+            return data
+        compressed = COMPRESSED + self._compress(data)
+        return compressed if len(compressed) < len(data) else data
+
+
+def decompress(data: bytes, limit: int) -> bytes:
+    """Undo `Compressor.compress`.
+
+    Args:
+        data: begins with `COMPRESSED`.
+        limit: bytes that the result may have, so that a small forged frame cannot fill the memory.
+
+    Raises:
+        CodecError: it was altered or cut, or is too large.
+        ImportError: the library for it is not installed.
+    """
+    zstandard = _zstandard()
+    frame = data[len(COMPRESSED) :]
+    try:
+        size = zstandard.frame_content_size(frame)
+        if size > limit:
+            raise CodecError(f"the compressed data says that it is {size:,} bytes, more than {limit:,}")
+        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=limit)
+    except zstandard.ZstdError:
+        raise CodecError("the compressed data was altered or cut, or is too large") from None
+
+
+def _zstandard() -> ModuleType:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise ImportError("compressed sessions need zstandard: pip install 'chatsession[compression]'") from error
+    return zstandard

@@ -1,0 +1,147 @@
+"""`enhance_storage`: time to live and migrations round any `StorageAdapter`, in grammY's envelope."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from chatsession.adapters import StorageAdapter, settled
+from chatsession.codec import to_json
+from chatsession.migrations import Migration, Migrations
+
+T = TypeVar("T")
+
+_FIELDS = frozenset(("__d", "v", "e"))
+
+
+def enhance_storage(
+    storage: StorageAdapter[Any],
+    *,
+    milliseconds_to_live: float | None = None,
+    migrations: Mapping[float, Migration] | None = None,
+) -> EnhancedStorage[Any]:
+    """Give a `StorageAdapter` a time to live and migrations, as grammY's `enhanceStorage` does.
+
+    What it stores is `{"__d": data, "v": version, "e": expiry}`, with the data as plain lists and dicts; what was
+    stored bare before is read as well. It offers `has`, `read_all_keys`, `read_all_values` and `read_all_entries` where
+    the adapter does.
+
+    Args:
+        storage: the adapter.
+        milliseconds_to_live: after the last write.
+        migrations: as in `SessionOptions`.
+
+    Example:
+        >>> from chatsession import SessionManager, enhance_storage
+        >>> class Shelf(dict):
+        ...     read, write, delete = dict.get, dict.__setitem__, lambda self, key: self.pop(key, None)
+        >>> shelf = enhance_storage(Shelf(), migrations={1: lambda old: {"count": old}})
+        >>> sessions = SessionManager(dict[str, int], storage=shelf)
+    """
+    if milliseconds_to_live is not None and not milliseconds_to_live > 0:
+        raise ValueError(f"milliseconds_to_live must be positive, not {milliseconds_to_live!r}")
+    return EnhancedStorage(storage, milliseconds_to_live, Migrations(migrations) if migrations is not None else None)
+
+
+class EnhancedStorage(Generic[T]):
+    """Made by `enhance_storage`."""
+
+    def __init__(
+        self, storage: StorageAdapter[Any], milliseconds_to_live: float | None, migrations: Migrations | None
+    ) -> None:
+        self._storage = storage
+        self._milliseconds_to_live = milliseconds_to_live
+        self._migrations = migrations
+
+    async def read(self, key: str) -> T | None:
+        """The data, up to date; `None` if there is none or it has expired."""
+        stored = await settled(self._storage.read(key))
+        if stored is None:
+            return None
+        if not _is_envelope(stored):
+            stored = {"__d": stored}
+        if self._milliseconds_to_live is not None:
+            if stored.get("e") is None:  # from before there was a time to live, which begins now
+                await settled(self._storage.write(key, {**stored, "e": self._expiry()}))
+            elif stored["e"] < time.time() * 1000:
+                await settled(self._storage.delete(key))
+                return None
+        return self._up_to_date(key, stored)
+
+    async def write(self, key: str, value: T) -> None:
+        """Store data in an envelope."""
+        envelope: dict[str, object] = {"__d": msgspec.to_builtins(value, enc_hook=_to_builtins)}
+        if self._migrations is not None:
+            envelope["v"] = self._migrations.latest
+        if self._milliseconds_to_live is not None:
+            envelope["e"] = self._expiry()
+        await settled(self._storage.write(key, envelope))
+
+    async def delete(self, key: str) -> None:
+        """Forget a key."""
+        await settled(self._storage.delete(key))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """The optional methods, where the adapter has them."""
+        optional = {
+            "has": self._has,
+            "read_all_keys": self._keys,
+            "read_all_values": self._values,
+            "read_all_entries": self._entries,
+        }
+        if name in optional and hasattr(self._storage, name):
+            return optional[name]
+        raise AttributeError(f"{type(self._storage).__name__} has no {name!r}")
+
+    async def _has(self, key: str) -> bool:
+        return await self.read(key) is not None
+
+    def _keys(self) -> object:
+        return cast("Any", self._storage).read_all_keys()
+
+    async def _values(self) -> AsyncIterator[T]:
+        async for value in _each(await settled(cast("Any", self._storage).read_all_values())):
+            if (data := self._alive("", value)) is not None:
+                yield data
+
+    async def _entries(self) -> AsyncIterator[tuple[str, T]]:
+        async for key, value in _each(await settled(cast("Any", self._storage).read_all_entries())):
+            if (data := self._alive(key, value)) is not None:
+                yield key, data
+
+    def _alive(self, key: str, stored: Any) -> T | None:
+        if not _is_envelope(stored):
+            stored = {"__d": stored}
+        if self._milliseconds_to_live is not None and (stored.get("e") or time.time() * 1000) < time.time() * 1000:
+            return None
+        return self._up_to_date(key, stored)
+
+    def _up_to_date(self, key: str, envelope: dict[str, Any]) -> T:
+        data, migrations = envelope["__d"], self._migrations
+        if migrations is None or envelope.get("v") == migrations.latest:
+            return cast("T", data)
+        return cast("T", msgspec.json.decode(migrations.run(key, msgspec.json.encode(data), envelope.get("v"))))
+
+    def _expiry(self) -> float:
+        return int(time.time() * 1000 + (self._milliseconds_to_live or 0))
+
+
+def _is_envelope(stored: object) -> bool:
+    return isinstance(stored, dict) and "__d" in stored and _FIELDS.issuperset(cast("dict[str, object]", stored))
+
+
+async def _each(found: Any) -> AsyncIterator[Any]:
+    if isinstance(found, AsyncIterable):
+        async for item in cast("AsyncIterable[Any]", found):
+            yield item
+    else:
+        for item in found:
+            yield item
+
+
+def _to_builtins(value: object) -> object:
+    raw = to_json(value)
+    return msgspec.json.decode(bytes(cast("msgspec.Raw", raw)))

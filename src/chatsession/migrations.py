@@ -1,0 +1,120 @@
+"""From data of an older version of a bot to that of today, step by step (rule 17)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from chatsession.codec import CodecError, JsonCodec, to_json
+from chatsession.errors import SessionMigrationError
+
+Migration: TypeAlias = Callable[[Any], object]
+"""From the data of one version to that of the next; its annotations, if it has any, say which types these are."""
+
+
+class _Step(Struct, frozen=True):
+    version: float
+    function: Migration
+    takes: object
+    gives: object
+    decode: Callable[[bytes], Any]
+
+
+class Migrations:
+    """All steps of one kind of session, in order.
+
+    A function without annotations takes and gives plain JSON data (dicts, lists, strings, numbers). One that names the
+    type it takes gets a value of that type, checked; one that names what it gives must fit the next one.
+
+    Args:
+        steps: by version, any numbers: `{1: f, 2: g, 10.1: h}`. Data from before there were migrations counts as older
+            than the lowest.
+
+    Raises:
+        TypeError: a step is no function of one argument, is async, or does not take what the one before it gives.
+        ValueError: there is no step, or a version is no number.
+    """
+
+    def __init__(self, steps: Mapping[float, Migration]) -> None:
+        if not steps:
+            raise ValueError("migrations must name at least one step, as in migrations={1: function}")
+        for version in steps:
+            if type(version) not in (int, float) or not math.isfinite(version):
+                raise ValueError(f"versions of migrations are numbers, not {version!r}")
+        self._steps = [_step(version, steps[version]) for version in sorted(steps)]
+        for one, two in zip(self._steps, self._steps[1:], strict=False):
+            if Any not in (one.gives, two.takes) and one.gives != two.takes:
+                raise TypeError(
+                    f"migration {one.version:g} gives {one.gives!r}, but migration {two.version:g} takes {two.takes!r}"
+                )
+        self.latest: float = self._steps[-1].version
+
+    def run(self, key: str, data: bytes, version: float | None) -> bytes:
+        """Bring JSON data up to the latest version.
+
+        Raises:
+            SessionMigrationError: a step failed, or the data is newer than all steps; what is stored stays.
+        """
+        if version is not None and version > self.latest:
+            raise SessionMigrationError(
+                f"its data has version {version:g}, but the newest migration known here is {self.latest:g}; it is "
+                "left as it is (was an older version of the program started?)",
+                key=key,
+            )
+        for step in self._steps:
+            if version is None or step.version > version:
+                data = _run(step, key, data)
+        return data
+
+
+def _run(step: _Step, key: str, data: bytes) -> bytes:
+    try:
+        given = step.decode(data)
+    except CodecError as error:
+        raise _failed(step, key, f"takes data that does not fit: {error}") from None
+    try:
+        result = step.function(given)
+    except Exception as error:
+        raise _failed(step, key, f"raised {type(error).__name__}") from error
+    if result is None:
+        raise _failed(step, key, "returned None; it must return the new data")
+    try:
+        return msgspec.json.encode(result, enc_hook=to_json)
+    except Exception as error:
+        raise _failed(step, key, f"returned something that is no JSON ({type(error).__name__})") from None
+
+
+def _failed(step: _Step, key: str, what: str) -> SessionMigrationError:
+    return SessionMigrationError(f"migration {step.version:g} {what}; what is stored is left as it is", key=key)
+
+
+def _step(version: float, function: Migration) -> _Step:
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"migration {version:g} must be a plain function of one argument, not {function!r}")
+    takes, gives = _types(version, function)
+    return _Step(version, function, takes, gives, cast("JsonCodec[Any]", JsonCodec(takes)).decode)
+
+
+def _types(version: float, function: Migration) -> tuple[object, object]:
+    """What a step takes and gives, as far as it says so."""
+    try:
+        signature = inspect.signature(function)
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(f"migration {version:g} is called with the old data alone: {error}") from None
+    except ValueError:  # some built-in functions have no signature to look at
+        return Any, Any
+    call = function if inspect.isroutine(function) or isinstance(function, type) else function.__call__
+    if isinstance(call, type):
+        return Any, call
+    try:
+        hints = get_type_hints(call)
+    except NameError as error:
+        raise TypeError(f"the annotations of migration {version:g} cannot be resolved: {error}") from None
+    first = next(iter(signature.parameters), "")
+    return hints.get(first, Any), hints.get("return", Any)
