@@ -1,0 +1,1 @@
+"""The parts of the integration suite; `chatsession.testing.integrations` puts them together."""

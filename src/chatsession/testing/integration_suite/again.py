@@ -1,0 +1,81 @@
+"""Updates that are delivered again (rule 19)."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatsession.manager import SessionManager
+from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext
+from chatsession.testing.integration_suite.incoming import Incoming
+from chatsession.testing.integration_suite.suite import (
+    BurntError,
+    IntegrationSuite,
+    Pizza,
+    Where,
+    count_up,
+    feed,
+    feed_at_once,
+    running,
+    stored,
+    take_error,
+)
+
+
+class AgainTests(IntegrationSuite):
+    """What was committed is not handled again; what failed is."""
+
+    @pytest.fixture
+    def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
+        driver = make_driver()
+        if not driver.update_ids:
+            pytest.skip("updates of this framework have no ids")
+        return driver
+
+    @pytest.fixture
+    def sessions(self, storage: Where) -> SessionManager[Pizza]:
+        return SessionManager(Pizza, storage=storage, deduplicate=100)
+
+    async def test_an_update_that_comes_again_is_not_handled_again(
+        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+    ) -> None:
+        first, second = Incoming("a"), Incoming("b")
+        async with running(driver, count_up(sessions), sessions):
+            await feed(driver, first, first, second, first, second, first)
+            assert await sessions.get(7) == Pizza(2, ["a", "b"])
+
+    async def test_updates_that_come_several_times_at_once_are_handled_once(
+        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+    ) -> None:
+        updates = [Incoming(str(n), chat_id=n % 3 + 1) for n in range(30)]
+        async with running(driver, count_up(sessions), sessions):
+            await feed_at_once(driver, *updates, *reversed(updates), *updates)
+            for chat in range(3):
+                assert await sessions.get(chat + 1) == Pizza(10, [str(n) for n in range(chat, 30, 3)])
+
+    async def test_an_update_that_failed_is_handled_when_it_comes_again(
+        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+    ) -> None:
+        failures = [BurntError()]
+
+        async def handler(chat: NeutralContext) -> None:
+            (await chat.of(sessions).get()).count += 1
+            if failures:
+                raise failures.pop()
+
+        update = Incoming()
+        async with running(driver, handler, sessions):
+            await feed(driver, update)
+            take_error(driver, BurntError)
+            await feed(driver, update, update)
+            assert await sessions.get(7) == Pizza(1)
+
+    async def test_an_update_that_comes_again_after_a_restart(
+        self, driver: FrameworkDriver, make_driver: MakeDriver, sessions: SessionManager[Pizza], storage: Where
+    ) -> None:
+        update = Incoming("a")
+        async with running(driver, count_up(sessions), sessions):
+            await feed(driver, update)
+        sessions = SessionManager(Pizza, storage=storage, deduplicate=100)
+        async with running(make_driver(), count_up(sessions), sessions) as driver:
+            await feed(driver, update, Incoming("b"))
+        assert await stored(storage, 7, Pizza) == Pizza(2, ["a", "b"])
