@@ -1,0 +1,258 @@
+"""What the page asks for, as JSON over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from chatsession.encryption import Keyring
+from chatsession.errors import (
+    SessionError,
+    SessionKeyError,
+    SessionLockTimeoutError,
+    StorageUnavailableError,
+)
+from chatsession.keys import checked
+from chatsession.storages import Record, Storage
+from chatsession.web import _streams
+from chatsession.web._answers import described
+from chatsession.web._sessions import ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
+from chatsession.web._survey import Survey
+from chatsession.web._views import Kind, UnusableTextError, stored_form, view
+
+T = TypeVar("T")
+
+LARGEST_REQUEST = 128 * 1024 * 1024
+STATIC = Path(__file__).parent / "static"
+
+
+class _RefusedError(Exception):
+    """The request is answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Find(Struct):
+    text: str = ""
+    cursor: str | None = None
+
+
+class _Key(Struct):
+    key: str
+    whole: bool = False
+    """Also a session that is too large to be sent unasked."""
+
+
+class _Delete(Struct):
+    key: str
+    mark: str
+
+
+class _Write(Struct):
+    key: str
+    mark: str
+    text: str
+    kind: Kind
+
+
+class _Undo(Struct):
+    undo: str
+
+
+class _Empty(Struct):
+    pass
+
+
+class Api:
+    """The answers to the page.
+
+    Args:
+        storage: is open while this answers.
+        name: of the storage, as people see it.
+        read_only: refuse every change.
+        keyring: reads encrypted sessions.
+        invite: makes an address that opens the inspector once.
+    """
+
+    def __init__(
+        self, storage: Storage, *, name: str, read_only: bool, keyring: Keyring | None, invite: Callable[[], str]
+    ) -> None:
+        self.sessions = Sessions(storage)
+        self.closing = asyncio.Event()
+        """Set when streams shall end."""
+        self._survey = Survey(storage)
+        self._name = name
+        self._read_only = read_only
+        self._keyring = keyring
+        self._invite = invite
+
+    def app(self) -> Starlette:
+        """The routes."""
+        return Starlette(
+            routes=[
+                Route("/", _page),
+                *(
+                    Route(f"/api/{answer.__name__}", _answering(answer), methods=["POST"])
+                    for answer in (
+                        self.about,
+                        self.find,
+                        self.read,
+                        self.write,
+                        self.delete,
+                        self.undo,
+                        self.watch,
+                        self.statistics,
+                        self.invite,
+                    )
+                ),
+                Mount("/static", StaticFiles(directory=STATIC)),
+            ]
+        )
+
+    async def about(self, request: Request) -> Response:
+        """What this inspector looks at."""
+        await _asked(request, _Empty)
+        return _json({"storage": self._name, "read_only": self._read_only})
+
+    async def find(self, request: Request) -> Response:
+        """A page of keys."""
+        asked = await _asked(request, _Find)
+        found = await self.sessions.find(asked.text and _key(asked.text), asked.cursor)
+        return _json(found._asdict())
+
+    async def read(self, request: Request) -> Response:
+        """One session."""
+        asked = await _asked(request, _Key)
+        return await self._session(_key(asked.key), await self.sessions.read(asked.key), whole=asked.whole)
+
+    async def write(self, request: Request) -> Response:
+        """Change one session, if it still is what the page shows."""
+        asked = await _asked(request, _Write)
+        self._check_writable()
+        key = _key(asked.key)
+        before = await self.sessions.read(key)
+        if mark_of(before) != asked.mark:
+            raise ChangedMeanwhileError
+        value = await asyncio.to_thread(self._stored_form, key, before, asked)
+        record, undo = await self.sessions.write(key, asked.mark, value)
+        return await self._session(key, record, whole=True, undo=undo)
+
+    async def delete(self, request: Request) -> Response:
+        """Remove one session, if it still is what the page shows."""
+        asked = await _asked(request, _Delete)
+        self._check_writable()
+        record, undo = await self.sessions.delete(_key(asked.key), asked.mark)
+        return await self._session(asked.key, record, undo=undo)
+
+    async def undo(self, request: Request) -> Response:
+        """Take a change back, if nobody has changed the session since."""
+        asked = await _asked(request, _Undo)
+        self._check_writable()
+        key, record, undo = await self.sessions.undo(asked.undo)
+        return await self._session(key, record, undo=undo)
+
+    async def watch(self, request: Request) -> Response:
+        """One session, again whenever it changes."""
+        asked = await _asked(request, _Key)
+        key = _key(asked.key)
+
+        def describe(record: Record | None) -> bytes:
+            return described(key, record, self._keyring, whole=asked.whole)
+
+        return _streams.response(_streams.changes(self.sessions, key, describe), self.closing)
+
+    async def statistics(self, request: Request) -> Response:
+        """Figures, again and again."""
+        await _asked(request, _Empty)
+        return _streams.response(_streams.figures(self.sessions, self._survey), self.closing)
+
+    async def invite(self, request: Request) -> Response:
+        """An address that lets another browser in, once."""
+        await _asked(request, _Empty)
+        return _json({"address": self._invite()})
+
+    async def _session(
+        self, key: str, record: Record | None, *, whole: bool = False, undo: str | None = None
+    ) -> Response:
+        body = await asyncio.to_thread(described, key, record, self._keyring, whole=whole, undo=undo)
+        return Response(body, media_type="application/json")
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise _RefusedError(403, "This inspector was started to look only; nothing was changed.")
+
+    def _stored_form(self, key: str, before: Record | None, asked: _Write) -> bytes:
+        seen = view(key, b"" if before is None else before.value, self._keyring)
+        if seen.hidden:
+            raise _RefusedError(403, "It is encrypted, and its key was not given; nothing was changed.")
+        return stored_form(key, seen, asked.text, asked.kind, self._keyring)
+
+
+def _answering(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Turns errors into answers that the page can show."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except _RefusedError as refused:
+            return _error(refused.status, str(refused))
+        except UnusableTextError as error:
+            return _error(422, f"{error} Nothing was changed.")
+        except ChangedMeanwhileError as error:
+            return _error(409, f"{error}. Nothing was overwritten.")
+        except NothingToUndoError as error:
+            return _error(410, f"There is nothing to undo: {error}.")
+        except SessionKeyError as error:
+            return _error(400, str(error))
+        except SessionLockTimeoutError:
+            return _error(423, "The bot is at work on this session and holds its lock. Nothing was changed; try again.")
+        except StorageUnavailableError as error:
+            return _error(503, f"The storage cannot be reached: {error}")
+        except SessionError as error:
+            return _error(500, f"The storage refused: {error}")
+
+    return endpoint
+
+
+async def _page(_request: Request) -> Response:
+    return FileResponse(STATIC / "index.html")
+
+
+async def _asked(request: Request, shape: type[T]) -> T:
+    """The body of a request, if it has the right shape."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_REQUEST:
+            raise _RefusedError(413, f"That is more than {LARGEST_REQUEST:,} bytes; nothing was changed.")
+    try:
+        return await asyncio.to_thread(msgspec.json.decode, bytes(body), type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _RefusedError(400, "The request is malformed, or has text that is not valid Unicode.") from None
+
+
+def _key(text: str) -> str:
+    key = checked(text, "", None)
+    if key is None:
+        raise _RefusedError(400, "A key is missing.")
+    return key
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    return Response(msgspec.json.encode({"error": message}), status, media_type="application/json")

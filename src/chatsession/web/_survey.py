@@ -1,0 +1,110 @@
+"""How many sessions there are, and how large: counted again and again while somebody looks at the figures."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+
+from msgspec import Struct, field
+
+from chatsession.errors import SessionError
+from chatsession.storages import Storage
+
+MOST_COUNTS = 500
+MOST_LARGEST = 10
+SECONDS_BETWEEN = 5.0
+PAUSE_BY_DURATION = 10.0
+"""A count is followed by a pause that is this much longer, so that large storages are not read all the time."""
+BYTES_A_PAGE = 4 * 1024 * 1024
+MOST_ENTRIES_A_PAGE = 500
+FIRST_ENTRIES_A_PAGE = 25
+
+
+class Sizes(Struct):
+    """One count of all sessions."""
+
+    count: int = 0
+    bytes: int = 0
+    expiring: int = 0
+    histogram: dict[int, int] = field(default_factory=dict[int, int])
+    """Exponent n: sessions of less than 2**n bytes that are in no smaller class."""
+    largest: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+
+    def add(self, key: str, size: int, expires: bool) -> None:
+        """Count one session."""
+        self.count += 1
+        self.bytes += size
+        self.expiring += expires
+        exponent = size.bit_length()
+        self.histogram[exponent] = self.histogram.get(exponent, 0) + 1
+        if len(self.largest) < MOST_LARGEST:
+            heapq.heappush(self.largest, (size, key))
+        elif size > self.largest[0][0]:
+            heapq.heapreplace(self.largest, (size, key))
+
+
+class Survey:
+    """Counts the sessions of a storage, for all who look.
+
+    Args:
+        storage: is open.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.done: Sizes | None = None
+        """The latest count that came to its end."""
+        self.going_on: Sizes | None = None
+        """The count that is going on."""
+        self.counts: deque[tuple[float, int]] = deque(maxlen=MOST_COUNTS)
+        """Unix time in seconds, and how many there were."""
+        self.problem = ""
+        self._storage = storage
+        self._lookers = 0
+        self._work: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Survey:
+        """Somebody begins to look."""
+        self._lookers += 1
+        if self._work is None:
+            self._work = asyncio.create_task(self._count_again_and_again())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lookers -= 1
+        if self._lookers or self._work is None:
+            return
+        work, self._work = self._work, None
+        work.cancel()
+        await asyncio.wait([work])
+
+    async def _count_again_and_again(self) -> None:
+        while True:
+            start = time.monotonic()
+            try:
+                self.going_on = Sizes()
+                await self._count(self.going_on)
+            except SessionError as error:
+                self.problem = str(error)
+            else:
+                self.problem, self.done = "", self.going_on
+                self.counts.append((time.time(), self.done.count))
+            finally:
+                self.going_on = None
+            await asyncio.sleep(max(SECONDS_BETWEEN, PAUSE_BY_DURATION * (time.monotonic() - start)))
+
+    async def _count(self, sizes: Sizes) -> None:
+        cursor: str | None = None
+        limit = FIRST_ENTRIES_A_PAGE
+        while True:
+            start = time.monotonic()
+            entries, cursor = await self._storage.scan("", cursor, limit)
+            for key, record in entries:
+                sizes.add(key, len(record.value), record.expires_at is not None)
+            if cursor is None:
+                return
+            # As many as would fill a page if all were as large as these, but not all at once.
+            size = sum(len(record.value) for _, record in entries) / max(len(entries), 1)
+            limit = max(1, min(int(BYTES_A_PAGE / max(size, 1)), 2 * limit, MOST_ENTRIES_A_PAGE))
+            await asyncio.sleep(time.monotonic() - start)  # the other half of the time is the bot's

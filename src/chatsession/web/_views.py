@@ -1,0 +1,158 @@
+"""What a person sees of stored bytes, and what becomes of them when that person has changed what is seen."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from chatsession.codec import CodecError
+from chatsession.compression import COMPRESSED, Compressor, decompress
+from chatsession.encryption import SEALED, Keyring
+from chatsession.envelope import Envelope, looks_enveloped, unwrap, wrap
+from chatsession.errors import SessionDecryptError
+
+Kind: TypeAlias = Literal["json", "text", "hex"]
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes that a compressed session may have; a small forged frame must not fill the memory."""
+_BYTES_A_LINE = 32
+
+
+class View(Struct, frozen=True):
+    """Stored bytes, less the steps that a manager puts round a session's data."""
+
+    kind: Kind
+    data: bytes | None
+    """`None`: nothing can be shown, or nothing is there (see `hidden`)."""
+    hidden: bool = False
+    """It is encrypted, and its key is not at hand."""
+    problem: str = ""
+    """Why it cannot be taken apart any further."""
+    encrypted: bool = False
+    compressed: bool = False
+    envelope: Envelope | None = None
+    framed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The data as text, to be read and edited."""
+        data = self.data or b""
+        if self.kind == "hex":
+            return "\n".join(data[i : i + _BYTES_A_LINE].hex(" ") for i in range(0, len(data), _BYTES_A_LINE))
+        return (msgspec.json.format(data, indent=2) if self.kind == "json" and data else data).decode()
+
+
+class UnusableTextError(ValueError):
+    """What was typed cannot be stored in the form that it was said to have."""
+
+
+def view(key: str, stored: bytes, keyring: Keyring | None) -> View:
+    """Take stored bytes apart as far as possible; never fails."""
+    encrypted = stored.startswith(SEALED)
+    if encrypted and keyring is None:
+        return View("hex", None, hidden=True, encrypted=True, problem="It is encrypted, and no key was given.")
+    try:
+        data = keyring.open(key, stored) if encrypted and keyring is not None else stored
+        compressed = data.startswith(COMPRESSED)
+        data = decompress(data, LARGEST) if compressed else data
+    except SessionDecryptError:
+        return View("hex", None, hidden=True, encrypted=True, problem="It is encrypted with a key that was not given.")
+    except (CodecError, ImportError) as error:
+        return View("hex", stored, problem=f"It cannot be read: {error}.")
+    found = _unwrapped(data)
+    if found is None:
+        return View(kind_of(data), data, encrypted=encrypted, compressed=compressed)
+    envelope, inner, framed = found
+    kind = "json" if inner is None else kind_of(inner)
+    return View(kind, inner, encrypted=encrypted, compressed=compressed, envelope=envelope, framed=framed)
+
+
+def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | None) -> bytes:
+    """Turn edited text into what is to be stored, with the same steps round it as before.
+
+    Args:
+        key: the session key.
+        seen: what was stored before.
+        text: what it shall become.
+        kind: how the text is meant.
+        keyring: encrypts what was encrypted before.
+
+    Raises:
+        UnusableTextError: the text is not of that kind.
+    """
+    data = _parsed(text, kind)
+    if seen.problem:  # what cannot be taken apart is edited, and stored, as it lies
+        return data
+    envelope = seen.envelope
+    if envelope is not None:
+        if not seen.framed and kind != "json":
+            raise UnusableTextError("This session lies in an envelope of JSON, so that it can only be JSON itself.")
+        data = wrap(
+            data,
+            json=not seen.framed,
+            version=None if envelope.version is UNSET else envelope.version,
+            expires=None if envelope.expires is UNSET else envelope.expires,
+            updates=None if envelope.updates is UNSET else envelope.updates,
+            moved_to=None if envelope.moved_to is UNSET else envelope.moved_to,
+            moving_from=None if envelope.moving_from is UNSET else envelope.moving_from,
+        )
+    if seen.compressed:
+        data = Compressor(0).compress(data)
+    return keyring.seal(key, data) if seen.encrypted and keyring is not None else data
+
+
+def kind_of(data: bytes) -> Kind:
+    """JSON if it is that, else text if an editor gives it back unchanged, else hexadecimal."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "hex"
+    try:
+        msgspec.json.format(data, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        # A carriage return does not survive a text area.
+        return "hex" if "\r" in text or "\0" in text else "text"
+    return "json"
+
+
+def _unwrapped(data: bytes) -> tuple[Envelope, bytes | None, bool] | None:
+    if not looks_enveloped(data):
+        return None
+    for json in (True, False):
+        if (found := unwrap(data, json=json)) is not None:
+            return (*found, not json)
+    return None
+
+
+def _parsed(text: str, kind: Kind) -> bytes:
+    if kind == "hex":
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            raise UnusableTextError("This is not hexadecimal: two digits 0-9 or a-f for each byte.") from None
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise UnusableTextError("This is not valid Unicode: half of a character pair stands alone.") from None
+    if kind == "text":
+        return data
+    try:
+        return msgspec.json.format(data, indent=-1)
+    except msgspec.DecodeError as error:
+        raise UnusableTextError(f"This is not JSON: {_placed(str(error), data)}.") from None
+    except RecursionError:
+        raise UnusableTextError("This JSON is nested too deeply.") from None
+
+
+def _placed(message: str, data: bytes) -> str:
+    """A message of msgspec's, with line and column instead of a count of bytes."""
+    message = message.removeprefix("JSON is malformed: ")
+    found = re.search(r" \(byte (\d+)\)$", message)
+    if found is None:
+        return "it ends too early" if "truncated" in message else message
+    before = data[: int(found[1])].decode(errors="replace")
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return f"{message[: found.start()]} in line {line}, column {column}"
