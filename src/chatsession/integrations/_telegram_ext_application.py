@@ -1,0 +1,256 @@
+"""What an application with sessions does beyond python-telegram-bot's own: begins and ends the units of work."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from msgspec.structs import replace
+from telegram.ext import Application, ApplicationHandlerStop, CallbackContext, ConversationHandler, Job
+
+from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations._telegram_ext_work import Kind, Scope, Work, working
+
+R = TypeVar("R")
+AnyApplication = Application[Any, Any, Any, Any, Any, Any]
+AnyContext = CallbackContext[Any, Any, Any, Any]
+Callback = Callable[[object, AnyContext], Awaitable[Any]]
+
+_TIMEOUT = ConversationHandler.TIMEOUT
+
+if TYPE_CHECKING:
+    _Base = AnyApplication
+else:
+    _Base = object
+
+
+class ServedApplication(_Base):
+    """Comes before the class of an application: `process_update` and its like are where an update begins and ends."""
+
+    __slots__ = ()
+    session_kinds: ClassVar[list[Kind]]
+
+    async def initialize(self) -> None:
+        await super().initialize()
+        for kind in self.session_kinds:
+            await kind.sessions.start()
+
+    async def shutdown(self) -> None:
+        try:
+            if not self.running:  # before the rest, so that handlers that still run have their bot
+                await asyncio.gather(*(kind.sessions.aclose() for kind in self.session_kinds))
+        finally:
+            await super().shutdown()
+
+    async def process_update(self, update: object) -> None:
+        scope = Scope(self.session_kinds, lambda: ids_of_update(update, self.bot.id), update)
+        token = working.set(scope.work)
+        try:
+            if not moves_chat(update) or await self._told(scope.work.follow_chat(), update):
+                await super().process_update(update)
+        except BaseException:
+            await scope.work.fail()
+            raise
+        else:
+            await self._told(scope.work.leave(), update)
+        finally:
+            working.reset(token)
+
+    async def session_context_made(self, context: AnyContext, refresh_data: Callable[[], Awaitable[None]]) -> None:
+        """A new context is about to be used. In a job, that is by its callback; else by the first handler."""
+        work = working.get()
+        if context.job is not None:
+            await refresh_data()
+            self._take_over(context, context.job)
+        elif work is None or work.scope.kinds is not self.session_kinds:  # somebody refreshes a context of their own
+            await refresh_data()
+        else:
+            work.scope.bind(context)
+            await refresh_data()
+            await work.open()
+            if work.redelivered:
+                raise ApplicationHandlerStop
+
+    async def process_error(
+        self,
+        update: object | None,
+        error: Exception,
+        job: Job[Any] | None = None,
+        coroutine: Any = None,
+    ) -> bool:
+        if isinstance(coroutine, PartOfUpdate):
+            coroutine = cast("PartOfUpdate[Any]", coroutine).coroutine
+        work = working.get()
+        if work is None or update is None or not self._processes(work, update):
+            return await super().process_error(update, error, job, coroutine)
+        if work.opened:
+            await work.fail()
+        if await super().process_error(update, error, job, coroutine) or work.unopenable:
+            return True
+        if not _left_its_handler(error):
+            return False
+        return not await self._go_on(work.scope)
+
+    def create_task(
+        self, coroutine: Any, update: object | None = None, *, name: str | None = None
+    ) -> asyncio.Task[Any]:
+        work = working.get()
+        if work is None or update is None or work.scope.update is not update or work.ended or not work.opened:
+            return super().create_task(coroutine, update, name=name)
+        part = PartOfUpdate(work, coroutine)
+        task = super().create_task(cast("Awaitable[Any]", part), update, name=name)
+        part.runs_in(task)
+        return task
+
+    def add_error_handler(self, callback: Any, block: Any = True) -> None:
+        super().add_error_handler(ErrorHandler(self, callback), block)
+
+    def _processes(self, work: Work, update: object) -> bool:
+        """Is this the task that goes through the handlers of the update?"""
+        return work.scope.update is update and work.scope.work is work and work.task is asyncio.current_task()
+
+    async def _told(self, step: Awaitable[None], update: object) -> bool:
+        """Do something for an update; if that fails, tell the error handlers."""
+        try:
+            await step
+        except Exception as error:
+            await super().process_error(update, error)
+            return False
+        return True
+
+    async def _go_on(self, scope: Scope) -> bool:
+        """A handler has failed, and python-telegram-bot goes on with those of later groups."""
+        if scope.work.ended:
+            scope.renew()
+        if scope.bound and len(self.handlers) > 1:  # they get the context that is there, without another refresh_data
+            return await self._told(scope.work.open(), scope.update)
+        return True
+
+    def _take_over(self, context: AnyContext, job: Job[Any]) -> None:
+        """Let the callback of a job run with its sessions. It is called next, and nobody else can see the other one."""
+        callback = job.callback
+        update, timed_out = _timed_out(job)
+        ids = ids_of_job(job, self.bot.id) if update is None else ids_of_update(update, self.bot.id)
+        scope = Scope(self.session_kinds, lambda: ids)
+        scope.bind(context)
+
+        async def run(context: AnyContext) -> None:
+            job.callback = callback
+            if timed_out is not None:
+                scope.bind(timed_out)
+            async with scope as work:
+                if not _has_nothing_to_run(callback):
+                    await work.open()
+                await callback(context)
+
+        job.callback = run
+
+
+class PartOfUpdate(Generic[R]):
+    """A task that belongs to an update, such as a handler with `block=False`: the update is done when it is.
+
+    Args:
+        work: in which it takes part.
+        coroutine: what it does.
+    """
+
+    def __init__(self, work: Work, coroutine: Awaitable[R]) -> None:
+        self.coroutine = coroutine
+        self._work = work
+        self._begun = False
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._run().__await__()
+
+    async def _run(self) -> R:
+        self._begun = True
+        try:
+            result = await self.coroutine
+        except BaseException as error:
+            await self._work.end(error)
+            raise
+        await self._work.end(None)
+        return result
+
+    def runs_in(self, task: asyncio.Task[Any]) -> None:
+        """Its task was made, and has not begun yet."""
+        self._work.users.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if self._begun:
+            return
+        if inspect.iscoroutine(self.coroutine):
+            self.coroutine.close()
+        ending = asyncio.ensure_future(self._work.fail())  # cancelled before it began
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+
+
+_endings: set[asyncio.Future[None]] = set()
+
+
+class ErrorHandler:
+    """The callback of an error handler, with sessions of its own; equal to the callback, so that it can be removed."""
+
+    def __init__(self, application: ServedApplication, callback: Callback) -> None:
+        self._application = application
+        self.callback = callback
+
+    async def __call__(self, update: object, context: AnyContext) -> None:
+        application, job = self._application, context.job
+        ids = ids_of_update(update, application.bot.id) if job is None else ids_of_job(job, application.bot.id)
+        scope = Scope(application.session_kinds, lambda: replace(ids, update_id=None), update)
+        scope.bind(context)
+        async with scope as work:
+            await work.prepare()
+            await self.callback(update, context)
+
+    def __eq__(self, other: object) -> bool:
+        return self.callback == (other.callback if isinstance(other, ErrorHandler) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.callback)
+
+    def __repr__(self) -> str:
+        return repr(self.callback)
+
+
+def _left_its_handler(error: Exception) -> bool:
+    """Has python-telegram-bot caught it? Else a handler reports what it has caught itself, and goes on."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_frame.f_code.co_name == "process_update"
+
+
+def _timed_out(job: Job[Any]) -> tuple[object | None, object | None]:
+    """Of a conversation's time-out: the conversation's last update, and its context, which handlers get again."""
+    data: Any = job.data
+    context: object = getattr(data, "callback_context", None)
+    return (data.update, cast("object", context)) if isinstance(context, CallbackContext) else (None, None)
+
+
+def _has_nothing_to_run(callback: object) -> bool:
+    """Is it the time-out of a conversation that has no handlers for it?"""
+    conversation: Any = getattr(callback, "__self__", None)
+    return isinstance(conversation, ConversationHandler) and not cast("Any", conversation).states.get(_TIMEOUT)
+
+
+def serve_application(application: AnyApplication, kind: Kind) -> None:
+    """Let an application work with one more kind of session."""
+    if isinstance(application, ServedApplication):
+        application.session_kinds.append(kind)
+        return
+    given = type(application)
+    names = {"__slots__": (), "__module__": given.__module__, "session_kinds": [kind]}
+    # An instance has no dictionary in Python 3.13, and `setup_sessions` comes after the builder.
+    served: Any = application
+    served.__class__ = type(given.__name__, (ServedApplication, given), names)
+    handlers = application.error_handlers
+    application.error_handlers = {ErrorHandler(served, callback): block for callback, block in handlers.items()}
+
+
+def kinds_of(application: AnyApplication) -> list[Kind]:
+    """What was set up for an application."""
+    return application.session_kinds if isinstance(application, ServedApplication) else []

@@ -1,0 +1,120 @@
+"""`context.session` in python-telegram-bot's contexts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
+
+from chatsession.errors import SessionError
+from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
+from chatsession.flavors import _LazyAttribute as LazySessionAttribute
+from chatsession.integrations._telegram_ext_work import SCOPE, Kind, Scope
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    _Context = CallbackContext[ExtBot[None], dict[Any, Any], dict[Any, Any], dict[Any, Any]]
+else:
+    _Context = CallbackContext
+
+
+class SessionMethods:
+    """What contexts can do with all sessions that were set up; those with an attribute of their own have it typed."""
+
+    async def load_session(self) -> None:
+        """Lock and load the sessions where that is not done for you: in error handlers.
+
+        An error handler gets sessions of its own, of the chat (or the job) in which the error happened; what it
+        changes is stored when it returns. One that does not load them costs nothing.
+        """
+        await _scope(self).current.open()
+
+    async def save_session(self) -> None:
+        """Commit now what has changed, and go on (`Session.save`)."""
+        for holder in _scope(self).current.holders():
+            await holder.save()
+
+    async def release_session(self) -> None:
+        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        for holder in _scope(self).current.holders():
+            await holder.release()
+
+
+class SessionCallbackContext(SessionMethods, SessionFlavor[T], _Context):
+    """A `CallbackContext` with `context.session`: the value; assign to replace, assign `None` to delete.
+
+    Inherit from it, and give the class to the builder. For managers with other names, declare attributes like
+    `cart`. To change the types of `user_data`, `chat_data` or `bot_data`, inherit from
+    `SessionMethods, SessionFlavor[T], CallbackContext[…]` instead.
+
+    Example:
+        >>> from telegram.ext import Application, ContextTypes
+        >>> from chatsession import SessionAttribute
+        >>> class Context(SessionCallbackContext[dict[str, int]]):
+        ...     cart = SessionAttribute[list[str]]()  # for SessionManager(list[str], name="cart", …)
+        >>> builder = Application.builder().context_types(ContextTypes(context=Context))
+    """
+
+
+class LazySessionCallbackContext(SessionMethods, LazySessionFlavor[T], _Context, Generic[T]):
+    """A `CallbackContext` with a lazy `context.session`: `await context.session` reads, when it is first asked.
+
+    For managers with other names, declare attributes like `cart = LazySessionAttribute[list[str]]()`.
+    """
+
+
+class ServedContext(SessionMethods):
+    """Comes before the context class of an application: its sessions are opened when a handler is about to run."""
+
+    async def refresh_data(self) -> None:
+        """python-telegram-bot calls this with every new context, directly before the handler."""
+        context = cast("Any", self)
+        refresh_data = cast("Any", super()).refresh_data  # of the class that comes after this one
+        await context.application.session_context_made(context, refresh_data)
+
+
+def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], kind: Kind) -> None:
+    """Let the contexts of an application have an attribute for a kind of session.
+
+    Raises:
+        ValueError: contexts have something else under its name, or another manager's session.
+    """
+    types = application.context_types
+    given = types.context
+    attribute = getattr(given, kind.name, None)
+    _check(given, attribute, kind)
+    if not issubclass(given, ServedContext):
+        given = type(given.__name__, (ServedContext, given), {"__module__": given.__module__})
+        application.context_types = ContextTypes(given, types.bot_data, types.chat_data, types.user_data)
+    if attribute is None:
+        attribute = LazySessionAttribute[Any]() if kind.lazy else SessionAttribute[Any]()
+        attribute.__set_name__(given, kind.name)
+        setattr(given, kind.name, attribute)
+
+
+def _check(given: type[object], attribute: object, kind: Kind) -> None:
+    name = kind.name
+    if attribute is None:
+        return
+    if not isinstance(attribute, SessionAttribute):
+        raise ValueError(
+            f"{given.__name__} has something else as {name!r} already; "
+            "give the SessionManager another name, as in SessionManager(…, name='cart')"
+        )
+    if isinstance(attribute, LazySessionAttribute) != kind.lazy:
+        declared = "LazySessionCallbackContext, or LazySessionAttribute," if kind.lazy else "SessionCallbackContext"
+        raise ValueError(
+            f"{given.__name__} declares {name!r} for lazy={not kind.lazy}, but it is set up with lazy={kind.lazy}; "
+            f"declare it by {declared} or set it up the other way"
+        )
+
+
+def _scope(context: object) -> Scope:
+    scope: Scope | None = getattr(context, SCOPE, None)
+    if scope is None:
+        raise SessionError(
+            "this context has no sessions: it belongs to no update, job or error handler of an application for which "
+            "setup_sessions() was called; use sessions.open() elsewhere"
+        )
+    return scope

@@ -1,0 +1,77 @@
+"""Whose update, or whose job, it is; with the same keys as in the other frameworks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
+from telegram.ext import Job
+
+from chatsession.integrations._driver import UpdateContext
+
+
+def ids_of_update(update: object, bot_id: int) -> UpdateContext:
+    """The ids of what python-telegram-bot was given to process, which may be anything."""
+    if not isinstance(update, Update):
+        return _ids(update, bot_id)
+    chat, user, message = _chat(update), _user(update), _message(update)
+    service = update.message
+    return UpdateContext(
+        chat_id=None if chat is None else chat.id,
+        user_id=None if user is None else user.id,
+        thread_id=message.message_thread_id if message is not None and message.is_topic_message else None,
+        business_connection_id=_business_connection_id(update, message),
+        bot_id=bot_id,
+        update=update,
+        update_id=update.update_id,
+        moved_from=None if service is None else service.migrate_from_chat_id,
+        moved_to=None if service is None else service.migrate_to_chat_id,
+    )
+
+
+def ids_of_job(job: Job[Any], bot_id: int) -> UpdateContext:
+    """The ids that a job was given when it was scheduled."""
+    return _ids(job, bot_id, job.chat_id, job.user_id)
+
+
+def moves_chat(update: object) -> bool:
+    """Is it the service message of a group that became a supergroup?"""
+    if not isinstance(update, Update) or (message := update.message) is None:
+        return False
+    return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None
+
+
+def _ids(update: object, bot_id: int, chat_id: int | None = None, user_id: int | None = None) -> UpdateContext:
+    return UpdateContext(
+        chat_id=chat_id, user_id=user_id, thread_id=None, business_connection_id=None, bot_id=bot_id, update=update
+    )
+
+
+def _chat(update: Update) -> Chat | None:
+    if update.poll_answer is not None:
+        return update.poll_answer.voter_chat
+    return update.effective_chat
+
+
+def _user(update: Update) -> User | None:
+    if update.channel_post is not None or update.edited_channel_post is not None:
+        return None
+    boost = update.chat_boost.boost if update.chat_boost is not None else update.removed_chat_boost
+    if boost is not None:  # other boosts are gifts, whose user did nothing
+        return boost.source.user if isinstance(boost.source, ChatBoostSourcePremium) else None
+    return update.effective_user
+
+
+def _message(update: Update) -> Message | None:
+    query = update.callback_query
+    if query is not None and not isinstance(query.message, Message):
+        return None  # inaccessible, of which `effective_message` would warn
+    return update.effective_message
+
+
+def _business_connection_id(update: Update, message: Message | None) -> str | None:
+    if update.deleted_business_messages is not None:
+        return update.deleted_business_messages.business_connection_id
+    if update.business_connection is not None:
+        return update.business_connection.id
+    return None if message is None else message.business_connection_id
