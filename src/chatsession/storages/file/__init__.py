@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import SessionError, StorageError
@@ -41,14 +41,16 @@ from chatsession.storages._sweeping import sweep_now_and_then
 from chatsession.storages._urls import options
 
 if os.name == "posix":
-    from chatsession.storages.file import _disk
-    from chatsession.storages.file._folder import EXPIRES, VALUE, SessionFolder, Waiting
+    from chatsession.storages.file import _disk, _grammy_names, _names
+    from chatsession.storages.file._files import EXPIRES, VALUE
+    from chatsession.storages.file._folder import SessionFolder, Waiting
     from chatsession.storages.file._listing import Listing, folders, names_in
 else:
     raise ImportError("sessions in files need a POSIX system (locks, links, named pipes); use sqlite:///bot.db")
 
-__all__ = ["FileStorage", "from_url"]
+__all__ = ["FileStorage", "Layout", "from_url"]
 
+Layout: TypeAlias = Literal["chatsession", "grammy"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +65,8 @@ class FileStorage(Storage):
     Args:
         folder: where; made where it is missing. The session of chat 424242 is `42/424242.json` in it, as with grammY's
             file storage; characters that are not safe in a file name are escaped as in URLs (`%2F`).
+        layout: how files are named: `"chatsession"` as above; `"grammy"` exactly as by grammY's file storage, so that a
+            bot written with it can use the same folder (see `docs/grammy.md`).
         fsync: whether a commit waits until the disk has it. Without, a commit outlasts the process, but of the last
             half minute some may be lost, or be empty files, after a power cut.
         sweep_interval: seconds between sweeps of expired sessions.
@@ -80,13 +84,17 @@ class FileStorage(Storage):
         self,
         folder: str | os.PathLike[str],
         *,
+        layout: Layout = "chatsession",
         fsync: bool = True,
         sweep_interval: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if sweep_interval <= 0:
             raise StorageError("sweep_interval is in seconds and must be positive")
+        if layout not in get_args(Layout):
+            raise StorageError(f"the layout of a folder is one of {', '.join(get_args(Layout))}")
         self._root = Path(folder).absolute()
+        self._naming: _names.Naming = _grammy_names if layout == "grammy" else _names
         self._fsync = fsync
         self._sweep_interval = sweep_interval
         self._clock = clock
@@ -94,7 +102,7 @@ class FileStorage(Storage):
         self._folder: SessionFolder | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._listing = Listing(str(self._root), VALUE)
+        self._listing = Listing(str(self._root), self._naming, VALUE)
         self._bells = Bells()
         self._free_at: dict[str, float] = {}
 
@@ -107,7 +115,7 @@ class FileStorage(Storage):
                 return
             self._threads = ThreadPoolExecutor(8, "chatsession-file")
             try:
-                self._folder = await self._run(SessionFolder, self._root, self._clock, sync=self._fsync)
+                self._folder = await self._run(SessionFolder, self._root, self._naming, self._clock, sync=self._fsync)
             except BaseException:
                 await self.close()
                 raise
@@ -157,7 +165,7 @@ class FileStorage(Storage):
 
     async def sweep(self, limit: int = 1000) -> int:
         folder, freed = self._opened(), 0
-        for part in await self._run(folders, folder.root):
+        for part in await self._run(folders, folder.root, self._naming):
             if freed < limit:
                 freed += await self._run(self._sweep_part, folder, part, limit - freed)
         return freed
@@ -187,8 +195,8 @@ class FileStorage(Storage):
         names, following = self._listing.after(cursor, limit)
         entries: list[tuple[str, Record]] = []
         for name in names:
-            key = folder.key(name)
-            if key.startswith(prefix) and (record := folder.load(name)) is not None:
+            key = folder.files.key(name)
+            if key.startswith(prefix) and (record := folder.files.load(name)) is not None:
                 entries.append((key, record))
         return Page(entries, following)
 
@@ -196,28 +204,35 @@ class FileStorage(Storage):
         self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int
     ) -> tuple[Sequence[str], str | None]:
         names, following = self._listing.after(cursor, limit)
-        keys = [key for name in names if (key := folder.key(name)).startswith(prefix) and not folder.has_expired(name)]
+        keys = [
+            key
+            for name in names
+            if (key := folder.files.key(name)).startswith(prefix) and not folder.files.has_expired(name)
+        ]
         return keys, following
 
     def _sweep_part(self, folder: SessionFolder, part: str, limit: int) -> int:
         freed = 0
-        for name in names_in(folder.root, part, EXPIRES):
-            if freed < limit and folder.has_expired(name):
+        for file in names_in(folder.root, part, EXPIRES):
+            name = self._naming.name_at(part, file)
+            if freed < limit and folder.files.has_expired(name):
                 freed += folder.remove_expired(name)
         return freed
 
 
 def from_url(parts: SplitResult) -> FileStorage:
-    """`file:///absolute/folder` or `file:relative/folder`; options `fsync=no`, `sweep_interval=SECONDS`."""
+    """`file:///absolute/folder` or `file:relative/folder`; options `layout=grammy`, `fsync=no`, `sweep_interval=60`."""
     if parts.netloc not in ("", "localhost"):
         raise StorageError("a file: URL names no host; write file:///absolute/folder or file:relative/folder")
     if parts.path in ("", "/"):
         raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
-    given = options(parts, {"fsync", "sweep_interval"})
+    given = options(parts, {"layout", "fsync", "sweep_interval"})
     fsync = {"yes": True, "no": False}.get(given.get("fsync", "yes"))
     if fsync is None:
         raise StorageError("fsync in a file: URL is yes or no")
+    layout = cast("Layout", given.get("layout", "chatsession"))  # FileStorage checks it
     try:
-        return FileStorage(unquote(parts.path), fsync=fsync, sweep_interval=float(given.get("sweep_interval", 60)))
+        sweep_interval = float(given.get("sweep_interval", 60))
     except ValueError:
         raise StorageError("sweep_interval of the file: URL is a number of seconds") from None
+    return FileStorage(unquote(parts.path), layout=layout, fsync=fsync, sweep_interval=sweep_interval)

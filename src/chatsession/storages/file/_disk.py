@@ -19,6 +19,9 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _MOST_OPEN = 64
 _COARSEST = 2_000_000_000
 """Nanoseconds: the coarsest clock of any file system (FAT)."""
+_PAGE = 4096
+_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.04)
+"""Seconds; for so long somebody who writes in place is waited for."""
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 _REASONS = {
@@ -39,6 +42,18 @@ class Stamp(NamedTuple):
     mtime_ns: int
     inode: int
     size: int
+
+
+class Expiry(NamedTuple):
+    """When a session expires."""
+
+    at: float
+    mtime_ns: int | None
+    """Of the file that it holds for: not for what others wrote since. `None`: it holds for any."""
+
+
+class EmptyFileError(StorageError):
+    """A file that holds nothing: no session, or one that is being written in place."""
 
 
 def storage_error(error: OSError, key: str | None = None) -> StorageError:
@@ -78,6 +93,32 @@ def read(path: str) -> tuple[bytes, Stamp] | None:
         os.close(file)
     # Only blanks: this stands for one blank less (see `draft`).
     return data[:-1] if data.isspace() else data, _stamp(status)
+
+
+def read_settled(path: str) -> tuple[bytes, Stamp] | None:
+    """As `read`, where others write in place: waits a moment for a file that may be in the middle of that.
+
+    A file is emptied first and then filled page by page, so that one of full pages may not yet be all of it.
+    """
+    before: Stamp | None = None
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            found = read(path)
+            if found is None or found[1] == before or (found[1].size % _PAGE and look(path) == found[1]):
+                return found
+            before = found[1]
+        except EmptyFileError:
+            continue
+    return read(path)
+
+
+def mtime_of(path: str) -> int | None:
+    """When a file was last written; `None` if there is none."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def look(path: str) -> Stamp | None:
@@ -127,8 +168,11 @@ def newer_than(path: str, other: Stamp | None) -> Stamp:
     return stamp
 
 
-def read_expiry(path: str) -> float | None:
-    """When a session expires: a link that points to the time, for all to see; `None` if there is no link."""
+def read_expiry(path: str) -> Expiry | None:
+    """When a session expires: a link that points to the time, for all to see; `None` if there is no link.
+
+    Behind the time may stand, after a blank, for which writing of the file it holds.
+    """
     try:
         target = os.readlink(path)
     except FileNotFoundError:
@@ -137,15 +181,17 @@ def read_expiry(path: str) -> float | None:
         if error.errno == errno.EINVAL:
             raise StorageError(f"{path} is not the expiry of a session; remove it") from None
         raise
+    time_text, _, mtime = target.partition(" ")
     try:
-        return datetime.fromisoformat(target).timestamp()
+        return Expiry(datetime.fromisoformat(time_text).timestamp(), int(mtime) if mtime else None)
     except ValueError:
         raise StorageError(f"{path} does not point to a time; remove it") from None
 
 
-def write_expiry(path: str, draft: str, expires_at: float) -> None:
+def write_expiry(path: str, draft: str, expiry: Expiry) -> None:
     """Set a session's expiry, in one step."""
-    os.symlink(datetime.fromtimestamp(min(expires_at, _NEVER), UTC).isoformat(), draft)
+    time_text = datetime.fromtimestamp(min(expiry.at, _NEVER), UTC).isoformat()
+    os.symlink(time_text if expiry.mtime_ns is None else f"{time_text} {expiry.mtime_ns}", draft)
     os.rename(draft, path)
 
 
@@ -186,7 +232,7 @@ def _check(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StorageError(f"{path} is no file, and no session; remove it")
     if status.st_size == 0:
-        raise StorageError(f"{path} is empty: it was torn when it was written, or is no session; mend or remove it")
+        raise EmptyFileError(f"{path} is empty: it was torn when it was written, or is no session; mend or remove it")
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -30,11 +30,11 @@ from chatsession.storages._base import (
     Record,
     Refused,
 )
-from chatsession.storages.file import _disk, _names
+from chatsession.storages.file import _disk
+from chatsession.storages.file._files import KEY, VALUE, SessionFiles
 from chatsession.storages.file._locks import SHARDS, LockFiles, Shard, Wish, alone
+from chatsession.storages.file._names import Naming
 from chatsession.storages.file._wakes import Pipe, is_read, wake
-
-VALUE, EXPIRES, KEY = ".json", ".expires", ".key"
 
 Item = TypeVar("Item", LockRequest, Change, Lease)
 Result = TypeVar("Result")
@@ -58,6 +58,7 @@ class SessionFolder:
 
     Args:
         root: the folder; made where it is missing.
+        naming: how files are named.
         clock: gives the time as Unix seconds.
         sync: whether what is committed must outlast a power cut.
 
@@ -65,8 +66,10 @@ class SessionFolder:
         StorageError: the folder cannot be made, or not be written to.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], float], *, sync: bool) -> None:
+    def __init__(self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool) -> None:
         self.root = str(root)
+        self._naming = naming
+        self.files = SessionFiles(self.root, naming, clock, self._draft_path, sync=sync)
         self._clock = clock
         self._sync = sync
         self._own = root / ".chatsession"
@@ -81,12 +84,13 @@ class SessionFolder:
                 self._clear_up_after_the_dead()
                 self.pipe = Pipe(self._wakes)
             self._identity = os.stat(self._own).st_ino
+            self._folds_case = os.path.exists(root / self._own.name.upper())
         except OSError as error:
             raise _disk.storage_error(error) from None
 
     def read(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         """As `Storage.read_many`."""
-        found = [_guarded(key, lambda key=key: self.load(_names.name_of(key))) for key in keys]
+        found = [_guarded(key, lambda key=key: self.files.load(self._name(key))) for key in keys]
         if None in found:
             self._check_presence()
         return found
@@ -99,7 +103,7 @@ class SessionFolder:
         """As `Storage.renew_many`."""
         until_then = self._each(
             leases,
-            lambda shard, lease: shard.renew(_names.name_of(lease.key), lease.token, seconds, self._clock()),
+            lambda shard, lease: shard.renew(self._name(lease.key), lease.token, seconds, self._clock()),
         )
         for result in until_then:
             if isinstance(result, SessionError):
@@ -110,7 +114,7 @@ class SessionFolder:
         """As `Storage.abandon_many`."""
         self._each(
             requests,
-            lambda shard, wish: shard.abandon(_names.name_of(wish.key), wish.waiter, self._clock(), self._wake),
+            lambda shard, wish: shard.abandon(self._name(wish.key), wish.waiter, self._clock(), self._wake),
         )
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
@@ -134,35 +138,10 @@ class SessionFolder:
         }
         return [failures.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
 
-    def load(self, name: str) -> Record | None:
-        """Read one session. Raises `StorageError` or `OSError` if it is there and cannot be read."""
-        path = self._path(name)
-        # The expiry first: whoever stores anew after an expiry removes the old value before setting the new time.
-        expires_at = _disk.read_expiry(path + EXPIRES)
-        if expires_at is not None and expires_at <= self._clock():
-            return None
-        found = _disk.read(path + VALUE)
-        return None if found is None else Record(*found, expires_at)
-
-    def has_expired(self, name: str) -> bool:
-        """Has this session expired?"""
-        expires_at = _disk.read_expiry(self._path(name) + EXPIRES)
-        return expires_at is not None and expires_at <= self._clock()
-
-    def key(self, name: str) -> str:
-        """The key of a file found in the folder. Raises `StorageError` if it is none of ours."""
-        path = self._path(name)
-        key = _names.key_of(name)
-        if key is None and _names.is_digest(name) and (found := _disk.read(path + KEY)) is not None:
-            key = found[0].decode("utf-8", "replace")
-        if key is None or _names.name_of(key) != name:
-            raise StorageError(f"{path}{VALUE} is not the file of any key; move it out of the folder")
-        return key
-
     def remove_expired(self, name: str) -> bool:
         """Remove a session if it has expired, without reading it."""
-        with self._locks.open(_names.shard_of(name, SHARDS)):
-            return self.has_expired(name) and self._remove(self._path(name))
+        with self._locks.open(self._naming.shard_of(name, SHARDS)):
+            return self.files.has_expired(name) and self.files.remove(name)
 
     def _each(
         self, items: Sequence[Item], work: Callable[[Shard, Item], Result | SessionError]
@@ -172,7 +151,7 @@ class SessionFolder:
         groups: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
             try:
-                groups[_names.shard_of(_names.name_of(item.key), SHARDS)].append(item)
+                groups[self._naming.shard_of(self._name(item.key), SHARDS)].append(item)
             except SessionError as error:
                 results[item.key] = error
         for number, group in groups.items():
@@ -190,11 +169,11 @@ class SessionFolder:
 
     def _lock(self, shard: Shard, request: LockRequest) -> Locked | Waiting | SessionError:
         key = request.key
-        name, now = _names.name_of(key), self._clock()
+        name, now = self._name(key), self._clock()
         token = shard.take(name, Wish(request.waiter, self.pipe.name, now), request.seconds, now)
         if token is None:
             return Waiting(shard.free_at(name))
-        found = _guarded(key, lambda: self.load(name))
+        found = _guarded(key, lambda: self.files.load(name))
         if isinstance(found, SessionError):
             shard.release(name, self._wake)
             return found
@@ -203,7 +182,7 @@ class SessionFolder:
     def _commit(
         self, shard: Shard, change: Change, draft: Draft | None, touched: defaultdict[str, list[str]]
     ) -> Outcome:
-        name, lease = _names.name_of(change.key), change.lease
+        name, lease = self._name(change.key), change.lease
         if lease is not None and not shard.is_holder(name, lease.token, self._clock()):
             return Refused.LEASE_LOST
         try:
@@ -212,77 +191,42 @@ class SessionFolder:
             if lease is not None and change.unlock:
                 shard.release(name, self._wake)
         if isinstance(outcome, Committed) and change.action is not Action.KEEP:
-            touched[self._folder(name)].append(change.key)
+            touched[self.files.folder(name)].append(change.key)
         return outcome
 
     def _apply(self, name: str, change: Change, draft: Draft | None) -> Outcome:
-        path, now = self._path(name), self._clock()
-        stored = _disk.look(path + VALUE)
-        expires_at = _disk.read_expiry(path + EXPIRES)
-        expired = expires_at is not None and expires_at <= now
-        version = None if expired else stored
-        if change.expect is not Expect.ANYTHING and change.expect != version:
+        stored = self.files.look(name)
+        if change.expect is not Expect.ANYTHING and change.expect != stored.version:
             return Refused.CONFLICT
         if change.action is Action.KEEP:
-            return Committed(version)
-        if stored is not None and not os.access(path + VALUE, os.R_OK):
-            return StorageError(f"{path}{VALUE} cannot be read by this user, and is not overwritten", key=change.key)
+            return Committed(stored.version)
+        path = self.files.path(name) + VALUE
+        if stored.stamp is not None and not os.access(path, os.R_OK):
+            return StorageError(f"{path} cannot be read by this user, and is not overwritten", key=change.key)
         if change.action is Action.DELETE:
-            self._remove(path)
+            self.files.remove(name)
             return Committed(None)
         if change.action is Action.TOUCH:
-            if version is not None:
-                self._set_expiry(path, change.ttl, expires_at)
-            return Committed(version)
+            self.files.touch(name, change.ttl, stored)
+            return Committed(stored.version)
         if draft is None or draft.error is not None:
             return (draft and draft.error) or StorageError("it was not written", key=change.key)
-        if expired:
-            self._remove(path)  # so that nothing that expired comes back, should this process end right here
-        return Committed(self._put(path, change.ttl, None if expired else expires_at, draft.path, stored))
-
-    def _put(
-        self, path: str, ttl: float | None, expires_at: float | None, draft: str, stored: _disk.Stamp | None
-    ) -> _disk.Stamp:
-        self._make_folder(path)
-        stamp = _disk.newer_than(draft, stored)
-        if _names.is_digest(os.path.basename(path)):
-            os.rename(draft + KEY, path + KEY)
-        self._set_expiry(path, ttl, expires_at)
-        os.rename(draft, path + VALUE)
-        return stamp
-
-    def _set_expiry(self, path: str, ttl: float | None, before: float | None) -> None:
-        if ttl is not None:
-            _disk.write_expiry(path + EXPIRES, self._draft_path(), self._clock() + ttl)
-        elif before is not None:
-            _disk.remove(path + EXPIRES)
-
-    def _remove(self, path: str) -> bool:
-        there = _disk.remove(path + VALUE)
-        _disk.remove(path + EXPIRES)
-        if _names.is_digest(os.path.basename(path)):
-            _disk.remove(path + KEY)
-        return there
+        if stored.expired:
+            self.files.remove(name)  # so that nothing that expired comes back, should this process end right here
+        return Committed(self.files.put(name, change.value, draft.path, change.ttl, stored))
 
     def _draft(self, changes: Sequence[Change]) -> dict[str, Draft]:
         """Write the new values to the disk, before any lock file is taken."""
         drafts = {change.key: Draft(self._draft_path()) for change in changes if change.action is Action.PUT}
         files = [(drafts[change.key].path, change.value) for change in changes if change.key in drafts]
-        files += [(draft.path + KEY, key.encode("utf-8", "replace")) for key, draft in drafts.items() if _is_long(key)]
+        files += [
+            (draft.path + KEY, key.encode("utf-8", "replace")) for key, draft in drafts.items() if self._is_long(key)
+        ]
         failures = _disk.draft_all(files, sync=self._sync)
         for key, draft in drafts.items():
             if error := failures.get(draft.path) or failures.get(draft.path + KEY):
                 drafts[key] = Draft(draft.path, _disk.storage_error(error, key))
         return drafts
-
-    def _make_folder(self, path: str) -> None:
-        folder = os.path.dirname(path)
-        if os.path.isdir(folder):
-            return
-        os.makedirs(folder, exist_ok=True)
-        if self._sync:
-            for error in _disk.sync_folders([self.root]).values():
-                raise error
 
     def _check_presence(self) -> None:
         """What is not found is only missing if the folder is there: it may have been unmounted."""
@@ -311,18 +255,16 @@ class SessionFolder:
     def _draft_path(self) -> str:
         return f"{self._drafts}/{self.pipe.name}-{next(self._numbers)}"
 
-    def _folder(self, name: str) -> str:
-        return f"{self.root}/{_names.folder_of(name)}"
+    def _name(self, key: str) -> str:
+        if self._folds_case:
+            self._naming.check_folded(key)
+        return self._naming.name_of(key)
 
-    def _path(self, name: str) -> str:
-        return f"{self.root}/{_names.folder_of(name)}/{name}"
-
-
-def _is_long(key: str) -> bool:
-    try:
-        return _names.is_digest(_names.name_of(key))
-    except SessionError:  # the outcome will say so
-        return False
+    def _is_long(self, key: str) -> bool:
+        try:
+            return self._naming.is_digest(self._naming.name_of(key))
+        except SessionError:  # the outcome will say so
+            return False
 
 
 def _guarded(key: str, work: Callable[[], Result]) -> Result | SessionError:

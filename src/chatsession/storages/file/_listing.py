@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chatsession.errors import StorageError
-from chatsession.storages.file._names import folder_of
+from chatsession.storages.file._names import Naming
 
 WINDOW = 20_000
 """The most names that an enumeration holds, however many files one folder has."""
@@ -28,11 +28,13 @@ class Listing:
 
     Args:
         root: the folder of all sessions.
+        naming: how files are named.
         suffix: what a file's name must end with; it is left off.
     """
 
-    def __init__(self, root: str, suffix: str) -> None:
+    def __init__(self, root: str, naming: Naming, suffix: str) -> None:
         self._root = root
+        self._naming = naming
         self._suffix = suffix
         self._windows: dict[tuple[str, str], _Window] = {}
 
@@ -40,14 +42,14 @@ class Listing:
         """At most `limit` names behind a cursor, and the next cursor (`None`: these were the last)."""
         started, _, last = (cursor or "/").partition("/")
         found: list[str] = []
-        for folder in folders(self._root):
+        for folder in folders(self._root, self._naming):
             if folder < started:
                 continue
             if folder != started:
                 last = ""
-            while names := self._next(folder, last, limit - len(found)):
-                found += names
-                last = names[-1]
+            while files := self._next(folder, last, limit - len(found)):
+                found += [self._naming.name_at(folder, file) for file in files]
+                last = files[-1]
                 if len(found) >= limit:
                     return found, f"{folder}/{last}"
         return found, None
@@ -64,14 +66,15 @@ class Listing:
     def _window(self, folder: str, last: str) -> _Window:
         names = heapq.nsmallest(WINDOW, (name for name in names_in(self._root, folder, self._suffix) if name > last))
         for name in names:
-            if folder_of(name).lower() != folder.lower():  # a file system may fold case
+            right = self._naming.folder_of(self._naming.name_at(folder, name))
+            if right.lower() != folder.lower():  # a file system may fold case
                 raise StorageError(f"{self._root}/{folder}/{name}{self._suffix} is in the wrong folder; move it away")
         return _Window(names, len(names) < WINDOW)
 
 
-def folders(root: str) -> list[str]:
+def folders(root: str, naming: Naming) -> list[str]:
     """The folders of sessions, in order."""
-    return sorted(name for name in os.listdir(root) if len(name) <= 2)
+    return sorted(name for name in os.listdir(root) if naming.is_folder(name))
 
 
 def names_in(root: str, folder: str, suffix: str) -> Iterator[str]:

@@ -12,9 +12,29 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from chatsession.errors import SessionKeyError
+
+
+class Naming(Protocol):
+    """What a module offers that names files: this one, or `_grammy_names`."""
+
+    @property
+    def FOREIGN(self) -> bool: ...  # noqa: N802 - a module's constant
+    def name_of(self, key: str) -> str: ...
+    def key_of(self, name: str) -> str | None: ...
+    def is_digest(self, name: str) -> bool: ...
+    def folder_of(self, name: str) -> str: ...
+    def is_folder(self, name: str) -> bool: ...
+    def name_at(self, folder: str, file: str) -> str: ...
+    def shard_of(self, name: str, shards: int) -> int: ...
+    def check_folded(self, key: str) -> None: ...
+
+
+FOREIGN = False
+"""Nobody else writes these files, but for people who mend them."""
 
 LONGEST = 200
 """Of the 255 bytes that file systems grant a name; the rest is room for what comes behind the dot."""
@@ -63,6 +83,20 @@ def is_digest(name: str) -> bool:
 def folder_of(name: str) -> str:
     """The folder in which the file lies: the name's last two characters, as in grammY's file storage."""
     return name[-2:]
+
+
+def is_folder(name: str) -> bool:
+    """May a folder of this name hold sessions?"""
+    return len(name) <= 2
+
+
+def name_at(folder: str, file: str) -> str:
+    """The name of a file found in a folder."""
+    return file
+
+
+def check_folded(key: str) -> None:
+    """These names are safe on all file systems."""
 
 
 def shard_of(name: str, shards: int) -> int:

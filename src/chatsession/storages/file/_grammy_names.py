@@ -1,0 +1,83 @@
+"""From a session key to the name of its file as grammY's file storage has it: the key itself.
+
+grammY keeps the session of key `bot:42` in `42/bot:42.json`; the folder is the key's last two UTF-16 code units. Keys
+that it cannot store, or only outside of its folder (such as `a/b` or `..`), are kept in `other/`, where grammY never
+looks, under the names that the library's own layout gives them.
+"""
+
+from __future__ import annotations
+
+from chatsession.errors import SessionKeyError
+from chatsession.storages.file import _names
+from chatsession.storages.file._names import shard_of
+
+__all__ = ["FOREIGN", "check_folded", "folder_of", "is_digest", "is_folder", "key_of", "name_at", "name_of", "shard_of"]
+
+FOREIGN = True
+"""Others write these files too, in place."""
+
+OTHER = "other"
+LONGEST = 247
+"""Of the 255 bytes that file systems grant a name; the rest is for `.expires`."""
+_LONGEST_OF_GRAMMY = 250
+
+
+def name_of(key: str) -> str:
+    """The name of the key's file, without what comes behind the dot; `other/…` for keys that grammY cannot store.
+
+    Raises:
+        SessionKeyError: the key is empty, no valid Unicode, or some bytes longer than can be stored beside its expiry.
+    """
+    own = _names.name_of(key)  # refuses what is no key
+    if "/" in key or "\0" in key or _tail(key) in (".", ".."):
+        return f"{OTHER}/{own}"
+    length = len(key.encode())
+    if LONGEST < length <= _LONGEST_OF_GRAMMY:
+        raise SessionKeyError(f"it has {length} bytes, and {LONGEST} is the most for a file of grammY's", key=key)
+    return key if length <= LONGEST else f"{OTHER}/{own}"
+
+
+def key_of(name: str) -> str | None:
+    """The key that has this name; `None` if no key has it, or a long one whose name does not tell it."""
+    folder, slash, rest = name.partition("/")
+    key = name if not slash else _names.key_of(rest) if folder == OTHER else None
+    if key is None:
+        return None
+    try:
+        return key if name_of(key) == name else None
+    except SessionKeyError:
+        return None
+
+
+def is_digest(name: str) -> bool:
+    """Is it the name of a key too long to be read from it?"""
+    return name.startswith(f"{OTHER}/") and _names.is_digest(name.removeprefix(f"{OTHER}/"))
+
+
+def folder_of(name: str) -> str:
+    """The folder in which the file lies."""
+    return OTHER if "/" in name else _tail(name)
+
+
+def is_folder(name: str) -> bool:
+    """May a folder of this name hold sessions?"""
+    return name == OTHER or len(name) <= 2
+
+
+def name_at(folder: str, file: str) -> str:
+    """The name of a file found in a folder."""
+    return f"{OTHER}/{file}" if folder == OTHER else file
+
+
+def check_folded(key: str) -> None:
+    """Raises `SessionKeyError` if a file system that folds case or normalises may take the name for another's."""
+    if "/" not in name_of(key) and not (key.isascii() and key == key.lower()):
+        raise SessionKeyError(
+            "this file system takes upper and lower case for the same, so that grammY's names are not safe for it",
+            key=key,
+        )
+
+
+def _tail(key: str) -> str:
+    """The last two UTF-16 code units, as JavaScript cuts them; half a character becomes U+FFFD on the disk."""
+    return key.encode("utf-16-le", "surrogatepass")[-4:].decode("utf-16-le", "replace")
