@@ -1,0 +1,53 @@
+"""All commands together."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from chatsession.cli.editing import edit
+from chatsession.cli.exporting import export
+from chatsession.cli.listing import ls
+from chatsession.cli.moving import copy, import_
+from chatsession.cli.single import get, rm, set_
+from chatsession.cli.watching import watch
+
+app = typer.Typer(
+    name="chatsession",
+    help="See and tend what a chat bot remembers, while the bot runs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # its report would show local variables, and so session data
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_COMMANDS = {
+    "Look": {"ls": ls, "get": get, "watch": watch},
+    "Change": {"set": set_, "edit": edit, "rm": rm},
+    "Move": {"export": export, "import": import_, "copy": copy},
+}
+for panel, commands in _COMMANDS.items():
+    for name, function in commands.items():
+        app.command(name, rich_help_panel=panel)(function)
+
+
+@app.callback(invoke_without_command=True)
+def _main(  # pyright: ignore[reportUnusedFunction] - typer calls it
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version, and exit.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        typer.echo(version("chatsession"))
+        raise typer.Exit
+
+
+def run() -> int:
+    """Run the command that `sys.argv` names; returns the exit code."""
+    try:
+        app(prog_name="chatsession", standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stdout.flush()
+    return 0

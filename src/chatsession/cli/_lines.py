@@ -1,0 +1,82 @@
+"""The file that `export` writes and `import` reads: JSON Lines, each a session or a mark.
+
+{"chatsession": 1, "prefix": ""}                                    the first line
+{"key": "42", "value": {"count": 1}, "expires_at": 1767225600.0}    a session; no `expires_at`: for ever
+{"key": "43", "base64": "AWUB…"}                                    one that is no JSON
+{"resume": "…"}                                                     everything before it is whole; where to go on
+{"end": 2}                                                          the last line: so many sessions
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from chatsession.cli._values import compact, from_base64, is_json
+from chatsession.storages import Record
+
+
+class Line(Struct, omit_defaults=True, frozen=True):
+    """Any line of the file; fields that are unset are not there."""
+
+    chatsession: int | UnsetType = UNSET
+    prefix: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    value: Raw | UnsetType = UNSET
+    base64: str | UnsetType = UNSET
+    expires_at: float | UnsetType | None = UNSET
+    resume: str | UnsetType = UNSET
+    end: int | UnsetType = UNSET
+
+
+Session: TypeAlias = tuple[str, bytes, float | None]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Line).decode
+
+
+def head(prefix: str) -> bytes:
+    return _encode(Line(chatsession=1, prefix=prefix)) + b"\n"
+
+
+def mark(cursor: str) -> bytes:
+    return _encode(Line(resume=cursor)) + b"\n"
+
+
+def end(sessions: int) -> bytes:
+    return _encode(Line(end=sessions)) + b"\n"
+
+
+def session(key: str, record: Record) -> bytes:
+    """A session's line, from which the same bytes come back (but for line breaks within JSON)."""
+    expires_at = UNSET if record.expires_at is None else record.expires_at
+    if is_json(record.value):
+        return _encode(Line(key=key, value=Raw(compact(record.value)), expires_at=expires_at)) + b"\n"
+    return _encode(Line(key=key, base64=base64.b64encode(record.value).decode(), expires_at=expires_at)) + b"\n"
+
+
+def parsed(line: bytes) -> Line:
+    """Raises `ValueError` that says what is wrong, less the data."""
+    try:
+        return _decode(line)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("it is no JSON, or only the beginning of some") from None
+
+
+def session_of(line: Line) -> Session | None:
+    """The session that a line holds, if it does. Raises `ValueError`."""
+    if line.key is UNSET:
+        return None
+    if not line.key:
+        raise ValueError("its key is empty")
+    expires_at = None if line.expires_at is UNSET else line.expires_at
+    if line.value is not UNSET:
+        return line.key, bytes(line.value), expires_at
+    if line.base64 is not UNSET:
+        return line.key, from_base64(line.base64), expires_at
+    raise ValueError("it has a key, but neither value nor base64")

@@ -1,0 +1,24 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+Url: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL",
+        help="Where the sessions are: sqlite:///bot.db, redis://…, postgresql://…, file:///…, nats://…, "
+        "or env:NAME, a variable that holds one.",
+    ),
+]
+Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="The session's key, with its prefix.")]
+Prefix: TypeAlias = Annotated[str, typer.Option("--prefix", "-p", help="Only keys that begin so.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Write nothing; say what would be done.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Replace: TypeAlias = Annotated[
+    bool, typer.Option("--replace", help="Replace sessions that the target has with other data (else it keeps them).")
+]

@@ -1,0 +1,111 @@
+"""One command from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ParamSpec
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from chatsession.cli._screen import note, safe
+from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError, StorageError
+from chatsession.storages import Storage, open_storage
+
+P = ParamSpec("P")
+
+FOUND = 1
+"""`check` and `doctor` found something; a bulk command left something undone."""
+USAGE = 2
+FAILED = 3
+"""The storage failed, or cannot be reached."""
+MISSING = 4
+"""There is no such session."""
+CONFLICT = 5
+"""Somebody else was faster; nothing was overwritten."""
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """Ends a command with a word and a code."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def command(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
+    """Make a typer command of an async function that may return an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = asyncio.run(function(*args, **kwargs))
+        except CommandError as end:
+            if str(end):
+                note(str(end), "red" if end.code else "")
+            code = end.code
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            note("interrupted; everything that was written is whole", "yellow")
+            code = INTERRUPTED
+        except BrokenPipeError:  # such as by `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 128 + signal.SIGPIPE
+        except (SessionConflictError, SessionLockTimeoutError) as error:
+            note(safe(str(error)), "red")
+            code = CONFLICT
+        except SessionError as error:
+            note(safe(str(error)), "red")
+            code = FAILED if isinstance(error, StorageError) else FOUND
+        except ImportError as error:  # of a storage's driver; it says what to install
+            note(safe(str(error)), "red")
+            code = USAGE
+        raise typer.Exit(code or 0)
+
+    return run
+
+
+@asynccontextmanager
+async def opened(url: str, *, create: bool = False) -> AsyncGenerator[Storage]:
+    """Open the storage that a URL names.
+
+    Args:
+        url: as `open_storage` takes it.
+        create: make a file or folder that is not there, which would be a typing error in most commands.
+    """
+    url = _from_environment(url)
+    if not create:
+        _must_exist(url)
+    async with open_storage(url) as storage:
+        yield storage
+
+
+def _from_environment(url: str) -> str:
+    """`env:NAME` stands for the URL in that variable: a password in it is then in no list of processes."""
+    scheme, _, name = url.partition(":")
+    if scheme != "env":
+        return url
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise CommandError(USAGE, f"the environment variable {safe(name)} is not set") from None
+
+
+def _must_exist(url: str) -> None:
+    scheme = url.partition(":")[0].lower()
+    if scheme not in ("sqlite", "file"):
+        return
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError:
+        return  # `open_storage` finds the words
+    path = path[1:] if scheme == "sqlite" else path
+    if path and not Path(path).exists():
+        raise CommandError(FAILED, f"there is no {safe(path)}; nothing was made, see whether the URL is right")

@@ -1,0 +1,115 @@
+"""What goes to the terminal: nothing in a key or in a session can move the cursor, change colours, or deceive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_JOINER = "\u200d"  # holds families of emoji together, and does nothing else
+_UNITS = ("B", "kB", "MB", "GB")
+_TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+"""For what was asked for."""
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+"""For all that is said besides: progress, warnings, errors."""
+
+
+def safe(text: str, keep: str = "") -> str:
+    r"""Text with every character that is not plainly visible as its escape (`\x1b`), but for those in `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(ch if ch.isprintable() or ch == _JOINER or ch in keep else _escape(ch) for ch in text)
+
+
+def safe_json(text: str) -> str:
+    """JSON that means the same, with what is not plainly visible as `\\u….`; for text that is JSON already."""
+    return re.sub(r"[^\x20-\x7e\n]", lambda found: _escape_json(found[0]), text)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """A line of output."""
+    out.print(Text(text, style=style))
+
+
+def note(text: str, style: str = "") -> None:
+    """A line besides the output."""
+    err.print(Text(text, style=style))
+
+
+def emit(value: Any) -> None:
+    """A line of JSON for scripts."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A table; the columns in `right` hold numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    out.print(made, soft_wrap=False)
+
+
+def size(number: float) -> str:
+    """Bytes for people: `1.2 kB`."""
+    for unit in _UNITS[:-1]:
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} {_UNITS[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `2 d`, `3 h`, `12 s`."""
+    for length, unit in _TIMES:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0) * 1000:.0f} ms"
+
+
+def remaining(expires_at: float | None) -> str:
+    """When something ends, from now."""
+    if expires_at is None:
+        return "never"
+    return f"in {duration(expires_at - time.time())}"
+
+
+def moment(at: float | None) -> str:
+    """A Unix time in this machine's zone."""
+    return "not known" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def is_terminal() -> bool:
+    """Does a person see the output at once?"""
+    return out.is_terminal and os.environ.get("TERM") != "dumb"
+
+
+def quoted(word: str) -> str:
+    """A word for a shell, whatever characters it has."""
+    if word.isprintable() and word.isascii():
+        return "'" + word.replace("'", "'\\''") + "'"
+    return "$'" + json.dumps(word)[1:-1].replace("'", "\\'") + "'"
+
+
+def _escape(character: str) -> str:
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _escape_json(character: str) -> str:
+    if character.isprintable() or character == _JOINER:
+        return character
+    return json.dumps(character)[1:-1] if character not in "\t\r" else character.replace("\r", "")

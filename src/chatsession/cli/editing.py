@@ -1,0 +1,109 @@
+"""`edit`: a session in an editor, stored only if nobody changed it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chatsession.cli._locked import change, gateway, read
+from chatsession.cli._options import Key, Url
+from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
+from chatsession.cli._screen import note, safe
+from chatsession.cli._values import compact, is_json, kind_of, plain, pretty
+from chatsession.errors import SessionConflictError, SessionError, shown
+from chatsession.storages import Record, Storage
+
+
+@command
+async def edit(
+    url: Url,
+    key: Key,
+    new: Annotated[bool, typer.Option("--new", help="Make the session if there is none.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Store the text also if it is no JSON.")] = False,
+) -> None:
+    """Change one session in $VISUAL or $EDITOR. What the bot stores meanwhile is never overwritten."""
+    async with opened(url) as storage:
+        record = await read(storage, key)
+        if record is None and not new:
+            raise CommandError(MISSING, f"there is no session {safe(shown(key))}; --new makes one")
+        before = _text(key, record)
+        path = _draft(before)
+        try:
+            await _edit_until_stored(storage, key, record, before, path, raw or not _was_json(record))
+        except BaseException:
+            if path.exists() and path.read_bytes() != before:
+                note(f"the edited text is kept in {path}", "yellow")
+            else:
+                path.unlink(missing_ok=True)
+            raise
+    path.unlink(missing_ok=True)
+
+
+async def _edit_until_stored(
+    storage: Storage, key: str, record: Record | None, before: bytes, path: Path, anything: bool
+) -> None:
+    text = await asyncio.to_thread(_edited, path)  # so that what the storage does in the background goes on
+    if text == before:
+        note("nothing was changed")
+        return
+    if is_json(text):
+        data = compact(text)
+    elif anything:
+        data = text.removesuffix(b"\n") if not before.endswith(b"\n") else text
+    else:
+        raise CommandError(USAGE, "this is no JSON; nothing was stored (--raw stores any text)")
+    async with gateway(storage) as through:
+        try:
+            await change(through, key, data, seen=record)
+        except SessionConflictError:
+            raise CommandError(
+                CONFLICT,
+                f"{safe(shown(key))} was changed by somebody else while you edited it; nothing was overwritten. "
+                "Look at it by get, and edit it again",
+            ) from None
+        except SessionError as error:
+            raise CommandError(CONFLICT, safe(str(error))) from None
+    note(f"stored {safe(shown(key))}: {len(data):,} bytes")
+
+
+def _text(key: str, record: Record | None) -> bytes:
+    if record is None:
+        return b"{}\n"
+    kind = kind_of(record.value)
+    if kind in ("encrypted", "compressed", "framed", "binary"):
+        raise CommandError(
+            USAGE, f"{safe(shown(key))} is {kind}, and cannot be edited as text; see get --raw, set --raw"
+        )
+    if kind == "json":
+        return pretty(record.value).encode() + b"\n"
+    return plain(record.value)
+
+
+def _was_json(record: Record | None) -> bool:
+    return record is None or kind_of(record.value) == "json"
+
+
+def _draft(text: bytes) -> Path:
+    """A file that nobody else can read."""
+    number, name = tempfile.mkstemp(prefix="chatsession-", suffix=".json")
+    with os.fdopen(number, "wb") as file:
+        file.write(text)
+    return Path(name)
+
+
+def _edited(path: Path) -> bytes:
+    words = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    if not words or shutil.which(words[0]) is None:
+        raise CommandError(USAGE, "there is no editor; set EDITOR to the command of one")
+    done = subprocess.run([*words, str(path)], check=False)
+    if done.returncode:
+        raise CommandError(USAGE, f"the editor ended with {done.returncode}; nothing was stored")
+    return path.read_bytes()

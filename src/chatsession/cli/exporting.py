@@ -1,0 +1,108 @@
+"""`export`: sessions into a file of JSON Lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from msgspec import UNSET
+
+from chatsession.cli import _lines
+from chatsession.cli._options import Prefix, Url
+from chatsession.cli._progress import progress
+from chatsession.cli._running import USAGE, CommandError, command, opened
+from chatsession.cli._screen import note, out, safe, safe_json
+from chatsession.copying import pages
+
+
+@command
+async def export(
+    url: Url,
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; -: to stdout.")] = "-",
+    prefix: Prefix = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file that was cut off.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write all sessions as JSON Lines, while the bot runs; each as one commit left it."""
+    async with opened(url) as storage:
+        target, cursor, count = _open(file, prefix, resume, force)
+        try:
+            with progress("exporting") as show:
+                async for entries, following in pages(storage, prefix, cursor):
+                    for key, record in entries:
+                        _write(target, _lines.session(key, record))
+                    count += len(entries)
+                    _write(target, _lines.end(count) if following is None else _lines.mark(following))
+                    target.flush()
+                    show(count)
+        finally:
+            if target is not sys.stdout.buffer:
+                target.close()
+    note(f"exported {count:,} sessions" + ("" if file == "-" else f" to {safe(file)}"))
+
+
+def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, str | None, int]:
+    """The file, the cursor with which to go on, and how many sessions are in the file already."""
+    if file == "-":
+        if resume:
+            raise CommandError(USAGE, "--resume needs a file to go on with")
+        _write(sys.stdout.buffer, _lines.head(prefix))
+        return sys.stdout.buffer, None, 0
+    path = Path(file)
+    if resume and path.exists():
+        return _open_again(path, prefix)
+    if path.exists() and not force:
+        raise CommandError(USAGE, f"{safe(file)} is there already; --resume goes on with it, --force overwrites it")
+    try:
+        # Sessions are private, so that nobody else may read the file.
+        opened_file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    except OSError as error:
+        raise CommandError(USAGE, f"{safe(file)} cannot be written: {error.strerror}") from None
+    opened_file.write(_lines.head(prefix))
+    return opened_file, None, 0
+
+
+def _open_again(path: Path, prefix: str) -> tuple[BinaryIO, str | None, int]:
+    """Cut off what follows the last mark, and go on there."""
+    position = whole = count = unmarked = 0
+    cursor: str | None = None
+    file = path.open("r+b")
+    try:
+        for number, text in enumerate(file, 1):
+            if not text.endswith(b"\n"):
+                break
+            position += len(text)
+            line = _line(path, number, text)
+            if number == 1 and (line.chatsession is UNSET or line.prefix != prefix):
+                raise CommandError(USAGE, f"{safe(str(path))} is no export of these keys; see --prefix")
+            if line.end is not UNSET:
+                raise CommandError(0, f"{safe(str(path))} is complete, with {line.end:,} sessions")
+            unmarked += line.key is not UNSET
+            if line.resume is not UNSET:
+                cursor, count, unmarked = line.resume, count + unmarked, 0
+            if line.resume is not UNSET or number == 1:
+                whole = position
+        file.seek(whole)
+        file.truncate()
+        if whole == 0:
+            file.write(_lines.head(prefix))
+    except BaseException:
+        file.close()
+        raise
+    return file, cursor, count
+
+
+def _line(path: Path, number: int, text: bytes) -> _lines.Line:
+    try:
+        return _lines.parsed(text)
+    except ValueError as error:
+        raise CommandError(USAGE, f"line {number} of {safe(str(path))}: {error}") from None
+
+
+def _write(target: BinaryIO, line: bytes) -> None:
+    if target is sys.stdout.buffer and out.is_terminal:
+        line = safe_json(line.decode()).encode()
+    target.write(line)

@@ -1,0 +1,148 @@
+"""`import` and `copy`: sessions into a storage that may be in use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from msgspec import UNSET
+
+from chatsession import copying
+from chatsession.cli import _lines
+from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
+from chatsession.cli._progress import progress
+from chatsession.cli._running import FOUND, USAGE, CommandError, command, opened
+from chatsession.cli._screen import emit, note, quoted, safe, size
+from chatsession.copying import CopyReport, Writer
+
+_LINES = 500
+_BYTES = 4_000_000
+
+
+@command
+async def import_(
+    url: Url,
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="What export wrote; -: from stdin.")] = "-",
+    replace: Replace = False,
+    from_line: Annotated[int, typer.Option("--from-line", min=1, help="Begin there, to go on after a stop.")] = 1,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int | None:
+    """Read sessions from JSON Lines. Doing it again writes only what is missing."""
+    report = CopyReport()
+    source = _source(file)
+    complete, position = False, from_line
+    try:
+        async with (
+            opened(url, create=not dry_run) as storage,
+            Writer(storage, report, existing="replace" if replace else "keep", dry_run=dry_run) as writer,
+        ):
+            with progress("importing") as show:
+                for begin, sessions, ended in _batches(source, from_line):
+                    position = begin
+                    await writer.put_all(sessions)
+                    complete = complete or ended
+                    show(report.seen)
+    except BaseException:
+        note(f"stopped before all was imported; to go on: --from-line {position}", "yellow")
+        raise
+    finally:
+        if source is not sys.stdin.buffer:
+            source.close()
+    report.done = True
+    if not complete:
+        note("the last line of an export is missing; the file may be cut off", "yellow")
+    return _tell(report, "imported", dry_run, as_json, trouble=not complete)
+
+
+@command
+async def copy(
+    url: Url,
+    target_url: Annotated[str, typer.Argument(metavar="TARGET", help="Where to; a URL as well.")],
+    prefix: Prefix = "",
+    replace: Replace = False,
+    resume_after: Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int | None:
+    """Copy sessions to another storage; bots may run on both. Doing it again writes only what is missing."""
+    latest = CopyReport(cursor=resume_after)
+    try:
+        async with opened(url) as source, opened(target_url, create=not dry_run) as target:
+            with progress("copying") as show:
+
+                def report_so_far(report: CopyReport) -> None:
+                    nonlocal latest
+                    latest = report
+                    show(report.seen)
+
+                report = await copying.copy(
+                    source,
+                    target,
+                    prefix=prefix,
+                    dry_run=dry_run,
+                    resume_after=resume_after,
+                    progress=report_so_far,
+                    existing="replace" if replace else "keep",
+                )
+    except BaseException:
+        if latest.cursor is not None:
+            note(f"to go on where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
+        raise
+    return _tell(report, "copied", dry_run, as_json)
+
+
+def _source(file: str) -> BinaryIO:
+    if file == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        raise CommandError(USAGE, f"{safe(file)} cannot be read: {error.strerror}") from None
+
+
+def _batches(source: BinaryIO, from_line: int) -> Iterator[tuple[int, list[_lines.Session], bool]]:
+    """Sessions that fit into memory, with the number of the line that they begin with, and whether that was all."""
+    batch: list[_lines.Session] = []
+    held, begin, ended = 0, from_line, False
+    for number, text in enumerate(source, 1):
+        if number < from_line or not text.strip():
+            continue
+        try:
+            line = _lines.parsed(text)
+            session = _lines.session_of(line)
+        except ValueError as error:
+            yield begin, batch, False
+            raise CommandError(USAGE, f"line {number}: {error}; all before it is imported") from None
+        ended = ended or line.end is not UNSET
+        if session is None:
+            continue
+        batch.append(session)
+        held += len(text)
+        if len(batch) >= _LINES or held >= _BYTES:
+            yield begin, batch, ended
+            batch, held, begin = [], 0, number + 1
+    yield begin, batch, ended
+
+
+def _tell(report: CopyReport, done: str, dry_run: bool, as_json: bool, trouble: bool = False) -> int | None:
+    if as_json:
+        emit(asdict(report))
+    else:
+        for why in report.troubles:
+            note(safe(why), "red")
+        would = "would be " if dry_run else ""
+        note(f"{would}{done}: {report.written:,} of {report.seen:,} sessions ({size(report.bytes)})")
+        for number, what in (
+            (report.same, "were there already"),
+            (report.kept, "left as they are: the target has other data (--replace takes these)"),
+            (report.expired, "had expired"),
+            (report.failed, "failed"),
+        ):
+            if number:
+                note(f"  {number:,} {what}")
+    return FOUND if report.failed or trouble else None

@@ -1,0 +1,220 @@
+"""Sessions from one storage into another, or out of a file, while bots go on working with them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import msgspec
+
+from chatsession._gateway import Gateway, gateway_to
+from chatsession.errors import SessionError
+from chatsession.storages import Action, Record, Storage
+
+LARGEST_PAGE = 500
+_SMALLEST_PAGE = 4
+_PAGE_BYTES = 4_000_000
+"""About how much one page of an enumeration may hold in memory."""
+_MOST_TROUBLES = 100
+_LOCK_TIMEOUT = 60.0
+_LOCK_LEASE = 30.0
+
+Existing = Literal["keep", "replace"]
+
+
+@dataclass
+class CopyReport:
+    """What a copy came to, or has come to so far."""
+
+    written: int = 0
+    """Sessions that are in the target now, and were not, or were another."""
+    same: int = 0
+    """They were in the target already, with the same data."""
+    kept: int = 0
+    """The target has another session under that key, and keeps it (see `existing`)."""
+    expired: int = 0
+    """They were over before their turn came."""
+    failed: int = 0
+    bytes: int = 0
+    """Of all sessions looked at."""
+    troubles: list[str] = field(default_factory=list[str])
+    """Why sessions failed: the first 100."""
+    cursor: str | None = None
+    """Where to go on, as `resume_after`, should this be cut off; `None`: at the beginning, or all is done."""
+    done: bool = False
+
+    @property
+    def seen(self) -> int:
+        """All that were looked at."""
+        return self.written + self.same + self.kept + self.expired + self.failed
+
+
+async def copy(
+    source: Storage,
+    target: Storage,
+    *,
+    prefix: str = "",
+    dry_run: bool = False,
+    resume_after: str | None = None,
+    progress: Callable[[CopyReport], object] | None = None,
+    existing: Existing = "keep",
+) -> CopyReport:
+    """Copy sessions as they lie, with what is left of their time to live; bots may work on either side meanwhile.
+
+    Each session is what one commit of the source left. It is written under the key's lock, so that no update on the
+    target loses what it does. Doing it again writes nothing but what differs, so that a bot can be moved almost
+    without a stop: copy while it runs, stop it, copy again with `existing="replace"`, start it on the target. What was
+    deleted in the source after it was copied stays in the target.
+
+    Args:
+        source: it is only read.
+        target: it may be in use.
+        prefix: copy the keys that begin so.
+        dry_run: write nothing, and report what would be written.
+        resume_after: `cursor` of the report of a copy that was cut off.
+        progress: is told of the same report again and again.
+        existing: what to do with a key under which the target has something else: `"keep"` or `"replace"` that.
+
+    Returns:
+        What became of how many. It cannot be told apart whether a session with a time to live is the same but for it.
+
+    Raises:
+        StorageError: one of the storages failed; what is written is whole. Go on with `resume_after`.
+
+    Example:
+        >>> import asyncio
+        >>> from chatsession import MemoryStorage, SessionManager
+        >>> from chatsession.copying import copy
+        >>> async def main() -> int:
+        ...     old, new = MemoryStorage(), MemoryStorage()
+        ...     await SessionManager(int, storage=old).update("424242", lambda count: count + 1)
+        ...     return (await copy(old, new)).written
+        >>> asyncio.run(main())
+        1
+    """
+    report = CopyReport(cursor=resume_after)
+    async with Writer(target, report, existing=existing, dry_run=dry_run) as writer:
+        async for entries, cursor in pages(source, prefix, resume_after):
+            await writer.put_all((key, record.value, record.expires_at) for key, record in entries)
+            report.cursor = cursor
+            if progress is not None:
+                progress(report)
+    report.done = True
+    return report
+
+
+async def pages(
+    storage: Storage, prefix: str, cursor: str | None = None, most: int = LARGEST_PAGE
+) -> AsyncIterator[tuple[list[tuple[str, Record]], str | None]]:
+    """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next."""
+    limit = min(most, 50)
+    while True:
+        page = await storage.scan(prefix, cursor, limit)
+        cursor = page.cursor
+        yield list(page.entries), cursor
+        if cursor is None:
+            return
+        if page.entries:
+            average = sum(len(record.value) for _, record in page.entries) / len(page.entries)
+            limit = max(_SMALLEST_PAGE, min(most, limit * 2, int(_PAGE_BYTES / (average + 1))))
+
+
+class Writer:
+    """Puts sessions into a storage that may be in use.
+
+    Args:
+        storage: the target.
+        report: counts what became of each.
+        existing: what to do where something else is stored.
+        dry_run: only count.
+    """
+
+    def __init__(self, storage: Storage, report: CopyReport, *, existing: Existing, dry_run: bool) -> None:
+        self._storage = storage
+        self._gateway: Gateway = gateway_to(storage)
+        self._report = report
+        self._replace = existing == "replace"
+        self._dry_run = dry_run
+
+    async def __aenter__(self) -> Self:
+        await self._gateway.join(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._gateway.part(self)
+
+    async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
+        """Put key, value and expiry (Unix time) of several sessions; returns when all of them are settled."""
+        wanted = {key: (value, expires_at) for key, value, expires_at in sessions}
+        stored = await self._read(list(wanted))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for key, (value, expires_at) in wanted.items():
+                    self._report.bytes += len(value)
+                    if not self._is_settled(key, value, expires_at, stored.get(key)):
+                        group.create_task(self._put(key, value, expires_at))
+        except BaseExceptionGroup as errors:  # one says what is wrong with the storage
+            raise errors.exceptions[0] from None
+
+    async def _read(self, keys: list[str]) -> dict[str, Record | SessionError | None]:
+        found: dict[str, Record | SessionError | None] = {}
+        for start in range(0, len(keys), self._storage.batch_size):
+            part = keys[start : start + self._storage.batch_size]
+            found.update(zip(part, await self._storage.read_many(part), strict=True))
+        return found
+
+    def _is_settled(
+        self, key: str, value: bytes, expires_at: float | None, stored: Record | SessionError | None
+    ) -> bool:
+        """Count what need not, or must not, be written."""
+        report = self._report
+        if isinstance(stored, SessionError):
+            self._fail(stored)
+        elif expires_at is not None and expires_at <= time.time():
+            report.expired += 1
+        elif stored is not None and same(stored.value, value):
+            report.same += 1
+        elif stored is not None and not self._replace:
+            report.kept += 1
+        elif self._dry_run:
+            report.written += 1
+        else:
+            return False
+        return True
+
+    async def _put(self, key: str, value: bytes, expires_at: float | None) -> None:
+        try:
+            await self._put_locked(key, value, expires_at)
+        except SessionError as error:
+            if error.key is None:  # it is not about this session alone
+                raise
+            self._fail(error)
+
+    async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
+        gateway = self._gateway
+        grant = await gateway.enter(key, _LOCK_TIMEOUT, _LOCK_LEASE)
+        left = None if expires_at is None else expires_at - time.time()
+        if self._is_settled(key, value, expires_at, grant.record) or (left is not None and left <= 0):
+            await gateway.leave(key, grant, grant.record)
+            return
+        expect = None if grant.record is None else grant.record.version
+        await gateway.leave(key, grant, grant.record, Action.PUT, value, expect, left)
+        self._report.written += 1
+
+    def _fail(self, error: SessionError) -> None:
+        self._report.failed += 1
+        if len(self._report.troubles) < _MOST_TROUBLES:
+            self._report.troubles.append(str(error))
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Do both mean the same, as JSON if they are that? (Some storages keep what JSON means, not how it was written.)"""
+    if one == other:
+        return True
+    try:
+        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
