@@ -76,12 +76,13 @@ class Form:
             return self._up_to_date(key, data, None, Opened(b"", stale=stale))
         envelope, inner = found
         expires = _or_none(envelope.expires)
+        over = expires is not None and expires <= time.time() * 1000
         beside = Opened(
             b"",
-            inner is None or (expires is not None and expires <= time.time() * 1000),
+            inner is None or over,
             stale or (expires is not None and self._ttl is not None),
             _or_none(envelope.version),
-            None if self._ttl is not None else expires,
+            None if over or self._ttl is not None else expires,
             tuple(envelope.updates or ()),
             envelope.moved_to or None,
             envelope.moving_from or None,

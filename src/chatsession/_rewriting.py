@@ -91,7 +91,8 @@ def _current(plan: Plan[Any], key: str, stored: bytes) -> Opened | None:
 async def _rewrite(plan: Plan[Any], key: str, report: RewriteReport) -> None:
     try:
         async with holding(plan, key) as held:
-            report.rewritten += await _put_anew(plan, held)
+            rewritten = await _put_anew(plan, held)
+        report.rewritten += rewritten
     except SessionConflictError:  # a session was written meanwhile, and in the form of today
         pass
     except SessionError as error:

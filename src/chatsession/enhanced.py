@@ -115,7 +115,8 @@ class EnhancedStorage(Generic[T]):
     def _alive(self, key: str, stored: Any) -> T | None:
         if not _is_envelope(stored):
             stored = {"__d": stored}
-        if self._milliseconds_to_live is not None and (stored.get("e") or time.time() * 1000) < time.time() * 1000:
+        expires = stored.get("e")
+        if self._milliseconds_to_live is not None and expires is not None and expires < time.time() * 1000:
             return None
         return self._up_to_date(key, stored)
 
