@@ -26,6 +26,7 @@ from chatsession.storages._base import (
     Refused,
     Storage,
 )
+from chatsession.storages._powers import HeldLock
 from chatsession.storages._urls import options
 
 
@@ -106,6 +107,19 @@ class MemoryStorage(Storage):
 
     async def sweep(self, limit: int = 1000) -> int:
         return self._free_expired(limit)
+
+    async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
+        now = self._clock()
+        held = [
+            HeldLock(key, lease.token, until, waiters=len(self._queues.get(key, ())))
+            for key, (lease, until) in sorted(self._locks.items())
+            if until > now and key.startswith(prefix)
+        ]
+        return held[:limit]
+
+    async def count_expired(self) -> int:
+        now = self._clock()
+        return sum(record.expires_at is not None and record.expires_at <= now for record in self._records.values())
 
     def _live(self, key: str) -> Record | None:
         record = self._records.get(key)

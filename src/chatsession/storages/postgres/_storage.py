@@ -11,6 +11,8 @@ from typing import ClassVar, cast
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._base import Action, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.postgres import _telling
 from chatsession.storages.postgres._arrays import LONGEST_TIME, Batch, commit_arrays, number, outcome, parts, record
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool, Row
@@ -197,6 +199,15 @@ class PostgresStorage(Storage):
 
     async def sweep(self, limit: int = 1000) -> int:
         return (await self._sweep(limit))[0]
+
+    async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
+        return await _telling.locks(self._database, self._schema, prefix, limit)
+
+    async def count_expired(self) -> int:
+        return await _telling.expired(self._database, self._schema)
+
+    async def facts(self) -> Sequence[Fact]:
+        return await _telling.facts(self._database, self._schema)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         batch = Batch(changes)

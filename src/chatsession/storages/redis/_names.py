@@ -8,7 +8,8 @@ from chatsession.errors import SessionKeyError
 
 RESERVED = b"!chatsession:"
 """Begins all keys that are no sessions."""
-_LOCK = RESERVED + b"lock:"
+LOCK = RESERVED + b"lock:"
+"""Begins the keys of locks."""
 _SLOTS = 16384
 
 
@@ -27,7 +28,16 @@ def name_of(key: str) -> bytes | SessionKeyError:
 
 def lock_of(name: bytes) -> bytes:
     """The key of a session's lock."""
-    return _LOCK + _beside(name)
+    return LOCK + _beside(name)
+
+
+def locked_by(lock: bytes) -> str | None:
+    """The session of a lock's key; the inverse of `lock_of`."""
+    marked, _, rest = lock.removeprefix(LOCK + b"{").partition(b"}")
+    try:
+        return (rest or marked).decode() or None
+    except UnicodeDecodeError:
+        return None
 
 
 def memory_of(name: bytes, call: str) -> bytes:

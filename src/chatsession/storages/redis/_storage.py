@@ -12,7 +12,8 @@ from redis.asyncio import Redis, RedisCluster
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
-from chatsession.storages.redis import _scan
+from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.redis import _scan, _telling
 from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
 from chatsession.storages.redis._check import check_server
 from chatsession.storages.redis._errors import of_key
@@ -207,6 +208,12 @@ class RedisStorage(Storage):
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
         return await _scan.page(self._calls, self._servers, prefix, cursor, limit)
+
+    async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
+        return await _telling.locks(self._calls, self._servers, prefix, limit)
+
+    async def facts(self) -> Sequence[Fact]:
+        return await _telling.facts(self._calls, self._servers, self._replicas)
 
     async def _let_go(self) -> None:
         await self._wakeups.close()

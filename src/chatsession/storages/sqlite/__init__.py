@@ -12,8 +12,9 @@ from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
 from chatsession.storages._base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages._powers import Fact, HeldLock
 from chatsession.storages._urls import options
-from chatsession.storages.sqlite import _locks, _rows
+from chatsession.storages.sqlite import _locks, _rows, _telling
 from chatsession.storages.sqlite._liveness import my_identity
 from chatsession.storages.sqlite._schema import is_prepared, prepare
 from chatsession.storages.sqlite._worker import Worker
@@ -152,6 +153,17 @@ class SQLiteStorage(Storage):
 
     async def sweep(self, limit: int = 1000) -> int:
         return await self._at_work.submit(lambda connection: self._tidy(connection, limit), writes=True)
+
+    async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
+        return await self._at_work.submit(
+            lambda connection: _telling.locks(connection, prefix, limit, self._clock()), writes=False
+        )
+
+    async def count_expired(self) -> int:
+        return await self._at_work.submit(lambda connection: _telling.expired(connection, self._clock()), writes=False)
+
+    async def facts(self) -> Sequence[Fact]:
+        return await self._at_work.submit(lambda connection: _telling.facts(connection, self._path), writes=False)
 
     @property
     def _at_work(self) -> Worker:

@@ -1,0 +1,110 @@
+"""What people who look after the servers want to know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from chatsession.errors import StorageError
+from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.redis._calls import Call, Calls
+from chatsession.storages.redis._names import LOCK, locked_by
+from chatsession.storages.redis._servers import Servers
+
+_TOKENS_FROM = 1_500_000_000_000_000
+"""Microseconds since 1970; tokens are the time at which they were given out, unless a clock was set back."""
+
+
+async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequence[HeldLock]:
+    """`ListsLocks.list_locks`; looks through all keys of all servers, a part at a time."""
+    held: dict[str, HeldLock] = {}
+    async for names in _lock_names(calls, servers):
+        gets = [Call(("GET", name), name=name) for name in names]
+        time = Call(("TIME",), name=names[0] if names else b"-")
+        await calls.run([time, *gets])
+        seconds, micros = cast("list[bytes]", _reply(time))
+        now = int(seconds) + int(micros) / 1_000_000
+        for name, get in zip(names, gets, strict=True):
+            lock = _lock(name, _reply(get), now)
+            if lock is not None and lock.key.startswith(prefix) and len(held) < limit:
+                held[lock.key] = lock
+    return sorted(held.values(), key=lambda lock: lock.key)
+
+
+async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]:
+    """`Tells.facts`, of each server with sessions."""
+    await calls.locate()
+    found: list[Fact] = []
+    for _, place in servers.places():
+        info = Call(("INFO",), place=place)
+        await calls.run([info])
+        raw = _reply(info)
+        said = (
+            dict(re.findall(r"^(\w+):(.*?)\r?$", raw.decode(errors="replace"), re.MULTILINE))
+            if type(raw) is bytes
+            else {}
+        )
+        found += _facts_of(said, f"{place}: " if place else "")
+    found.append(Fact("replicas that a commit waits for", str(replicas)))
+    return found
+
+
+def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
+    policy = said.get("maxmemory_policy", "not known")
+    appends = said.get("aof_enabled") == "1"
+    saved = said.get("rdb_last_bgsave_status", "not known")
+    return [
+        Fact(f"{at}Redis", said.get("redis_version", "not known")),
+        Fact(f"{at}mode and role", f"{said.get('redis_mode', '?')}, {said.get('role', '?')}"),
+        Fact(
+            f"{at}maxmemory-policy",
+            policy,
+            None if policy == "noeviction" else "sessions are thrown away when memory is full; set noeviction",
+        ),
+        Fact(f"{at}memory", f"{said.get('used_memory_human', '?')} of {said.get('maxmemory_human', '?')}"),
+        Fact(
+            f"{at}append-only file",
+            "on" if appends else "off",
+            None if appends else "a restart loses what came after the last snapshot; set appendonly yes",
+        ),
+        Fact(
+            f"{at}last snapshot",
+            saved,
+            "it failed; see the server's log" if saved == "err" else None,
+        ),
+        Fact(f"{at}replicas connected", said.get("connected_slaves", "not known")),
+    ]
+
+
+async def _lock_names(calls: Calls, servers: Servers) -> AsyncGenerator[list[bytes]]:
+    await calls.locate()
+    for _, place in servers.places():
+        position = b"0"
+        while True:
+            scan = Call(("SCAN", position, "MATCH", LOCK + b"*", "COUNT", 1000), place=place)
+            await calls.run([scan])
+            position, names = cast("tuple[bytes, list[bytes]]", _reply(scan))
+            if names:
+                yield names
+            if position == b"0":
+                break
+
+
+def _lock(name: bytes, packed: object, now: float) -> HeldLock | None:
+    key = locked_by(name)
+    if key is None or type(packed) is not bytes:
+        return None
+    token, ends, holder, queue = cast("list[Any]", msgspec.msgpack.decode(packed))
+    if ends / 1000 <= now:
+        return None
+    since = token / 1_000_000 if _TOKENS_FROM < token <= (now + 60) * 1_000_000 else None
+    return HeldLock(key, int(token), ends / 1000, f"process {holder.partition('-')[0]}", since, len(queue))
+
+
+def _reply(call: Call) -> object:
+    if isinstance(call.reply, StorageError):
+        raise call.reply
+    return call.reply

@@ -1,0 +1,81 @@
+"""What people who look after the file want to know."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.sqlite._liveness import is_dead
+from chatsession.storages.sqlite._rows import unescaped
+
+_LARGE_LOG = 64 * 1024 * 1024
+
+
+def locks(connection: sqlite3.Connection, prefix: str, limit: int, now: float) -> list[HeldLock]:
+    """`ListsLocks.list_locks`."""
+    rows = connection.execute(
+        "SELECT l.key, l.token, l.until, h.identity, "
+        "(SELECT count(*) FROM session_waiters AS w WHERE w.key = l.key AND w.until > ?1) "
+        "FROM session_locks AS l LEFT JOIN session_holders AS h ON h.id = l.holder WHERE l.until > ?1 ORDER BY l.key",
+        (now,),
+    )
+    held: list[HeldLock] = []
+    for key, token, until, identity, waiters in rows:
+        name = unescaped(key)
+        if name.startswith(prefix) and len(held) < limit:
+            known = "" if identity is None else identity.decode()
+            held.append(HeldLock(name, token, until, _process(known), None, waiters, is_dead(known)))
+    return held
+
+
+def expired(connection: sqlite3.Connection, now: float) -> int:
+    """`CountsExpired.count_expired`."""
+    return connection.execute("SELECT count(*) FROM sessions WHERE expires_at <= ?", (now,)).fetchone()[0]
+
+
+def facts(connection: sqlite3.Connection, path: Path) -> list[Fact]:
+    """`Tells.facts`."""
+    pages, free, size, synchronous, log = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size", "synchronous", "journal_mode")
+    )
+    wal = _size(path.with_name(path.name + "-wal"))
+    processes = [
+        _process(identity.decode())
+        for (identity,) in connection.execute("SELECT identity FROM session_holders")
+        if not is_dead(identity.decode())
+    ]
+    levels = {0: "off", 1: "normal", 2: "full", 3: "extra"}
+    (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
+    return [
+        Fact("SQLite", sqlite3.sqlite_version),
+        Fact("schema of the tables", str(schema)),
+        Fact("file", f"{pages * size:,} bytes, {free * size:,} of them free"),
+        Fact(
+            "write-ahead log",
+            f"{wal:,} bytes",
+            "some process reads for very long, so that it cannot be shortened" if wal > _LARGE_LOG else None,
+        ),
+        Fact("journal_mode", log.decode()),
+        Fact(
+            "synchronous (this connection)",
+            levels[synchronous],
+            "a power failure may undo the last commits; ?synchronous=full in the URL flushes each one"
+            if synchronous < 2
+            else None,
+        ),
+        Fact("processes with the file open", ", ".join(processes) or "none"),
+    ]
+
+
+def _process(identity: str) -> str:
+    parts = identity.split(" ")
+    return f"process {parts[1]}" if len(parts) == 4 else "a process"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
