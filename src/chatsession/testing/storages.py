@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from chatsession.testing.conformance.expiry import ExpiryTests
 from chatsession.testing.conformance.fencing import FencingTests
+from chatsession.testing.conformance.forms import FormTests
 from chatsession.testing.conformance.keys import KeyTests
 from chatsession.testing.conformance.life import LifeTests
 from chatsession.testing.conformance.locks import LockTests
@@ -53,6 +54,7 @@ class StorageConformance(
     FencingTests,
     LifeTests,
     ManagerTests,
+    FormTests,
     ModelTests,
 ):
     """The whole suite; a subclass named `Test…` overrides the fixture `make_storage`."""

@@ -5,6 +5,7 @@ import pytest
 PARTS = (
     "expiry",
     "fencing",
+    "forms",
     "keys",
     "life",
     "locks",
