@@ -1,0 +1,309 @@
+"""Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` that name `session` or `ctx` get them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+try:
+    from telebot import types
+    from telebot.async_telebot import AsyncTeleBot
+except ImportError as error:
+    raise ImportError(
+        "chatsession.integrations.telebot needs pyTelegramBotAPI 4.27 or newer: pip install 'chatsession[telebot]'"
+    ) from error
+
+from chatsession.errors import SessionError
+from chatsession.integrations._by_name import SetUp, SetUps, Work
+from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext
+from chatsession.manager import SessionManager
+
+__all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
+
+_NAMES_OF_TELEBOT = frozenset(("data", "bot", "state", "state_context"))
+_HOOKS = {
+    "_run_middlewares_and_handlers": ("message", "handlers", "middlewares", "update_type"),
+    "_process_polling": (),
+    "_handle_exception": ("exception",),
+    "process_new_updates": ("updates",),
+    "close_session": (),
+}
+"""What the integration stands before, and the parameters on which it relies."""
+_PLACE = "_chatsession"
+_DRAIN_TIMEOUT = 30.0
+
+
+def setup_sessions(
+    bot: AsyncTeleBot, sessions: SessionManager[T], *, lazy: bool = False, per_bot: bool = False
+) -> None:
+    """Give the handlers of a bot their sessions.
+
+    A handler that names `session` (or the `name` of the manager) after its first parameter gets the data; one that
+    names `ctx` (or `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded
+    before the handler runs and committed after the update, together for all handlers that `ContinueHandling` lets
+    run. For a handler that names neither, nothing is locked, read or written. States, `data`, `pass_bot` and your own
+    middlewares work beside it.
+
+    Middlewares, and handlers that take `data`, find the context there under the same name, and load by
+    `await data["ctx"].load()`. When a handler raises, nothing is stored, and the bot's `exception_handler` gets the
+    error, as it gets one of the session itself (`SessionKeyError`, `StorageUnavailableError`, …).
+
+    The storage is opened when the bot starts to poll, or by the first update. It is closed by `close_session`, which
+    polling calls at its end, and which you call when a webhook's server stops: once the updates that the bot has got
+    are handled, and while their handlers can still answer.
+
+    Args:
+        bot: the bot; its handlers may be registered before or after.
+        sessions: the manager. Several, with different `name`s, can be set up side by side.
+        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`.
+        per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
+
+    Raises:
+        TypeError: this is no `AsyncTeleBot`.
+        ValueError: handlers get something else under the manager's name already, another manager that was set up has
+            the same keys in the same storage, or `per_bot` is asked for a bot whose token tells no id.
+        SessionError: this pyTelegramBotAPI is too old.
+
+    Example:
+        >>> from chatsession import SessionManager
+        >>> from chatsession.integrations.telebot import SessionContext, setup_sessions
+        >>> from telebot.async_telebot import AsyncTeleBot
+        >>> from telebot.types import Message
+        >>> bot = AsyncTeleBot("42:token")
+        >>> setup_sessions(bot, SessionManager(dict[str, int], storage="memory:"))
+        >>> @bot.message_handler(commands=["reset"])
+        ... async def on_reset(message: Message, ctx: SessionContext[dict[str, int]]) -> None:
+        ...     ctx.session = None
+    """
+    if not isinstance(bot, AsyncTeleBot):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass the sync bot
+        raise TypeError(f"setup_sessions needs an AsyncTeleBot, not a {type(bot).__name__}; sessions are async")
+    if per_bot and bot.bot_id is None:
+        raise ValueError("per_bot needs the bot's id, and this bot's token does not begin with one")
+    dispatch = cast("_Dispatch | None", vars(bot).get(_PLACE)) or _Dispatch(bot)
+    dispatch.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
+
+
+class _Dispatch:
+    """Stands before the places of one bot where updates come in, are handled, and come to an end."""
+
+    def __init__(self, bot: AsyncTeleBot) -> None:
+        for hook, parameters in _HOOKS.items():
+            _check_hook(hook, parameters)
+        self._bot: Any = bot
+        self._set_ups = SetUps()
+        self._asked: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
+        self._asked = WeakKeyDictionary()
+        self._coming: dict[int, int] = {}
+        """The updates that may still want their sessions: by what their handlers get, their ids."""
+        self._none_coming: asyncio.Future[None] | None = None
+        self._process: Callable[[Sequence[types.Update]], Awaitable[None]] = self._bot.process_new_updates
+        self._run: Callable[..., Awaitable[None]] = self._bot._run_middlewares_and_handlers
+        self._poll: Callable[..., Awaitable[None]] = self._bot._process_polling
+        self._close: Callable[[], Awaitable[None]] = self._bot.close_session
+
+    def add(self, set_up: SetUp[Any]) -> None:
+        """Set up a manager; the first one puts this into its places."""
+        self._set_ups.add(set_up, _NAMES_OF_TELEBOT)
+        self._asked.clear()
+        setattr(self._bot, _PLACE, self)
+        self._bot.process_new_updates = self.process
+        self._bot._run_middlewares_and_handlers = self.run
+        self._bot._process_polling = self.poll
+        self._bot.close_session = self.close
+
+    async def process(self, updates: Sequence[types.Update]) -> None:
+        """Handle a batch; here only are the ids of its updates known."""
+        coming = {id(payload): update.update_id for update in updates for payload in _payloads(update)}
+        self._coming.update(coming)
+        try:
+            await self._process(updates)
+        finally:
+            for payload in coming:
+                self._has_come(payload)
+
+    async def run(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
+        """Handle one update."""
+        try:
+            await self._handle(payload, handlers, middlewares, update_type)
+        except SessionError as error:  # raised from here, it would take the rest of the batch with it
+            if not await self._bot._handle_exception(error):
+                _log.error("an update was not handled, or what it did to its session is lost: %s", error)
+        finally:
+            self._has_come(id(payload))
+
+    async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
+        work = self._set_ups.begin(_context(self._bot, payload, self._coming.get(id(payload))))
+        edge = _Edge(work)
+        calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
+        try:
+            await work.follow_chat()
+            await self._run(payload, calls, [edge, *(middlewares or ())], update_type)
+        except BaseException:
+            await work.abandon()
+            raise
+        await (work.finish() if edge.exception is None else work.abandon())
+
+    async def poll(self, *args: Any, **kwargs: Any) -> None:
+        """Open the storages, and poll."""
+        await self._set_ups.start()
+        await self._poll(*args, **kwargs)
+
+    async def close(self) -> None:
+        """Close the storages, then the connection to Telegram, by which handlers may still answer until then."""
+        try:
+            await asyncio.sleep(0)  # what was received just now takes its first step, by which it is known here
+            if self._coming:
+                self._none_coming = self._none_coming or asyncio.get_running_loop().create_future()
+                await asyncio.wait([self._none_coming], timeout=_DRAIN_TIMEOUT)
+            await self._set_ups.aclose(_DRAIN_TIMEOUT)
+        finally:
+            await self._close()
+
+    def asked(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
+        """The sessions that a handler names, and its signature without them."""
+        try:
+            known = self._asked.get(function)
+        except TypeError:  # it can be no key
+            return self._look_at(function)
+        if known is None:
+            known = self._asked[function] = self._look_at(function)
+        return known
+
+    def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
+        names = self._set_ups.asked_for(function, given=1)
+        signature = inspect.signature(function)
+        rest = [each for name, each in signature.parameters.items() if name not in names]
+        return names, signature.replace(parameters=rest)
+
+    def goes_without(self, payload: object) -> None:
+        """A handler that names no session begins; it may take its time also when the bot stops."""
+        self._has_come(id(payload))
+
+    def _has_come(self, payload: int) -> None:
+        self._coming.pop(payload, None)
+        if self._none_coming is not None and not self._coming:
+            self._none_coming.set_result(None)
+            self._none_coming = None
+
+
+class _Edge:
+    """Goes first among the middlewares: gives the contexts to all that follow, and learns how the update ended."""
+
+    update_sensitive = False
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.data: dict[str, object] = {}
+        self.exception: Exception | None = None
+        self._contexts = work.contexts
+
+    async def pre_process(self, message: object, data: dict[str, object]) -> None:
+        self.data = data
+        data.update(self._contexts)
+
+    async def post_process(self, message: object, data: dict[str, object], exception: Exception | None) -> None:
+        self.exception = exception
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises `SessionError` if a middleware has given handlers something else under one of these names."""
+        for name in names:
+            if name in self.data and self.data[name] is not self._contexts.get(name):
+                raise SessionError(
+                    f"a middleware of this bot gives handlers something else as {name!r}; "
+                    "give the SessionManager another name, as in SessionManager(…, name='cart')"
+                )
+
+
+class _Call:
+    """A handler in one update: telebot sees its other parameters, and calls it by these."""
+
+    def __init__(
+        self, dispatch: _Dispatch, function: Callable[..., Awaitable[Any]], payload: object, edge: _Edge
+    ) -> None:
+        self._dispatch = dispatch
+        self._function = function
+        self._payload = payload
+        self._edge = edge
+
+    def __repr__(self) -> str:
+        return repr(self._function)  # telebot's messages have it
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self._dispatch.asked(self._function)[1]
+
+    async def __call__(self, *args: object, **kwargs: object) -> object:
+        work = self._edge.work
+        names, signature = self._dispatch.asked(self._function)
+        if not names and "data" not in signature.parameters:
+            self._dispatch.goes_without(self._payload)
+        try:
+            self._edge.check(names)
+            given = await work.give(names)
+            if given is None:
+                return None
+            return await self._function(*args, **kwargs, **given)
+        except BaseException:
+            await work.abandon()  # now, since telebot goes on with the bot's exception_handler
+            raise
+
+
+def _payloads(update: types.Update) -> list[object]:
+    """What handlers will get of an update."""
+    return [part for name, part in vars(update).items() if part is not None and name != "update_id"]
+
+
+def _context(bot: Any, payload: Any, update_id: int | None) -> UpdateContext:
+    message = payload.message if isinstance(payload, types.CallbackQuery) else payload
+    chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
+    return UpdateContext(
+        chat_id=None if chat is None else chat.id,
+        user_id=_user_id(payload),
+        thread_id=_thread_id(message),
+        business_connection_id=_business_connection_id(message),
+        bot_id=bot.bot_id or 0,
+        update=payload,
+        update_id=update_id,
+        moved_from=getattr(payload, "migrate_from_chat_id", None),
+        moved_to=getattr(payload, "migrate_to_chat_id", None),
+    )
+
+
+def _user_id(payload: Any) -> int | None:
+    if isinstance(payload, types.ChatBoostUpdated):
+        # Of the other sources, the user is not who boosts, but who got it as a gift.
+        source = payload.boost.source
+        return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
+    user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
+    return None if user is None else user.id
+
+
+def _thread_id(message: Any) -> int | None:
+    if isinstance(message, types.InaccessibleMessage):
+        return None
+    if isinstance(message, types.Message) and not message.is_topic_message:
+        return None  # supergroups without topics number threads of replies, too
+    return getattr(message, "message_thread_id", None)
+
+
+def _business_connection_id(message: Any) -> str | None:
+    if isinstance(message, types.BusinessConnection):
+        return message.id
+    return getattr(message, "business_connection_id", None)
+
+
+def _check_hook(name: str, parameters: Sequence[str]) -> None:
+    hook = getattr(AsyncTeleBot, name, None)
+    if hook is None or not set(parameters) <= inspect.signature(hook).parameters.keys():
+        raise SessionError(
+            f"sessions need pyTelegramBotAPI 4.27 or newer, whose AsyncTeleBot has {name}({', '.join(parameters)}); "
+            "upgrade it by pip install 'chatsession[telebot]'"
+        )
