@@ -31,11 +31,11 @@ def visiting(file: Path) -> Callable[..., AbstractAsyncContextManager[Visitor]]:
 
     @asynccontextmanager
     async def visiting(**options: object) -> AsyncIterator[Visitor]:
-        async with inspecting(SQLiteStorage(file), **options) as inspector:  # type: ignore[arg-type] # options of any test
-            visitor = Visitor(inspector)
-            async with visitor.http:
-                await visitor.enter(inspector.invite())
-                yield visitor
+        async with (
+            inspecting(SQLiteStorage(file), **options) as inspector,  # type: ignore[arg-type] # options of any test
+            Visitor(inspector).let_in(inspector.invite()) as visitor,
+        ):
+            yield visitor
 
     return visiting
 

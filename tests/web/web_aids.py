@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -28,6 +29,12 @@ class Visitor:
     def __init__(self, inspector: Inspector) -> None:
         self.origin = f"http://127.0.0.1:{inspector.port}"
         self.http = httpx.AsyncClient(base_url=self.origin, trust_env=False)
+
+    @asynccontextmanager
+    async def let_in(self, address: str) -> AsyncIterator[Visitor]:
+        async with self.http:
+            await self.enter(address)
+            yield self
 
     async def enter(self, address: str) -> httpx.Response:
         return await self.http.get(address)

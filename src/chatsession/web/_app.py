@@ -24,9 +24,9 @@ from chatsession.errors import (
 )
 from chatsession.keys import checked
 from chatsession.storages import Record, Storage
-from chatsession.web import _streams
 from chatsession.web._answers import described
 from chatsession.web._sessions import ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
+from chatsession.web._streams import EventStream, changes, figures
 from chatsession.web._survey import Survey
 from chatsession.web._views import Kind, UnusableTextError, stored_form, view
 
@@ -171,12 +171,12 @@ class Api:
         def describe(record: Record | None) -> bytes:
             return described(key, record, self._keyring, whole=asked.whole)
 
-        return _streams.response(_streams.changes(self.sessions, key, describe), self.closing)
+        return EventStream(changes(self.sessions, key, describe, self.closing))
 
     async def statistics(self, request: Request) -> Response:
         """Figures, again and again."""
         await _asked(request, _Empty)
-        return _streams.response(_streams.figures(self.sessions, self._survey), self.closing)
+        return EventStream(figures(self.sessions, self._survey, self.closing))
 
     async def invite(self, request: Request) -> Response:
         """An address that lets another browser in, once."""

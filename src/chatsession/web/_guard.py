@@ -32,10 +32,11 @@ _HEADERS = {
 }
 
 _ENTERED = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">
-<title>chatsession</title><p><a href="/">Go on</a></p></html>"""
+<title>chatsession</title><link rel="icon" href="/static/icon.svg"><p><a href="/">Go on</a></p></html>"""
 
 _CLOSED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>chatsession: closed</title>
-<link rel="stylesheet" href="/static/style.css"><main class="closed"><h1>This address does not open the inspector</h1>
+<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/style.css">
+<main class="closed"><h1>This address does not open the inspector</h1>
 <p>%s</p></main></html>"""
 _USED = """The token in it is wrong, or was used already: each opens the inspector once. Start the inspector again, or
 press “Another browser” on a page that is open, to get a new address."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from chatsession.errors import SessionError
 from chatsession.storages import Record
@@ -20,82 +22,88 @@ SECONDS_BETWEEN_LOOKS = 0.2
 PAUSE_BY_DURATION = 10.0
 """The pause after a look is at least this much longer than the look: large sessions are looked at less often."""
 SECONDS_BETWEEN_FIGURES = 1.0
-SECONDS_AFTER_FAILURE = 2.0
-
-Events = AsyncGenerator[tuple[str, bytes]]
-"""Name and JSON of each."""
-
-
-def response(events: Events, closing: asyncio.Event) -> StreamingResponse:
-    """Send events until the browser has enough of them, or the server ends."""
-    return StreamingResponse(_sent(events, closing), media_type="text/event-stream")
+SECONDS_AFTER_FAILURE = 1.0
+NO_CHATS_KEY = "chatsession: how long does a read take?"
+"""A look at it measures the storage."""
 
 
-async def _sent(events: Events, closing: asyncio.Event) -> AsyncIterator[bytes]:
-    closed = asyncio.ensure_future(closing.wait())
-    async with aclosing(events):
-        following: asyncio.Task[tuple[str, bytes]] | None = None
-        try:
-            while True:
-                following = asyncio.create_task(anext(events))  # type: ignore[arg-type] # an async generator's is a coroutine
-                await asyncio.wait([following, closed], return_when=asyncio.FIRST_COMPLETED)
-                if closed.done():
-                    return
-                name, data = following.result()
-                yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
-        finally:
-            for task in (following, closed):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.wait([task])
+class EventStream(StreamingResponse):
+    """Sends events until the browser has enough of them.
+
+    Args:
+        events: name and JSON of each; closed in any case.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[tuple[str, bytes]]) -> None:
+        self._events = events
+        super().__init__(self._sent())
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().stream_response(send)
+
+    async def _sent(self) -> AsyncGenerator[bytes]:
+        async for name, data in self._events:
+            yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 
-async def changes(sessions: Sessions, key: str, describe: Callable[[Record | None], bytes]) -> Events:
-    """What is stored under a key, now and whenever it differs from the look before."""
+async def changes(
+    sessions: Sessions, key: str, describe: Callable[[Record | None], bytes], closing: asyncio.Event
+) -> AsyncGenerator[tuple[str, bytes]]:
+    """What is stored under a key, now and whenever it differs from the look before.
+
+    Args:
+        sessions: to look at.
+        key: of one of them.
+        describe: makes its JSON.
+        closing: ends this.
+    """
     shown: tuple[str, float | None] | None = None
-    trouble = False
-    while True:
+    while not closing.is_set():
         start = time.monotonic()
         try:
             record = await sessions.read(key)
         except SessionError as error:
-            trouble = True
+            shown = None
             yield "trouble", msgspec.json.encode({"error": str(error)})
-            await asyncio.sleep(SECONDS_AFTER_FAILURE)
+            await _pause(SECONDS_AFTER_FAILURE, closing)
             continue
         current = mark_of(record), None if record is None else record.expires_at
-        if current != shown or trouble:
-            shown, trouble = current, False
+        if current != shown:
+            shown = current
             yield "session", await asyncio.to_thread(describe, record)
         # There is no event to wait for: who writes is another process.
-        await asyncio.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE_BY_DURATION * (time.monotonic() - start)))
+        await _pause(max(SECONDS_BETWEEN_LOOKS, PAUSE_BY_DURATION * (time.monotonic() - start)), closing)
 
 
-async def figures(sessions: Sessions, survey: Survey) -> Events:
-    """Counts, sizes and latencies, once a second."""
+async def figures(sessions: Sessions, survey: Survey, closing: asyncio.Event) -> AsyncGenerator[tuple[str, bytes]]:
+    """Counts, sizes and latencies, once a second, until `closing` is set."""
     seen = 0
     async with survey:
-        while True:
+        while not closing.is_set():
             problem = survey.problem
             try:
-                # A key that is no chat's: how long does the storage take to say so?
-                await sessions.read("chatsession: how long does a read take?")
+                await sessions.read(NO_CHATS_KEY)
             except SessionError as error:
                 problem = str(error)
             latencies, seen = sessions.latencies.since(seen), sessions.latencies.count
-            yield (
-                "figures",
-                msgspec.json.encode(
-                    {
-                        "problem": problem,
-                        "latencies": latencies,
-                        "counts": list(survey.counts),
-                        "counting": survey.going_on.count if survey.going_on is not None else None,
-                        "sizes": _sizes(survey.done or survey.going_on),
-                    }
-                ),
-            )
-            await asyncio.sleep(SECONDS_BETWEEN_FIGURES)
+            told = {
+                "problem": problem,
+                "latencies": latencies,
+                "counts": list(survey.counts),
+                "counting": survey.going_on.count if survey.going_on is not None else None,
+                "sizes": _sizes(survey.done or survey.going_on),
+            }
+            yield "figures", msgspec.json.encode(told)
+            await _pause(SECONDS_BETWEEN_FIGURES, closing)
+
+
+async def _pause(seconds: float, closing: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await closing.wait()
 
 
 def _sizes(sizes: Sizes | None) -> dict[str, Any] | None:
