@@ -83,6 +83,23 @@ async def changed() -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
+async def encrypted() -> AsyncGenerator[Running]:
+    """As `changed`, with what is stored encrypted."""
+    middleware = session(Pizza, storage=MemoryStorage(), encryption_keys=[bytes(range(32))])
+
+    async def run(updates: int) -> None:
+        for number in range(updates):
+            ctx = Context(number % CHATS)
+
+            async def handler(ctx: Context = ctx) -> None:
+                ctx.session.count += 1
+
+            await middleware(ctx, handler)
+
+    yield Running(run, lambda: total_of(middleware.manager))
+
+
+@asynccontextmanager
 async def unchanged() -> AsyncGenerator[Running]:
     """The strict middleware, the session only looked at."""
     total = 0
@@ -164,6 +181,7 @@ def group() -> Iterator[Group]:
             Contender(CODEC, UPDATES, codec),
             Contender(CHAIN, UPDATES, bare_chain),
             Contender(CHANGED, UPDATES, changed),
+            Contender("session(), changed, encrypted", UPDATES, encrypted),
             Contender("session(), unchanged", UPDATES, unchanged),
             Contender("lazy_session(), untouched", UPDATES, untouched),
             Contender(AIOGRAM, UPDATES // 4, _aiogram.alone),
