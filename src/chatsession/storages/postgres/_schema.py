@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.resources import files
+from typing import ClassVar
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres._driver import Connection
 
-_SQL = files("chatsession.storages.postgres") / "sql"
+SQL = files("chatsession.storages.postgres") / "sql"
 
 _FUNCTIONS = (
     "current_era", "recover", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
@@ -44,6 +45,9 @@ class Schema:
     Raises:
         StorageError: PostgreSQL, or this module, cannot work with such a name.
     """
+
+    text_only: ClassVar[bool] = False
+    """The table cannot hold arbitrary bytes."""
 
     def __init__(self, schema: str, table: str) -> None:
         for what, name, longest in (("schema", schema, 63), ("table", table, 45)):
@@ -111,10 +115,16 @@ class Schema:
         if version >= NEWEST:
             return
         for number in range(version + 1, NEWEST + 1):
-            yield self.sql((_SQL / "migrations" / f"{number:04}.sql").read_text())
+            yield self.sql(self._migration(number))
         for name in _FUNCTIONS:
-            yield self.sql((_SQL / "functions" / f"{name}.sql").read_text())
+            yield self.sql(self._function(name))
         yield self.sql(f"UPDATE {{meta}} SET schema_version = {NEWEST};\n")
+
+    def _migration(self, number: int) -> str:
+        return (SQL / "migrations" / f"{number:04}.sql").read_text()
+
+    def _function(self, name: str) -> str:
+        return (SQL / "functions" / f"{name}.sql").read_text()
 
     async def _version(self, connection: Connection) -> int | None:
         if not await self._has(connection, _TABLES["meta"]):
@@ -185,4 +195,4 @@ def schema_sql(schema: str = "public", table: str = "chat_sessions", version: in
     return Schema(schema, table).script(version)
 
 
-NEWEST = sum(1 for each in (_SQL / "migrations").iterdir() if each.name.endswith(".sql"))
+NEWEST = sum(1 for each in (SQL / "migrations").iterdir() if each.name.endswith(".sql"))

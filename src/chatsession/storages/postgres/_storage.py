@@ -7,7 +7,7 @@ import logging
 import random
 import uuid
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._base import Action, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
@@ -16,8 +16,11 @@ from chatsession.storages.postgres import _telling
 from chatsession.storages.postgres._arrays import LONGEST_TIME, Batch, commit_arrays, number, outcome, parts, record
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool, Row
+from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
 from chatsession.storages.postgres._scanning import Scanner
 from chatsession.storages.postgres._schema import Schema
+
+Layout: TypeAlias = Literal["chatsession", "grammy"]
 
 _log = logging.getLogger("chatsession")
 
@@ -45,7 +48,10 @@ class PostgresStorage(Storage):
             one more round trip, unless it was made with a `reset` of its own; while updates wait for other
             processes one of its connections is taken for wake-ups, if it has three or more.
         schema: the PostgreSQL schema for the tables.
-        table: the table of the sessions; the names of what stands beside it begin with this one.
+        layout: what the table is like: `"chatsession"` as above; `"grammy"` exactly as that of grammY's PostgreSQL
+            storage, so that a bot written with it can use the same one (see `docs/grammy.md`).
+        table: the table of the sessions; the names of what stands beside it begin with this one. `None`:
+            `chat_sessions`, or `sessions` in the layout of grammY.
         create: create and migrate the tables when the storage opens; `False`: only check them (see `schema_sql`).
         connections: how many connections are opened at most, besides one for wake-ups.
         timeout: seconds after which a call gives up, with all its tries.
@@ -76,8 +82,9 @@ class PostgresStorage(Storage):
         url: str | None = None,
         *,
         pool: Pool | None = None,
+        layout: Layout = "chatsession",
         schema: str = "public",
-        table: str = "chat_sessions",
+        table: str | None = None,
         create: bool = True,
         connections: int = 4,
         timeout: float = 10.0,
@@ -91,7 +98,12 @@ class PostgresStorage(Storage):
         if min(connections, timeout, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
             raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
         self.time_to_live = time_to_live
-        self._schema = Schema(schema, table)
+        if layout not in get_args(Layout):
+            raise StorageError(f"the layout of a table is one of {', '.join(get_args(Layout))}")
+        if layout == "grammy":
+            self._schema: Schema = GrammySchema(schema, table or "sessions")
+        else:
+            self._schema = Schema(schema, table or "chat_sessions")
         self._database = Database(source, self._schema, connections, timeout, pooler)
         self._scanner = Scanner(self._database, self._schema)
         self._create = create
@@ -139,6 +151,10 @@ class PostgresStorage(Storage):
         return results
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        if self._schema.text_only:
+            changes, refused = without_bytes(changes)
+            outcomes = [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
+            return [refused.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
         if sum(len(change.value) for change in changes) <= _LARGEST_CALL:
             return await self._commit(changes)
         return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]

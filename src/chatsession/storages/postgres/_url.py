@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
 from urllib.parse import SplitResult, parse_qsl, urlencode
 
 from chatsession.errors import StorageError
 from chatsession.storages._urls import options
-from chatsession.storages.postgres._storage import PostgresStorage
+from chatsession.storages.postgres._storage import Layout, PostgresStorage
 
-_OURS = {"schema", "table", "create", "connections", "timeout", "sweep_interval", "pooler", "time_to_live"}
+_OURS = {"layout", "schema", "table", "create", "connections", "timeout", "sweep_interval", "pooler", "time_to_live"}
 _THEIRS = {
     "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
     "service", "servicefile", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert",
@@ -23,8 +24,9 @@ def from_url(parts: SplitResult) -> PostgresStorage:
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query, True) if name in _THEIRS])
     return PostgresStorage(
         parts._replace(query=query).geturl(),
+        layout=cast("Layout", given.get("layout", "chatsession")),  # PostgresStorage checks it
         schema=given.get("schema", "public"),
-        table=given.get("table", "chat_sessions"),
+        table=given.get("table"),
         create=_boolean(given, "create") is not False,
         connections=int(_number(given, "connections") or 4),
         timeout=_number(given, "timeout") or 10.0,

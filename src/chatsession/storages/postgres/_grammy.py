@@ -1,0 +1,122 @@
+"""Sessions in the table of grammY's PostgreSQL storage: its two columns, and what it has no room for beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
+
+from chatsession.errors import StorageError
+from chatsession.storages._base import Action, Change, Expect
+from chatsession.storages.postgres._driver import Connection
+from chatsession.storages.postgres._schema import NEWEST, SQL, Schema
+
+_OWN = ("commit", "sweep")
+_COLUMNS = {"key": ("character varying", "text"), "value": ("text",)}
+
+
+class GrammySchema(Schema):
+    """grammY's table, and what stands beside it, under names that begin with its name and `_chatsession`.
+
+    The tables and functions are those of `Schema`, whose table of sessions is left without values; a view gives the
+    functions grammY's table to read in its place.
+
+    Args:
+        schema: the PostgreSQL schema (a namespace).
+        table: the one that grammY's `PsqlAdapter` has as `tableName`.
+
+    Raises:
+        StorageError: PostgreSQL, or this module, cannot work with such a name.
+    """
+
+    text_only: ClassVar[bool] = True
+
+    def __init__(self, schema: str, table: str) -> None:
+        super().__init__(schema, f"{table}_chatsession")
+        self._grammy = table
+
+    def __str__(self) -> str:
+        return f'"{self.schema}"."{self._grammy}"'
+
+    async def prepare(self, connection: Connection, *, create: bool) -> None:
+        """As `Schema.prepare`."""
+        await self._check_grammy(connection)
+        await super().prepare(connection, create=create)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        names = super()._names
+        return names | {
+            "beside": names["sessions"],
+            "sessions": f'"{self.schema}"."{self.table}_view"',
+            "grammy": str(self),
+            "version_of": f'"{self.schema}"."{self.table}_version_of"',
+            "grammy_index": f'"idx_{self._grammy.lower()}"',  # as PostgreSQL reads the name that grammY does not quote
+            "key_index": f'"{self.table}_key_index"',
+        }
+
+    def _migration(self, number: int) -> str:
+        migration = super()._migration(number).replace("{sessions}", "{beside}")
+        return migration if number < NEWEST else f"{migration}\n{(SQL / 'grammy' / 'table.sql').read_text()}"
+
+    def _function(self, name: str) -> str:
+        return (SQL / "grammy" / f"{name}.sql").read_text() if name in _OWN else super()._function(name)
+
+    async def _check_grammy(self, connection: Connection) -> None:
+        """Raises `StorageError` if there is a table of that name, and grammY would not have made it."""
+        rows = await connection.fetch(
+            "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute "
+            "WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+            str(self),
+        )
+        found = {str(name): str(kind) for name, kind in rows}
+        wrong = [name for name, kinds in _COLUMNS.items() if found.get(name) not in kinds]
+        if found and wrong:
+            raise StorageError(
+                f"the table {self} is not one of grammY's (missing, or of another type: {', '.join(wrong)}); "
+                "choose another name by table=, or leave out layout=grammy"
+            )
+
+
+def grammy_schema_sql(schema: str = "public", table: str = "sessions", version: int = 0) -> str:
+    """As `schema_sql`, for `layout="grammy"`; grammY's own table is made if it is missing.
+
+    Args:
+        schema: as for `PostgresStorage`.
+        table: as for `PostgresStorage`.
+        version: the version that is there (`SELECT schema_version FROM sessions_chatsession_meta`); 0: nothing yet.
+
+    Returns:
+        Statements to be run in one transaction; empty if that version is the newest.
+    """
+    return GrammySchema(schema, table).script(version)
+
+
+def without_bytes(changes: Sequence[Change]) -> tuple[Sequence[Change], dict[str, StorageError]]:
+    """What a column of text can hold of some changes, and why the others cannot be made; their locks are given back."""
+    refused = {change.key: _refusal(change.key) for change in changes if not _is_text(change.value)}
+    if not refused:
+        return changes, refused
+    made = [
+        Change(change.key, Action.KEEP, b"", Expect.ANYTHING, None, change.lease, change.unlock)
+        if change.key in refused
+        else change
+        for change in changes
+    ]
+    return made, refused
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in value
+
+
+def _refusal(key: str) -> StorageError:
+    return StorageError(
+        "grammY's table holds text, and what was to be stored is none; leave out encryption, compression and codecs "
+        "that make bytes",
+        key=key,
+    )
