@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -173,7 +172,7 @@ class Writer:
         report = self._report
         if isinstance(stored, SessionError):
             self._fail(stored)
-        elif expires_at is not None and expires_at <= time.time():
+        elif expires_at is not None and expires_at <= self._storage.now():
             report.expired += 1
         elif stored is not None and same(stored.value, value):
             report.same += 1
@@ -196,7 +195,7 @@ class Writer:
     async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
         gateway = self._gateway
         grant = await gateway.enter(key, _LOCK_TIMEOUT, _LOCK_LEASE)
-        left = None if expires_at is None else expires_at - time.time()
+        left = None if expires_at is None else expires_at - self._storage.now()
         if self._is_settled(key, value, expires_at, grant.record) or (left is not None and left <= 0):
             await gateway.leave(key, grant, grant.record)
             return

@@ -8,11 +8,16 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli.doctor import doctor
 from chatsession.cli.editing import edit
 from chatsession.cli.exporting import export
+from chatsession.cli.health import check, sweep
 from chatsession.cli.listing import ls
+from chatsession.cli.locks import locks
 from chatsession.cli.moving import copy, import_
+from chatsession.cli.rewriting import migrate, rotate_keys
 from chatsession.cli.single import get, rm, set_
+from chatsession.cli.stats import stats
 from chatsession.cli.watching import watch
 
 app = typer.Typer(
@@ -24,9 +29,17 @@ app = typer.Typer(
 )
 
 _COMMANDS = {
-    "Look": {"ls": ls, "get": get, "watch": watch},
+    "Look": {"ls": ls, "get": get, "watch": watch, "stats": stats},
     "Change": {"set": set_, "edit": edit, "rm": rm},
     "Move": {"export": export, "import": import_, "copy": copy},
+    "Tend": {
+        "check": check,
+        "sweep": sweep,
+        "locks": locks,
+        "doctor": doctor,
+        "migrate": migrate,
+        "rotate-keys": rotate_keys,
+    },
 }
 for panel, commands in _COMMANDS.items():
     for name, function in commands.items():

@@ -10,6 +10,12 @@ from chatsession.storages.sqlite._liveness import is_dead
 from chatsession.storages.sqlite._rows import unescaped
 
 _LARGE_LOG = 64 * 1024 * 1024
+_SYNCHRONOUS = {
+    0: "off",
+    1: "normal: a power failure may undo the last commits (?synchronous=full in the URL flushes each one)",
+    2: "full",
+    3: "extra",
+}
 
 
 def locks(connection: sqlite3.Connection, prefix: str, limit: int, now: float) -> list[HeldLock]:
@@ -46,7 +52,6 @@ def facts(connection: sqlite3.Connection, path: Path) -> list[Fact]:
         for (identity,) in connection.execute("SELECT identity FROM session_holders")
         if not is_dead(identity.decode())
     ]
-    levels = {0: "off", 1: "normal", 2: "full", 3: "extra"}
     (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
     return [
         Fact("SQLite", sqlite3.sqlite_version),
@@ -58,13 +63,7 @@ def facts(connection: sqlite3.Connection, path: Path) -> list[Fact]:
             "some process reads for very long, so that it cannot be shortened" if wal > _LARGE_LOG else None,
         ),
         Fact("journal_mode", log.decode()),
-        Fact(
-            "synchronous (this connection)",
-            levels[synchronous],
-            "a power failure may undo the last commits; ?synchronous=full in the URL flushes each one"
-            if synchronous < 2
-            else None,
-        ),
+        Fact("synchronous (this connection)", _SYNCHRONOUS[synchronous]),
         Fact("processes with the file open", ", ".join(processes) or "none"),
     ]
 

@@ -1,0 +1,100 @@
+"""What is wrong with what is stored under a key."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from chatsession._plan import MOVED, QUARANTINE, Plan
+from chatsession.cli._values import is_json
+from chatsession.codec import CodecError
+from chatsession.compression import COMPRESSED, decompress
+from chatsession.encryption import SEALED
+from chatsession.envelope import MARK, looks_enveloped, unwrap
+from chatsession.errors import SessionError
+
+Trouble = Literal["undecodable", "torn", "expired", "orphaned", "quarantined"]
+
+_LARGEST = 256 * 1024 * 1024
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be; `why` holds no session data."""
+
+    key: str
+    trouble: Trouble
+    why: str
+
+
+def examine(key: str, value: bytes, plan: Plan[Any] | None, now: float) -> Finding | None:
+    """Look at one session.
+
+    Args:
+        key: the session.
+        value: what is stored.
+        plan: knows the type, the migrations and the encryption keys; `None`: only the form is looked at.
+        now: Unix time.
+    """
+    if key.startswith(QUARANTINE):
+        return Finding(key, "quarantined", "it did not decode, and was set aside; mend it and set it, or rm it")
+    if key.startswith(MOVED):
+        return Finding(key, "quarantined", "it was in the way when a chat moved, and was set aside; rm it")
+    if not value:
+        return Finding(key, "torn", "it is empty")
+    if plan is not None and key.startswith(plan.prefix):
+        return _by_plan(key, value, plan)
+    return _by_form(key, value, now)
+
+
+def moved_to(value: bytes) -> str | None:
+    """The key to which a session has moved, if it has."""
+    try:
+        found = unwrap(value, json=True) if looks_enveloped(value) else None
+    except CodecError:
+        return None
+    moved = None if found is None else found[0].moved_to
+    return None if moved is UNSET or not moved else moved
+
+
+def _by_plan(key: str, value: bytes, plan: Plan[Any]) -> Finding | None:
+    try:
+        opened = plan.opened(key, value)
+        if opened is None or not opened.vacant:
+            plan.decode(key, value if opened is None else opened.data)
+    except SessionError as error:
+        return Finding(key, "undecodable", str(error))
+    return None
+
+
+def _by_form(key: str, value: bytes, now: float) -> Finding | None:
+    if value.startswith(SEALED):
+        return None  # only its manager can tell
+    if value.startswith(COMPRESSED):
+        try:
+            value = decompress(value, _LARGEST)
+        except ImportError:
+            return None
+        except CodecError as error:
+            return Finding(key, "torn", str(error))
+    if is_json(value):
+        return _by_envelope(key, value, now)
+    if value.startswith(MARK):
+        return None  # of another codec
+    try:
+        msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        if "truncated" in str(error):
+            return Finding(key, "torn", "it is the beginning of some JSON")
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return Finding(key, "undecodable", "it is no JSON; if it is of a codec of yours, name the manager by --sessions")
+
+
+def _by_envelope(key: str, value: bytes, now: float) -> Finding | None:
+    found = unwrap(value, json=True) if looks_enveloped(value) else None
+    expires = None if found is None else found[0].expires
+    if isinstance(expires, (int, float)) and expires <= now * 1000:
+        return Finding(key, "expired", "its envelope says so; it goes when it is next used, or rm it")
+    return None

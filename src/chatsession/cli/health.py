@@ -1,0 +1,102 @@
+"""`check` and `sweep`: what is not as it should be, and what may go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from chatsession._plan import Plan
+from chatsession.cli._diagnosis import Finding, examine, moved_to
+from chatsession.cli._options import AsJson, Prefix, Url
+from chatsession.cli._progress import progress
+from chatsession.cli._running import FOUND, command, opened
+from chatsession.cli._screen import emit, note, safe, say
+from chatsession.cli.rewriting import manager_named
+from chatsession.copying import pages
+from chatsession.errors import shown
+from chatsession.storages import Record, Storage
+from chatsession.storages._powers import CountsExpired, ListsLocks
+
+_SWEPT_AT_ONCE = 1000
+_MOST_LOCKS = 10_000
+
+
+@command
+async def check(
+    url: Url,
+    prefix: Prefix = "",
+    sessions: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="The bot's SessionManager: check its type, migrations and keys, too."),
+    ] = None,
+    as_json: AsJson = False,
+) -> int | None:
+    """Find sessions that do not decode, are torn, orphaned, set aside or over. Changes nothing."""
+    plan = None if sessions is None else manager_named(sessions)._plan
+    found: Counter[str] = Counter()
+    seen = 0
+    async with opened(url) as storage:
+        with progress("checking") as show:
+            async for entries, _ in pages(storage, prefix):
+                seen += len(entries)
+                for finding in await _findings(storage, entries, plan):
+                    found[finding.trouble] += 1
+                    _tell(finding, as_json)
+                show(seen)
+        for finding in await _orphaned_locks(storage, prefix):
+            found[finding.trouble] += 1
+            _tell(finding, as_json)
+        if isinstance(storage, CountsExpired) and (expired := await storage.count_expired()):
+            found["expired"] += expired
+            note(f"{expired:,} expired sessions still take room; sweep removes them")
+    summary = ", ".join(f"{number:,} {what}" for what, number in sorted(found.items())) or "all is well"
+    note(f"looked at {seen:,} sessions: {summary}")
+    return FOUND if set(found) - {"expired"} else None
+
+
+@command
+async def sweep(url: Url, as_json: AsJson = False) -> None:
+    """Delete what has expired, in small steps. (A running bot does so, too, by and by.)"""
+    swept = 0
+    async with opened(url) as storage:
+        with progress("sweeping") as show:
+            while now := await storage.sweep(_SWEPT_AT_ONCE):
+                swept += now
+                show(swept)
+    if as_json:
+        emit({"swept": swept})
+    else:
+        note(f"removed {swept:,} expired sessions")
+
+
+async def _findings(storage: Storage, entries: list[tuple[str, Record]], plan: Plan[Any] | None) -> list[Finding]:
+    now = storage.now()
+    examined = (examine(key, record.value, plan, now) for key, record in entries)
+    found = [finding for finding in examined if finding is not None]
+    moves = {key: target for key, record in entries if (target := moved_to(record.value)) is not None}
+    if not moves:
+        return found
+    targets = list(dict.fromkeys(moves.values()))
+    stored = dict(zip(targets, await storage.read_many(targets), strict=True))
+    why = "its chat has moved, and there is no session under the new key; rm it if the chat is gone"
+    return found + [Finding(key, "orphaned", why) for key, target in moves.items() if stored[target] is None]
+
+
+async def _orphaned_locks(storage: Storage, prefix: str) -> list[Finding]:
+    if not isinstance(storage, ListsLocks):
+        return []
+    locks = await storage.list_locks(prefix, _MOST_LOCKS)
+    return [
+        Finding(lock.key, "orphaned", f"its lock is held by {lock.holder}, which is dead; whoever comes next gets it")
+        for lock in locks
+        if lock.dead
+    ]
+
+
+def _tell(finding: Finding, as_json: bool) -> None:
+    if as_json:
+        emit(finding._asdict())
+    else:
+        say(f"{finding.trouble:<12} {safe(shown(finding.key))}: {safe(finding.why)}")

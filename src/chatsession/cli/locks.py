@@ -1,0 +1,69 @@
+"""`locks`: which sessions are held at this moment, and how to let one go by force."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from msgspec import to_builtins
+
+from chatsession.cli._options import AsJson, Prefix, Url, Yes
+from chatsession.cli._running import FAILED, MISSING, USAGE, CommandError, command, opened
+from chatsession.cli._screen import emit, is_terminal, moment, note, remaining, safe, table
+from chatsession.errors import SessionError, shown
+from chatsession.storages import Action, Change, Committed, Lease, Storage
+from chatsession.storages._powers import HeldLock, ListsLocks
+
+_MOST = 10_000
+
+
+@command
+async def locks(
+    url: Url,
+    prefix: Prefix = "",
+    limit: Annotated[int, typer.Option("--limit", "-l", min=1, help="The most to show.")] = 1000,
+    break_key: Annotated[
+        str | None, typer.Option("--break", metavar="KEY", help="Take this session's lock from its holder.")
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show who holds which session since when, and how many wait for it."""
+    async with opened(url) as storage:
+        if not isinstance(storage, ListsLocks):
+            raise CommandError(FAILED, "listing locks is not available for this storage; they run out by themselves")
+        if break_key is not None:
+            held = await storage.list_locks(break_key, _MOST)
+            await _break(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
+            return
+        held = await storage.list_locks(prefix, limit)
+    if as_json:
+        for lock in held:
+            emit(to_builtins(lock))
+        return
+    note(f"{len(held):,} sessions are held at this moment")
+    if held:
+        table(["KEY", "HOLDER", "SINCE", "LEASE ENDS", "WAITING"], [_row(lock) for lock in held], right=["WAITING"])
+
+
+def _row(lock: HeldLock) -> list[str]:
+    holder = (lock.holder or "not known") + (" (dead)" if lock.dead else "")
+    return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until), str(lock.waiters)]
+
+
+async def _break(storage: Storage, found: HeldLock | None, key: str, yes: bool) -> None:
+    name = safe(shown(key))
+    if found is None:
+        raise CommandError(MISSING, f"{name} is not locked")
+    if not yes:
+        if not is_terminal():
+            raise CommandError(USAGE, "what its holder does would be lost; say --yes if that is meant")
+        held_by = f"{name} is held by {found.holder or 'somebody'}, whose update will fail"
+        typer.confirm(f"{held_by}. Break the lock?", abort=True, err=True)
+    change = Change(key, Action.KEEP, lease=Lease(key, found.token), unlock=True)
+    (outcome,) = await storage.commit_many([change])
+    if isinstance(outcome, SessionError):
+        raise outcome
+    if not isinstance(outcome, Committed):
+        raise CommandError(MISSING, f"{name} is not locked any more, or by somebody else meanwhile; nothing was done")
+    note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")

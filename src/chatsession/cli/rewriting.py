@@ -1,0 +1,84 @@
+"""`migrate` and `rotate-keys`: all sessions brought into the form of today, with the bot's own manager."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import asdict
+from functools import reduce
+from typing import Annotated, Any
+
+import typer
+
+from chatsession._rewriting import RewriteReport
+from chatsession.cli._options import AsJson, DryRun
+from chatsession.cli._progress import progress
+from chatsession.cli._running import FOUND, USAGE, CommandError, command
+from chatsession.cli._screen import emit, note, quoted, safe
+from chatsession.manager import SessionManager
+
+Sessions = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The bot's SessionManager, as in bot:sessions.")]
+Resume = Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")]
+
+
+@command
+async def migrate(
+    sessions: Sessions, dry_run: DryRun = False, resume_after: Resume = None, as_json: AsJson = False
+) -> int | None:
+    """Store all sessions in their newest version, by the bot's own migrations, while it runs."""
+    return await _rewrite(manager_named(sessions), dry_run, resume_after, as_json, "migrating")
+
+
+@command
+async def rotate_keys(
+    sessions: Sessions, dry_run: DryRun = False, resume_after: Resume = None, as_json: AsJson = False
+) -> int | None:
+    """Encrypt all sessions with the newest of the bot's encryption keys, while it runs."""
+    manager = manager_named(sessions)
+    if not manager.options.encryption_keys:
+        raise CommandError(USAGE, f"{safe(sessions)} has no encryption_keys; put the new key first among them")
+    return await _rewrite(manager, dry_run, resume_after, as_json, "encrypting")
+
+
+def manager_named(path: str) -> SessionManager[Any]:
+    """Import `module:name`, from the working directory too."""
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise CommandError(USAGE, "name the bot's SessionManager as module:name, such as bot:sessions")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: object = reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise CommandError(USAGE, f"{safe(path)} cannot be imported: {safe(str(error))}") from None
+    if not isinstance(found, SessionManager):
+        raise CommandError(USAGE, f"{safe(path)} is a {type(found).__name__}, and not a SessionManager")
+    return found  # pyright: ignore[reportUnknownVariableType] - of any kind of session
+
+
+async def _rewrite(
+    manager: SessionManager[Any], dry_run: bool, resume: str | None, as_json: bool, what: str
+) -> int | None:
+    latest = RewriteReport(cursor=resume)
+    try:
+        async with manager:
+            with progress(what) as show:
+
+                def report_so_far(report: RewriteReport) -> None:
+                    nonlocal latest
+                    latest = report
+                    show(report.seen)
+
+                report = await manager.rewrite(dry_run=dry_run, resume=resume, progress=report_so_far)
+    except BaseException:
+        if latest.cursor is not None:
+            note(f"to go on where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
+        raise
+    if as_json:
+        emit(asdict(report))
+    else:
+        for _, why in report.failures:
+            note(safe(why), "red")
+        would = "would be " if dry_run else ""
+        note(f"{report.rewritten:,} of {report.seen:,} sessions {would}rewritten, {report.failed:,} cannot be")
+    return FOUND if report.failed else None
