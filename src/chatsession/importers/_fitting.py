@@ -1,0 +1,68 @@
+"""From an entry's data to a value of the sessions' type, and what gets lost on the way."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from chatsession.codec import CodecError, JsonCodec, to_json
+from chatsession.errors import SessionDecodeError
+from chatsession.importers._entries import Entry
+from chatsession.migrations import Migrations
+from chatsession.options import SessionOptions
+
+T = TypeVar("T")
+
+
+class Fit(Generic[T]):
+    """Makes values of a manager's type out of plain data.
+
+    Raises:
+        TypeError: the type has no form in JSON; such data needs a `convert`.
+    """
+
+    def __init__(self, options: SessionOptions[T]) -> None:
+        self._codec: JsonCodec[T] = JsonCodec(options.value_type)
+        self._migrations = Migrations(options.migrations) if options.migrations is not None else None
+
+    def value(self, key: str, entry: Entry) -> tuple[T, list[str]]:
+        """The value, and the paths of what its type has no place for.
+
+        Raises:
+            SessionDecodeError: the data does not fit.
+            SessionMigrationError: the data could not be brought up to date.
+        """
+        try:
+            data = self._encoded(entry)
+            if entry.migrate and self._migrations is not None:
+                data = self._migrations.run(key, data, entry.version)
+            value = self._codec.decode(data)
+            return value, _lost(msgspec.json.decode(data), msgspec.json.decode(self._codec.encode(value)))
+        except CodecError as error:
+            raise SessionDecodeError(
+                f"the data found for it does not fit the sessions' type: {error}; make it fit by convert=…", key=key
+            ) from None
+
+    def _encoded(self, entry: Entry) -> bytes:
+        if self._codec._untyped:  # then it refuses what JSON would give back as something else
+            return self._codec.encode(cast("T", entry.data))
+        try:
+            return msgspec.json.encode(entry.data, enc_hook=to_json)
+        except Exception as error:
+            raise CodecError(f"something in it has no form in JSON ({type(error).__name__})") from None
+
+
+def _lost(before: Any, after: Any, path: str = "$") -> list[str]:
+    """The paths of what is only in the first of two trees of JSON; keys that may be data are not named."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        lost: list[str] = []
+        fields = cast("dict[str, Any]", after)
+        for name, child in cast("dict[str, Any]", before).items():
+            where = f"{path}.{name}" if name.isidentifier() and len(name) <= 60 else f"{path}[...]"
+            lost += _lost(child, fields[name], where) if name in fields else [where]
+        return lost
+    if isinstance(before, list) and isinstance(after, list):
+        pairs = zip(cast("list[Any]", before), cast("list[Any]", after), strict=False)
+        return [found for one, other in pairs for found in _lost(one, other, f"{path}[...]")]
+    return []

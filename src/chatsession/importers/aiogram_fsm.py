@@ -1,0 +1,112 @@
+"""aiogram's FSM in Redis: the data and the state that `RedisStorage` keeps; aiogram need not be installed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from chatsession.errors import shown
+from chatsession.importers._entries import Entry
+from chatsession.importers._redis import Source, client_of, literal, names_of, strings_of
+
+__all__ = ["DefaultKeys", "KeyBuilder", "entries"]
+
+
+class KeyBuilder(Protocol):
+    """What aiogram's `DefaultKeyBuilder` says about its keys."""
+
+    prefix: str
+    separator: str
+    with_bot_id: bool
+    with_business_connection_id: bool
+    with_destiny: bool
+
+
+@dataclass
+class DefaultKeys:
+    """The settings of a `DefaultKeyBuilder`, with aiogram's defaults; its own object will do as well."""
+
+    prefix: str = "fsm"
+    separator: str = ":"
+    with_bot_id: bool = False
+    with_business_connection_id: bool = False
+    with_destiny: bool = False
+
+
+async def entries(redis: Source, *, key_builder: KeyBuilder | None = None) -> AsyncGenerator[Entry]:
+    """Read the FSM data of all chats and users.
+
+    Each entry has the ids that were in its key, the `data`, the `state` as text, and the `destiny`. aiogram's default
+    is data for each user in each chat, which become sessions `per_user_in_chat`; for sessions `per_chat` a `key=` or
+    `convert=` must choose among a group's users. A state is kept by `convert=` only.
+
+    Args:
+        redis: the URL, or a client of redis-py (for a cluster, or sentinels), which stays open.
+        key_builder: the one that was given to `RedisStorage`, or `DefaultKeys`.
+
+    Raises:
+        StorageUnavailableError: Redis does not answer.
+    """
+    keys = key_builder or DefaultKeys()
+    start = literal(keys.prefix + keys.separator)
+    async with client_of(redis) as client:
+        async for page in names_of(client, start + b"*" + literal(keys.separator + "data")):
+            states = [name.removesuffix(b"data") + b"state" for name in page]
+            found = await strings_of(client, [*page, *states])
+            for name, data, state in zip(page, found, found[len(page) :], strict=False):
+                if data is not None:
+                    yield _entry(name, "data", data, state, keys)
+        async for page in names_of(client, start + b"*" + literal(keys.separator + "state")):
+            others = [name.removesuffix(b"state") + b"data" for name in page]
+            found = await strings_of(client, [*page, *others])
+            for name, state, data in zip(page, found, found[len(page) :], strict=False):
+                if data is None and state is not None:
+                    yield _entry(name, "state", b"{}", state, keys)
+
+
+def _entry(name: bytes, part: str, data: bytes, state: bytes | None, keys: KeyBuilder) -> Entry:
+    text = name.decode(errors="replace")
+    origin = shown(text)
+    ids = _ids(text, part, keys)
+    if ids is None:
+        return Entry(origin=origin, kind="fsm", problem="its key is not of the form that key_builder says")
+    try:
+        return Entry(origin=origin, kind="fsm", data=msgspec.json.decode(data), state=_text(state), **ids)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Entry(origin=origin, kind="fsm", problem="its data is no JSON")
+
+
+def _ids(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
+    """What is in a key: `prefix:[bot:][business connection:]chat:[topic:]user:[destiny:]part`."""
+    inner = name[len(keys.prefix) + len(keys.separator) : -len(keys.separator) - len(part)]
+    left = inner.split(keys.separator)
+    ids: dict[str, Any] = {}
+    if keys.with_bot_id:
+        if not _are_numbers(left[:1]):
+            return None
+        ids["bot_id"] = int(left.pop(0))
+    if keys.with_business_connection_id and left and not _are_numbers(left[:1]):
+        ids["business_connection_id"] = left.pop(0)
+    after = 1 if keys.with_destiny else 0
+    numbers = 3 if len(left) >= 3 + after and _are_numbers(left[:3]) else 2
+    if not _are_numbers(left[:numbers]) or len(left) < numbers + after:
+        return None
+    chat, *topic, user = map(int, left[:numbers])
+    ids |= {"chat_id": chat, "user_id": user, "thread_id": topic[0] if topic else None}
+    rest = keys.separator.join(left[numbers:])
+    if keys.with_destiny:
+        ids["destiny"] = rest
+    elif len(left) > numbers:
+        return None
+    return ids
+
+
+def _are_numbers(parts: Sequence[str]) -> bool:
+    return bool(parts) and all(part.removeprefix("-").isdecimal() and part.isascii() for part in parts)
+
+
+def _text(state: bytes | None) -> str | None:
+    return None if state is None else state.decode()

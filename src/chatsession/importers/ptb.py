@@ -1,0 +1,123 @@
+"""python-telegram-bot's `PicklePersistence`: its `user_data`, `chat_data` and `bot_data`.
+
+Nothing in a pickle is executed or imported, and python-telegram-bot need not be installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from chatsession.errors import SessionError, shown
+from chatsession.importers._entries import Entry
+from chatsession.importers._pickles import PickleError, Plain, load, pairs_of
+
+__all__ = ["Kind", "entries"]
+
+Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
+
+_PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
+_PER_TURN = 10
+
+
+async def entries(
+    path: str | os.PathLike[str],
+    kind: Kind,
+    *,
+    single_file: bool | None = None,
+    allow: Sequence[str] = (),
+) -> AsyncGenerator[Entry]:
+    """Read what a bot kept by `PicklePersistence`, one kind of it.
+
+    Entries of `user_data` have a `user_id` and those of `chat_data` a `chat_id`, so that sessions `per_user` or
+    `per_chat` find their keys; that of `bot_data` has the key `"bot_data"`. Stop the old bot first: it writes its file
+    in place, and keeps what is newer in memory.
+
+    Args:
+        path: the `filepath` of the `PicklePersistence`.
+        kind: which of its data.
+        single_file: as given to the `PicklePersistence`; `None`: what lies there tells.
+        allow: patterns of class names, such as `"myapp.models.*"` or `"telegram.*"`: objects of these classes become
+            dicts of their attributes (enums their values). An entry with objects of other classes is not imported.
+            Dates, sets, decimals, UUIDs and the dicts of `collections` need no permission.
+
+    Raises:
+        SessionError: the file cannot be read, or is not what a `PicklePersistence` writes.
+    """
+    if kind not in ("user_data", "chat_data", "bot_data"):
+        raise ValueError(f"kind must be 'user_data', 'chat_data' or 'bot_data', not {kind!r}")
+    found = await asyncio.to_thread(_read, Path(path), kind, single_file)
+    plain = Plain(allow)
+    for number, (id_, data) in enumerate(found.data):
+        if data:  # python-telegram-bot has an empty dict for everybody whom it has seen
+            yield _entry(kind, id_, data, plain)
+        if number % _PER_TURN == 0:
+            await asyncio.sleep(0)
+    for _ in range(found.conversations):
+        yield Entry(origin="conversations", kind="conversations", note="states of ConversationHandlers")
+    if found.callback_data:
+        yield Entry(origin="callback_data", kind="callback_data", note="arbitrary callback_data of buttons")
+
+
+class _Found(NamedTuple):
+    data: list[tuple[object, object]]
+    """By the id of the user or the chat; of the bot: one, without an id."""
+    conversations: int
+    callback_data: bool
+
+
+def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
+    if single_file is None:
+        single_file = path.is_file()
+    try:
+        whole: dict[object, object] = dict(_pairs(load(path))) if single_file else _several(path, kind)
+        data: object = whole.get(kind)
+        return _Found(
+            [(None, data)] if kind == "bot_data" else _pairs(data or {}),
+            sum(len(_pairs(states)) for _, states in _pairs(whole.get("conversations") or {})),
+            bool(whole.get("callback_data")),
+        )
+    except OSError as error:
+        name = error.filename or path.name
+        raise SessionError(f"the pickle {shown(str(name))} cannot be read: {error.strerror}") from None
+    except PickleError as error:
+        raise SessionError(
+            f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?"
+        ) from None
+
+
+def _several(path: Path, kind: Kind) -> dict[object, object]:
+    """What `single_file=False` keeps in a file each; a kind that was never written has none."""
+    files = {name: path.with_name(f"{path.name}_{name}") for name in _PARTS}
+    if not any(file.exists() for file in files.values()):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return {name: load(files[name]) for name in (kind, "conversations", "callback_data") if files[name].exists()}
+
+
+def _pairs(value: object) -> list[tuple[Any, Any]]:
+    pairs = pairs_of(value)
+    if pairs is None:
+        raise PickleError("is not what a PicklePersistence writes")
+    return pairs
+
+
+def _entry(kind: Kind, id_: object, data: object, plain: Plain) -> Entry:
+    origin = kind if kind == "bot_data" else f"{kind}[{id_}]" if isinstance(id_, int) else f"{kind}[?]"
+    if kind != "bot_data" and not isinstance(id_, int):
+        return Entry(origin=origin, kind=kind, problem="its id is no number")
+    try:
+        made = plain(data)
+    except PickleError as error:
+        return Entry(origin=origin, kind=kind, problem=str(error))
+    return Entry(
+        origin=origin,
+        kind=kind,
+        data=made,
+        key="bot_data" if kind == "bot_data" else None,
+        chat_id=id_ if kind == "chat_data" and isinstance(id_, int) else None,
+        user_id=id_ if kind == "user_data" and isinstance(id_, int) else None,
+    )

@@ -1,0 +1,214 @@
+"""Pickles are read, and never run."""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import contextlib
+import datetime
+import enum
+import os
+import pickle
+import subprocess
+import sys
+import uuid
+import zoneinfo
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from chatsession.importers._pickles import PickleError, Plain, load
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+NOW = datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.UTC)
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclass
+class Order:
+    name: str
+    size: Size
+    at: Point
+
+
+@dataclass(slots=True, frozen=True)
+class Slotted:
+    name: str
+
+
+class Half:
+    __slots__ = ("name",)
+
+    name: str
+
+
+class Own(Half):
+    """With a dict and a slot."""
+
+    other: int
+
+
+class Bomb:
+    """Unpickled as usual, it would do what it is made with."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self._reduced = function, args
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def read(path: Path, value: object, *, allow: tuple[str, ...] = (), protocol: int = pickle.HIGHEST_PROTOCOL) -> object:
+    path.write_bytes(pickle.dumps(value, protocol=protocol))
+    return Plain(allow)(load(path))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bot.pickle"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, 2.5, True, None, "ü", b"bytes", 1 << 80], 7: ("x",), (1, 2): {3, 4}},
+        frozenset({1, 2}),
+        NOW,
+        {NOW.date(): NOW.time(), NOW: [datetime.timedelta(hours=1)]},
+        datetime.datetime(2026, 5, 4, tzinfo=datetime.timezone(datetime.timedelta(hours=2), "there")),
+        datetime.datetime(2026, 5, 4, tzinfo=zoneinfo.ZoneInfo("Europe/Vienna")),
+        Decimal("1.50"),
+        uuid.UUID(int=12345),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_plain_data_comes_back_as_it_was(path: Path, protocol: int, value: object) -> None:
+    read_again = read(path, value, protocol=protocol)
+    assert read_again == value
+    assert type(read_again) is type(value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_containers_of_collections_become_plain(path: Path, protocol: int) -> None:
+    counts = collections.defaultdict(int, {"a": 1})
+    value = [counts, collections.OrderedDict(b=2), collections.Counter("cc"), collections.deque([1, 2], maxlen=2)]
+    assert read(path, value, protocol=protocol) == [{"a": 1}, {"b": 2}, {"c": 2}, [1, 2]]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_objects_that_are_allowed_become_dicts_of_their_attributes(path: Path, protocol: int) -> None:
+    value = [Order("pizza", Size.SMALL, Point(1, 2))]
+    allow = (f"{__name__}.Order", f"{__name__}.Size", f"{__name__}.Poi*")
+    at = [1, 2] if protocol > 1 else (1, 2)
+    assert read(path, value, allow=allow, protocol=protocol) == [{"name": "pizza", "size": "small", "at": at}]
+
+
+def test_objects_with_slots_become_dicts(path: Path) -> None:
+    own = Own()
+    own.name, own.other = "a", 1
+    assert read(path, own, allow=(f"{__name__}.*",)) == {"name": "a", "other": 1}
+    made = read(path, Slotted("a"), allow=(f"{__name__}.*",))
+    assert made == ["a"]  # all that a dataclass with slots says
+
+
+@pytest.mark.parametrize("value", [Order("a", Size.SMALL, Point(1, 2)), Size.SMALL, {Size.SMALL: 1}, [Point(1, 2)]])
+def test_objects_that_are_not_allowed_are_refused_by_name(path: Path, value: object) -> None:
+    with pytest.raises(PickleError, match=rf"has an object of '{__name__}.(Order|Size|Point)', which is not in allow"):
+        read(path, value, allow=("elsewhere.*",))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("allow", [(), ("*",)], ids=["nothing allowed", "all allowed"])
+@pytest.mark.parametrize("how", ["system", "exec", "eval", "popen", "import"])
+def test_a_malicious_reduce_does_not_run(path: Path, tmp_path: Path, protocol: int, allow: Any, how: str) -> None:
+    ran = tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'w')"
+    bomb = {
+        "system": Bomb(os.system, f"touch {ran}"),
+        "exec": Bomb(builtins.exec, code),
+        "eval": Bomb(builtins.eval, code),
+        "popen": Bomb(subprocess.Popen, ["touch", str(ran)]),
+        "import": Bomb(__import__, "antigravity"),
+    }[how]
+    path.write_bytes(pickle.dumps({"user_data": {1: {"a": bomb}}}, protocol=protocol))
+    whole = load(path)
+    with contextlib.nullcontext() if allow else pytest.raises(PickleError, match="is not in allow"):
+        Plain(allow)(whole)
+    assert not ran.exists()
+    assert "antigravity" not in sys.modules
+
+
+def test_the_same_bomb_goes_off_in_an_ordinary_unpickler(path: Path, tmp_path: Path) -> None:
+    """Or the test above would prove nothing."""
+    ran = tmp_path / "ran"
+    pickle.loads(pickle.dumps(Bomb(os.system, f"touch {ran}")))
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"cos\nsystem\n(S'true'\ntR.",  # GLOBAL, REDUCE
+        b"(S'true'\nios\nsystem\n.",  # INST
+        b"(cos\nsystem\nS'true'\no.",  # OBJ
+        b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85\x81.",  # NEWOBJ
+        b"\x80\x04cos\nsystem\nX\x04\x00\x00\x00true\x85}\x92.",  # NEWOBJ_EX
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",  # STACK_GLOBAL
+        b"cuuid\nUUID\n(N(dS'__str__'\ncos\nsystem\nsttb.",  # BUILD on the class itself
+        b"cbuiltins\nobject\n(N(dS'__class__'\ncos\nsystem\nsttb.",
+        b"\x80\x02\x82\x01.",  # a number of copyreg's
+        b"Phello\n.",  # PERSID
+    ],
+)
+def test_every_way_to_ask_for_a_call_is_harmless(path: Path, monkeypatch: pytest.MonkeyPatch, stored: bytes) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(os, "system", calls.append)
+    path.write_bytes(stored)
+    before = uuid.UUID.__str__
+    with contextlib.suppress(PickleError):
+        Plain(("*",))(load(path))
+    assert calls == []
+    assert uuid.UUID.__str__ is before
+
+
+def test_what_is_cut_is_told(path: Path) -> None:
+    whole = pickle.dumps({"user_data": {1: {"a": "b" * 100}}})
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(PickleError, match="is not a whole pickle"):
+            load(path)
+
+
+def test_small_pickles_of_endless_data_are_refused(path: Path) -> None:
+    many: list[Any] = []
+    for _ in range(60):
+        many = [many, many]
+    with pytest.raises(PickleError, match="more than 1,000,000 parts"):
+        read(path, many)
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(PickleError, match="contains itself"):
+        read(path, circle)
+
+
+@pytest.mark.parametrize("value", [Bomb(datetime.date, 1), Bomb(Decimal, "x"), Bomb(set, 1), os.system, dict])
+def test_broken_and_strange_parts_are_told(path: Path, value: object) -> None:
+    path.write_bytes(_dumped(value))
+    with pytest.raises(PickleError):
+        Plain(("*",))(load(path))
+
+
+def _dumped(value: object) -> bytes:
+    return pickle.dumps(value)
