@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from chatsession.cli.rewriting import migrate, rotate_keys
 from chatsession.cli.single import get, rm, set_
 from chatsession.cli.stats import stats
 from chatsession.cli.watching import watch
+from chatsession.cli.web import web
 
 app = typer.Typer(
     name="chatsession",
@@ -44,6 +46,12 @@ _COMMANDS = {
 for panel, commands in _COMMANDS.items():
     for name, function in commands.items():
         app.command(name, rich_help_panel=panel)(function)
+app.command(
+    "web",
+    rich_help_panel="Look",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)(web)
 
 
 @app.callback(invoke_without_command=True)
@@ -57,6 +65,9 @@ def _main(  # pyright: ignore[reportUnusedFunction] - typer calls it
 
 def run() -> int:
     """Run the command that `sys.argv` names; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that knows no emoji gets their escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="chatsession", standalone_mode=True)
     except SystemExit as end:
