@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from aiogram_aids import Pizza
 from telegram import Update
 from telegram.ext import Application, ApplicationBuilder, ContextTypes, MessageHandler, filters
 from telegram.request import BaseRequest, RequestData
@@ -16,12 +17,6 @@ from chatsession.integrations.telegram_ext import LazySessionCallbackContext, Se
 from chatsession.playground._updates import JsonObject
 
 App: TypeAlias = Application[Any, Any, Any, Any, Any, Any]
-
-
-@dataclass
-class Pizza:
-    count: int = 0
-    toppings: list[str] = field(default_factory=list)
 
 
 class Context(SessionCallbackContext[Pizza]):
@@ -96,6 +91,13 @@ def on_text(application: App, handler: Handler, text: str | None = None, *, grou
     """Add a handler of messages."""
     which = filters.ALL if text is None else filters.Text([text])
     application.add_handler(MessageHandler(which, handler, block=block), group)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the others run until something has happened."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0)
 
 
 async def count_up(update: Update, context: Context) -> None:

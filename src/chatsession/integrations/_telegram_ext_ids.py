@@ -56,9 +56,9 @@ def _chat(update: Update) -> Chat | None:
 def _user(update: Update) -> User | None:
     if update.channel_post is not None or update.edited_channel_post is not None:
         return None
-    boost = update.chat_boost.boost if update.chat_boost is not None else update.removed_chat_boost
-    if boost is not None:  # other boosts are gifts, whose user did nothing
-        return boost.source.user if isinstance(boost.source, ChatBoostSourcePremium) else None
+    if update.chat_boost is not None:  # other boosts are gifts, whose user did nothing
+        source = update.chat_boost.boost.source
+        return source.user if isinstance(source, ChatBoostSourcePremium) else None
     return update.effective_user
 
 
