@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatsession.manager import SessionManager
-from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext
+from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext, NeutralHandler
 from chatsession.testing.integration_suite.incoming import Incoming
 from chatsession.testing.integration_suite.suite import (
     BurntError,
@@ -24,6 +24,9 @@ from chatsession.testing.integration_suite.suite import (
 class AgainTests(IntegrationSuite):
     """What was committed is not handled again; what failed is."""
 
+    seen: list[str]
+    """The texts that handlers saw: an update that comes again must not even reach them."""
+
     @pytest.fixture
     def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
         driver = make_driver()
@@ -31,26 +34,33 @@ class AgainTests(IntegrationSuite):
             pytest.skip("updates of this framework have no ids")
         return driver
 
+    @pytest.fixture(autouse=True)
+    def nothing_seen(self) -> None:
+        self.seen = []
+
     @pytest.fixture
     def sessions(self, storage: Where) -> SessionManager[Pizza]:
         return SessionManager(Pizza, storage=storage, deduplicate=100)
 
+    @pytest.mark.parametrize("lazy", [False, True])
     async def test_an_update_that_comes_again_is_not_handled_again(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+        self, driver: FrameworkDriver, sessions: SessionManager[Pizza], lazy: bool
     ) -> None:
         first, second = Incoming("a"), Incoming("b")
-        async with running(driver, count_up(sessions), sessions):
+        async with running(driver, self.handler(sessions), sessions, lazy=lazy):
             await feed(driver, first, first, second, first, second, first)
             assert await sessions.get(7) == Pizza(2, ["a", "b"])
+        assert self.seen == ["a", "b"]
 
     async def test_updates_that_come_several_times_at_once_are_handled_once(
         self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
     ) -> None:
         updates = [Incoming(str(n), chat_id=n % 3 + 1) for n in range(30)]
-        async with running(driver, count_up(sessions), sessions):
+        async with running(driver, self.handler(sessions), sessions):
             await feed_at_once(driver, *updates, *reversed(updates), *updates)
             for chat in range(3):
                 assert await sessions.get(chat + 1) == Pizza(10, [str(n) for n in range(chat, 30, 3)])
+        assert len(self.seen) == 30
 
     async def test_an_update_that_failed_is_handled_when_it_comes_again(
         self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
@@ -59,6 +69,7 @@ class AgainTests(IntegrationSuite):
 
         async def handler(chat: NeutralContext) -> None:
             (await chat.of(sessions).get()).count += 1
+            self.seen.append(chat.text)
             if failures:
                 raise failures.pop()
 
@@ -68,14 +79,26 @@ class AgainTests(IntegrationSuite):
             take_error(driver, BurntError)
             await feed(driver, update, update)
             assert await sessions.get(7) == Pizza(1)
+        assert self.seen == ["🍕", "🍕"]
 
     async def test_an_update_that_comes_again_after_a_restart(
         self, driver: FrameworkDriver, make_driver: MakeDriver, sessions: SessionManager[Pizza], storage: Where
     ) -> None:
         update = Incoming("a")
-        async with running(driver, count_up(sessions), sessions):
+        async with running(driver, self.handler(sessions), sessions):
             await feed(driver, update)
         sessions = SessionManager(Pizza, storage=storage, deduplicate=100)
-        async with running(make_driver(), count_up(sessions), sessions) as driver:
+        async with running(make_driver(), self.handler(sessions), sessions) as driver:
             await feed(driver, update, Incoming("b"))
         assert await stored(storage, 7, Pizza) == Pizza(2, ["a", "b"])
+        assert self.seen == ["a", "b"]
+
+    def handler(self, sessions: SessionManager[Pizza]) -> NeutralHandler:
+        """A handler that counts up."""
+        counting = count_up(sessions)
+
+        async def handler(chat: NeutralContext) -> None:
+            self.seen.append(chat.text)
+            await counting(chat)
+
+        return handler

@@ -11,6 +11,7 @@ from chatsession.manager import SessionManager
 from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext
 from chatsession.testing.integration_suite.incoming import Incoming, Kind
 from chatsession.testing.integration_suite.suite import (
+    PATIENCE,
     BurntError,
     IntegrationSuite,
     Pizza,
@@ -62,7 +63,7 @@ class CrowdTests(IntegrationSuite):
             await everybody.wait()
             pizza.count += 1
 
-        async with running(driver, handler, sessions), asyncio.timeout(30):
+        async with running(driver, handler, sessions), asyncio.timeout(PATIENCE):
             await feed_at_once(driver, *(Incoming(chat_id=n) for n in range(1, 31)))
             assert [pizza.count async for _, pizza in sessions.entries()] == [1] * 30
 

@@ -11,6 +11,7 @@ from chatsession.manager import SessionManager
 from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext
 from chatsession.testing.integration_suite.incoming import Incoming
 from chatsession.testing.integration_suite.suite import (
+    PATIENCE,
     BurntError,
     IntegrationSuite,
     Pizza,
@@ -84,7 +85,7 @@ class EndingTests(IntegrationSuite):
             else:
                 other.set()
 
-        async with running(driver, handler, sessions), asyncio.timeout(30):
+        async with running(driver, handler, sessions), asyncio.timeout(PATIENCE):
             await asyncio.gather(driver.feed(Incoming("tell me")), driver.feed(Incoming("hm?")))
             assert await sessions.get(7) == Pizza(2)
 
@@ -117,7 +118,7 @@ class EndingTests(IntegrationSuite):
             busy.set()
             await go_on.wait()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             async with running(driver, handler, sessions, lazy=lazy):
                 updates = [asyncio.create_task(driver.feed(Incoming(text))) for text in "abc"]
                 await busy.wait()
@@ -148,7 +149,7 @@ class EndingTests(IntegrationSuite):
                 running_handlers.append(asyncio.current_task())
                 await asyncio.Event().wait()
 
-        async with running(driver, handler, sessions), asyncio.timeout(30):
+        async with running(driver, handler, sessions), asyncio.timeout(PATIENCE):
             hanging = asyncio.create_task(driver.feed(Incoming("hang")))
             await until(lambda: bool(running_handlers), "the handler runs")
             waiting = asyncio.create_task(driver.feed(Incoming("a")))

@@ -22,6 +22,9 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 Where: TypeAlias = Storage | str
 
+PATIENCE = 120
+"""Seconds after which what hangs fails the test; long, since machines can be busy."""
+
 
 @dataclass
 class Pizza:
@@ -151,8 +154,8 @@ def count_up(sessions: SessionManager[Pizza]) -> NeutralHandler:
 async def until(holds: Callable[[], bool], what: str) -> None:
     """Let the others run until something holds."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not holds():  # noqa: ASYNC110 - what is looked at has no event
                 await asyncio.sleep(0)
     except TimeoutError:
-        pytest.fail(f"still not after 10 s: {what}")
+        pytest.fail(f"still not after {PATIENCE} s: {what}")
