@@ -1,12 +1,14 @@
 // Changing a session as text. What is stored is overwritten only if it is what the editor began with.
 
 import { ask } from "./api.js";
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { changed, onShown, show, shown, whole } from "./session.js";
 import { say } from "./toast.js";
 
+const MOST_LINES = 5000;
 let base = null; // the session as it was when its text was taken
 let saving = false;
+let stored = ""; // what a conflict was with
 
 export const editing = () => base !== null;
 export const unsaved = () => base !== null && byId("draft").value !== (base.text ?? "");
@@ -66,13 +68,25 @@ async function save() {
 async function conflict() {
   const theirs = await ask("read", { key: base.key, whole: true });
   base = { ...theirs, text: base.text };
-  byId("theirs").textContent = theirs.stored ? theirs.text : "(nothing: it was deleted)";
-  byId("mine").textContent = byId("draft").value;
+  stored = theirs.stored ? theirs.text : "(nothing: it was deleted)";
+  compare();
   byId("conflict").hidden = false;
   byId("newer").hidden = true;
   byId("save").hidden = true;
   byId("keep-theirs").focus();
   show(theirs);
+}
+
+// Both texts, with those lines marked that the other does not have.
+function compare() {
+  const [theirs, mine] = [stored.split("\n"), byId("draft").value.split("\n")];
+  byId("theirs").replaceChildren(...marked(theirs, new Set(mine)));
+  byId("mine").replaceChildren(...marked(mine, new Set(theirs)));
+}
+
+function marked(lines, others) {
+  if (lines.length > MOST_LINES) return [lines.join("\n")];
+  return lines.flatMap((line) => [others.has(line) ? line : element("mark", {}, line), "\n"]);
 }
 
 byId("edit").addEventListener("click", edit);
@@ -86,7 +100,7 @@ byId("keep-theirs").addEventListener("click", () => {
 });
 byId("keep-mine").addEventListener("click", save);
 byId("draft").addEventListener("input", () => {
-  byId("mine").textContent = byId("draft").value;
+  if (!byId("conflict").hidden) compare();
 });
 byId("editor").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -94,7 +108,7 @@ byId("editor").addEventListener("submit", (event) => {
 });
 byId("editor").addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !unsaved()) end();
-  if (event.key === "s" && (event.ctrlKey || event.metaKey)) {
+  if (event.key.toLowerCase() === "s" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     save();
   }

@@ -79,22 +79,26 @@ export function bars(values, unit) {
 
 const middle = (sorted) => sorted[Math.floor(sorted.length / 2)];
 
+// Latencies, as for `points`, in words.
+export function words(values, unit) {
+  const told = ["read", "commit"].flatMap((kind) => {
+    const sorted = values.filter(([, of]) => of === kind).map(([, , value]) => value).sort((a, b) => a - b);
+    return sorted.length ? [`${kind}: median ${middle(sorted).toFixed(2)} ${unit}, most ${sorted.at(-1).toFixed(2)} ${unit}`] : [];
+  });
+  return told.join("; ");
+}
+
 // Latencies: [time, "read" or "commit", milliseconds].
 export function points(values, unit) {
   if (!values.length) return nothingYet();
   const [from, to] = [values[0][0], values.at(-1)[0]];
   const top = ceiling(Math.max(...values.map(([, , value]) => value)));
-  const words = ["read", "commit"].flatMap((kind) => {
-    const sorted = values.filter(([, of]) => of === kind).map(([, , value]) => value).sort((a, b) => a - b);
-    return sorted.length ? [`${kind}: median ${middle(sorted).toFixed(2)} ${unit}, most ${sorted.at(-1).toFixed(2)} ${unit}`] : [];
-  });
-  const svg = frame(words.join("; "));
+  const svg = frame(words(values, unit));
   scale(svg, top);
   times(svg, from, to);
   for (const [at, kind, value] of values) {
     const place = { cx: x(to > from ? (at - from) / (to - from) : 1), cy: y(value / top) };
     svg.append(drawn("circle", { ...place, r: kind === "commit" ? 4 : 2, class: kind }));
   }
-  svg.append(drawn("text", { x: LEFT + 6, y: TOP + 8 }, words.join(" · ")));
   return svg;
 }

@@ -2,7 +2,7 @@
 
 import { follow } from "./api.js";
 import { byId, bytes, element, visible } from "./dom.js";
-import { bars, curve, points } from "./plots.js";
+import { bars, curve, points, words } from "./plots.js";
 import { trouble } from "./toast.js";
 
 const MOST_LATENCIES = 600;
@@ -30,6 +30,7 @@ function show(data, openSession) {
   if (sizes) showSizes(sizes, openSession);
   byId("counts").replaceChildren(curve(data.counts, "sessions"));
   byId("latencies").replaceChildren(points(latencies, "ms"));
+  byId("latencies-words").textContent = words(latencies, "ms");
 }
 
 function showSizes(sizes, openSession) {
