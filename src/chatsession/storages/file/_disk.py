@@ -20,8 +20,8 @@ _MOST_OPEN = 64
 _COARSEST = 2_000_000_000
 """Nanoseconds: the coarsest clock of any file system (FAT)."""
 _PAGE = 4096
-_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.04)
-"""Seconds; for so long somebody who writes in place is waited for."""
+_PATIENCE, _PAUSE = 0.5, 0.005
+"""Seconds: for how long somebody who writes in place is waited for, and how long between two looks."""
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 _REASONS = {
@@ -101,15 +101,14 @@ def read_settled(path: str) -> tuple[bytes, Stamp] | None:
     A file is emptied first and then filled page by page, so that one of full pages may not yet be all of it.
     """
     before: Stamp | None = None
-    for pause in _PAUSES:
-        time.sleep(pause)
-        try:
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        with suppress(EmptyFileError):
             found = read(path)
             if found is None or found[1] == before or (found[1].size % _PAGE and look(path) == found[1]):
                 return found
             before = found[1]
-        except EmptyFileError:
-            continue
+        time.sleep(_PAUSE)
     return read(path)
 
 
