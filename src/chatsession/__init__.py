@@ -28,6 +28,7 @@ from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlav
 from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.manager import SessionGroup, SessionManager
 from chatsession.middleware import lazy_session, multi_session, session
+from chatsession.observing import SessionEvent, log_sessions
 from chatsession.options import SessionOptions
 from chatsession.storages import Storage, open_storage
 from chatsession.storages.memory import MemoryStorage
@@ -49,6 +50,7 @@ __all__ = [
     "SessionDecryptError",
     "SessionEncodeError",
     "SessionError",
+    "SessionEvent",
     "SessionFlavor",
     "SessionGroup",
     "SessionKeyError",
@@ -64,6 +66,7 @@ __all__ = [
     "enhance_storage",
     "generate_encryption_key",
     "lazy_session",
+    "log_sessions",
     "multi_session",
     "open_storage",
     "per_chat",

@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 from chatsession._moving import move, where
+from chatsession._observed import ObservedSession
 from chatsession._plan import ASIDE, Plan
 from chatsession._rewriting import RewriteReport, rewrite_all
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
+from chatsession._updates import update_id_of
 from chatsession.adapters import adapted
 from chatsession.enhanced import enhance_storage
 from chatsession.errors import SessionConflictError, SessionKeyError
@@ -137,7 +139,7 @@ class SessionManager(Generic[T]):
         Raises:
             SessionKeyError: the key cannot be one.
         """
-        return Session(self._plan, self._full(key))
+        return self._session(self._full(key))
 
     def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
         """Open several sessions at once; two callers with the same keys in any order never block each other for good.
@@ -341,6 +343,16 @@ class SessionManager(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def _session(self, key: str, ctx: object = None) -> Session[T]:
+        """A session of a full key; `ctx` is the update in which it is opened, if it is in one."""
+        if self.options.observe is None:
+            session = Session(self._plan, key)
+        else:
+            session = ObservedSession(self._plan, key, self.options.name, self.options.observe)
+        if ctx is not None and self._plan.deduplicate:
+            session._update = update_id_of(ctx)
+        return session
 
     def _full(self, key: str | int) -> str:
         full = checked(key, self._plan.prefix, None)

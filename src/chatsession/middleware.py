@@ -9,7 +9,6 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 from chatsession._lazy import LazySession
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
-from chatsession._updates import update_id_of
 from chatsession.errors import SessionKeyError
 from chatsession.flavors import Binding, Holder
 from chatsession.keys import missing
@@ -57,7 +56,7 @@ class StrictMiddleware(_Middleware, Generic[T]):
             self._binding.bind(ctx, NoSession(missing(manager.options.get_session_key)))
             await next()
             return
-        session = _session(manager, key, ctx)
+        session = manager._session(key, ctx)
         self._binding.bind(ctx, session)
         await session._begin()
         if session._redelivered:
@@ -85,7 +84,7 @@ class LazyMiddleware(_Middleware, Generic[T]):
             self._binding.bind(ctx, NoSession(missing(self.manager.options.get_session_key)))
             await next()
             return
-        lazy = LazySession(lambda: _session(self.manager, key, ctx))
+        lazy = LazySession(lambda: self.manager._session(key, ctx))
         self._binding.bind(ctx, lazy)
         try:
             if not self.manager._plan.deduplicate or not (await lazy._load())._redelivered:
@@ -111,7 +110,7 @@ class MultiMiddleware(_Middleware):
         await self._run(ctx, next, keys)
 
     async def _run_strictly(self, ctx: Any, next: Next, keys: dict[str, str | None]) -> None:  # noqa: A002
-        sessions = {name: _session(self.fragments[name], key, ctx) for name, key in keys.items() if key is not None}
+        sessions = {name: self.fragments[name]._session(key, ctx) for name, key in keys.items() if key is not None}
         self._binding.bind(ctx, _AllFragments({name: sessions.get(name) or self._missing(name) for name in keys}))
         opened = list(sessions.values())
         await begin_all(opened)
@@ -137,7 +136,7 @@ class MultiMiddleware(_Middleware):
         await finish_all(_closed(lazies.values()))
 
     def _lazy(self, name: str, key: str, ctx: object) -> LazySession[Any]:
-        return LazySession(lambda: _session(self.fragments[name], key, ctx))
+        return LazySession(lambda: self.fragments[name]._session(key, ctx))
 
     async def _load_remembering(
         self, lazies: dict[str, LazySession[Any]], keys: dict[str, str | None]
@@ -149,13 +148,6 @@ class MultiMiddleware(_Middleware):
 
     def _missing(self, name: str) -> NoSession:
         return NoSession(missing(self.fragments[name].options.get_session_key))
-
-
-def _session(manager: SessionManager[T], key: str, ctx: object) -> Session[T]:
-    session = Session(manager._plan, key)
-    if manager._plan.deduplicate:
-        session._update = update_id_of(ctx)
-    return session
 
 
 def _all_redelivered(sessions: Iterable[Session[Any]]) -> bool:

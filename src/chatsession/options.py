@@ -14,6 +14,7 @@ from chatsession.adapters import StorageAdapter
 from chatsession.codec import Codec, JsonCodec
 from chatsession.keys import GetSessionKey, per_chat
 from chatsession.migrations import Migration
+from chatsession.observing import SessionEvent
 from chatsession.storages import Storage
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ class SessionOptions(Generic[T]):
             the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
         on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
             `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
+        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+            `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
         name: under which name sessions are given to handlers.
 
     Raises:
@@ -82,6 +85,7 @@ class SessionOptions(Generic[T]):
     deduplicate: int = 0
     merge: Callable[[T, T], T] | None = None
     on_decode_error: OnDecodeError = "raise"
+    observe: Callable[[SessionEvent], object] | None = None
     name: str = "session"
 
     def __post_init__(self) -> None:
@@ -149,6 +153,7 @@ class SessionKeywords(TypedDict, Generic[T], total=False):
     deduplicate: int
     merge: Callable[[T, T], T] | None
     on_decode_error: OnDecodeError
+    observe: Callable[[SessionEvent], object] | None
     name: str
 
 

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from chatsession._lazy import LazySession
 from chatsession._moving import move
 from chatsession._session import Session
-from chatsession._updates import update_id_of
 from chatsession.errors import SessionClosedError, SessionError
 from chatsession.keys import missing, per_user_in_chat
 from chatsession.manager import SessionManager
@@ -109,11 +108,11 @@ class UpdateSession(Generic[T]):
             if key is not None:
                 holder: Session[T] | LazySession[T]
                 if self._lazy:
-                    holder = LazySession(lambda: self._new(key))
+                    holder = LazySession(lambda: self._manager._session(key, self._context))
                     if self._manager._plan.deduplicate:
                         self.redelivered = (await holder._load())._redelivered
                 else:
-                    holder = self._new(key)
+                    holder = self._manager._session(key, self._context)
                     await holder._begin()
                     self.redelivered = holder._redelivered
                 if self._closed:  # the update ended meanwhile, without waiting for this
@@ -126,12 +125,6 @@ class UpdateSession(Generic[T]):
             if self._answered is not None:
                 self._answered.set_result(None)
                 self._answered = None
-
-    def _new(self, key: str) -> Session[T]:
-        session = Session(self._manager._plan, key)
-        if self._manager._plan.deduplicate:
-            session._update = update_id_of(self._context)
-        return session
 
     @property
     def _scope(self) -> str:

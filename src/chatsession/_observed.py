@@ -1,0 +1,112 @@
+"""A session that is watched; those that are not cost nothing for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TypeVar
+
+from chatsession._plan import Plan
+from chatsession._session import Session, Work
+from chatsession.errors import SessionConflictError, SessionError
+from chatsession.observing import Observer, Outcome, SessionEvent
+from chatsession.storages import Action, Record
+
+T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
+
+_OUTCOMES: dict[Action, Outcome] = {
+    Action.PUT: "written",
+    Action.DELETE: "deleted",
+    Action.TOUCH: "touched",
+    Action.KEEP: "unchanged",
+}
+
+
+class ObservedSession(Session[T]):
+    """A session that tells an observer what became of it."""
+
+    __slots__ = ("_began", "_committing", "_done", "_name", "_observe", "_read", "_since", "_started", "_told")
+
+    def __init__(self, plan: Plan[T], key: str, name: str, observe: Observer) -> None:
+        super().__init__(plan, key)
+        self._name = name
+        self._observe = observe
+        self._started = self._began = self._since = 0.0
+        self._read = 0
+        self._done: Work | None = None
+        self._committing: float | None = None
+        self._told = False
+
+    async def _begin(self) -> None:
+        self._start()
+        try:
+            await super()._begin()
+        except SessionError as error:
+            self._tell("error", error)
+            raise
+        self._since = time.perf_counter()
+
+    async def _take_turn(self) -> None:
+        self._start()
+        await super()._take_turn()
+
+    async def _arrive(self, record: Record | None) -> None:
+        await super()._arrive(record)
+        self._since = time.perf_counter()
+
+    async def _load(self, record: Record) -> None:
+        self._read = len(record.value)
+        await super()._load(record)
+
+    def _outcome(self) -> Work:
+        self._done = super()._outcome()
+        return self._done
+
+    async def _commit_and_leave(self) -> None:
+        self._committing = time.perf_counter()
+        try:
+            await super()._commit_and_leave()
+        except SessionConflictError as error:
+            self._tell("conflict", error)
+            raise
+        except BaseException as error:
+            self._tell("error", error)
+            raise
+        self._tell(_OUTCOMES[Action.KEEP if self._done is None else self._done[0]], None)
+
+    async def _abandon(self) -> None:
+        handed_out = self._since > 0 and self._committing is None
+        await super()._abandon()
+        if handed_out:
+            self._tell("failed", None)
+
+    def _start(self) -> None:
+        if not self._started:  # the first time, should it move to another key meanwhile
+            self._started, self._began = time.time(), time.perf_counter()
+
+    def _tell(self, outcome: Outcome, error: BaseException | None) -> None:
+        if self._told:
+            return
+        self._told = True
+        now = time.perf_counter()
+        since = self._since or now
+        until = self._committing or now
+        written = len(self._done[1]) if outcome == "written" and self._done is not None else 0
+        event = SessionEvent(
+            key=self.key,
+            name=self._name,
+            outcome=outcome,
+            error=None if error is None else type(error).__name__,
+            started=self._started,
+            wait=since - self._began,
+            held=max(until - since, 0.0),
+            commit=now - until,
+            read_bytes=self._read,
+            written_bytes=written,
+        )
+        try:
+            self._observe(event)
+        except Exception:
+            _log.exception("the observer of sessions failed; the session itself is not affected")

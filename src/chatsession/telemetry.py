@@ -1,0 +1,79 @@
+"""Traces and metrics of sessions by OpenTelemetry, where its API is installed."""
+
+from __future__ import annotations
+
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.trace import Status, StatusCode
+except ImportError as error:
+    raise ImportError("chatsession.telemetry needs OpenTelemetry's API: pip install 'chatsession[otel]'") from error
+
+from chatsession.observing import SessionEvent
+
+_SCOPE = "chatsession"
+
+
+class OpenTelemetry:
+    """An observer that makes a span and metrics of each session.
+
+    Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (turn, lock and
+    load), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and `chatsession.write.size` in
+    bytes, and the counter `chatsession.sessions`, whose outcomes tell conflicts and writes that were not needed. Spans are
+    named `session <name>`, lie in the span that is current when the session ends, and have the same as attributes.
+
+    Args:
+        keys: put the session key on spans; off, because it tells who the user is.
+        tracer_provider: where spans go; without it, to the global provider.
+        meter_provider: where metrics go; without it, to the global provider.
+
+    Example:
+        >>> from chatsession import SessionManager
+        >>> from chatsession.telemetry import OpenTelemetry
+        >>> sessions = SessionManager(int, storage="memory:", observe=OpenTelemetry())
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: bool = False,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        self._keys = keys
+        self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
+        meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
+        self._count = meter.create_counter("chatsession.sessions", "1", "Sessions that were opened and have ended")
+        self._wait = meter.create_histogram("chatsession.wait", "s", "Until a session was there: turn, lock and load")
+        self._held = meter.create_histogram("chatsession.held", "s", "A session in its handler's hands")
+        self._commit = meter.create_histogram("chatsession.commit", "s", "Storing a session")
+        self._read = meter.create_histogram("chatsession.read.size", "By", "What was stored")
+        self._written = meter.create_histogram("chatsession.write.size", "By", "What was written")
+
+    def __call__(self, event: SessionEvent) -> None:
+        attributes = {"session.name": event.name, "session.outcome": event.outcome}
+        self._count.add(1, attributes)
+        self._wait.record(event.wait, attributes)
+        self._held.record(event.held, attributes)
+        self._commit.record(event.commit, attributes)
+        if event.read_bytes:
+            self._read.record(event.read_bytes, attributes)
+        if event.written_bytes:
+            self._written.record(event.written_bytes, attributes)
+        self._trace(event, attributes)
+
+    def _trace(self, event: SessionEvent, attributes: dict[str, str]) -> None:
+        begin = int(event.started * 1e9)
+        opened = begin + int(event.wait * 1e9)
+        committing = opened + int(event.held * 1e9)
+        span = self._tracer.start_span(f"session {event.name}", attributes=attributes, start_time=begin)
+        if not span.is_recording():
+            return
+        span.set_attribute("session.read_bytes", event.read_bytes)
+        span.set_attribute("session.written_bytes", event.written_bytes)
+        if self._keys:
+            span.set_attribute("session.key", event.key)
+        span.add_event("loaded", timestamp=opened)
+        span.add_event("committing", timestamp=committing)
+        if event.error is not None:
+            span.set_status(Status(StatusCode.ERROR, event.error))
+        span.end(committing + int(event.commit * 1e9))

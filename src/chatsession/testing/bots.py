@@ -1,0 +1,101 @@
+"""For the tests of your own bot: its sessions in memory, at hand to fill and to look at, in a time that you move.
+
+In `conftest.py`:
+
+    pytest_plugins = ["chatsession.testing.bots"]
+
+and in a test, with `sessions` being the `SessionManager` of your bot, whatever storage it has:
+
+    async def test_a_pizza_counts(tested_sessions):
+        async with tested_sessions(bot.sessions) as stored:
+            await stored.put(42, Pizza(count=3))
+            await bot.dp.feed_update(...)
+            assert await stored.get(42) == Pizza(count=4)
+            stored.advance(86_400)              # a day later
+            assert await stored.get(42) is None
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import pytest
+
+from chatsession._plan import Plan
+from chatsession.manager import SessionManager
+from chatsession.storages.memory import MemoryStorage
+
+T = TypeVar("T")
+
+_BEGINNING = 1_800_000_000.0
+
+
+class StoredSessions(Generic[T]):
+    """What a manager has stored, while it is tested."""
+
+    def __init__(self, sessions: SessionManager[T], clock: list[float]) -> None:
+        self._sessions = sessions
+        self._clock = clock
+
+    async def put(self, key: str | int, value: T) -> None:
+        """Store a session, in place of what is there."""
+
+        def replaced(_: T) -> T:
+            return value
+
+        await self._sessions.update(key, replaced)
+
+    async def get(self, key: str | int) -> T | None:
+        """What is stored; `None` if nothing is."""
+        return await self._sessions.get(key)
+
+    async def all(self) -> dict[str, T]:
+        """Everything that is stored, by key."""
+        return {key: value async for key, value in self._sessions.entries()}
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, for `ttl`."""
+        self._clock[0] += seconds
+
+
+@contextlib.asynccontextmanager
+async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSessions[T], None]:
+    """Let a manager keep its sessions in memory for a while, whatever its storage is; that one is not touched.
+
+    Example:
+        >>> import asyncio
+        >>> from chatsession import SessionManager
+        >>> from chatsession.testing.bots import in_memory
+        >>> counters = SessionManager(int, storage="redis://production.example")
+        >>> async def test() -> None:
+        ...     async with in_memory(counters) as stored:
+        ...         await stored.put(1, 41)
+        ...         print(await counters.update(1, lambda count: count + 1), await stored.all())
+        >>> asyncio.run(test())
+        42 {'1': 42}
+    """
+    storage, plan = sessions.storage, sessions._plan
+    clock = [_BEGINNING]
+    sessions.storage = MemoryStorage(clock=lambda: clock[0])
+    sessions._plan = Plan(sessions.options, sessions.storage)
+    try:
+        await sessions.start()
+        yield StoredSessions(sessions, clock)
+    finally:
+        try:
+            await sessions.aclose()
+        finally:
+            sessions.storage, sessions._plan = storage, plan
+
+
+TestedSessions: TypeAlias = Callable[[SessionManager[Any]], AbstractAsyncContextManager[StoredSessions[Any]]]
+"""The type of the fixture `tested_sessions`."""
+
+
+@pytest.fixture
+def tested_sessions() -> TestedSessions:
+    """`in_memory`, as a fixture."""
+    return in_memory
