@@ -11,7 +11,7 @@ from chatsession.storages._base import Action, Change, Expect
 from chatsession.storages.postgres._driver import Connection
 from chatsession.storages.postgres._schema import NEWEST, SQL, Schema
 
-_OWN = ("commit", "sweep")
+_OWN = SQL / "grammy"
 _COLUMNS = {"key": ("character varying", "text"), "value": ("text",)}
 
 
@@ -57,10 +57,11 @@ class GrammySchema(Schema):
 
     def _migration(self, number: int) -> str:
         migration = super()._migration(number).replace("{sessions}", "{beside}")
-        return migration if number < NEWEST else f"{migration}\n{(SQL / 'grammy' / 'table.sql').read_text()}"
+        return migration if number < NEWEST else f"{migration}\n{(_OWN / 'table.sql').read_text()}"
 
     def _function(self, name: str) -> str:
-        return (SQL / "grammy" / f"{name}.sql").read_text() if name in _OWN else super()._function(name)
+        own = _OWN / f"{name}.sql"
+        return own.read_text() if own.is_file() else super()._function(name)
 
     async def _check_grammy(self, connection: Connection) -> None:
         """Raises `StorageError` if there is a table of that name, and grammY would not have made it."""
