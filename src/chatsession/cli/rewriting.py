@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import asdict
 from functools import reduce
 from typing import Annotated, Any
 
@@ -75,7 +74,9 @@ async def _rewrite(
             note(f"to go on where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
         raise
     if as_json:
-        emit(asdict(report))
+        failures = [{"key": key, "why": why} for key, why in report.failures]
+        counts = {"seen": report.seen, "rewritten": report.rewritten, "failed": report.failed}
+        emit({**counts, "failures": failures, "cursor": report.cursor})
     else:
         for _, why in report.failures:
             note(safe(why), "red")

@@ -1,0 +1,91 @@
+"""The program as a shell sees it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_aids import Shell
+
+
+def chatsession(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "chatsession", *arguments],
+        capture_output=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def test_it_runs_as_a_module(shell: Shell) -> None:
+    shell.put({"42": b'{"count":1}'})
+    done = chatsession("get", shell.url, "42")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'{\n  "count": 1\n}\n', b"")
+    assert chatsession("get", shell.url, "43").returncode == 4
+    assert chatsession("no-such-command").returncode == 2
+    assert chatsession("--version").stdout.strip()
+    assert b"rotate-keys" in chatsession("--help").stdout
+
+
+def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
+    shell.put({"42": b"1"})
+    assert b"\x1b" not in chatsession("ls", shell.url).stdout
+    assert b"\x1b" in on_terminal("ls", shell.url)
+    assert b"\x1b" not in on_terminal("ls", shell.url, NO_COLOR="1").replace(b"\x1b[1m", b"").replace(b"\x1b[0m", b"")
+
+
+def test_a_pipe_that_closes_early_is_no_error(shell: Shell) -> None:
+    shell.put({f"chat:{number}": b"1" for number in range(5000)})
+    command = f"{sys.executable} -m chatsession ls {shell.url} --limit 0 | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.split() == [b"SIZE", b"EXPIRES", b"KIND", b"KEY"]
+
+
+def test_ctrl_c_ends_a_watch(shell: Shell) -> None:
+    shell.put({"42": b"1"})
+    with shell.process("watch", "42", "--json") as watching:
+        assert watching.stdout is not None
+        assert b'"value":1' in watching.stdout.readline()
+        watching.send_signal(2)
+        assert watching.stderr is not None
+        said = watching.stderr.read().decode()
+    assert watching.returncode == 130, said
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('No module named typer', name='typer')")
+    done = chatsession("ls", "memory:", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert b"pip install 'chatsession[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_shells_complete_its_commands(name: str) -> None:
+    done = chatsession(_CHATSESSION_COMPLETE=f"source_{name}")
+    assert done.returncode == 0
+    assert b"chatsession" in done.stdout
+
+
+def on_terminal(*arguments: str, **environment: str) -> bytes:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatsession", *arguments],
+        stdout=theirs,
+        stderr=theirs,
+        env={name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"} | environment,
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while part := os.read(ours, 65536):
+            said += part
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    return said
