@@ -16,10 +16,11 @@ _SCOPE = "chatsession"
 class OpenTelemetry:
     """An observer that makes a span and metrics of each session.
 
-    Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (turn, lock and
-    load), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and `chatsession.write.size` in
-    bytes, and the counter `chatsession.sessions`, whose outcomes tell conflicts and writes that were not needed. Spans are
-    named `session <name>`, lie in the span that is current when the session ends, and have the same as attributes.
+    Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (turn, lock
+    and load), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
+    `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes tell conflicts and writes
+    that were not needed. Spans are named `session <name>`, lie in the span that is current when the session ends, and
+    have the same as attributes.
 
     Args:
         keys: put the session key on spans; off, because it tells who the user is.
