@@ -314,12 +314,17 @@ class TestTimesToLive:
         assert "e" in await _stored(storage, chat)
 
 
-async def test_a_value_that_does_not_fit_is_an_error_and_stays(place: Place, storage: Storage, chat: int) -> None:
+@pytest.mark.parametrize(
+    "value", [[1, 2], {"count": "1"}, {"notes": ["\ud83c"]}], ids=["another type", "wrong field", "half an emoji"]
+)
+async def test_a_value_that_does_not_fit_is_an_error_and_stays(
+    place: Place, storage: Storage, chat: int, value: object
+) -> None:
     grammy = place.grammy()
-    await grammy("assign", chat, [1, 2])
+    await grammy("assign", chat, value)
     with pytest.raises(SessionDecodeError):
         await count_in(manager(storage), chat)
-    assert await grammy("look", chat) == [1, 2]
+    assert await grammy("look", chat) == value
 
 
 async def _record(storage: Storage, chat: int) -> Record:
