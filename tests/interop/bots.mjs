@@ -92,6 +92,7 @@ async function handle(bot, { chat, user, ...order }) {
 const place = JSON.parse(process.argv[2]);
 const [storage, close] = await open[place.kind](place);
 const bots = new Map();
+console.log("{}"); // ready, and its table is made
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { options, times = 1, ...order } = JSON.parse(line);

@@ -36,6 +36,8 @@ class GrammyBots:
             text=True,
             bufsize=1,
         )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "{}\n", "the process did not start"
 
     def close(self) -> None:
         self._process.communicate(timeout=20)
