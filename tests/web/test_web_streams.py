@@ -10,6 +10,7 @@ import sys
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
+import pytest
 from web_aids import Visitor, put, stored
 
 from chatsession import SessionManager
@@ -96,12 +97,20 @@ async def test_the_command_prints_an_address_that_opens_and_ends_by_ctrl_c(bot: 
     assert await stored(bot, "42") == b"1"
 
 
-async def test_the_command_says_what_is_wrong_with_a_url() -> None:
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://user:secret@host/", "no storage is known"),
+        ("sqlite:///nowhere/bot.db", "there is no nowhere/bot.db"),
+        ("env:CHATSESSION_NOT_SET", "CHATSESSION_NOT_SET is not set"),
+    ],
+)
+async def test_the_command_says_what_is_wrong_with_a_url(url: str, words: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.web", "mysql://user:secret@host/"), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "chatsession.web", url), stderr=asyncio.subprocess.PIPE
     )
     _, errors = await process.communicate()
     assert process.returncode == 1
-    assert b"no storage is known" in errors
+    assert words in errors.decode()
     assert b"secret" not in errors
     assert b"Traceback" not in errors

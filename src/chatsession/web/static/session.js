@@ -54,10 +54,11 @@ export function show(data) {
   const before = shown.data;
   if (data.key !== shown.key) return;
   if (before?.mark === data.mark && before.text != null && data.text == null) return;
-  const first = before === null;
-  if (!first && before.mark !== data.mark) note(before, data);
-  const node = data.kind === "json" && data.text ? parsed(data.text) : null;
-  const compared = first || before.mark === data.mark ? undefined : shown.node;
+  const same = before?.mark === data.mark;
+  if (before && !same) note(before, data);
+  const drawn = same && before.text === data.text; // what was unfolded in it stays so
+  const node = drawn ? shown.node : data.kind === "json" && data.text ? parsed(data.text) : null;
+  const compared = before && !same ? shown.node : undefined;
   Object.assign(shown, { data, node });
   byId("session").hidden = false;
   byId("about").replaceChildren(...about(data).map((text) => element("li", {}, text)));
@@ -68,7 +69,7 @@ export function show(data) {
   byId("delete").hidden = shown.readOnly || !data.stored;
   byId("unfold").hidden = !node?.entries;
   byId("load").hidden = !data.stored || data.text !== null;
-  byId("tree").replaceChildren(content(data, node, compared));
+  if (!drawn) byId("tree").replaceChildren(content(data, node, compared));
   for (const listener of listeners) listener(data);
 }
 
