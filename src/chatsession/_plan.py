@@ -54,6 +54,7 @@ class Plan(Generic[T]):
         "_raw_decode",
         "_raw_encode",
         "active",
+        "bare",
         "deduplicate",
         "exclusive",
         "form",
@@ -97,6 +98,8 @@ class Plan(Generic[T]):
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
         self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
+        self.bare: bool = self.form is not None and self.form.writes_bare and json is not None
+        """JSON that does not look like an envelope is stored as it is, and read so."""
         self._exact = bool(getattr(codec, "exact", False)) and storage.verbatim
         self._initial = options.initial
         self._max_size = options.max_size

@@ -12,6 +12,7 @@ from chatsession._form import Opened
 from chatsession._gateway import Grant
 from chatsession._moving import where
 from chatsession._plan import Plan
+from chatsession.envelope import DATA, MARK_END
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
@@ -275,7 +276,11 @@ class Session(Generic[T]):
         self._record = record
         plan = self._plan
         try:
-            opened = plan.opened(self._key, record.value)
+            stored = record.value
+            if plan.bare and stored > MARK_END and DATA not in stored:
+                self._value = plan.decode(self._key, stored)
+                return
+            opened = plan.opened(self._key, stored)
             if opened is not None:
                 self._opened = opened
                 if opened.moved_to is not None or opened.moving_from is not None:
@@ -283,7 +288,7 @@ class Session(Generic[T]):
                 self._redelivered = self._update in opened.updates
                 if opened.vacant:
                     return
-            self._value = plan.decode(self._key, record.value if opened is None else opened.data)
+            self._value = plan.decode(self._key, stored if opened is None else opened.data)
         except (SessionDecryptError, SessionMigrationError):  # the data is good, and what is missing is here
             raise
         except SessionError as error:
@@ -357,6 +362,8 @@ class Session(Generic[T]):
         encoded = plan.encode(self._key, cast("T", self._value), stored)
         if encoded is None:
             return self._unchanged()
+        if plan.bare and opened is None and self._update is None and DATA not in encoded:
+            return Action.PUT, encoded, None if plan.ttl is None else self._ttl(), None
         return self._put(encoded)
 
     def _put(self, data: bytes) -> Work:

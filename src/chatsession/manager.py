@@ -346,11 +346,9 @@ class SessionManager(Generic[T]):
 
     def _session(self, key: str, ctx: object = None) -> Session[T]:
         """A session of a full key; `ctx` is the update in which it is opened, if it is in one."""
-        if self.options.observe is None:
-            session = Session(self._plan, key)
-        else:
-            session = ObservedSession(self._plan, key, self.options.name, self.options.observe)
-        if ctx is not None and self._plan.deduplicate:
+        plan, observe = self._plan, self.options.observe
+        session = Session(plan, key) if observe is None else ObservedSession(plan, key, self.options.name, observe)
+        if plan.deduplicate and ctx is not None:
             session._update = update_id_of(ctx)
         return session
 
