@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from aiogram_aids import Pizza
@@ -105,6 +105,18 @@ async def count_up(update: Update, context: Context) -> None:
     context.session.count += 1
     if update.effective_message is not None and update.effective_message.text == "burn":
         raise BurntError
+
+
+@contextmanager
+def refused(kind: type[Exception], words: str = "") -> Iterator[None]:
+    """As `pytest.raises`, but for handlers: fails by an error of which error handlers are told."""
+    raised: Exception | None = None
+    try:
+        yield
+    except kind as error:
+        raised = error
+    assert raised is not None, f"no {kind.__name__} was raised"
+    assert words in str(raised)
 
 
 def errors_of(application: App) -> list[Exception | None]:

@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 import telegram
 from aiogram_aids import CountingStorage, Pizza, message
-from ptb_aids import App, BurntError, Context, LazyContext, build, builder, count_up, errors_of, feed, on_text, serving
+from ptb_aids import (
+    App,
+    BurntError,
+    Context,
+    LazyContext,
+    build,
+    builder,
+    count_up,
+    errors_of,
+    feed,
+    on_text,
+    refused,
+    serving,
+)
 from telegram import Update
 from telegram.ext import (
     Application,
@@ -232,7 +245,7 @@ async def test_an_attribute_may_be_declared_or_not() -> None:
 
         async def on_pizza(update: Update, context: Any) -> None:
             context.cart.append("margherita")
-            with pytest.raises(SessionError):
+            with refused(SessionError):
                 _ = context.session
 
         on_text(application, on_pizza)
