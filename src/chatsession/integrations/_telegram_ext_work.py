@@ -54,7 +54,7 @@ class Work:
         self.opened = False
         self.unopenable = False
         self.ended = False
-        self._kinds = kinds
+        self.kinds = tuple(kinds)
         self._ids = ids
         self._units: dict[str, UpdateSession[Any]] | None = None
 
@@ -63,14 +63,14 @@ class Work:
         """The sessions, by the names of their managers."""
         if self._units is None:
             ids = self._ids()
-            self._units = {kind.name: kind.unit(ids) for kind in self._kinds}
+            self._units = {kind.name: kind.unit(ids) for kind in self.kinds}
         return self._units
 
     @property
     def redelivered(self) -> bool:
         """All sessions that remember updates have seen this one (rule 19). If only some have, the others need it."""
         remembering = [
-            unit for kind, unit in zip(self._kinds, self.units.values(), strict=True) if kind.sessions._plan.deduplicate
+            unit for kind, unit in zip(self.kinds, self.units.values(), strict=True) if kind.sessions._plan.deduplicate
         ]
         return bool(remembering) and all(unit.redelivered for unit in remembering)
 
@@ -81,7 +81,7 @@ class Work:
 
     async def prepare(self) -> None:
         """Make lazy sessions ready to be awaited, which costs nothing."""
-        for kind, unit in zip(self._kinds, self.units.values(), strict=True):
+        for kind, unit in zip(self.kinds, self.units.values(), strict=True):
             if kind.lazy:
                 await unit.wanted()
 
@@ -97,7 +97,7 @@ class Work:
 
     def holder(self, name: str) -> AnySession:
         """The open session of a manager. Raises a `SessionError` that says why there is none."""
-        kind = next(kind for kind in self._kinds if kind.name == name)
+        kind = next(kind for kind in self.kinds if kind.name == name)
         if not self.opened and not self.ended and not kind.lazy:
             raise SessionError(
                 f"context.{name} is not loaded yet: error handlers load it by `await context.load_session()`"
@@ -107,7 +107,7 @@ class Work:
     def holders(self) -> list[AnySession]:
         """All that are open; if there is none, raises the error that says why."""
         open_ = [unit._holder for unit in self.units.values() if unit._holder is not None]
-        return open_ or [self.holder(self._kinds[0].name)]
+        return open_ or [self.holder(self.kinds[0].name)]
 
     async def end(self, error: BaseException | None) -> None:
         """A task has done its part: well, if it was stopped by no more than python-telegram-bot's control flow."""
@@ -132,8 +132,7 @@ class Work:
         if self.ended:
             return
         self.ended = True
-        for unit in self.units.values():
-            await unit.abandon()
+        await _abandon(list(self.units.values()))
 
     async def _finish(self, units: list[UpdateSession[Any]]) -> None:
         try:
@@ -144,8 +143,7 @@ class Work:
             while units:
                 await units.pop(0).finish()
         finally:
-            for unit in units:
-                await unit.abandon()
+            await _abandon(units)
 
     def _hand_on(self, task: asyncio.Task[Any] | None) -> None:
         """The keys belong to another task now: the one that had them may be the one that fetches the next update."""
@@ -153,6 +151,15 @@ class Work:
             session = unit._session
             if session is not None and session._grant is not None:
                 session._plan.gateway.turns._holders[session._key] = task
+
+
+async def _abandon(units: list[UpdateSession[Any]]) -> None:
+    try:
+        while units:
+            await units.pop(0).abandon()
+    finally:
+        if units:  # cancelled, which is no reason to keep what is locked
+            await _abandon(units)
 
 
 class Scope:
@@ -181,7 +188,7 @@ class Scope:
     def bind(self, context: object) -> None:
         """Let a context find its sessions here."""
         self.bound = True
-        for kind in self.kinds:
+        for kind in self.work.kinds:
             setattr(context, f"_{kind.name}_holder", InScope(self, kind.name))
         setattr(context, SCOPE, self)
 
