@@ -163,6 +163,21 @@ async def test_other_tables_are_left_alone(
         open_storage(f"{postgres_server.url}?layout=telegraf")
 
 
+async def test_its_keepers_are_told_of_grammys_own_table(storage: PostgresStorage) -> None:
+    await put(storage, "42", b"1", ttl=0.001)
+    await lock(storage, "43")
+    facts = {fact.name: fact.value for fact in await storage.facts()}
+    assert facts["table and indexes"] != "0 bytes"
+    assert [held.key for held in await storage.list_locks("", 10)] == ["43"]
+
+    async def is_counted() -> bool:
+        return await storage.count_expired() == 1
+
+    await until(is_counted)
+    await storage.sweep()
+    assert await storage.count_expired() == 0
+
+
 async def test_the_tables_can_be_made_by_hand(postgres_server: PostgresServer, table: str) -> None:
     postgres_server.psql(grammy_schema_sql(table=table))
     async with PostgresStorage(postgres_server.url, layout="grammy", table=table, create=False) as storage:

@@ -16,10 +16,10 @@ WHERE l.until > clock_timestamp() ORDER BY l.key
 """
 _FACTS = """
 SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit'),
-    current_setting('full_page_writes'), pg_size_pretty(pg_total_relation_size('{sessions}'::regclass)),
-    (SELECT reltuples::bigint FROM pg_class WHERE oid = '{sessions}'::regclass),
+    current_setting('full_page_writes'), pg_size_pretty(pg_total_relation_size('{table}'::regclass)),
+    (SELECT reltuples::bigint FROM pg_class WHERE oid = '{table}'::regclass),
     (SELECT schema_version FROM {meta}), (SELECT count(*) FROM pg_stat_replication),
-    (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = '{sessions}'::regclass)
+    (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = '{table}'::regclass)
 """
 _EXPIRED = "SELECT count(*) FROM {sessions} WHERE expires_at <= clock_timestamp()"
 
@@ -43,7 +43,8 @@ async def expired(database: Database, schema: Schema) -> int:
 
 async def facts(database: Database, schema: Schema) -> Sequence[Fact]:
     """`Tells.facts`."""
-    ((version, fsync, commit, full, size, rows, tables, replicas, dead),) = await database.fetch(schema.sql(_FACTS))
+    sql = schema.sql(_FACTS.replace("{table}", str(schema)))  # {sessions} may be a view, of no size
+    ((version, fsync, commit, full, size, rows, tables, replicas, dead),) = await database.fetch(sql)
     return [
         Fact("PostgreSQL", str(version)),
         Fact("schema of the tables", str(tables)),
