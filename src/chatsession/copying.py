@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -13,7 +13,7 @@ from chatsession._gateway import Gateway, gateway_to
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Record, Storage
 
-LARGEST_PAGE = 500
+_LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
 _PAGE_BYTES = 4_000_000
 """About how much one page of an enumeration may hold in memory."""
@@ -106,19 +106,28 @@ async def copy(
 
 
 async def pages(
-    storage: Storage, prefix: str, cursor: str | None = None, most: int = LARGEST_PAGE
-) -> AsyncIterator[tuple[list[tuple[str, Record]], str | None]]:
-    """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next."""
-    limit = min(most, 50)
+    storage: Storage, prefix: str, cursor: str | None = None, total: int = 0
+) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
+    """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
+
+    Args:
+        storage: it is only read.
+        prefix: of the keys.
+        cursor: where to begin.
+        total: end after about so many, and not before, if there are; 0: never.
+    """
+    limit = _SMALLEST_PAGE
+    seen = 0
     while True:
-        page = await storage.scan(prefix, cursor, limit)
+        page = await storage.scan(prefix, cursor, min(limit, total - seen) if total else limit)
         cursor = page.cursor
         yield list(page.entries), cursor
-        if cursor is None:
+        seen += len(page.entries)
+        if cursor is None or (total and seen >= total):
             return
         if page.entries:
             average = sum(len(record.value) for _, record in page.entries) / len(page.entries)
-            limit = max(_SMALLEST_PAGE, min(most, limit * 2, int(_PAGE_BYTES / (average + 1))))
+            limit = max(_SMALLEST_PAGE, min(_LARGEST_PAGE, limit * 2, int(_PAGE_BYTES / (average + 1))))
 
 
 class Writer:

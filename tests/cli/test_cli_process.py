@@ -64,6 +64,16 @@ def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
     assert b"pip install 'chatsession[cli]'" in done.stderr
 
 
+def test_a_full_disk_is_said_so(shell: Shell) -> None:
+    shell.put({f"chat:{number}": b"1" for number in range(1000)})
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "chatsession", "export", shell.url]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 3
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_shells_complete_its_commands(name: str) -> None:
     done = chatsession(_CHATSESSION_COMPLETE=f"source_{name}")

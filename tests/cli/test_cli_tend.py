@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from cli_aids import Shell, put_all
+from cli_aids import Shell, editor, put_all
 
 from chatsession import SessionConflictError, SessionManager, generate_encryption_key
 from chatsession.storages import LockRequest
@@ -164,6 +164,31 @@ def test_rotate_keys_encrypts_all_sessions_with_the_newest_key(shell: Shell, bot
             return await sessions.get("42")
 
     assert asyncio.run(look()) == 1
+
+
+def test_encrypted_sessions_are_for_those_who_have_the_keys(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate_encryption_key()
+
+    async def update(by: int) -> int:
+        async with SessionManager(int, storage=shell.url, encryption_keys=[key]) as sessions:
+            return await sessions.update("42", lambda count: count + by)
+
+    asyncio.run(update(41))
+    assert "encrypted" in shell.run("get", "42").err
+    assert shell.run("set", "42", "7").code == 2
+    monkeypatch.setenv("CHATSESSION_ENCRYPTION_KEYS", key)
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "echo 100 > $1"))
+    assert shell.run("get", "42").out == "41\n"
+    assert shell.run("edit", "42").code == 0
+    assert asyncio.run(update(1)) == 101
+    assert shell.run("set", "42", "7").code == 0
+    assert asyncio.run(update(1)) == 8
+    monkeypatch.setenv("CHATSESSION_ENCRYPTION_KEYS", generate_encryption_key())
+    assert shell.run("get", "42").code == 1
+    monkeypatch.setenv("CHATSESSION_ENCRYPTION_KEYS", "short")
+    assert shell.run("get", "42").code == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +19,17 @@ _JOINER = "\u200d"  # holds families of emoji together, and does nothing else
 _UNITS = ("B", "kB", "MB", "GB")
 _TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+class _Screen(Console):
+    """A console that leaves it to the command what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = _Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
 """For what was asked for."""
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = _Screen(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 """For all that is said besides: progress, warnings, errors."""
 
 
@@ -46,7 +55,8 @@ def say(text: str = "", style: str = "") -> None:
 
 def note(text: str, style: str = "") -> None:
     """A line besides the output."""
-    err.print(Text(text, style=style))
+    with suppress(BrokenPipeError):  # nobody wants to know
+        err.print(Text(text, style=style))
 
 
 def emit(value: Any) -> None:

@@ -13,12 +13,13 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._locked import change, gateway, read
 from chatsession.cli._options import Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import note, safe
 from chatsession.cli._values import compact, is_json, kind_of, plain, pretty
-from chatsession.errors import SessionConflictError, SessionError, shown
+from chatsession.errors import SessionConflictError, shown
 from chatsession.storages import Record, Storage
 
 
@@ -37,7 +38,7 @@ async def edit(
         before = _text(key, record)
         path = _draft(before)
         try:
-            await _edit_until_stored(storage, key, record, before, path, raw or not _was_json(record))
+            await _edit_until_stored(storage, key, record, before, path, raw or not _was_json(key, record))
         except BaseException:
             if path.exists() and path.read_bytes() != before:
                 note(f"the edited text is kept in {path}", "yellow")
@@ -60,6 +61,8 @@ async def _edit_until_stored(
         data = text.removesuffix(b"\n") if not before.endswith(b"\n") else text
     else:
         raise CommandError(USAGE, "this is no JSON; nothing was stored (--raw stores any text)")
+    if record is not None and is_sealed(record.value):
+        data = sealed(key, data)
     async with gateway(storage) as through:
         try:
             await change(through, key, data, seen=record)
@@ -69,26 +72,25 @@ async def _edit_until_stored(
                 f"{safe(shown(key))} was changed by somebody else while you edited it; nothing was overwritten. "
                 "Look at it by get, and edit it again",
             ) from None
-        except SessionError as error:
-            raise CommandError(CONFLICT, safe(str(error))) from None
     note(f"stored {safe(shown(key))}: {len(data):,} bytes")
 
 
 def _text(key: str, record: Record | None) -> bytes:
     if record is None:
         return b"{}\n"
-    kind = kind_of(record.value)
+    value = decrypted(key, record.value)
+    kind = kind_of(value)
     if kind in ("encrypted", "compressed", "framed", "binary"):
         raise CommandError(
             USAGE, f"{safe(shown(key))} is {kind}, and cannot be edited as text; see get --raw, set --raw"
         )
     if kind == "json":
-        return pretty(record.value).encode() + b"\n"
-    return plain(record.value)
+        return pretty(value).encode() + b"\n"
+    return plain(value)
 
 
-def _was_json(record: Record | None) -> bool:
-    return record is None or kind_of(record.value) == "json"
+def _was_json(key: str, record: Record | None) -> bool:
+    return record is None or kind_of(decrypted(key, record.value)) == "json"
 
 
 def _draft(text: bytes) -> Path:

@@ -23,17 +23,16 @@ async def ls(
     as_json: AsJson = False,
 ) -> None:
     """List sessions with their sizes and how long they have to live."""
-    left = limit
+    cursor: str | None = None
     async with opened(url) as storage:
         if not as_json:
             say(f"{'SIZE':>9}  {'EXPIRES':<9}  {'KIND':<10}  KEY", "bold")
-        async for entries, cursor in pages(storage, prefix, after, most=min(limit, 500) or 500):
+        async for entries, following in pages(storage, prefix, after, total=limit):
             for key, record in entries:
                 _show(key, record, as_json)
-            left -= len(entries)
-            if limit and left <= 0 and cursor is not None:
-                note(f"there are more: --after {quoted(cursor)}")
-                return
+            cursor = following
+    if cursor is not None:
+        note(f"there are more: --after {quoted(cursor)}")
 
 
 def _show(key: str, record: Record, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._locked import change, gateway, read
 from chatsession.cli._options import AsJson, Key, Prefix, Url, Yes
 from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
@@ -34,13 +35,15 @@ async def get(
     if raw:
         sys.stdout.buffer.write(record.value)
         sys.stdout.buffer.flush()
-    elif as_json:
-        emit({"key": key, **for_scripts(record.value), "expires_at": record.expires_at, "size": len(record.value)})
-    elif is_json(plain(record.value)):
-        say(safe_json(indented(plain(record.value))))
+        return
+    value = plain(decrypted(key, record.value))
+    if as_json:
+        emit({"key": key, **for_scripts(value), "expires_at": record.expires_at, "size": len(record.value)})
+    elif is_json(value):
+        say(safe_json(indented(value)))
     else:
-        note(f"this is no JSON, but {kind_of(record.value)}", "yellow")
-        say(safe(pretty(record.value), keep="\n\t"))
+        note(f"this is no JSON, but {kind_of(value)}", "yellow")
+        say(safe(pretty(value), keep="\n\t"))
 
 
 @command
@@ -58,6 +61,9 @@ async def set_(
     if not raw and not is_json(data):
         raise CommandError(USAGE, "this is no JSON; nothing was written (strings need quotes; --raw stores any bytes)")
     async with opened(url, create=True) as storage, gateway(storage) as through:
+        before = await read(storage, key)
+        if not raw and before is not None and is_sealed(before.value):
+            data = sealed(key, data)
         if new:
             await change(through, key, data, seen=None, ttl=ttl)
         else:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._keys import decrypted, is_sealed
 from chatsession.cli._locked import read
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import command, opened
@@ -32,7 +33,7 @@ async def watch(
 ) -> None:
     """Show what changes in one session, as it happens; takes no lock."""
     async with opened(url) as storage:
-        before = await read(storage, key)
+        before = await _look(storage, key)
         if as_json:
             _emit(key, before)
         else:
@@ -56,7 +57,7 @@ async def _next(storage: Storage, key: str, before: Record | None, every: float)
     while True:
         await asyncio.sleep(every)
         try:
-            record = await read(storage, key)
+            record = await _look(storage, key)
         except StorageUnavailableError as error:
             if not away:
                 note(safe(str(error)) + "; trying again", "yellow")
@@ -65,6 +66,13 @@ async def _next(storage: Storage, key: str, before: Record | None, every: float)
         away = False
         if (record and record.value) != (before and before.value):
             return record
+
+
+async def _look(storage: Storage, key: str) -> Record | None:
+    record = await read(storage, key)
+    if record is None or not is_sealed(record.value):
+        return record
+    return Record(decrypted(key, record.value), record.version, record.expires_at)
 
 
 def _show_change(before: Record | None, after: Record | None) -> None:

@@ -1,0 +1,42 @@
+"""Encrypted sessions, for whom has the keys: `CHATSESSION_ENCRYPTION_KEYS`, the newest first, separated by commas."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from chatsession.cli._running import USAGE, CommandError
+from chatsession.encryption import SEALED, Keyring
+
+_VARIABLE = "CHATSESSION_ENCRYPTION_KEYS"
+
+
+def is_sealed(value: bytes) -> bool:
+    """Is it encrypted?"""
+    return value.startswith(SEALED)
+
+
+def decrypted(key: str, value: bytes) -> bytes:
+    """The value in the clear, where it is encrypted and there are keys; else as it is.
+
+    Raises:
+        SessionDecryptError: it needs another key.
+    """
+    given = os.environ.get(_VARIABLE, "")
+    return _keyring(given).open(key, value) if given and is_sealed(value) else value
+
+
+def sealed(key: str, value: bytes) -> bytes:
+    """The inverse, with the newest key."""
+    return _keyring(os.environ.get(_VARIABLE, "")).seal(key, value)
+
+
+@cache
+def _keyring(given: str) -> Keyring:
+    keys = [key.strip() for key in given.split(",") if key.strip()]
+    if not keys:
+        raise CommandError(USAGE, f"this session is encrypted; set {_VARIABLE} to the bot's keys, the newest first")
+    try:
+        return Keyring(keys)
+    except ValueError as error:
+        raise CommandError(USAGE, f"{_VARIABLE}: {error}") from None
