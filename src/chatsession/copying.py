@@ -9,9 +9,9 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession._gateway import Gateway, gateway_to
+from chatsession._gateway import Gateway, Grant, gateway_to
 from chatsession.errors import SessionError
-from chatsession.storages import Action, Record, Storage
+from chatsession.storages import Action, Change, Record, Storage
 
 _LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
@@ -203,13 +203,23 @@ class Writer:
 
     async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
         gateway = self._gateway
-        grant = await gateway.enter(key, _LOCK_TIMEOUT, _LOCK_LEASE)
-        left = None if expires_at is None else expires_at - self._storage.now()
-        if self._is_settled(key, value, expires_at, grant.record) or (left is not None and left <= 0):
-            await gateway.leave(key, grant, grant.record)
+        gift = await gateway.take_turn(key, _LOCK_TIMEOUT)
+        try:
+            grant = gift or await gateway.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
+            await self._commit(key, value, expires_at, grant)
+        finally:
+            gateway.turns.pass_on(key)  # without the grant, since one that is kept for the next keeps its session, too
+
+    async def _commit(self, key: str, value: bytes, expires_at: float | None, grant: Grant) -> None:
+        stored, lease = grant.record, grant.lease
+        ttl = None if expires_at is None else expires_at - self._storage.now()
+        if self._is_settled(key, value, expires_at, stored) or (ttl is not None and ttl <= 0):
+            await self._gateway.unlock(grant)
             return
-        expect = None if grant.record is None else grant.record.version
-        await gateway.leave(key, grant, grant.record, Action.PUT, value, expect, left)
+        if lease is not None:
+            self._gateway.leases.drop(lease)
+        expect = None if stored is None else stored.version
+        await self._gateway.commit(Change(key, Action.PUT, value, expect, ttl, lease, unlock=lease is not None))
         self._report.written += 1
 
     def _fail(self, error: SessionError) -> None:
