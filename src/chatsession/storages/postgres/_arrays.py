@@ -46,8 +46,32 @@ class Batch(Generic[Item]):
         self.place_of = dict(zip(self.keys, self.places, strict=True))
 
 
-def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object] | None, ...]:
-    """What the function `commit` takes after the batch's name."""
+def lock_call(batch: Batch[LockRequest]) -> tuple[str, Sequence[object]]:
+    """The function that locks these, and what it takes first."""
+    waiters = [request.waiter for request in batch.items]
+    seconds = [min(request.seconds, LONGEST_TIME) for request in batch.items]
+    if len(waiters) == 1:
+        return "{lock_one}", (batch.keys[0], waiters[0], seconds[0])
+    return "{lock}", (batch.keys, waiters, seconds)
+
+
+def commit_call(batch: Batch[Change], *, singly: bool) -> tuple[str, Sequence[object]]:
+    """What makes these changes and gives their numbers, and what it takes after the batch's name.
+
+    Args:
+        batch: the changes.
+        singly: there is a function for one change alone.
+    """
+    if singly and len(batch.items) == 1:
+        change, whole_key = batch.items[0], batch.whole_keys[0]
+        if change.action is Action.PUT and change.lease is not None and change.expect is not Expect.ANYTHING:
+            expect, ttl, token = _expected(change.expect), _seconds(change.ttl), number(change.lease.token)
+            arguments = (batch.keys[0], whole_key, change.value, expect, ttl, token, change.unlock)
+            return "ARRAY[{commit_one}($1, $2, $3, $4, $5, $6, $7, $8)]", arguments
+    return "{commit}($1, $2, $3, $4, $5, $6, $7, $8, $9)", _commit_arrays(batch)
+
+
+def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
     changes = batch.items
     return (
         batch.keys,
@@ -55,7 +79,7 @@ def commit_arrays(batch: Batch[Change]) -> tuple[Sequence[object] | None, ...]:
         [change.action.value for change in changes],
         _or_null([change.value if change.action is Action.PUT else None for change in changes]),
         [_expected(change.expect) for change in changes],
-        _or_null([None if change.ttl is None else min(change.ttl, LONGEST_TIME) for change in changes]),
+        _or_null([_seconds(change.ttl) for change in changes]),
         _or_null([None if change.lease is None else number(change.lease.token) for change in changes]),
         [change.unlock for change in changes],
     )
@@ -87,6 +111,10 @@ def _expected(expect: object) -> int | None:
     if expect is Expect.ANYTHING:
         return _ANYTHING
     return None if expect is None else number(expect)
+
+
+def _seconds(ttl: float | None) -> float | None:
+    return None if ttl is None else min(ttl, LONGEST_TIME)
 
 
 def parts(changes: Sequence[Change], most: int) -> Iterable[Sequence[Change]]:

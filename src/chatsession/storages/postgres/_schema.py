@@ -15,7 +15,8 @@ from chatsession.storages.postgres._driver import Connection
 SQL = files("chatsession.storages.postgres") / "sql"
 
 _FUNCTIONS = (
-    "current_era", "recover", "first_waiter", "document", "read", "lock", "commit", "renew", "abandon", "sweep",
+    "current_era", "recover", "first_waiter", "document", "read", "lock", "lock_one", "commit", "commit_one", "renew",
+    "abandon", "sweep",
 )  # fmt: skip
 _TABLES = {
     "sessions": "",

@@ -13,7 +13,16 @@ from chatsession.errors import SessionError, StorageError
 from chatsession.storages._base import Action, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages._powers import Fact, HeldLock
 from chatsession.storages.postgres import _telling
-from chatsession.storages.postgres._arrays import LONGEST_TIME, Batch, commit_arrays, number, outcome, parts, record
+from chatsession.storages.postgres._arrays import (
+    LONGEST_TIME,
+    Batch,
+    commit_call,
+    lock_call,
+    number,
+    outcome,
+    parts,
+    record,
+)
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool, Row
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
@@ -101,9 +110,9 @@ class PostgresStorage(Storage):
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a table is one of {', '.join(get_args(Layout))}")
         if layout == "grammy":
-            self._schema: Schema = GrammySchema(schema, table or "sessions")
+            self._schema: Schema = GrammySchema(schema, "sessions" if table is None else table)
         else:
-            self._schema = Schema(schema, table or "chat_sessions")
+            self._schema = Schema(schema, "chat_sessions" if table is None else table)
         self._database = Database(source, self._schema, connections, timeout, pooler)
         self._scanner = Scanner(self._database, self._schema)
         self._create = create
@@ -162,12 +171,11 @@ class PostgresStorage(Storage):
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         batch = Batch(requests)
         results: list[Locked | SessionError | None] = [batch.refused.get(place) for place in range(len(requests))]
-        waiters = [request.waiter for request in batch.items]
-        seconds = [min(request.seconds, LONGEST_TIME) for request in batch.items]
-        sql = self._schema.sql("SELECT * FROM {lock}($1, $2, $3, $4)")
+        function, arguments = lock_call(batch)
+        sql = self._schema.sql(f"SELECT * FROM {function}($1, $2, $3, $4)")
 
         async def call(connection: Connection, again: bool) -> Sequence[Row]:
-            return await connection.fetch(sql, batch.keys, waiters, seconds, again)
+            return await connection.fetch(sql, *arguments, again)
 
         for key, token, remaining, *columns in await self._database.run(call) if batch.keys else ():
             place = batch.place_of[str(key)]
@@ -232,13 +240,13 @@ class PostgresStorage(Storage):
             return cast("list[Outcome]", results)
         keeps_all = all(change.action is Action.KEEP for change in batch.items)
         name = None if keeps_all else uuid.uuid4()
-        sql = self._schema.sql("SELECT {commit}($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        expression, arguments = commit_call(batch, singly=not self._schema.text_only)
+        sql = self._schema.sql(f"SELECT {expression}")
         earlier = self._schema.sql("SELECT outcomes FROM {commits} WHERE batch = $1")
-        arrays = commit_arrays(batch)
 
         async def call(connection: Connection, again: bool) -> object:
             known = await connection.fetchval(earlier, name) if again and name else None
-            return known or await connection.fetchval(sql, name, *arrays)
+            return known or await connection.fetchval(sql, name, *arguments)
 
         for place, code in zip(batch.places, cast("list[int]", await self._database.run(call)), strict=True):
             results[place] = outcome(code)
