@@ -117,4 +117,5 @@ def _types(version: float, function: Migration) -> tuple[object, object]:
     except NameError as error:
         raise TypeError(f"the annotations of migration {version:g} cannot be resolved: {error}") from None
     first = next(iter(signature.parameters), "")
-    return hints.get(first, Any), hints.get("return", Any)
+    takes, gives = (hints.get(name, Any) for name in (first, "return"))
+    return Any if takes is object else takes, Any if gives is object else gives
