@@ -10,7 +10,7 @@ import pytest
 
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Committed, Expect, Lease, Locked, Outcome, Record
-from chatsession.storages.postgres import PostgresStorage
+from chatsession.storages.postgres import PostgresStorage, _storage
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock
 from chatsession.testing.servers.postgres import PostgresServer
 
@@ -128,3 +128,22 @@ async def test_after_a_crash_of_the_server_a_holder_commits_alone(postgres_serve
         change = Change("chat", Action.PUT, b"2", locked.record.version, lease=locked.lease, unlock=True)
         (outcome,) = await storage.commit_many([change])
         assert isinstance(outcome, Committed)
+
+
+async def test_a_change_alone_wakes_who_waits(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    table = next(_tables)
+    async with (
+        asyncio.timeout(20),
+        PostgresStorage(postgres_server.url, table=table) as storage,
+        PostgresStorage(postgres_server.url, table=table) as other,
+    ):
+        held = await lock(storage, "chat")
+        wish = request("chat")
+        assert await try_lock(other, wish) is None
+        await other.wait_unlocked(wish, 0)  # begins to listen
+        waiting = asyncio.create_task(other.wait_unlocked(wish, 1))
+        await asyncio.sleep(0)
+        await storage.commit_many([Change("chat", Action.PUT, b"1", None, lease=held.lease, unlock=True)])
+        await waiting
+        assert await try_lock(other, wish) is not None
