@@ -98,11 +98,10 @@ def context_name(sessions: SessionManager[Any]) -> str:
     return "ctx" if name == "session" else f"{name}_ctx"
 
 
-def asking_for(function: Any, names: Collection[str]) -> Any:
-    """The function as if its author had written these parameters, after the first one."""
-    source = (
-        f"async def handler(event, {', '.join(names)}): await function(event{''.join(f', {n}={n}' for n in names)})"
-    )
+def asking_for(function: Any, names: Collection[str], first: str = "event") -> Any:
+    """The function as if its author had written these parameters, after the framework's."""
+    keywords = "".join(f", {name}={name}" for name in names)
+    source = f"async def handler({first}, {', '.join(names)}): await function(event{keywords})"
     scope: dict[str, Any] = {"function": function}
     exec(source, scope)
     return scope["handler"]
