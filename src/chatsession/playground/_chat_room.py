@@ -65,6 +65,10 @@ class ChatRoom:
         if not listener.cancelled():
             listener.result()
 
+    def kill(self) -> None:
+        """Kill the bot and start it again, as if `/kill` was typed."""
+        self._lines.put_nowait("/kill")
+
     def show_output(self, line: str) -> None:
         """Print a line that the bot's process printed or logged, unless it is its farewell."""
         if self._open:
@@ -104,15 +108,16 @@ class ChatRoom:
                 self._print(self._style.bad(f"   the bot could not send a message: {call.error}"))
                 continue
             message = cast("JsonObject", call.result)
-            chat = self._chats[cast("int", cast("JsonObject", message["chat"])["id"])]
-            self._print(f"   {self._style.bold('bot → ' + chat.user.name)}  {message['text']}")
-            before = self._stored.get(chat.id)
+            chat = cast("JsonObject", message["chat"])
+            chat_id, name = cast("int", chat["id"]), chat.get("first_name") or chat.get("title")
+            self._print(f"   {self._style.bold(f'bot → {name}')}  {message['text']}")
+            before = self._stored.get(chat_id)
             stored = await self._stage.stored.until(
-                chat.id, lambda stored, before=before: stored != before, timeout=SECONDS_TO_STORE
+                chat_id, lambda stored, before=before: stored != before, timeout=SECONDS_TO_STORE
             )
-            self._stored[chat.id] = stored
+            self._stored[chat_id] = stored
             holds = self._style.data(stored or "nothing")
-            self._print(f"   {self._style.faint(f'SQLite, key {chat.id}:')} {holds}")
+            self._print(f"   {self._style.faint(f'SQLite, key {chat_id}:')} {holds}")
 
     def _join(self, name: str) -> PrivateChat:
         for chat in self._chats.values():

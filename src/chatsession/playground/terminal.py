@@ -55,14 +55,17 @@ async def _chat(script: Path, style: Style) -> int:
     from ._bot_process import BotDiedError
     from ._chat_room import ChatRoom
     from ._stage import stage
+    from .page import PlaygroundPage
 
     async with stage(script, on_output=lambda line: room.show_output(line)) as on:
         room = ChatRoom(on, style)
-        _introduce(script, on.api.url, style)
-        try:
-            await room.open()
-        except (BotDiedError, TimeoutError) as error:
-            return _fail(f"\n{error}")
+        async with PlaygroundPage(on, room.kill) as page:
+            _introduce(script, on.api.url, style)
+            _say(f"   Chat here, or in the browser at {style.bold(page.url)}")
+            try:
+                await room.open()
+            except (BotDiedError, TimeoutError) as error:
+                return _fail(f"\n{error}")
     _say("\nBye! The bot is gone, and its sessions with it.")
     return 0
 
