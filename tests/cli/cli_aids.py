@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from chatsession import open_storage
 from chatsession.cli._app import app
-from chatsession.storages import Action, Change, Committed, Record
+from chatsession.storages import Action, Change, Committed, Record, Storage
+from chatsession.storages._powers import ListsLocks
 
 
 class Done(NamedTuple):
@@ -88,3 +89,10 @@ def editor(folder: Path, script: str) -> str:
     path.write_text(f"#!/bin/sh\n{script}\n")
     os.chmod(path, 0o700)
     return str(path)
+
+
+async def until_awaited(storage: Storage) -> None:
+    """Until somebody waits for the one lock that is held."""
+    assert isinstance(storage, ListsLocks)
+    while not (await storage.list_locks("", 10))[0].waiters:  # noqa: ASYNC110 - it is in another process
+        await asyncio.sleep(0.005)

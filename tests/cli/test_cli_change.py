@@ -9,11 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from cli_aids import Shell, editor, put_all
+from cli_aids import Shell, editor, put_all, until_awaited
 
 from chatsession import SessionManager
-from chatsession.storages import Storage
-from chatsession.storages._powers import ListsLocks
 
 
 def test_set_makes_and_replaces(shell: Shell) -> None:
@@ -166,13 +164,6 @@ def test_a_session_of_10_mb_is_shown_edited_and_stored(
     assert shell.run("edit", "42").code == 0
     assert len(shell.run("get", "42").out) > 10_000_000
     assert shell.stored()["42"].startswith(b'{"more":"xxx')
-
-
-async def until_awaited(storage: Storage) -> None:
-    """Until somebody waits for the one lock that is held."""
-    assert isinstance(storage, ListsLocks)
-    while not (await storage.list_locks("", 10))[0].waiters:  # noqa: ASYNC110 - it is in another process
-        await asyncio.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_aids import Shell, all_records, put_all
+from cli_aids import Shell, all_records, put_all, until_awaited
 
 from chatsession import MemoryStorage, SessionManager, copying, open_storage
 from chatsession.errors import SessionKeyError
 from chatsession.storages import Action, Change, Record
+from chatsession.storages._powers import ListsLocks
 
 ODD = {
     "json": b'{"count":1,"name":"\xf0\x9f\x8d\x95"}',
@@ -181,16 +182,26 @@ async def test_copy_loses_no_update_of_a_bot_on_the_target(tmp_path: Path) -> No
     assert copied >= len(keys) - len(keys[::7])
 
 
-async def test_copy_waits_for_the_first_update_of_a_chat_on_the_target(tmp_path: Path) -> None:
-    source, target = MemoryStorage(), MemoryStorage()
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///target.db"])
+async def test_copy_waits_for_the_first_update_of_a_chat_on_the_target(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, bots = MemoryStorage(), open_storage(url)
     await source.commit_many([Change("42", Action.PUT, b"1000")])
-    async with SessionManager(int, storage=target) as bot:
+    async with bots, open_storage(url) as another, SessionManager(int, storage=bots) as bot:
+        target = another if bots.shared else bots
         async with bot.open("42") as session:
             copied = asyncio.create_task(copying.copy(source, target))
-            await asyncio.sleep(0)
+            if bots.shared:
+                await until_awaited(bots)
+            else:
+                await asyncio.sleep(0)
             session.data = 7
         assert (await copied).kept == 1
         assert await bot.get("42") == 7
+        assert isinstance(bots, ListsLocks)
+        assert await bots.list_locks("", 10) == []
 
 
 async def test_copy_goes_on_after_a_stop(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import pytest
 from cli_aids import Shell, editor, put_all
 
 from chatsession import SessionConflictError, SessionManager, generate_encryption_key
+from chatsession.cli._running import CommandError
+from chatsession.cli.locks import break_lock
 from chatsession.storages import LockRequest
+from chatsession.storages._powers import HeldLock
 from chatsession.storages.sqlite import SQLiteStorage
 
 
@@ -91,6 +94,15 @@ async def test_a_broken_lock_fences_its_holder_off(shell: Shell) -> None:
         assert await sessions.get("42") is None
 
 
+async def test_a_lock_that_went_to_somebody_else_is_not_broken(shell: Shell) -> None:
+    async with SessionManager(int, storage=shell.url) as sessions, sessions.open("42") as session:
+        stale = HeldLock("42", 0, 0.0)
+        with pytest.raises(CommandError, match="by somebody else meanwhile") as told:
+            await break_lock(sessions.storage, stale, "42", yes=True)
+        assert told.value.code == 4
+        session.data = 7
+
+
 async def test_a_lock_whose_holder_died_is_found(shell: Shell) -> None:
     await put_all(shell.url, {"42": b"1"})
     async with SQLiteStorage("bot.db") as storage:
@@ -103,10 +115,13 @@ async def test_a_lock_whose_holder_died_is_found(shell: Shell) -> None:
 
 
 def test_locks_say_where_they_are_not_available(tmp_path: Path) -> None:
-    done = Shell("").bare("locks", f"file://{tmp_path}")
-    assert done.code in (0, 3)
-    if done.code == 3:
-        assert "not available for this storage" in done.err
+    shell = Shell(f"file://{tmp_path}/sessions")
+    shell.put({"42": b"1"})
+    done = shell.run("locks")
+    assert done.code == 3
+    assert "not available for this storage" in done.err
+    assert shell.run("doctor", "--write").code == 0
+    assert [line["key"] for line in shell.run("ls", "--json").lines] == ["42"]
 
 
 def test_doctor_tells_versions_latencies_and_durability(shell: Shell) -> None:

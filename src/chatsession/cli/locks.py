@@ -34,7 +34,7 @@ async def locks(
             raise CommandError(FAILED, "listing locks is not available for this storage; they run out by themselves")
         if break_key is not None:
             held = await storage.list_locks(break_key, _MOST)
-            await _break(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
+            await break_lock(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
             return
         held = await storage.list_locks(prefix, limit)
     if as_json:
@@ -51,7 +51,8 @@ def _row(lock: HeldLock) -> list[str]:
     return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until), str(lock.waiters)]
 
 
-async def _break(storage: Storage, found: HeldLock | None, key: str, yes: bool) -> None:
+async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bool) -> None:
+    """Take a lock from its holder, if it is still the same one."""
     name = safe(shown(key))
     if found is None:
         raise CommandError(MISSING, f"{name} is not locked")
