@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test servers storage-servers lint bench docs clean
+.PHONY: demo test servers storage-servers lint bench torture docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -44,3 +44,6 @@ clean:
 
 bench: $(READY)  ## everything measured side by side with its rivals; results in docs/benchmarks
 	$(BIN)/python -m benchmarks
+
+torture: $(READY)  ## thousands of simulated schedules of the core, each with its seed (SIMULATION_SEEDS of each kind)
+	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-2000} $(BIN)/pytest tests/simulation
