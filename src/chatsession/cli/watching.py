@@ -38,7 +38,7 @@ async def watch(
             _emit(key, before)
         else:
             say(f"watching {safe(shown(key))}; it is {'not there' if before is None else 'this now'}:", "bold")
-            _show_lines(_lines(before))
+            say("\n".join(_lines(before)))
         for number in count(1):
             if number > changes > 0:
                 return
