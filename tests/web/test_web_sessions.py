@@ -15,7 +15,7 @@ from web_aids import Visitor, put, stored
 from chatsession import SessionManager, generate_encryption_key
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.web import inspecting
+from chatsession.web import _sessions, inspecting
 
 STRANGE_KEYS = ["\n\t\0", "<b onmouseover=alert(1)>", "../../etc/passwd", "🍕", "‮live", "a" * 100_000, '"quoted"']
 Visiting = Callable[..., AbstractAsyncContextManager[Visitor]]
@@ -143,6 +143,20 @@ async def test_an_edit_waits_for_the_bot_and_its_update_is_not_lost(bot: Storage
         status, _ = await editing
         assert status == 409
         assert await bots.get("42") == {"n": 2}
+
+
+async def test_a_bot_that_holds_a_session_for_long_is_not_disturbed(
+    bot: Storage, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sessions, "LOCK_TIMEOUT", 0.05)
+    await put(bot, {"42": b'{"n":1}'})
+    _, seen = await visitor.ask("read", key="42")
+    async with SessionManager(dict[str, int], storage=bot) as bots, bots.open("42") as session:
+        status, refused = await visitor.ask("write", key="42", mark=seen["mark"], text="{}", kind="json")
+        assert status == 423
+        assert "Nothing was changed" in refused["error"]
+        session.data["n"] = 2
+    assert await stored(bot, "42") == b'{"n":2}'
 
 
 async def test_delete_and_undo(bot: Storage, visitor: Visitor) -> None:

@@ -1,4 +1,4 @@
-"""`python -m chatsession.web URL`"""
+"""`python -m chatsession.web URL`, which is what `chatsession web URL` runs."""
 
 import argparse
 import os
@@ -14,9 +14,8 @@ KEYS = "CHATSESSION_ENCRYPTION_KEYS"
 
 def main() -> int:
     """The command line; returns the exit code."""
-    by_name = Path(sys.argv[0]).name
     parser = argparse.ArgumentParser(
-        prog=by_name if by_name.startswith("chatsession") else "python -m chatsession.web",
+        prog="chatsession web",
         description="Looks at stored sessions in the browser, on 127.0.0.1 only.",
         epilog=f"Encrypted sessions are shown if {KEYS} has their keys, separated by commas, the newest first.",
     )

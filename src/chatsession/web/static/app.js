@@ -56,7 +56,7 @@ function told(found, text) {
 function entry(key) {
   const button = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 80) }));
   button.addEventListener("click", () => choose(key));
-  button.dataset.chosen = key === shown.key;
+  button.ariaCurrent = key === shown.key;
   button.key = key;
   return element("li", {}, button);
 }
@@ -65,7 +65,7 @@ function choose(key) {
   if (unsaved() && !confirm("Leave the session without saving what you changed?")) return;
   end();
   open(key);
-  for (const button of byId("keys").querySelectorAll("button")) button.dataset.chosen = button.key === key;
+  for (const button of byId("keys").querySelectorAll("button")) button.ariaCurrent = button.key === key;
   history.replaceState(null, "", key.length <= LONGEST_IN_ADDRESS ? `#${encodeURIComponent(key)}` : "#");
 }
 
