@@ -69,7 +69,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """End what is left, so that the next world begins with nothing."""
         self._clockwork.longest *= 2
         self.over.set()
-        if left := asyncio.all_tasks(self):
+        while left := asyncio.all_tasks(self):  # whose ends may begin others
             for task in left:
                 task.cancel()
             self.run_until_complete(asyncio.wait(left))
