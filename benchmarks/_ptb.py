@@ -1,0 +1,118 @@
+"""python-telegram-bot, fed with updates as if they had come from Telegram."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from telegram import Update
+from telegram.ext import Application, ApplicationBuilder, BasePersistence, MessageHandler, PicklePersistence, filters
+from telegram.request import BaseRequest
+
+from benchmarks._chats import CHATS, total_of
+from benchmarks._measure import Run, Running, in_flight
+from benchmarks._pizza import Pizza
+from chatsession import SessionManager
+from chatsession.integrations.telegram_ext import setup_sessions
+
+
+@asynccontextmanager
+async def alone(flight: int = 1) -> AsyncGenerator[Running]:
+    """python-telegram-bot without any state."""
+    total = 0
+
+    async def handler(update: Update, context: Any) -> None:
+        nonlocal total
+        total += 1
+
+    async def counted() -> int:
+        return total
+
+    async with _application(handler) as application:
+        yield Running(_feeding(application, flight), counted)
+
+
+@asynccontextmanager
+async def with_sessions(storage: str, flight: int = 1) -> AsyncGenerator[Running]:
+    """python-telegram-bot with our sessions, one changed by every update."""
+
+    async def handler(update: Update, context: Any) -> None:
+        context.session.count += 1
+
+    sessions = SessionManager(Pizza, storage=storage)
+    async with _application(handler, sessions=sessions) as application:
+        yield Running(_feeding(application, flight), lambda: total_of(sessions))
+
+
+@asynccontextmanager
+async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Running]:
+    """`chat_data`, in memory; or with `PicklePersistence`, flushed once, when all updates are done."""
+
+    async def handler(update: Update, context: Any) -> None:
+        data = context.chat_data
+        if not data:
+            data.update(asdict(Pizza()))
+        data["count"] += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        persistence = PicklePersistence(Path(folder) / "bot.pickle") if pickled else None
+        async with _application(handler, persistence=persistence) as application:
+            feed = _feeding(application, flight)
+
+            async def run(updates: int) -> None:
+                await feed(updates)
+                await application.update_persistence()
+
+            async def counted() -> int:
+                return sum(data.get("count", 0) for data in application.chat_data.values())
+
+            yield Running(run, counted)
+
+
+@asynccontextmanager
+async def _application(
+    handler: Any,
+    *,
+    persistence: BasePersistence[Any, Any, Any] | None = None,
+    sessions: SessionManager[Pizza] | None = None,
+) -> AsyncGenerator[Application[Any, Any, Any, Any, Any, Any]]:
+    builder: Any = ApplicationBuilder().token("42:TEST").request(_NoServer()).get_updates_request(_NoServer())
+    builder = builder.updater(None).job_queue(None).concurrent_updates(True)
+    if persistence is not None:
+        builder = builder.persistence(persistence)
+    application = builder.build()
+    if sessions is not None:
+        setup_sessions(application, sessions)
+    application.add_handler(MessageHandler(filters.ALL, handler))
+    async with application:
+        yield application
+
+
+def _feeding(application: Any, flight: int) -> Run:
+    updates = [Update.de_json(_update(number), application.bot) for number in range(CHATS)]
+    return lambda count: in_flight(flight, count, lambda n: application.process_update(updates[n % CHATS]))
+
+
+def _update(number: int) -> dict[str, Any]:
+    user = {"id": number + 1, "is_bot": False, "first_name": "Ann"}
+    chat = {"id": number + 1, "type": "private"}
+    return {"update_id": number, "message": {"message_id": 1, "date": 0, "chat": chat, "from": user, "text": "hi"}}
+
+
+class _NoServer(BaseRequest):
+    """A bot's way to Telegram, on which only `getMe` has an answer."""
+
+    read_timeout = 1.0
+
+    async def initialize(self) -> None: ...
+
+    async def shutdown(self) -> None: ...
+
+    async def do_request(self, url: str, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        me = {"id": 42, "is_bot": True, "first_name": "Bot", "username": "pizza_bot"}
+        return 200, json.dumps({"ok": True, "result": me}).encode()
