@@ -236,14 +236,14 @@ class SessionManager(Generic[T]):
             opened = plan.opened(key, record.value)
             yield key[len(plan.prefix) :], plan.decode(key, record.value if opened is None else opened.data)
 
-    async def _records(self) -> AsyncIterator[tuple[str, Record]]:
-        """Everything stored that is a session, by its full key."""
+    async def _records(self, start: str = "") -> AsyncIterator[tuple[str, Record]]:
+        """Everything stored that is a session and whose key begins so, by its full key."""
         plan = self._plan
         cursor: str | None = None
         if not plan.running:
             await plan.admit()
         while True:
-            page, cursor = await self.storage.scan(plan.prefix, cursor, _PAGE)
+            page, cursor = await self.storage.scan(plan.prefix + start, cursor, _PAGE)
             for key, record in page:
                 if not key.startswith(ASIDE) and not (plan.form is not None and plan.form.vacant(key, record.value)):
                     yield key, record

@@ -58,6 +58,7 @@ class Migrations:
         """Bring JSON data up to the latest version.
 
         Raises:
+            CodecError: it is no JSON.
             SessionMigrationError: a step failed, or the data is newer than all steps; what is stored stays.
         """
         if version is not None and version > self.latest:
@@ -76,6 +77,8 @@ def _run(step: _Step, key: str, data: bytes) -> bytes:
     try:
         given = step.decode(data)
     except CodecError as error:
+        if step.takes is Any:  # it is no JSON at all, which is nothing that a migration could mend
+            raise
         raise _failed(step, key, f"takes data that does not fit: {error}") from None
     try:
         result = step.function(given)

@@ -68,7 +68,7 @@ class SessionOptions(Generic[T]):
 
     initial: Callable[[], T] | None = None
     type: builtins.type[T] | None = None
-    storage: Storage | StorageAdapter[T] | str | None = None
+    storage: Storage | StorageAdapter[T] | str | None = field(default=None, repr=False)  # a URL may hold a password
     get_session_key: GetSessionKey = per_chat
     prefix: str = ""
     ttl: float | timedelta | None = None

@@ -153,10 +153,9 @@ class UpdateSession(Generic[T]):
             return
         await move(manager._plan, old_key, new_key)
         if manager.options.get_session_key is per_user_in_chat:
-            start = f"{scope}{old}:"
-            async for key in manager.keys():
-                if key.startswith(start):
-                    await manager.move(key, f"{scope}{new}:{key[len(start) :]}")
+            start, prefix = f"{scope}{old}:", manager._plan.prefix
+            async for key, _ in manager._records(start):
+                await move(manager._plan, key, f"{prefix}{scope}{new}:{key[len(prefix + start) :]}")
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""
