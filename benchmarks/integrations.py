@@ -1,10 +1,10 @@
 """What sessions add to an update of each framework, beside the state that the framework itself keeps.
 
 The frameworks' own states in memory are plain dictionaries: no update waits for another, what a failing handler
-changed stays, and all is gone with the process. That costs less than sessions, which are locked, encoded and compared,
-can. What survives the process is compared with what does: SQLite, where each update is on the disk when it is done, with
-`PicklePersistence`, which writes all chats anew for each one that changed, here once for all updates of a round (a bot
-does so every 60 s, and loses what came since when it is killed).
+changed stays, and all is gone with the process. That costs less than sessions, which are locked, encoded and
+compared, can. What survives the process is compared with what does: SQLite, where each update is on the disk when it
+is done, with `PicklePersistence`, which writes all chats anew for each one that changed, here once for all updates of
+a round (a bot does so every 60 s, and loses what came since when it is killed).
 """
 
 from __future__ import annotations
