@@ -156,7 +156,6 @@ class PyrogramDriver(FrameworkDriver):
         super().__init__()
         self.offline = Offline(workers=250)
         self.client = self.offline.client
-        self.client.add_handler(handlers.ErrorHandler(self._on_error))
 
     async def _on_error(self, client: Client, error: Exception, *_: object) -> None:
         self.errors.append(error)
@@ -173,6 +172,7 @@ class PyrogramDriver(FrameworkDriver):
                 await handler(NeutralContext(str(text), {name: given[context] for name, context in contexts.items()}))
 
         named = asking_for(serve, contexts.values(), first="client, event")
+        self.client.add_handler(handlers.ErrorHandler(self._on_error))  # not before the loop runs, which it looks for
         self.client.add_handler(handlers.MessageHandler(named, pyrogram.filters.text))
         self.client.add_handler(handlers.InlineQueryHandler(named))
 
