@@ -144,8 +144,9 @@ async def test_a_filter_that_fails_leaves_no_lock(application: App, sessions: Se
         assert not sessions._plan.active
 
 
+@pytest.mark.parametrize("block", [True, False])
 async def test_a_handler_that_reports_an_error_itself_stores_nothing_and_is_told(
-    application: App, sessions: SessionManager[Pizza]
+    application: App, sessions: SessionManager[Pizza], block: bool
 ) -> None:
     async def report(update: Update, context: Context) -> None:
         context.session.count += 1
@@ -153,11 +154,12 @@ async def test_a_handler_that_reports_an_error_itself_stores_nothing_and_is_told
         with refused(SessionClosedError):
             context.session.count += 1
 
-    on_text(application, report)
+    on_text(application, report, block=block)
     on_text(application, burn, "never", group=1)
     errors = errors_of(application)
     async with serving(application):
         await feed(application, message())
+        await until(lambda: errors and not sessions._plan.active)
         assert await sessions.get(1) is None
     assert [type(error) for error in errors] == [BurntError]
 
@@ -305,7 +307,7 @@ async def test_a_task_of_the_update_belongs_to_it_and_any_other_does_not(
 
     async def on_pizza(update: Update, context: Context) -> None:
         belongs = (message.text if (message := update.message) else None) == "belongs"
-        tasks.append(context.application.create_task(later(context), update=update if belongs else None))
+        tasks.append(context.application.create_task(later(context), update=update if belongs else Update(1)))
 
     on_text(application, on_pizza)
     errors = errors_of(application)

@@ -64,7 +64,7 @@ class ServedApplication(_Base):
         if context.job is not None:
             await refresh_data()
             self._take_over(context, context.job)
-        elif work is None or work.scope.kinds is not self.session_kinds:  # somebody refreshes a context of their own
+        elif work is None:  # somebody refreshes a context of their own
             await refresh_data()
         else:
             work.scope.bind(context)
@@ -83,13 +83,13 @@ class ServedApplication(_Base):
         if isinstance(coroutine, PartOfUpdate):
             coroutine = cast("PartOfUpdate[Any]", coroutine).coroutine
         work = working.get()
-        if work is None or update is None or not self._processes(work, update):
+        if work is None or update is None or work.scope.update is not update:
             return await super().process_error(update, error, job, coroutine)
         if work.opened:
             await work.fail()
         if await super().process_error(update, error, job, coroutine) or work.unopenable:
             return True
-        if not _left_its_handler(error):
+        if work.task is not asyncio.current_task() or not _left_its_handler(error):
             return False
         return not await self._go_on(work.scope)
 
@@ -97,7 +97,7 @@ class ServedApplication(_Base):
         self, coroutine: Any, update: object | None = None, *, name: str | None = None
     ) -> asyncio.Task[Any]:
         work = working.get()
-        if work is None or update is None or work.scope.update is not update or work.ended or not work.opened:
+        if work is None or update is None or work.scope.update is not update:
             return super().create_task(coroutine, update, name=name)
         part = PartOfUpdate(work, coroutine)
         task = super().create_task(cast("Awaitable[Any]", part), update, name=name)
@@ -106,10 +106,6 @@ class ServedApplication(_Base):
 
     def add_error_handler(self, callback: Any, block: Any = True) -> None:
         super().add_error_handler(ErrorHandler(self, callback), block)
-
-    def _processes(self, work: Work, update: object) -> bool:
-        """Is this the task that goes through the handlers of the update?"""
-        return work.scope.update is update and work.scope.work is work and work.task is asyncio.current_task()
 
     async def _told(self, step: Awaitable[None], update: object) -> bool:
         """Do something for an update; if that fails, tell the error handlers."""

@@ -173,7 +173,6 @@ class Scope:
 
     def __init__(self, kinds: Sequence[Kind], ids: Callable[[], UpdateContext], update: object | None = None) -> None:
         self.update = update
-        self.kinds = kinds
         self.bound = False
         self._ids = ids
         self._token: Token[Work | None] | None = None
@@ -194,7 +193,7 @@ class Scope:
 
     def renew(self) -> None:
         """What follows is a work of its own, because the one before has failed."""
-        self.work = Work(self, self.kinds, self._ids)
+        self.work = Work(self, self.work.kinds, self._ids)
         working.set(self.work)
 
     async def __aenter__(self) -> Work:
