@@ -18,8 +18,8 @@ SECONDS_BETWEEN = 5.0
 PAUSE_BY_DURATION = 10.0
 """A count is followed by a pause that is this much longer, so that large storages are not read all the time."""
 BYTES_A_PAGE = 4 * 1024 * 1024
-MOST_ENTRIES_A_PAGE = 500
-FIRST_ENTRIES_A_PAGE = 25
+MOST_ENTRIES_A_PAGE = 250
+FIRST_ENTRIES_A_PAGE = 4
 
 
 class Sizes(Struct):
