@@ -89,7 +89,7 @@ class ServedApplication(_Base):
             await work.fail()
         if await super().process_error(update, error, job, coroutine) or work.unopenable:
             return True
-        if work.task is not asyncio.current_task() or not _left_its_handler(error):
+        if not _left_its_handler(error):
             return False
         return not await self._go_on(work.scope)
 

@@ -49,8 +49,7 @@ class Work:
 
     def __init__(self, scope: Scope, kinds: Sequence[Kind], ids: Callable[[], UpdateContext]) -> None:
         self.scope = scope
-        self.task = asyncio.current_task()
-        self.users: set[asyncio.Task[Any] | None] = {self.task}
+        self.users: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
         self.opened = False
         self.unopenable = False
         self.ended = False
