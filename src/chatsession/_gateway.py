@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 
 from chatsession._batches import Batch, Batches, Done
-from chatsession._kept import MOST_KEPT, Kept
+from chatsession._kept import MOST_KEPT, MOST_KEPT_BYTES, Kept
 from chatsession._leases import Leases
 from chatsession._turns import Turns
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
@@ -290,7 +290,7 @@ class Gateway:
                     committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
                     gift = Grant(_stored_now(record, action, value, ttl, committed), lease, grant.handovers + 1)
                     return committed
-            elif self._may_keep(record, ttl):
+            elif len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
                 committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
                 gift = Grant(_stored_now(record, action, value, ttl, committed), lease)
                 return committed
@@ -305,7 +305,8 @@ class Gateway:
     def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
         # What expires meanwhile would still look alive here.
         expires = ttl is not None or (record is not None and record.expires_at is not None)
-        return self.storage.alone and not expires and len(self._kept) < MOST_KEPT
+        small = record is None or len(record.value) <= MOST_KEPT_BYTES
+        return self.storage.alone and not expires and small and len(self._kept) < MOST_KEPT
 
     def _take_kept(self, key: str) -> Grant | None:
         grant = self._kept.take(key) if self._kept else None

@@ -16,6 +16,8 @@ Grant = TypeVar("Grant")
 KEPT_SECONDS = 1.0
 """At most twice as long a lease is kept; another process that comes waits no longer for it."""
 MOST_KEPT = 10_000
+MOST_KEPT_BYTES = 4096
+"""Of one session: what is kept with a lock fills no more than 40 MB, however large sessions are."""
 
 
 class Kept(Generic[Grant]):

@@ -42,6 +42,15 @@ async def test_the_next_update_of_a_burst_locks_nothing(path: Path) -> None:
         assert storage.locked == 1
 
 
+async def test_large_sessions_are_not_kept(path: Path) -> None:
+    storage = Counting(path)
+    async with SessionManager(str, storage=storage) as sessions:
+        for _ in range(3):
+            await sessions.update("chat", lambda text: text + 5_000 * "x")
+        assert not gateway_to(storage)._kept
+        assert storage.locked == 3
+
+
 async def test_a_handler_that_fails_leaves_no_trace_in_what_is_kept(path: Path) -> None:
     async with SessionManager(list[int], storage=Counting(path)) as sessions:
         async with sessions.open("chat") as session:
