@@ -15,7 +15,7 @@ from benchmarks._group import Group
 from benchmarks._measure import measure
 from chatsession.testing.servers._process import ServerNotFoundError
 
-GROUPS = ("middleware", "integrations", "sqlite", "redis", "postgres", "files", "nats")
+GROUPS = ("middleware", "integrations", "sqlite", "redis", "postgres", "files", "nats", "tending")
 """Modules of this package, imported when it is their turn: a driver or a server that is missing stops only its own."""
 
 
