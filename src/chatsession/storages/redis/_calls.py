@@ -62,19 +62,19 @@ def script_call(script: Script, name: bytes, keys: Sequence[Word], arguments: Se
     return Call(("EVALSHA", script.digest, len(keys), *keys, *arguments), name, script)
 
 
-def commit_call(memory: bytes, keys: Sequence[Word], keep: int, arguments: Sequence[Word], *, once: bool) -> Call:
+def commit_call(memory: bytes, keys: Sequence[Word], keep: int, changes: Sequence[Word], *, once: bool) -> Call:
     """A call of the script that commits.
 
     Args:
         memory: the key under which its outcome is remembered.
         keys: this and those of the sessions.
         keep: for how many milliseconds it is remembered.
-        arguments: about the sessions.
+        changes: about the sessions.
         once: the first copy that is sent need not look whether another one came before it.
     """
     script = COMMIT
-    again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *arguments)
-    first = ("EVALSHA", script.digest, len(keys), *keys, keep, "0", *arguments) if once else again
+    again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *changes)
+    first = ("EVALSHA", script.digest, len(keys), *keys, keep, "0", *changes) if once else again
     return Call(first, memory, script, again=again)
 
 

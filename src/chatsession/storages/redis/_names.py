@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
+from functools import lru_cache
 
 from chatsession.errors import SessionKeyError
 
@@ -11,6 +12,8 @@ RESERVED = b"!chatsession:"
 LOCK = RESERVED + b"lock:"
 """Begins the keys of locks."""
 _SLOTS = 16384
+_SHORT = 256
+"""Bytes of the longest names whose locks are remembered: sessions come again and again."""
 
 
 def name_of(key: str) -> bytes | SessionKeyError:
@@ -28,7 +31,7 @@ def name_of(key: str) -> bytes | SessionKeyError:
 
 def lock_of(name: bytes) -> bytes:
     """The key of a session's lock."""
-    return LOCK + _beside(name)
+    return _remembered_lock(name) if len(name) <= _SHORT else LOCK + _beside(name)
 
 
 def locked_by(lock: bytes) -> str | None:
@@ -48,6 +51,11 @@ def memory_of(name: bytes, call: str) -> bytes:
 def slot_of(name: bytes) -> int:
     """The cluster slot of a key."""
     return crc_hqx(_hashed(name), 0) % _SLOTS
+
+
+@lru_cache(4096)
+def _remembered_lock(name: bytes) -> bytes:
+    return LOCK + _beside(name)
 
 
 def _beside(name: bytes) -> bytes:

@@ -17,7 +17,7 @@ from chatsession.storages.redis import _scan, _telling
 from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
 from chatsession.storages.redis._check import check_server
 from chatsession.storages.redis._errors import of_key
-from chatsession.storages.redis._items import arguments_of, milliseconds, outcome_of, portions_of, record_of
+from chatsession.storages.redis._items import milliseconds, outcome_of, pack, portions_of, record_of, words_of
 from chatsession.storages.redis._names import lock_of, memory_of, name_of
 from chatsession.storages.redis._scripts import ABANDON, LOCK, READ, RENEW
 from chatsession.storages.redis._servers import Word
@@ -137,13 +137,11 @@ class RedisStorage(Storage):
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            keys: list[Word] = []
-            arguments: list[Word] = [self._newest_token, self._wakeups.channel]
-            for number in numbers:
-                name, request = names[number], requests[number]
-                keys += (name, lock_of(name))
-                arguments += (request.waiter, milliseconds(request.seconds))
-            return script_call(LOCK, names[numbers[0]], keys, arguments)
+            chosen = [requests[number] for number in numbers]
+            waiters = [request.waiter for request in chosen]
+            leases = [milliseconds(request.seconds) for request in chosen]
+            words = pack((self._newest_token, self._wakeups.channel, waiters, leases))
+            return script_call(LOCK, names[numbers[0]], _with_locks(numbers, names), (words,))
 
         waiters = [request.waiter for request in requests]
         self._wakeups.ask(waiters)
@@ -159,15 +157,13 @@ class RedisStorage(Storage):
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
             memory = memory_of(names[numbers[0]], next(self._call_names))
-            keys: list[Word] = [memory]
-            arguments: list[Word] = []
-            once = True  # whatever copy of the call comes second finds the lock gone
-            for number in numbers:
-                name, change = names[number], changes[number]
-                keys += (name, lock_of(name))
-                arguments += arguments_of(change)
-                once = once and change.unlock and change.lease is not None
-            return commit_call(memory, keys, milliseconds(self._calls.retry_for + _MEMORY), arguments, once=once)
+            chosen = [changes[number] for number in numbers]
+            keys = [memory, *_with_locks(numbers, names)]
+            # Whatever copy of the call comes second finds the locks gone.
+            once = all(change.unlock and change.lease is not None for change in chosen)
+            keep = milliseconds(self._calls.retry_for + _MEMORY)
+            words = (pack([words_of(change) for change in chosen]), *[change.value for change in chosen])
+            return commit_call(memory, keys, keep, words, once=once)
 
         names = [name_of(change.key) for change in changes]
         replies = await self._each(names, 1, prepare, [len(change.value) for change in changes], self._replicas)
@@ -275,6 +271,15 @@ class RedisStorage(Storage):
 def from_url(parts: SplitResult) -> RedisStorage:
     """`redis://`, `rediss://`, `redis+sentinel://` and `redis+cluster://`, as in `RedisStorage`."""
     return RedisStorage(parts.geturl())
+
+
+def _with_locks(numbers: Sequence[int], names: Sequence[bytes]) -> list[Word]:
+    """The keys of sessions, each followed by that of its lock."""
+    keys: list[Word] = []
+    for number in numbers:
+        name = names[number]
+        keys += (name, lock_of(name))
+    return keys
 
 
 def _only(reply: Sequence[Any] | SessionError, key: str) -> object:

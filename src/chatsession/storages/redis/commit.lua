@@ -1,13 +1,13 @@
 -- Make changes, each if what it expects holds, and unlock.
 --
 -- KEYS: where the outcome of this call is remembered; then for each session, itself and its lock.
--- ARGV: for how many milliseconds to remember; 1 if it may be remembered already; then for each session
+-- ARGV: for how many milliseconds to remember; 1 if it may be remembered already; what follows for each session,
+--   packed; then the new value of each.
 --   the action: P put, D delete, T touch, K keep;
 --   the digest of the value that must be stored, - for none, * for anything;
 --   the new value's milliseconds to live, or nothing: for ever;
 --   the token of the lease that must hold, or nothing;
---   1 to unlock, or nothing;
---   the new value.
+--   whether to unlock.
 -- Returns for each session: 1 done, 0 something else is stored, -1 the lease was lost; and for a touch or keep that
 --   expects anything, the digest of what is stored, or - for none.
 
@@ -35,12 +35,12 @@ local function change(session, action, expected, ttl, value)
   return found or 1
 end
 
-local function commit(session, name, action, expected, ttl, token, unlock, value)
+local function commit(session, name, value, action, expected, ttl, token, unlock)
   if token == '' then return change(session, action, expected, ttl, value) end
   local lock = load_lock(name)
-  if not holds(lock, tonumber(token)) then return -1 end
+  if not holds(lock, token) then return -1 end
   local outcome = attempt(change, session, action, expected, ttl, value)
-  if unlock == '1' then release(name, lock) end
+  if unlock then release(name, lock) end
   return outcome
 end
 
@@ -54,11 +54,8 @@ if type(remembered) == 'string' then
 end
 
 local outcomes = {}
-for number = 1, (#KEYS - 1) / 2 do
-  local first = 6 * number - 3
-  outcomes[number] = attempt(
-    commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3],
-    ARGV[first + 4], ARGV[first + 5])
+for number, words in ipairs(cmsgpack.unpack(ARGV[3])) do
+  outcomes[number] = attempt(commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[3 + number], unpack(words))
 end
 if refusal then return {err = refusal} end
 redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1], 'NX')

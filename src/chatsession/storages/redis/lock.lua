@@ -1,12 +1,13 @@
 -- Try to lock sessions, and read those that were free.
 --
 -- KEYS: for each session, itself and its lock.
--- ARGV: the newest token that the asking process knows, and its channel; then for each session the waiter, and for how
---   many milliseconds it wants the lease.
+-- ARGV: packed: the newest token that the asking process knows, its channel, for each session the waiter, and for each
+--   for how many milliseconds it wants the lease.
 -- Returns for each session: the token, the value, and when it expires (-1: never); or 0, how many milliseconds may pass
 --   until asking again makes sense, and nothing.
 
-local newest, channel, now = tonumber(ARGV[1]), ARGV[2], now()
+local newest, channel, waiters, leases = unpack(cmsgpack.unpack(ARGV[1]))
+local now = now()
 
 local function wait(name, lock, waiter)
   local queue = lock[QUEUE]
@@ -38,8 +39,8 @@ local function try(session, name, waiter, milliseconds)
 end
 
 local replies = {}
-for number = 1, #KEYS / 2 do
-  local reply = attempt(try, KEYS[2 * number - 1], KEYS[2 * number], ARGV[2 * number + 1], tonumber(ARGV[2 * number + 2]))
+for number, waiter in ipairs(waiters) do
+  local reply = attempt(try, KEYS[2 * number - 1], KEYS[2 * number], waiter, leases[number])
   if reply.err then reply = {reply, false, false} end
   for part = 1, 3 do replies[3 * number - 3 + part] = reply[part] end
 end
