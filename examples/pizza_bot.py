@@ -14,7 +14,7 @@ class Pizza:
     count: int = 0
 
 
-sessions = SessionManager(Pizza, storage="sqlite:///bot.db")
+sessions = SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=20)
 dp = Dispatcher()
 setup_sessions(dp, sessions)
 

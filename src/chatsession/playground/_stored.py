@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from chatsession.envelope import unwrap
 from chatsession.errors import SessionError
 from chatsession.storages import Storage, open_storage
 
@@ -29,7 +30,7 @@ class StoredSessions:
             chat_id: of a chat whose session has the chat id as its key.
 
         Returns:
-            The stored JSON as it lies there; `None` if there is none.
+            The JSON of its data, without what is remembered beside it; `None` if there is none.
         """
         if self._storage is None:
             file = next(iter(sorted(self._folder.glob("*.db"))), None)
@@ -40,7 +41,11 @@ class StoredSessions:
         (record,) = await self._storage.read_many([str(chat_id)])
         if isinstance(record, SessionError):
             raise record
-        return None if record is None else record.value.decode()
+        if record is None:
+            return None
+        found = unwrap(record.value, json=True)
+        data = record.value if found is None else found[1]
+        return None if data is None else data.decode()
 
     async def until(self, chat_id: int, satisfied: Callable[[str | None], bool], *, timeout: float) -> str | None:
         """Look until what is stored satisfies, or the time is over.
