@@ -12,8 +12,6 @@ from telegram.ext import ApplicationHandlerStop, BaseHandler
 
 from chatsession import SessionManager
 from chatsession.integrations.telegram_ext import setup_sessions
-from chatsession.testing.integration_suite.moving import both
-from chatsession.testing.integration_suite.suite import Pizza, Where
 from chatsession.testing.integrations import (
     FrameworkDriver,
     Incoming,
@@ -99,8 +97,3 @@ class TestPythonTelegramBot(IntegrationConformance):
     @pytest.fixture
     def make_driver(self) -> MakeDriver:
         return PtbDriver
-
-    @pytest.fixture
-    def sessions(self, storage: Where) -> SessionManager[Pizza]:
-        """With the options of all parts: several of them override this fixture, and only one override would hold."""
-        return SessionManager(Pizza, storage=storage, deduplicate=100, merge=both)

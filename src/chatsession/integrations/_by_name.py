@@ -7,15 +7,18 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
-from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
-from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.integrations._driver import (
+    LazySessionContext,
+    SessionContext,
+    UpdateContext,
+    UpdateSession,
+    check_apart,
+)
 from chatsession.manager import SessionManager
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -51,22 +54,8 @@ class SetUp(Generic[T]):
 
     def check_beside(self, other: SetUp[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
-        if other.name == self.name:
-            raise ValueError(
-                f"sessions of the name {self.name!r} are set up already; "
-                "give the second SessionManager another name, as in SessionManager(…, name='cart')"
-            )
+        check_apart(self.sessions, other.sessions, same_scope=self.per_bot == other.per_bot)
         self.check_names(other.names)
-        mine, theirs = self.sessions.options, other.sessions.options
-        storage = self.sessions.storage
-        same_storage = storage is other.sessions.storage or (storage.shared and mine.storage == theirs.storage)
-        functions = {mine.get_session_key, theirs.get_session_key}
-        same_keys = len(functions) == 1 or functions <= _KEYS_OF_OURS
-        if same_storage and same_keys and mine.prefix == theirs.prefix and self.per_bot == other.per_bot:
-            raise ValueError(
-                f"{other.name!r} and {self.name!r} would have the same keys in the same storage; "
-                f"give one of them a prefix, as in SessionManager(…, prefix='{self.name}:')"
-            )
 
     def begin(self, context: UpdateContext) -> Unit[T]:
         """The session of an update, not opened yet."""

@@ -16,8 +16,13 @@ except ImportError as error:
     ) from error
 
 from chatsession.integrations._aiogram_scenes import SceneActions, named
-from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
-from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.integrations._driver import (
+    LazySessionContext,
+    SessionContext,
+    UpdateContext,
+    UpdateSession,
+    check_apart,
+)
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -33,8 +38,6 @@ _NAMES_OF_AIOGRAM = frozenset(
     )
 )
 _REMEMBERING = "_chatsession_remembering"
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
 
 
 def setup_sessions(
@@ -129,22 +132,8 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
 
     def check_beside(self, other: _UpdateMiddleware[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
-        if other.name == self.name:
-            raise ValueError(
-                f"sessions of the name {self.name!r} are set up already; "
-                "give the second SessionManager another name, as in SessionManager(…, name='cart')"
-            )
+        check_apart(self._sessions, other._sessions, same_scope=self._per_bot == other._per_bot)
         self.check_name(frozenset((other.name, other.context_name)))
-        mine, theirs = self._sessions.options, other._sessions.options
-        storage = self._sessions.storage
-        same_storage = storage is other._sessions.storage or (storage.shared and mine.storage == theirs.storage)
-        functions = {mine.get_session_key, theirs.get_session_key}
-        same_keys = len(functions) == 1 or functions <= _KEYS_OF_OURS
-        if same_storage and same_keys and mine.prefix == theirs.prefix and self._per_bot == other._per_bot:
-            raise ValueError(
-                f"{other.name!r} and {self.name!r} would have the same keys in the same storage; "
-                f"give one of them a prefix, as in SessionManager(…, prefix='{self.name}:')"
-            )
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         unit = self.begin(cast("Update", event), data)

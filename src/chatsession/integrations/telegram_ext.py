@@ -13,7 +13,7 @@ except ImportError as error:
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations._driver import UpdateContext
+from chatsession.integrations._driver import UpdateContext, check_apart
 from chatsession.integrations._telegram_ext_application import kinds_of, serve_application
 from chatsession.integrations._telegram_ext_context import (
     LazySessionAttribute,
@@ -23,7 +23,6 @@ from chatsession.integrations._telegram_ext_context import (
     serve_contexts,
 )
 from chatsession.integrations._telegram_ext_work import Kind
-from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.manager import SessionManager
 
 __all__ = [
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
 
 
 def setup_sessions(
@@ -107,24 +103,6 @@ def setup_sessions(
         raise TypeError(f"setup_sessions needs the Application, not a {type(application).__name__}; build it before")
     kind = Kind(sessions, lazy, per_bot)
     for other in kinds_of(application):
-        _check_beside(kind, other)
+        check_apart(sessions, other.sessions, same_scope=per_bot == other.per_bot)
     serve_contexts(application, kind)
     serve_application(application, kind)
-
-
-def _check_beside(kind: Kind, other: Kind) -> None:
-    if other.name == kind.name:
-        raise ValueError(
-            f"sessions of the name {kind.name!r} are set up already; "
-            "give the second SessionManager another name, as in SessionManager(…, name='cart')"
-        )
-    mine, theirs = kind.sessions.options, other.sessions.options
-    storage = kind.sessions.storage
-    same_storage = storage is other.sessions.storage or (storage.shared and mine.storage == theirs.storage)
-    functions = {mine.get_session_key, theirs.get_session_key}
-    same_keys = len(functions) == 1 or functions <= _KEYS_OF_OURS
-    if same_storage and same_keys and mine.prefix == theirs.prefix and kind.per_bot == other.per_bot:
-        raise ValueError(
-            f"{other.name!r} and {kind.name!r} would have the same keys in the same storage; "
-            f"give one of them a prefix, as in SessionManager(…, prefix='{kind.name}:')"
-        )

@@ -28,7 +28,7 @@ class AgainTests(IntegrationSuite):
     """The texts that handlers saw: an update that comes again must not even reach them."""
 
     @pytest.fixture
-    def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
+    def numbering(self, make_driver: MakeDriver) -> FrameworkDriver:
         driver = make_driver()
         if not driver.update_ids:
             pytest.skip("updates of this framework have no ids")
@@ -39,63 +39,63 @@ class AgainTests(IntegrationSuite):
         self.seen = []
 
     @pytest.fixture
-    def sessions(self, storage: Where) -> SessionManager[Pizza]:
+    def remembering(self, storage: Where) -> SessionManager[Pizza]:
         return SessionManager(Pizza, storage=storage, deduplicate=100)
 
     @pytest.mark.parametrize("lazy", [False, True])
     async def test_an_update_that_comes_again_is_not_handled_again(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza], lazy: bool
+        self, numbering: FrameworkDriver, remembering: SessionManager[Pizza], lazy: bool
     ) -> None:
         first, second = Incoming("a"), Incoming("b")
-        async with running(driver, self.handler(sessions), sessions, lazy=lazy):
-            await feed(driver, first, first, second, first, second, first)
-            assert await sessions.get(7) == Pizza(2, ["a", "b"])
+        async with running(numbering, self.handler(remembering), remembering, lazy=lazy):
+            await feed(numbering, first, first, second, first, second, first)
+            assert await remembering.get(7) == Pizza(2, ["a", "b"])
         assert self.seen == ["a", "b"]
 
     async def test_updates_that_come_several_times_at_once_are_handled_once(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+        self, numbering: FrameworkDriver, remembering: SessionManager[Pizza]
     ) -> None:
         updates = [Incoming(str(n), chat_id=n % 3 + 1) for n in range(30)]
-        async with running(driver, self.handler(sessions), sessions):
-            await feed_at_once(driver, *updates, *reversed(updates), *updates)
+        async with running(numbering, self.handler(remembering), remembering):
+            await feed_at_once(numbering, *updates, *reversed(updates), *updates)
             for chat in range(3):
-                assert await sessions.get(chat + 1) == Pizza(10, [str(n) for n in range(chat, 30, 3)])
+                assert await remembering.get(chat + 1) == Pizza(10, [str(n) for n in range(chat, 30, 3)])
         assert len(self.seen) == 30
 
     async def test_an_update_that_failed_is_handled_when_it_comes_again(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+        self, numbering: FrameworkDriver, remembering: SessionManager[Pizza]
     ) -> None:
         failures = [BurntError()]
 
         async def handler(chat: NeutralContext) -> None:
-            (await chat.of(sessions).get()).count += 1
+            (await chat.of(remembering).get()).count += 1
             self.seen.append(chat.text)
             if failures:
                 raise failures.pop()
 
         update = Incoming()
-        async with running(driver, handler, sessions):
-            await feed(driver, update)
-            take_error(driver, BurntError)
-            await feed(driver, update, update)
-            assert await sessions.get(7) == Pizza(1)
+        async with running(numbering, handler, remembering):
+            await feed(numbering, update)
+            take_error(numbering, BurntError)
+            await feed(numbering, update, update)
+            assert await remembering.get(7) == Pizza(1)
         assert self.seen == ["🍕", "🍕"]
 
     async def test_an_update_that_comes_again_after_a_restart(
-        self, driver: FrameworkDriver, make_driver: MakeDriver, sessions: SessionManager[Pizza], storage: Where
+        self, numbering: FrameworkDriver, make_driver: MakeDriver, remembering: SessionManager[Pizza], storage: Where
     ) -> None:
         update = Incoming("a")
-        async with running(driver, self.handler(sessions), sessions):
-            await feed(driver, update)
-        sessions = SessionManager(Pizza, storage=storage, deduplicate=100)
-        async with running(make_driver(), self.handler(sessions), sessions) as driver:
-            await feed(driver, update, Incoming("b"))
+        async with running(numbering, self.handler(remembering), remembering):
+            await feed(numbering, update)
+        remembering = SessionManager(Pizza, storage=storage, deduplicate=100)
+        async with running(make_driver(), self.handler(remembering), remembering) as numbering:
+            await feed(numbering, update, Incoming("b"))
         assert await stored(storage, 7, Pizza) == Pizza(2, ["a", "b"])
         assert self.seen == ["a", "b"]
 
-    def handler(self, sessions: SessionManager[Pizza]) -> NeutralHandler:
+    def handler(self, remembering: SessionManager[Pizza]) -> NeutralHandler:
         """A handler that counts up."""
-        counting = count_up(sessions)
+        counting = count_up(remembering)
 
         async def handler(chat: NeutralContext) -> None:
             self.seen.append(chat.text)

@@ -28,31 +28,31 @@ class MovingTests(IntegrationSuite):
     """The session goes along, once, whatever comes when."""
 
     @pytest.fixture
-    def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
+    def noticing(self, make_driver: MakeDriver) -> FrameworkDriver:
         driver = make_driver()
         if not driver.chat_moves:
             pytest.skip("this framework shows no service messages of chats that move")
         return driver
 
     @pytest.fixture
-    def sessions(self, storage: Where) -> SessionManager[Pizza]:
+    def merging(self, storage: Where) -> SessionManager[Pizza]:
         return SessionManager(Pizza, storage=storage, merge=both)
 
     @pytest.mark.parametrize("order", ORDERS)
     async def test_the_session_goes_along(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza], order: str
+        self, noticing: FrameworkDriver, merging: SessionManager[Pizza], order: str
     ) -> None:
-        async with running(driver, count_up(sessions), sessions):
-            await feed(driver, old("a"), old("b"), *messages(order), new("c"))
-            assert await sessions.get(NEW) == Pizza(3, ["a", "b", "c"])
+        async with running(noticing, count_up(merging), merging):
+            await feed(noticing, old("a"), old("b"), *messages(order), new("c"))
+            assert await merging.get(NEW) == Pizza(3, ["a", "b", "c"])
 
     @pytest.mark.parametrize("order", ORDERS)
     async def test_updates_of_both_ids_in_between(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza], storage: Where, order: str
+        self, noticing: FrameworkDriver, merging: SessionManager[Pizza], storage: Where, order: str
     ) -> None:
         between = chain.from_iterable((message, old("b"), new("c"), old("d")) for message in messages(order))
-        async with running(driver, count_up(sessions), sessions):
-            await feed(driver, old("a"), *between, old("e"), new("f"))
+        async with running(noticing, count_up(merging), merging):
+            await feed(noticing, old("a"), *between, old("e"), new("f"))
         found = await stored(storage, NEW, Pizza)
         assert found is not None
         assert found.toppings == ["a", *("b", "c", "d") * len(order.split()), "e", "f"]
@@ -60,37 +60,37 @@ class MovingTests(IntegrationSuite):
 
     @pytest.mark.parametrize("order", ORDERS)
     async def test_updates_of_both_ids_at_once(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza], order: str
+        self, noticing: FrameworkDriver, merging: SessionManager[Pizza], order: str
     ) -> None:
         crowd = [update for n in range(20) for update in (old(f"old {n}"), new(f"new {n}"))]
         updates = crowd[:10] + messages(order) + crowd[10:]
-        async with running(driver, count_up(sessions), sessions):
-            await feed(driver, old("first"))
-            await feed_at_once(driver, *updates)
-            await feed(driver, *messages(order), old("last"))
-            found = await sessions.get(NEW)
+        async with running(noticing, count_up(merging), merging):
+            await feed(noticing, old("first"))
+            await feed_at_once(noticing, *updates)
+            await feed(noticing, *messages(order), old("last"))
+            found = await merging.get(NEW)
             assert found is not None
             assert sorted(found.toppings) == sorted(["first", *(update.text for update in crowd), "last"])
             assert found.count == len(found.toppings)
 
     async def test_other_chats_stay_where_they_are(
-        self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
+        self, noticing: FrameworkDriver, merging: SessionManager[Pizza]
     ) -> None:
         other = Incoming("a", chat_id=-2003)
-        async with running(driver, count_up(sessions), sessions):
-            await feed(driver, other, *messages("to from"), new("b"))
-            assert await sessions.get(-2003) == Pizza(1, ["a"])
-            assert await sessions.get(NEW) == Pizza(1, ["b"])
+        async with running(noticing, count_up(merging), merging):
+            await feed(noticing, other, *messages("to from"), new("b"))
+            assert await merging.get(-2003) == Pizza(1, ["a"])
+            assert await merging.get(NEW) == Pizza(1, ["b"])
 
     async def test_a_move_is_remembered_after_a_restart(
-        self, driver: FrameworkDriver, make_driver: MakeDriver, sessions: SessionManager[Pizza], storage: Where
+        self, noticing: FrameworkDriver, make_driver: MakeDriver, merging: SessionManager[Pizza], storage: Where
     ) -> None:
-        async with running(driver, count_up(sessions), sessions):
-            await feed(driver, old("a"), *messages("to"))
-        sessions = SessionManager(Pizza, storage=storage, merge=both)
-        async with running(make_driver(), count_up(sessions), sessions) as driver:
-            await feed(driver, old("b"), *messages("from"), old("c"))
-            assert await sessions.get(NEW) == Pizza(3, ["a", "b", "c"])
+        async with running(noticing, count_up(merging), merging):
+            await feed(noticing, old("a"), *messages("to"))
+        merging = SessionManager(Pizza, storage=storage, merge=both)
+        async with running(make_driver(), count_up(merging), merging) as noticing:
+            await feed(noticing, old("b"), *messages("from"), old("c"))
+            assert await merging.get(NEW) == Pizza(3, ["a", "b", "c"])
 
 
 def both(one: Pizza, other: Pizza) -> Pizza:
