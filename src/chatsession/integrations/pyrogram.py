@@ -35,10 +35,8 @@ _PLACE = "_chatsession"
 _ORIGINAL = "_chatsession_original"
 _FIRST = -sys.maxsize
 """The group of what comes before all other handlers."""
-_OF_NO_UPDATE: tuple[type, ...] = tuple(
-    handler
-    for name in ("StartHandler", "StopHandler", "ConnectHandler", "DisconnectHandler")
-    if (handler := getattr(handlers, name, None)) is not None
+_OF_NO_UPDATE: Any = tuple(
+    vars(handlers).get(f"{what}Handler", ()) for what in ("Start", "Stop", "Connect", "Disconnect")
 )
 _FOR_ERRORS: Any = getattr(handlers, "ErrorHandler", ())
 
@@ -90,7 +88,7 @@ def setup_sessions(
     """
     if not isinstance(client, pyrogram.Client):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
         raise TypeError(f"setup_sessions needs a pyrogram.Client, not a {type(client).__name__}")
-    hub = cast("_Hub | None", cast("dict[str, object]", vars(client)).get(_PLACE)) or _Hub(client)
+    hub: _Hub = getattr(client, _PLACE, None) or _Hub(client)
     hub.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
 
 
@@ -113,7 +111,7 @@ class _Hub:
         """Set up a manager; the first one wraps the handlers."""
         self._set_ups.add(set_up, _NAMES_OF_PYROGRAM)
         self._names.clear()
-        if vars(self._client).get(_PLACE) is self:
+        if getattr(self._client, _PLACE, None) is self:
             return
         setattr(self._client, _PLACE, self)
         self._client.add_handler = self.add_handler
@@ -160,7 +158,7 @@ class _Hub:
             lock.release()
 
     def _wrap(self, handler: Any) -> None:
-        if isinstance(handler, (*_OF_NO_UPDATE, _Moves)) or hasattr(handler.callback, _ORIGINAL):
+        if isinstance(handler, (_OF_NO_UPDATE, _Moves)) or hasattr(handler.callback, _ORIGINAL):
             return
         handler.callback = self._wrapped(handler.callback, _given(handler))
 
@@ -177,7 +175,8 @@ class _Hub:
             names = self._asked_for(function, given)
             if not names:
                 return await call()
-            context = _context(client, args[2] if len(args) > 3 else args[0])
+            updates: list[Any] = [*args]  # or what came with one; before it, handlers of errors get two other things
+            context = _context(client, updates[2 if given == 6 else 0])
             return await self._set_ups.serve(context, names, call, (StopPropagation, ContinuePropagation))
 
         setattr(serve, _ORIGINAL, function)
@@ -268,7 +267,7 @@ def _raw_context(bot_id: int, update: Any) -> UpdateContext:
         group_id = getattr(update, "chat_id", None)
         chat_id = None if group_id is None else -group_id
     if user_id is None and sender is None and isinstance(peer, _tl.types.PeerUser):
-        user_id = peer.user_id  # private chats leave out who wrote
+        user_id = cast("Any", peer).user_id  # private chats leave out who wrote
     return UpdateContext(
         chat_id=chat_id,
         user_id=user_id,

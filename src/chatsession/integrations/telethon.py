@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar, cast
 
 try:
-    import telethon
-    from telethon import TelegramClient, events, utils
-    from telethon.tl import types
+    import telethon  # pyright: ignore[reportMissingTypeStubs] # there are none
+    from telethon import TelegramClient, events, utils  # pyright: ignore[reportMissingTypeStubs]
+    from telethon.tl import types  # pyright: ignore[reportMissingTypeStubs]
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.telethon needs Telethon 1.40 or newer: pip install 'chatsession[telethon]'"
@@ -29,7 +30,10 @@ T = TypeVar("T")
 _log = logging.getLogger("chatsession")
 
 _tl: Any = types  # generated, and without annotations that pyright could follow
+_peer_id: Callable[[Any], int] = cast("Any", utils).get_peer_id
 _NAMES_OF_TELETHON = frozenset(("event",))
+_NEW_OR_EDITED: Any = events.NewMessage.Event
+_ALBUM: Any = events.Album.Event
 _PLACE = "_chatsession"
 _HOOKS = ("add_event_handler", "_dispatch_update", "_update_loop", "_disconnect_coro")
 _DRAIN_TIMEOUT = 30.0
@@ -87,7 +91,7 @@ def setup_sessions(
     """
     if not isinstance(client, TelegramClient):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
         raise TypeError(f"setup_sessions needs a TelegramClient, not a {type(client).__name__}")
-    hub = cast("_Hub | None", vars(client).get(_PLACE)) or _Hub(client)
+    hub: _Hub = getattr(client, _PLACE, None) or _Hub(client)
     hub.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
 
 
@@ -107,7 +111,7 @@ class _Hub:
     def add(self, set_up: SetUp[Any]) -> None:
         """Set up a manager; the first one wraps the handlers."""
         self.set_ups.add(set_up, _NAMES_OF_TELETHON)
-        if vars(self._client).get(_PLACE) is self:
+        if getattr(self._client, _PLACE, None) is self:
             self._wrap_all()
             return
         setattr(self._client, _PLACE, self)
@@ -150,12 +154,8 @@ class _Hub:
         self._running.add(task)
         token = _handler.set(task)
         try:
-            return await self.set_ups.serve(
-                _context(self._client, event),
-                names,
-                lambda **sessions: callback(event, **sessions),
-                (events.StopPropagation,),
-            )
+            call = partial(callback, event)
+            return await self.set_ups.serve(_context(self._client, event), names, call, (events.StopPropagation,))
         finally:
             _handler.reset(token)
             if not outer:
@@ -202,9 +202,9 @@ def _is_move(update: Any) -> bool:
 def _context(client: Any, event: Any) -> UpdateContext:
     update = getattr(event, "original_update", None) or event  # raw handlers get the update itself
     message = _message(event, update)
-    action = getattr(message, "action", None)
+    action: Any = getattr(message, "action", None)
     return UpdateContext(
-        chat_id=_chat_id(update) if message is None else utils.get_peer_id(message.peer_id),
+        chat_id=_chat_id(update) if message is None else _peer_id(message.peer_id),
         user_id=_user_id(update) if message is None else _sender_id(message),
         thread_id=_thread_id(message, action),
         business_connection_id=getattr(update, "connection_id", None),
@@ -216,9 +216,9 @@ def _context(client: Any, event: Any) -> UpdateContext:
 
 
 def _message(event: Any, update: Any) -> Any:
-    if isinstance(event, events.NewMessage.Event):  # or of an edited one
+    if isinstance(event, _NEW_OR_EDITED):
         return event.message
-    if isinstance(event, events.Album.Event):
+    if isinstance(event, _ALBUM):
         return event.messages[0]
     message = getattr(update, "message", None)
     return message if hasattr(message, "peer_id") else None
@@ -232,7 +232,7 @@ def _sender_id(message: Any) -> int | None:
 
 def _chat_id(update: Any) -> int | None:
     if (peer := getattr(update, "peer", None)) is not None:
-        return utils.get_peer_id(peer)
+        return _peer_id(peer)
     if isinstance(update, _tl.UpdateBotStopped):
         return update.user_id
     if (channel_id := getattr(update, "channel_id", None)) is not None:
@@ -242,11 +242,11 @@ def _chat_id(update: Any) -> int | None:
 
 
 def _channel(channel_id: int) -> int:
-    return utils.get_peer_id(_tl.PeerChannel(channel_id))
+    return _peer_id(_tl.PeerChannel(channel_id))
 
 
 def _user_id(update: Any) -> int | None:
-    actor = getattr(update, "actor", None)
+    actor: Any = getattr(update, "actor", None)
     if isinstance(actor, _tl.PeerUser):
         return actor.user_id
     return getattr(update, "actor_id", None) or getattr(update, "user_id", None)
