@@ -29,7 +29,7 @@ lint: $(READY)
 test: servers lint
 	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
-servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS
+servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, Chromium, Node.js
 	@scripts/install-servers
 
 storage-servers: $(READY) servers  ## one of each server, in temporary folders; prints the URLs, Ctrl-C stops them
