@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import chatsession
-from chatsession.integrations import aiogram
+from chatsession.integrations import aiogram, pyrogram, telebot, telegram_ext, telethon
 
 HERE = Path(__file__).parent
+MODULES = (chatsession, aiogram, pyrogram, telebot, telegram_ext, telethon)
 ROOT = HERE.parent.parent
 USAGE = HERE / "usage.py"
 MISTAKES = HERE / "mistakes" / "mistakes.py"
@@ -63,7 +64,7 @@ def test_every_public_name_has_a_known_type() -> None:
     symbols = pyright("--verifytypes", "chatsession", "--ignoreexternal", PYTHONPATH=paths)["typeCompleteness"][
         "symbols"
     ]
-    public = [f"{module.__name__}.{name}" for module in (chatsession, aiogram) for name in module.__all__]
+    public = [f"{module.__name__}.{name}" for module in MODULES for name in module.__all__]
     known = {symbol["name"]: symbol["isTypeKnown"] for symbol in symbols if symbol["name"] in public}
     assert known == dict.fromkeys(public, True)
     assert [symbol["name"] for symbol in symbols if not (symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])] == []
