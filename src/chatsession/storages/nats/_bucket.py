@@ -15,7 +15,10 @@ from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.nats._entry import HEADER, NOTHING, Entry, Stored, parse, serialize
 from chatsession.storages.nats._wire import Reply, Request, Wire
 
-WRONG_REVISION = 10071
+_WRONG_REVISION = {10071, 10164}
+"""The second is of replicated streams: another change of the same entry is still under way."""
+_MAY_COME_YET = 10158
+"""An earlier copy of the same message is still under way."""
 _NAME_IN_USE = 10058
 _NO_STREAM = 10059
 _DUPLICATES_SECONDS = 60
@@ -266,8 +269,10 @@ def _outcome(reply: Reply) -> Done | Stale | StorageError:
     ack = _decode(reply, _Ack)
     if ack.error is None:
         return Done(ack.seq, ack.duplicate)
-    if ack.error.err_code == WRONG_REVISION:
+    if ack.error.err_code in _WRONG_REVISION:
         return Stale(reply.tries > 1)
+    if ack.error.err_code == _MAY_COME_YET:
+        return Stale(in_doubt=True)
     if ack.error.code == 503:
         return StorageUnavailableError(f"NATS refused the change: {ack.error.description}")
     return StorageError(f"NATS refused the change: {ack.error.description}")

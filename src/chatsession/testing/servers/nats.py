@@ -1,15 +1,21 @@
-"""A NATS server with JetStream."""
+"""NATS servers with JetStream: one alone, or a cluster."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.error import URLError
 from urllib.parse import quote
+from urllib.request import urlopen
 
-from chatsession.testing.servers._process import ServerProcess, free_ports, program, temporary_folder
+from chatsession.testing.servers._certificate import certificate_in
+from chatsession.testing.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
 
 
 class NatsServer:
@@ -20,6 +26,8 @@ class NatsServer:
         password: of that user.
         jetstream: whether JetStream is enabled.
         max_payload: bytes of the largest message; `None`: the server's default, 1 MiB.
+        tls: speak nothing but TLS, with a certificate made for the occasion (see `certificate`).
+        settings: further lines of its configuration.
         binary: the server's program; `None`: the newest that is found.
         folder: where it works; `None`: a new folder that goes with it.
         port: where it listens; `None`: a free one.
@@ -32,6 +40,8 @@ class NatsServer:
         password: str | None = None,
         jetstream: bool = True,
         max_payload: int | None = None,
+        tls: bool = False,
+        settings: Sequence[str] = (),
         binary: str | None = None,
         folder: Path | None = None,
         port: int | None = None,
@@ -41,13 +51,16 @@ class NatsServer:
         self.password = password
         self._own_folder = folder is None
         self.folder = folder or temporary_folder("nats")
-        self._settings = [f'listen: "127.0.0.1:{self.port}"']
+        self._tls = tls
+        self._settings = [f'listen: "127.0.0.1:{self.port}"', *settings]
         if jetstream:
             self._settings.append(f'jetstream: {{store_dir: "{self.folder}"}}')
         if max_payload:
             self._settings += [f"max_payload: {max_payload}", f"max_pending: {max_payload + 64 * 1024 * 1024}"]
         if user:
             self._settings.append(f'authorization: {{user: "{user}", password: "{password}"}}')
+        if tls:
+            self._settings.append(f'tls: {{cert_file: "{self.certificate}", key_file: "{self.folder / "key.pem"}"}}')
         config = self.folder / "server.conf"
         self.process = ServerProcess([binary or binaries()[0], "-c", str(config)], self.port, self.folder)
 
@@ -55,7 +68,12 @@ class NatsServer:
     def url(self) -> str:
         """The server's address with user and password, as `open_storage` takes it."""
         credentials = f"{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@" if self.user else ""
-        return f"nats://{credentials}127.0.0.1:{self.port}"
+        return f"{'tls' if self._tls else 'nats'}://{credentials}127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate by which a client may know the server."""
+        return certificate_in(self.folder).certificate
 
     def start(self) -> None:
         """Start it (again), with what it stored."""
@@ -84,6 +102,70 @@ class NatsServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class NatsCluster:
+    """Three servers on 127.0.0.1 that keep replicas of each other's streams; a context manager.
+
+    Args:
+        binary: the servers' program; `None`: the newest that is found.
+    """
+
+    def __init__(self, binary: str | None = None) -> None:
+        ports = free_ports(9)
+        clients, self._monitors, routes = ports[:3], ports[3:6], ports[6:]
+        known = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in routes)
+        self.servers = [
+            NatsServer(
+                binary=binary,
+                port=clients[number],
+                settings=[
+                    f"server_name: server-{number}",
+                    f'http: "127.0.0.1:{self._monitors[number]}"',
+                    f'cluster: {{name: tests, listen: "127.0.0.1:{routes[number]}", routes: [{known}]}}',
+                ],
+            )
+            for number in range(3)
+        ]
+        self._stack = ExitStack()
+
+    @property
+    def urls(self) -> list[str]:
+        """The servers' addresses."""
+        return [server.url for server in self.servers]
+
+    def __enter__(self) -> Self:
+        try:
+            for server in self.servers:
+                self._stack.enter_context(server)
+            wait_until(lambda: all(map(self._is_led, range(3))), "the servers of the cluster finding each other")
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def leader(self, stream: str) -> NatsServer | None:
+        """The server that takes the changes of a stream; `None` while there is none."""
+        for number in range(3):
+            for account in self._asked(number, "jsz?streams=true").get("account_details", []):
+                for detail in account.get("stream_detail", []):
+                    if detail["name"] == stream and (leader := detail.get("cluster", {}).get("leader")):
+                        return self.servers[int(leader.rpartition("-")[2])]
+        return None
+
+    def _is_led(self, number: int) -> bool:
+        meta = self._asked(number, "jsz").get("meta_cluster", {})
+        return bool(meta.get("leader")) and meta.get("cluster_size") == 3
+
+    def _asked(self, number: int, path: str) -> dict[str, Any]:
+        try:
+            with urlopen(f"http://127.0.0.1:{self._monitors[number]}/{path}", timeout=5) as answer:
+                return json.load(answer)
+        except (URLError, OSError):
+            return {}
 
 
 def binaries() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+from chatsession.testing.servers._certificate import certificate_in
 from chatsession.testing.servers._process import (
     ServerFailedError,
     ServerProcess,
@@ -65,7 +66,7 @@ class RedisServer:
     @property
     def certificate(self) -> Path:
         """The certificate by which a client may know the server."""
-        return self.folder / "certificate.pem"
+        return certificate_in(self.folder).certificate
 
     def ask(self, *words: str | int) -> str:
         """Send a command, and return the answer as `redis-cli` prints it.
@@ -77,8 +78,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it (again), empty."""
-        if self.tls and not self.certificate.exists():
-            self._make_certificate()
+        if self.tls:
+            certificate_in(self.folder)
         self.process.start(lambda: self.says("PONG", "PING"))
 
     def says(self, text: str, *words: str) -> bool:
@@ -104,25 +105,11 @@ class RedisServer:
     def _listening(self) -> list[str]:
         if not self.tls:
             return ["--port", str(self.port)]
-        key = str(self.folder / "key.pem")
-        certificate = str(self.certificate)
+        certificate, key = map(str, certificate_in(self.folder))
         return [
             *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"),
             *("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate),
         ]
-
-    def _make_certificate(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [
-                *(program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-                *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-                *("-keyout", "key.pem", "-out", "certificate.pem"),
-            ],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
 
 
 class RedisSentinel:

@@ -1,0 +1,124 @@
+"""NATS: a cluster of three servers that keep replicas, and servers that speak TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from nats.aio.client import Client
+
+from chatsession import SessionManager, open_storage
+from chatsession.errors import SessionConflictError, StorageUnavailableError
+from chatsession.storages import Action, Change, Committed, Outcome
+from chatsession.storages.nats import NatsStorage
+from chatsession.testing.conformance.single import put, value_of
+from chatsession.testing.servers.nats import NatsCluster, NatsServer
+from chatsession.testing.storages import MakeStorage, StorageConformance
+
+_buckets = count()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[NatsCluster]:
+    with NatsCluster() as cluster:
+        yield cluster
+
+
+class TestThreeReplicas(StorageConformance):
+    tick = 0.3
+    largest_value = 1_000_000
+
+    @pytest.fixture
+    def make_storage(self, cluster: NatsCluster) -> MakeStorage:
+        bucket = f"suite-{next(_buckets)}"
+        return lambda: NatsStorage(cluster.urls, bucket=bucket, replicas=3)
+
+
+@pytest.mark.parametrize("asked", ["its leader", "another"])
+async def test_a_cluster_loses_the_leader_of_a_bucket_under_load(asked: str) -> None:
+    """What was acknowledged is there, and counts once; what was not says so."""
+    with NatsCluster() as cluster:
+        async with SessionManager(
+            dict[str, int], storage=NatsStorage(cluster.urls, bucket="load", replicas=3, patience=20)
+        ) as sessions:
+            acknowledged = dict.fromkeys(map(str, range(10)), 0)
+            unknown = dict.fromkeys(acknowledged, 0)
+            begun = asyncio.Event()
+
+            async def count_up(key: str) -> None:
+                for _ in range(40):
+                    try:
+                        async with sessions.open(key) as s:
+                            s.data["n"] = s.data.get("n", 0) + 1
+                        acknowledged[key] += 1
+                    except (StorageUnavailableError, SessionConflictError):
+                        unknown[key] += 1
+                    if sum(acknowledged.values()) > 50:
+                        begun.set()
+
+            counting = asyncio.gather(*(count_up(key) for key in acknowledged))
+            await begun.wait()
+            leader = await asyncio.to_thread(cluster.leader, "KV_load")
+            assert leader is not None
+            victim = leader if asked == "its leader" else next(each for each in cluster.servers if each is not leader)
+            await asyncio.to_thread(victim.process.kill)
+            await counting
+            for key, least in acknowledged.items():
+                stored = await sessions.get(key)
+                assert stored is not None
+                assert least <= stored["n"] <= least + unknown[key]
+            assert sum(acknowledged.values()) > 200
+
+
+async def test_the_majority_of_a_cluster_is_gone() -> None:
+    with NatsCluster() as cluster:
+        async with NatsStorage(cluster.urls, bucket="few", replicas=3, patience=1) as storage:
+
+            async def store(value: bytes) -> Outcome:
+                (outcome,) = await storage.commit_many([Change("424242", Action.PUT, value)])
+                return outcome
+
+            await put(storage, "424242", b"1")
+            for each in cluster.servers[:2]:
+                await asyncio.to_thread(each.process.kill)
+            async with asyncio.timeout(30):
+                assert isinstance(await store(b"2"), StorageUnavailableError)
+                for each in cluster.servers[:2]:
+                    await asyncio.to_thread(each.start)
+                while not isinstance(outcome := await store(b"3"), Committed):
+                    assert isinstance(outcome, StorageUnavailableError)
+            assert await value_of(storage, "424242") == b"3"
+
+
+async def test_tls_with_a_client_that_knows_the_certificate() -> None:
+    with NatsServer(tls=True, user="bot", password="secret") as server:
+        client = Client()
+        await client.connect(server.url, tls=ssl.create_default_context(cafile=server.certificate))
+        async with NatsStorage(client) as storage:
+            await put(storage, "424242", b"1" * 300_000)
+            assert await value_of(storage, "424242") == b"1" * 300_000
+        await client.close()
+
+
+async def test_tls_with_a_certificate_that_the_system_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with NatsServer(tls=True) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
+        async with open_storage(server.url.replace("tls:", "nats:")) as storage:
+            await put(storage, "424242", b"1")
+            assert await value_of(storage, "424242") == b"1"
+        async with NatsStorage(server.url) as storage:
+            assert await value_of(storage, "sessions") is None
+            assert await value_of(storage, "424242") == b"1"
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+async def test_a_certificate_that_nobody_trusts_is_told(scheme: str) -> None:
+    with NatsServer(tls=True, user="bot", password="secret") as server:
+        url = server.url.replace("tls:", f"{scheme}:")
+        with pytest.raises(StorageUnavailableError, match="cannot be reached") as caught:
+            await NatsStorage(url).open()
+        assert "SSLCertVerificationError" in str(caught.value)
+        assert "secret" not in str(caught.value)
