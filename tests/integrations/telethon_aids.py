@@ -68,9 +68,9 @@ class Offline:
 def peer(chat_id: int) -> Any:
     if chat_id > 0:
         return types.PeerUser(chat_id)
-    if str(chat_id).startswith("-100"):
+    if chat_id < -(10**12):
         return types.PeerChannel(-chat_id - 10**12)
-    return types.PeerChat(-chat_id)
+    return types.PeerChat(-chat_id)  # also the suite's supergroups, whose ids are shorter than those of MTProto can be
 
 
 def new_message(message: Any) -> Any:

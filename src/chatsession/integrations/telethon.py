@@ -7,11 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 try:
     import telethon  # pyright: ignore[reportMissingTypeStubs] # there are none
-    from telethon import TelegramClient, events, utils  # pyright: ignore[reportMissingTypeStubs]
+    from telethon import TelegramClient, events  # pyright: ignore[reportMissingTypeStubs]
     from telethon.tl import types  # pyright: ignore[reportMissingTypeStubs]
 except ImportError as error:
     raise ImportError(
@@ -30,7 +30,6 @@ T = TypeVar("T")
 _log = logging.getLogger("chatsession")
 
 _tl: Any = types  # generated, and without annotations that pyright could follow
-_peer_id: Callable[[Any], int] = cast("Any", utils).get_peer_id
 _NAMES_OF_TELETHON = frozenset(("event",))
 _NEW_OR_EDITED: Any = events.NewMessage.Event
 _ALBUM: Any = events.Album.Event
@@ -241,8 +240,14 @@ def _chat_id(update: Any) -> int | None:
     return None if group_id is None else -group_id
 
 
+def _peer_id(peer: Any) -> int:
+    if isinstance(peer, _tl.PeerUser):
+        return peer.user_id
+    return -peer.chat_id if isinstance(peer, _tl.PeerChat) else _channel(peer.channel_id)
+
+
 def _channel(channel_id: int) -> int:
-    return _peer_id(_tl.PeerChannel(channel_id))
+    return -(10**12) - channel_id  # as the Bot API writes it
 
 
 def _user_id(update: Any) -> int | None:
