@@ -1,0 +1,241 @@
+"""What is Telethon's own: events and their keys, handlers of one update, removal, disconnecting, the login."""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiogram_aids import CountingStorage, Pizza
+from telethon import TelegramClient, events
+from telethon.client.updates import UpdateMethods
+from telethon.tl import types
+from telethon_aids import Offline, inline_query, new_message, peer, service, written
+
+from chatsession import SessionError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.integrations.telethon import SessionContext, setup_sessions
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_telethon.py"
+GROUP = -100
+SUPERGROUP = -1000000000300
+IN_TOPIC = types.MessageReplyHeader(forum_topic=True, reply_to_msg_id=9, reply_to_top_id=5)
+ROOT_OF_TOPIC = types.MessageReplyHeader(forum_topic=True, reply_to_msg_id=5)
+
+
+class BurntError(Exception):
+    """What a handler of these tests raises."""
+
+
+@pytest.fixture
+def errors() -> list[BaseException]:
+    return []
+
+
+@pytest.fixture
+async def offline(sessions: SessionManager[Pizza], errors: list[BaseException]) -> Offline:
+    offline = Offline(errors)
+    await offline.start()
+    setup_sessions(offline.client, sessions)
+    return offline
+
+
+# What comes in, and its keys per_chat, per_user, per_user_in_chat and per_topic, as in the Bot API.
+UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] = {
+    "private": (new_message(written()), "7", "7", "7:7", "7"),
+    "group": (new_message(written(chat_id=GROUP)), "-100", "7", "-100:7", "-100"),
+    "supergroup": (
+        new_message(written(chat_id=SUPERGROUP)),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
+    ),
+    "topic": (
+        new_message(written(chat_id=SUPERGROUP, reply_to=IN_TOPIC)),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:5"),
+    ),
+    "first of a topic": (
+        new_message(written(chat_id=SUPERGROUP, reply_to=ROOT_OF_TOPIC)),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:5"),
+    ),
+    "channel": (
+        new_message(written(chat_id=SUPERGROUP, user_id=None, post=True)),
+        *(str(SUPERGROUP), None, None, str(SUPERGROUP)),
+    ),
+    "edited": (types.UpdateEditMessage(written(chat_id=GROUP), 1, 1), "-100", "7", "-100:7", "-100"),
+    "inline query": (inline_query(), None, "7", None, None),
+    "button": (
+        types.UpdateBotCallbackQuery(1, 7, peer(GROUP), 3, 1, data=b"x"),
+        *("-100", "7", "-100:7", "-100"),
+    ),
+    "inline button": (
+        types.UpdateInlineBotCallbackQuery(1, 7, types.InputBotInlineMessageID(2, 3, 4), 1, data=b"x"),
+        *(None, "7", None, None),
+    ),
+    "action": (
+        new_message(service(types.MessageActionChatEditTitle("New"), chat_id=GROUP)),
+        *("-100", "7", "-100:7", "-100"),
+    ),
+    "business": (
+        types.UpdateBotNewBusinessMessage("shop", written(chat_id=9), 1),
+        *("shop:9", "9", "shop:9:9", "shop:9"),
+    ),
+    "reaction": (
+        types.UpdateBotMessageReaction(peer(GROUP), 3, None, types.PeerUser(7), [], [], 1),
+        *("-100", "7", "-100:7", "-100"),
+    ),
+    "stopped": (types.UpdateBotStopped(7, None, True, 1), "7", "7", "7:7", "7"),
+}
+EVENTS = {
+    "edited": events.MessageEdited,
+    "inline query": events.InlineQuery,
+    "button": events.CallbackQuery,
+    "inline button": events.CallbackQuery,
+    "action": events.ChatAction,
+    "business": events.Raw,
+    "reaction": events.Raw,
+    "stopped": events.Raw,
+}
+
+
+@pytest.mark.parametrize("kind", UPDATES)
+async def test_the_key_of(kind: str, errors: list[BaseException]) -> None:
+    update, *expected = UPDATES[kind]
+    for key_function, key in zip((per_chat, per_user, per_user_in_chat, per_topic), expected, strict=True):
+        offline, sessions = Offline(errors), SessionManager(int, storage="memory:", get_session_key=key_function)
+        await offline.start()
+        setup_sessions(offline.client, sessions)
+
+        @offline.client.on(EVENTS.get(kind, events.NewMessage))
+        async def on_anything(event: Any, ctx: SessionContext[int]) -> None:
+            ctx.session += 1
+
+        await offline.feed(update)
+        assert len(errors) == (key is None)
+        errors.clear()
+        assert [stored async for stored, _ in sessions.entries()] == ([] if key is None else [key])
+        await offline.stop()
+
+
+async def test_each_handler_is_a_unit_of_work(
+    offline: Offline, sessions: SessionManager[Pizza], errors: list[BaseException], storage: CountingStorage
+) -> None:
+    @offline.client.on(events.NewMessage)
+    async def bad(event: Any, session: Pizza) -> None:
+        session.count += 10
+        raise BurntError
+
+    @offline.client.on(events.NewMessage)
+    async def good(event: Any, session: Pizza, ctx: SessionContext[Pizza]) -> None:
+        assert ctx.session is session
+        session.count += 1
+        raise events.StopPropagation
+
+    @offline.client.on(events.NewMessage)
+    async def never(event: Any, session: Pizza) -> None:
+        session.count += 100
+
+    await offline.feed(new_message(written()))
+    assert [type(error) for error in errors] == [BurntError]
+    assert await sessions.get(7) == Pizza(1)
+
+
+async def test_a_handler_whose_event_is_called_ctx_costs_nothing(offline: Offline, storage: CountingStorage) -> None:
+    seen: list[str] = []
+
+    @offline.client.on(events.NewMessage)
+    async def on_any(ctx: Any) -> None:
+        seen.append(ctx.text)
+
+    await offline.feed(new_message(written()))
+    assert seen == ["🍕"]
+    assert storage.calls == {}
+
+
+async def test_handlers_registered_without_a_client_and_handlers_that_are_removed(
+    offline: Offline, sessions: SessionManager[Pizza]
+) -> None:
+    @events.register(events.NewMessage)
+    async def on_any(event: Any, session: Pizza) -> None:
+        session.count += 1
+
+    offline.client.add_event_handler(on_any)
+    await offline.feed(new_message(written()))
+    assert await sessions.get(7) == Pizza(1)
+    assert on_any in [callback for callback, _ in offline.client.list_event_handlers()]
+    assert offline.client.remove_event_handler(on_any) == 1
+    await offline.feed(new_message(written()))
+    assert await sessions.get(7) == Pizza(1)
+
+
+async def test_a_second_manager_that_is_set_up_after_the_handlers(
+    offline: Offline, sessions: SessionManager[Pizza], storage: CountingStorage, errors: list[BaseException]
+) -> None:
+    @offline.client.on(events.NewMessage)
+    async def on_any(event: Any, session: Pizza, cart: list[str]) -> None:
+        session.count += 1
+        cart.append(event.text)
+
+    carts = SessionManager(list[str], storage=storage, name="cart", prefix="cart:")
+    setup_sessions(offline.client, carts)
+    await offline.feed(new_message(written()))
+    assert errors == []
+    assert (await sessions.get(7), await carts.get(7)) == (Pizza(1), ["🍕"])
+
+
+async def test_who_disconnects_within_a_handler_does_not_wait_for_himself(
+    offline: Offline, sessions: SessionManager[Pizza]
+) -> None:
+    @offline.client.on(events.NewMessage)
+    async def on_any(event: Any, session: Pizza) -> None:
+        session.count += 1
+        await offline.client.disconnect()
+
+    async with asyncio.timeout(10):
+        task = offline.begin(new_message(written()))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with sessions:
+        assert await sessions.get(7) is None
+
+
+async def test_the_file_of_the_login_is_refused_as_a_storage(tmp_path: Path) -> None:
+    client = TelegramClient(str(tmp_path / "bot"), 1, "hash")
+    client.session.save()
+    client.session.close()
+    before = (tmp_path / "bot.session").read_bytes()
+    with pytest.raises(SessionError, match=r"bot\.session"):
+        await SessionManager(Pizza, storage=f"sqlite:///{tmp_path}/bot.session").start()
+    assert (tmp_path / "bot.session").read_bytes() == before
+
+
+async def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = SessionManager(Pizza, storage="memory:")
+    with pytest.raises(TypeError, match="needs a TelegramClient, not a str"):
+        setup_sessions("client", sessions)  # type: ignore[arg-type]
+    monkeypatch.delattr(UpdateMethods, "_update_loop")
+    with pytest.raises(SessionError, match=r"need Telethon 1\.40 or newer"):
+        setup_sessions(Offline([]).client, sessions)
+
+
+async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[BaseException]) -> None:
+    monkeypatch.chdir(tmp_path)
+    offline, answers = Offline(errors), list[str]()
+    runpy.run_path(str(EXAMPLE))["add_handlers"](offline.client)
+
+    async def answer(sender: object, request: Any, **_: object) -> Any:
+        answers.append(request.message)
+        return types.UpdateShortSentMessage(id=1, pts=1, pts_count=1, date=None)
+
+    offline.client._call = answer
+    offline.client._mb_entity_cache.extend([types.User(7, access_hash=1, first_name="Ann")], [])
+    await offline.start()
+    for text in ("🍕", "🍕", "/reset", "🍕"):
+        await offline.feed(new_message(written(text)))
+    await offline.stop()
+    assert errors == []
+    assert answers == [
+        "Pizza number 1 for this chat!",
+        "Pizza number 2 for this chat!",
+        "Forgotten.",
+        "Pizza number 1 for this chat!",
+    ]
