@@ -43,8 +43,8 @@ class Watched(asyncio.Queue[Any]):
 class Offline:
     """A client that starts, dispatches and stops as ever, except that it connects to nobody."""
 
-    def __init__(self, workers: int = 4) -> None:
-        self.client = Client("bot", in_memory=True, workers=workers, skip_updates=True)
+    def __init__(self, workers: int = 4, client: Client | None = None) -> None:
+        self.client = client or Client("bot", in_memory=True, workers=workers, skip_updates=True)
         self.queue = self.client.dispatcher.updates_queue = Watched()
         self._one_after_the_other = asyncio.Lock()
 

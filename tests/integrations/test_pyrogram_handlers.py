@@ -1,0 +1,197 @@
+"""What is kurigram's own: its updates and their keys, groups, threads, errors, registration, the login."""
+
+from __future__ import annotations
+
+import runpy
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiogram_aids import CountingStorage, Pizza
+from pyrogram import Client, ContinuePropagation, StopPropagation, handlers, raw
+from pyrogram.dispatcher import Dispatcher
+from pyrogram_aids import Offline, chat, inline_query, new_message, user, written
+
+from chatsession import SessionError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.integrations.pyrogram import SessionContext, setup_sessions
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_pyrogram.py"
+SUPERGROUP = -1000000000300
+PEOPLE = [user(7), user(9), user(42)]
+CHATS = [chat(-100), chat(SUPERGROUP)]
+
+
+def topic(**ids: int) -> Any:
+    return raw.types.MessageReplyHeader(forum_topic=True, **ids)
+
+
+# What comes in, and its keys per_chat, per_user, per_user_in_chat and per_topic, as in the Bot API.
+UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] = {
+    "private": (new_message(written()), "7", "7", "7:7", "7"),
+    "group": (new_message(written(chat_id=-100)), "-100", "7", "-100:7", "-100"),
+    "topic": (
+        new_message(written(chat_id=SUPERGROUP, reply_to=topic(reply_to_msg_id=9, reply_to_top_id=5))),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:5"),
+    ),
+    "inline query": (inline_query(), None, "7", None, None),
+    "business": (
+        raw.types.UpdateBotNewBusinessMessage(connection_id="shop", message=written(chat_id=9), qts=1),
+        *("shop:9", "9", "shop:9:9", "shop:9"),
+    ),
+}
+HANDLERS = {"inline query": handlers.InlineQueryHandler, "business": handlers.BusinessMessageHandler}
+
+
+@pytest.fixture
+async def offline() -> AsyncIterator[Offline]:
+    offline = Offline()
+    offline.client.fetch_replies = False  # which asks the network
+    yield offline
+    if offline.client.is_initialized:
+        await offline.stop()
+
+
+@pytest.mark.parametrize("as_raw", [False, True])
+@pytest.mark.parametrize("kind", UPDATES)
+async def test_the_key_of(kind: str, as_raw: bool) -> None:
+    update, *expected = UPDATES[kind]
+    for key_function, key in zip((per_chat, per_user, per_user_in_chat, per_topic), expected, strict=True):
+        offline, sessions = Offline(), SessionManager(int, storage="memory:", get_session_key=key_function)
+        offline.client.fetch_replies = False
+        setup_sessions(offline.client, sessions)
+        failed: list[object] = []
+
+        async def on_any(client: Client, update: object, ctx: SessionContext[int]) -> None:
+            ctx.session += 1
+
+        async def on_raw(client: Client, update: Any, users: Any, chats: Any, ctx: SessionContext[int]) -> None:
+            ctx.session += 1
+
+        async def on_error(client: Client, error: Exception, *_: object, failed: Any = failed) -> None:
+            failed.append(error)
+
+        made = handlers.RawUpdateHandler(on_raw) if as_raw else HANDLERS.get(kind, handlers.MessageHandler)(on_any)
+        offline.client.add_handler(made)
+        offline.client.add_handler(handlers.ErrorHandler(on_error))
+        await offline.start()
+        await offline.feed(update, PEOPLE, CHATS)
+        assert len(failed) == (key is None), failed
+        assert [stored async for stored, _ in sessions.entries()] == ([] if key is None else [key])
+        await offline.stop()
+
+
+async def test_each_handler_is_a_unit_of_work(offline: Offline, sessions: SessionManager[Pizza]) -> None:
+    setup_sessions(offline.client, sessions)
+    app = offline.client
+
+    @app.on_error()
+    async def on_error(client: Client, error: Exception, *rest: object, session: Pizza) -> None:
+        session.toppings.append(type(error).__name__)
+
+    @app.on_message(group=0)
+    async def bad(client: Client, message: Any, session: Pizza) -> None:
+        session.count += 10
+        raise ZeroDivisionError
+
+    @app.on_message(group=1)
+    async def first(client: Client, message: Any, session: Pizza) -> None:
+        session.count += 1
+        raise ContinuePropagation
+
+    @app.on_message(group=1)
+    async def second(client: Client, message: Any, session: Pizza) -> None:
+        assert session.count == 1
+        session.count += 1
+        raise StopPropagation
+
+    @app.on_message(group=2)
+    async def never(client: Client, message: Any, session: Pizza) -> None:
+        session.count += 100
+
+    await offline.start()
+    await offline.feed(new_message(written()), PEOPLE)
+    assert await sessions.get(7) == Pizza(2, ["ZeroDivisionError"])
+
+
+async def test_a_sync_handler_runs_in_its_thread(offline: Offline, sessions: SessionManager[Pizza]) -> None:
+    setup_sessions(offline.client, sessions)
+
+    @offline.client.on_message()
+    def on_any(client: Client, message: Any, session: Pizza) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        session.count += 1
+
+    await offline.start()
+    await offline.feed(new_message(written()), PEOPLE)
+    assert await sessions.get(7) == Pizza(1)
+
+
+async def test_set_up_while_the_client_runs(offline: Offline, storage: CountingStorage) -> None:
+    """Also a handler that was registered just before, which the client has not taken in yet."""
+    await offline.start()
+    sessions = SessionManager(Pizza, storage=storage)
+
+    @offline.client.on_message()
+    async def on_any(client: Client, message: Any, session: Pizza, cart: list[str]) -> None:
+        session.count += 1
+        cart.append("salami")
+
+    setup_sessions(offline.client, sessions)
+    carts = SessionManager(list[str], storage=storage, name="cart", prefix="cart:")
+    setup_sessions(offline.client, carts)
+    await offline.client._chatsession._wrapping  # type: ignore[attr-defined] # nothing else tells that all are in
+    await offline.feed(new_message(written()), PEOPLE)
+    assert (await sessions.get(7), await carts.get(7)) == (Pizza(1), ["salami"])
+
+
+async def test_others_cost_nothing(offline: Offline, sessions: SessionManager[Pizza], storage: CountingStorage) -> None:
+    setup_sessions(offline.client, sessions)
+    seen: list[str] = []
+
+    @offline.client.on_message()
+    async def on_any(client: Client, ctx: Any) -> None:
+        seen.append(str(ctx.text))
+
+    await offline.start()
+    await offline.feed(new_message(written()), PEOPLE)
+    assert seen == ["🍕"]
+    assert storage.calls == {}
+
+
+def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = SessionManager(Pizza, storage="memory:")
+    with pytest.raises(TypeError, match=r"needs a pyrogram\.Client, not a str"):
+        setup_sessions("client", sessions)  # type: ignore[arg-type]
+
+    async def older(self: object) -> None: ...
+
+    monkeypatch.setattr(Dispatcher, "stop", older)
+    with pytest.raises(SessionError, match=r"need kurigram 2\.2 or newer"):
+        setup_sessions(Client("bot", in_memory=True), sessions)
+
+
+async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("API_ID", "1"), ("API_HASH", "hash"), ("BOT_TOKEN", "42:token")):
+        monkeypatch.setenv(name, value)
+    answers: list[str] = []
+    app: Any = runpy.run_path(str(EXAMPLE))["app"]
+
+    async def answer(query: Any, **_: object) -> Any:
+        answers.append(query.message)
+        return raw.types.UpdateShortSentMessage(id=1, pts=1, pts_count=1, date=1)
+
+    app.invoke, app.skip_updates = answer, True
+    offline = Offline(client=app)
+    await offline.start()
+    for text in ("🍕", "🍕", "/reset", "🍕"):
+        await offline.feed(new_message(written(text)), PEOPLE)
+    await offline.stop()
+    assert answers == [
+        "Pizza number 1 for this chat!",
+        "Pizza number 2 for this chat!",
+        "Forgotten.",
+        "Pizza number 1 for this chat!",
+    ]
