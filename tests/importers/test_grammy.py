@@ -63,7 +63,8 @@ async def check(entries: AsyncIterator[Entry], others: dict[str, int]) -> None:
 
 def write_file(folder: Path, key: str, text: str) -> None:
     """As `@grammyjs/storage-file` does."""
-    path = folder / key[-2:] / f"{key}.json"
+    tail = key.encode("utf-16-le")[-4:].decode("utf-16-le", "replace")
+    path = folder / tail / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
@@ -88,6 +89,19 @@ async def test_files_move_in(tmp_path: Path) -> None:
 async def test_files_of_keys_with_slashes(tmp_path: Path) -> None:
     write_file(tmp_path, "a/b:cd", '{"count": 1}')
     assert [entry.key async for entry in grammy.file_entries(tmp_path)] == ["a/b:cd"]
+
+
+@pytest.mark.parametrize("key", ["pizza🍕", "🍕a", "4", "ü"])
+async def test_folders_are_cut_as_javascript_does(tmp_path: Path, key: str) -> None:
+    write_file(tmp_path, key, '{"count": 1}')
+    assert [(entry.key, entry.problem) async for entry in grammy.file_entries(tmp_path)] == [(key, None)]
+
+
+async def test_a_folder_that_chatsession_shares_with_grammy(tmp_path: Path) -> None:
+    async with SessionManager(Pizza, storage=f"file://{tmp_path}?layout=grammy") as sessions:
+        await sessions.update(42, lambda _: Pizza(1))
+    found = [(entry.key, entry.data, entry.problem) async for entry in grammy.file_entries(tmp_path)]
+    assert found == [("42", {"count": 1}, None)]
 
 
 async def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

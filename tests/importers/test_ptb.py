@@ -106,7 +106,7 @@ async def test_user_chat_and_bot_data_move_in(path: Path, single_file: bool) -> 
         assert {key: data async for key, data in chats.entries()} == {"-1001": {"count": 3}}
     async with SessionManager(dict[str, list[int]], storage="memory:") as bots:
         await import_into(bots, ptb.entries(path, "bot_data"))
-        assert {key: data async for key, data in bots.entries()} == {"bot_data": {"admins": [42]}}
+        assert {key: data async for key, data in bots.entries()} == {"bot": {"admins": [42]}}
 
 
 @pytest.mark.parametrize("single_file", [True, False])
@@ -131,7 +131,7 @@ async def test_entries_know_whose_they_are(path: Path) -> None:
     (bot,) = await read(path, "bot_data")
     assert (user.user_id, user.chat_id, user.key, user.origin) == (42, None, None, "user_data[42]")
     assert (chat.user_id, chat.chat_id, chat.key, chat.origin) == (None, -1001, None, "chat_data[-1001]")
-    assert (bot.user_id, bot.chat_id, bot.key, bot.origin) == (None, None, "bot_data", "bot_data")
+    assert (bot.user_id, bot.chat_id, bot.key, bot.origin) == (None, None, "bot", "bot_data")
 
 
 async def test_conversations_and_buttons_are_told_to_be_left_behind(path: Path) -> None:

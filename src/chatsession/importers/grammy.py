@@ -28,6 +28,8 @@ __all__ = ["file_entries", "postgres_entries", "redis_entries"]
 _PAGE = 500
 _OURS = b"!chatsession:"
 """Begins the keys of chatsession's own locks in Redis."""
+_BESIDE = ".chatsession"
+"""What chatsession keeps in a folder of files."""
 
 
 async def file_entries(folder: str | os.PathLike[str]) -> AsyncGenerator[Entry]:
@@ -108,7 +110,7 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
 
 def _files(root: Path) -> Iterator[Path]:
     with os.scandir(root) as folders:  # raises now if there is no such folder
-        inner = [entry.path for entry in folders if entry.is_dir(follow_symlinks=False)]
+        inner = [entry.path for entry in folders if entry.is_dir(follow_symlinks=False) and entry.name != _BESIDE]
     return (Path(place, name) for folder in inner for place, _, names in os.walk(folder) for name in names)
 
 
@@ -117,13 +119,18 @@ def _read(root: Path, files: Iterator[Path]) -> list[Entry]:
 
 
 def _of_file(root: Path, path: Path) -> Entry:
-    """The last two characters of a key are its folder: `sessions/42/-10042.json`."""
+    """The end of a key is its folder: `sessions/42/-10042.json`."""
     origin = shown(str(path.relative_to(root)))
     folder, *inner = path.relative_to(root).parts
     key = "/".join(inner).removesuffix(".json")
-    if path.suffix != ".json" or key[-2:] != folder:
+    if path.suffix != ".json" or _tail(key) != folder:
         return Entry(origin=origin, kind="session", problem="it is no file of grammY's")
     return _entry(origin, key, path.read_bytes())
+
+
+def _tail(key: str) -> str:
+    """The last two UTF-16 code units, as JavaScript cuts them; half a character becomes U+FFFD on the disk."""
+    return key.encode("utf-16-le", "surrogatepass")[-4:].decode("utf-16-le", "replace")
 
 
 def _entry(origin: str, key: str, stored: bytes) -> Entry:

@@ -34,7 +34,7 @@ async def entries(
     """Read what a bot kept by `PicklePersistence`, one kind of it.
 
     Entries of `user_data` have a `user_id` and those of `chat_data` a `chat_id`, so that sessions `per_user` or
-    `per_chat` find their keys; that of `bot_data` has the key `"bot_data"`. Stop the old bot first: it writes its file
+    `per_chat` find their keys; that of `bot_data` has the key `"bot"`. Stop the old bot first: it writes its file
     in place, and keeps what is newer in memory.
 
     Args:
@@ -117,7 +117,7 @@ def _entry(kind: Kind, id_: object, data: object, plain: Plain) -> Entry:
         origin=origin,
         kind=kind,
         data=made,
-        key="bot_data" if kind == "bot_data" else None,
+        key="bot" if kind == "bot_data" else None,
         chat_id=id_ if kind == "chat_data" and isinstance(id_, int) else None,
         user_id=id_ if kind == "user_data" and isinstance(id_, int) else None,
     )
