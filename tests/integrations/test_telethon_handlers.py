@@ -212,7 +212,7 @@ async def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> Non
     sessions = SessionManager(Pizza, storage="memory:")
     with pytest.raises(TypeError, match="needs a TelegramClient, not a str"):
         setup_sessions("client", sessions)  # type: ignore[arg-type]
-    monkeypatch.delattr(UpdateMethods, "_update_loop")
+    monkeypatch.delattr(UpdateMethods, "_dispatch_update")
     with pytest.raises(SessionError, match=r"need Telethon 1\.40 or newer"):
         setup_sessions(Offline([]).client, sessions)
 
