@@ -18,7 +18,7 @@ DECLARE
     moment timestamptz;
     each record;
     held boolean[] := array_fill(false, ARRAY[cardinality(keys)]);
-    present boolean[];
+    present boolean[] := array_fill(true, ARRAY[cardinality(keys)]);
     documents jsonb[];
     outcomes bigint[];
 BEGIN
@@ -47,14 +47,17 @@ BEGIN
         END LOOP;
     END IF;
     IF batch IS NOT NULL THEN
-        PERFORM FROM {sessions} AS s WHERE s.key = ANY (keys) ORDER BY s.key FOR UPDATE;
+        SELECT array_agg(s.key IS NOT NULL ORDER BY c.place) INTO present
+        FROM unnest(keys) WITH ORDINALITY AS c (key, place)
+        LEFT JOIN LATERAL (SELECT s.key FROM {sessions} AS s WHERE s.key = c.key FOR UPDATE) AS s ON true;
     END IF;
 
-    -- From here on nothing moves but keys under which nothing is stored yet. Decide.
+    -- Decide. What was not there to be locked counts as missing, though another may have stored it by now: waiting for
+    -- its row here would be out of order. Whoever then inserts that key fails, and tries again.
     moment := clock_timestamp();
-    SELECT array_agg(d.outcome), array_agg(d.present) INTO outcomes, present
+    SELECT array_agg(d.outcome) INTO outcomes
     FROM (
-        SELECT s.key IS NOT NULL AS present, CASE
+        SELECT CASE
                 WHEN c.token IS NOT NULL AND NOT c.held THEN -2
                 WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect THEN -1
                 WHEN c.expect IS NULL AND v.version IS NOT NULL THEN -1
@@ -62,9 +65,9 @@ BEGIN
                 WHEN c.action = 'delete' THEN 0
                 ELSE coalesce(v.version, 0)
             END AS outcome
-        FROM unnest(keys, actions, expects, tokens, held) WITH ORDINALITY
-            AS c (key, action, expect, token, held, place)
-        LEFT JOIN {sessions} AS s ON s.key = c.key
+        FROM unnest(keys, actions, expects, tokens, held, present) WITH ORDINALITY
+            AS c (key, action, expect, token, held, present, place)
+        LEFT JOIN {sessions} AS s ON s.key = c.key AND c.present
         CROSS JOIN LATERAL (SELECT CASE WHEN s.expires_at <= moment THEN NULL ELSE s.version END) AS v (version)
         ORDER BY c.place
     ) AS d;
@@ -100,8 +103,8 @@ BEGIN
         WHERE s.key = c.key AND c.action = 'touch' AND c.outcome > 0;
     END IF;
     IF 'delete' = ANY (actions) THEN
-        DELETE FROM {sessions} AS s USING unnest(keys, actions, outcomes) AS c (key, action, outcome)
-        WHERE s.key = c.key AND c.action = 'delete' AND c.outcome = 0;
+        DELETE FROM {sessions} AS s USING unnest(keys, actions, outcomes, present) AS c (key, action, outcome, present)
+        WHERE s.key = c.key AND c.action = 'delete' AND c.outcome = 0 AND c.present;
     END IF;
 
     IF batch IS NOT NULL THEN
