@@ -35,7 +35,8 @@ async def entries(
 
     Entries of `user_data` have a `user_id` and those of `chat_data` a `chat_id`, so that sessions `per_user` or
     `per_chat` find their keys; that of `bot_data` has the key `"bot"`. Stop the old bot first: it writes its file
-    in place, and keeps what is newer in memory.
+    in place, and keeps what is newer in memory. The whole file is held in memory, and reading a large one makes other
+    tasks wait for moments: do it in a process of its own if a bot runs in this one.
 
     Args:
         path: the `filepath` of the `PicklePersistence`.
