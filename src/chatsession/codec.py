@@ -7,6 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterator
+from enum import Enum
 from inspect import signature
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -178,6 +179,8 @@ class _ModelError(ValueError):
 
 
 def to_json(value: object) -> object:
+    if isinstance(value, str):  # of a class of its own, as the texts of some frameworks are
+        return str(value)
     if not hasattr(value, "model_dump_json"):
         raise NotImplementedError(f"objects of type {type(value).__name__} are not supported")
     model = cast("Any", value)
@@ -237,6 +240,8 @@ def _foreign(value: object, path: str = "$") -> str | None:
         for number, child in enumerate(cast("list[object]", value)):
             if type(child) is not str and (found := _foreign(child, f"{path}[{number}]")) is not None:
                 return found
+    elif isinstance(value, str) and not isinstance(value, Enum):
+        return None  # some frameworks have a class of their own for texts; as plain text it is equal
     elif kind not in _PLAIN or (kind is float and not math.isfinite(cast("float", value))):
         return f"a {kind.__name__} at `{path}`" if kind is not float else f"the infinite or missing number at `{path}`"
     return None

@@ -602,3 +602,17 @@ def _assert_tells_no_secret(error: BaseException) -> None:
     while seen is not None:
         assert "SECRET" not in f"{seen} {seen!r}"
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+class FrameworkText(str):
+    """As `message.text` is in some frameworks."""
+
+    __slots__ = ("entities",)
+
+
+@pytest.mark.parametrize("value_type", [dict, dict[str, str], list[str], list])
+async def test_10_texts_of_a_frameworks_own_class_are_texts(value_type: Any) -> None:
+    value: Any = [FrameworkText("pizza")] if value_type in (list, list[str]) else {"text": FrameworkText("pizza")}
+    async with SessionManager(value_type, storage="memory:") as sessions:
+        await sessions.update(1, lambda _: value)
+        assert await sessions.get(1) == value

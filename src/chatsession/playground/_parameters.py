@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from typing import cast
+from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, ClientResponse, MultipartReader, web
 
@@ -62,6 +63,8 @@ async def read_request(request: web.Request) -> JsonObject:
     params: dict[str, object] = dict(request.query)
     if request.content_type == "application/json":
         params |= _json_object(await request.read())
+    elif request.method == "GET" and request.content_type == "application/x-www-form-urlencoded":
+        params |= dict(parse_qsl(await request.text(), keep_blank_values=True))  # which `post` does not read
     elif request.body_exists:
         for name, value in (await request.post()).items():
             params[name] = value.filename if isinstance(value, web.FileField) else value

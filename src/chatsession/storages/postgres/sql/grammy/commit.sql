@@ -13,7 +13,7 @@ DECLARE
     moment timestamptz;
     each record;
     held boolean[] := array_fill(false, ARRAY[cardinality(keys)]);
-    present boolean[];
+    present boolean[] := array_fill(true, ARRAY[cardinality(keys)]);
     outcomes bigint[];
 BEGIN
     IF batch IS NULL THEN
@@ -38,13 +38,16 @@ BEGIN
         END LOOP;
     END IF;
     IF batch IS NOT NULL THEN
-        PERFORM FROM {grammy} AS g WHERE g.key = ANY (keys) ORDER BY g.key COLLATE "C" FOR UPDATE;
+        SELECT array_agg(g.key IS NOT NULL ORDER BY c.place) INTO present
+        FROM unnest(keys) WITH ORDINALITY AS c (key, place)
+        LEFT JOIN LATERAL (SELECT g.key FROM {grammy} AS g WHERE g.key = c.key FOR UPDATE) AS g ON true;
     END IF;
 
+    -- What was not there to be locked counts as missing: waiting for its row here would be out of order.
     moment := clock_timestamp();
-    SELECT array_agg(d.outcome), array_agg(d.present) INTO outcomes, present
+    SELECT array_agg(d.outcome) INTO outcomes
     FROM (
-        SELECT s.key IS NOT NULL AS present, CASE
+        SELECT CASE
                 WHEN c.token IS NOT NULL AND NOT c.held THEN -2
                 WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect THEN -1
                 WHEN c.expect IS NULL AND v.version IS NOT NULL THEN -1
@@ -52,9 +55,9 @@ BEGIN
                 WHEN c.action = 'delete' THEN 0
                 ELSE coalesce(v.version, 0)
             END AS outcome
-        FROM unnest(keys, actions, vals, expects, tokens, held) WITH ORDINALITY
-            AS c (key, action, value, expect, token, held, place)
-        LEFT JOIN {sessions} AS s ON s.key = c.key
+        FROM unnest(keys, actions, vals, expects, tokens, held, present) WITH ORDINALITY
+            AS c (key, action, value, expect, token, held, present, place)
+        LEFT JOIN {sessions} AS s ON s.key = c.key AND c.present
         CROSS JOIN LATERAL (SELECT CASE WHEN s.expires_at <= moment THEN NULL ELSE s.version END) AS v (version)
         ORDER BY c.place
     ) AS d;
@@ -74,8 +77,8 @@ BEGIN
         WHERE g.key = c.key AND c.action = 'put' AND c.outcome > 0 AND c.present;
     END IF;
     IF 'delete' = ANY (actions) THEN
-        DELETE FROM {grammy} AS g USING unnest(keys, actions, outcomes) AS c (key, action, outcome)
-        WHERE g.key = c.key AND c.action = 'delete' AND c.outcome = 0;
+        DELETE FROM {grammy} AS g USING unnest(keys, actions, outcomes, present) AS c (key, action, outcome, present)
+        WHERE g.key = c.key AND c.action = 'delete' AND c.outcome = 0 AND c.present;
     END IF;
 
     -- What stands beside: for what was written or touched now, and no more for what was before.
