@@ -13,6 +13,7 @@ from chatsession.cli.doctor import doctor
 from chatsession.cli.editing import edit
 from chatsession.cli.exporting import export
 from chatsession.cli.health import check, sweep
+from chatsession.cli.importing import move_in
 from chatsession.cli.listing import ls
 from chatsession.cli.locks import locks
 from chatsession.cli.moving import copy, import_
@@ -33,7 +34,7 @@ app = typer.Typer(
 _COMMANDS = {
     "Look": {"ls": ls, "get": get, "watch": watch, "stats": stats},
     "Change": {"set": set_, "edit": edit, "rm": rm},
-    "Move": {"export": export, "import": import_, "copy": copy},
+    "Move": {"export": export, "import": import_, "copy": copy, "move-in": move_in},
     "Tend": {
         "check": check,
         "sweep": sweep,
