@@ -373,7 +373,9 @@ class Session(Generic[T]):
     def _unchanged(self) -> Work:
         record, opened = self._record, self._opened
         if self._update is not None:
-            return self._put(opened.data if opened else record.value) if record and self.exists else self._remembered()
+            if record is None or not self.exists or self._misfit:
+                return self._remembered()
+            return self._put(record.value if opened is None else opened.data)
         if record is None:
             return _NO_WORK
         if opened is not None and opened.stale and self._touched and not opened.vacant and not self._misfit:

@@ -13,7 +13,7 @@ import pytest
 from core_aids import Context, LazyContext, RecordingMemory
 
 from chatsession import LazySessionFlavor, SessionError, SessionFlavor, SessionManager, SessionOptions, multi_session
-from chatsession.storages import Record, Storage
+from chatsession.storages import Action, Change, Record, Storage
 
 
 class Update(SessionFlavor[Any]):
@@ -215,3 +215,18 @@ async def test_save_and_release_remember_too() -> None:
         await sessions.middleware()(ctx, handler)
         assert await sessions.get(1) == 2
         assert not await strictly(sessions)(9)
+
+
+@pytest.mark.parametrize("on_decode_error", ["quarantine", "reset"])
+async def test_what_did_not_fit_is_not_put_into_an_envelope(storage: Storage, on_decode_error: Any) -> None:
+    await storage.commit_many([Change("1", Action.PUT, b"no json")])
+    async with SessionManager(int, storage=storage, deduplicate=2, on_decode_error=on_decode_error) as sessions:
+
+        async def handler() -> None:
+            pass
+
+        await sessions.middleware()(Update(7), handler)
+        assert await sessions.get(1) is None
+        assert not await strictly(sessions)(7)
+        assert await strictly(sessions)(8)
+        assert await sessions.get(1) == 1
