@@ -9,7 +9,7 @@ from examples_aids import EXAMPLES, answers, running
 
 from chatsession.playground.bot_api import BotApiServer
 
-BOTS = ["pizza_bot.py", *sorted(p.name for p in EXAMPLES.glob("pizza_bot_*.py") if "BOT_TOKEN" in p.read_text())]
+BOTS = sorted(path.name for path in EXAMPLES.glob("pizza_bot*.py") if "API_ID" not in path.read_text())
 """Those that speak the Bot API; the others log in to Telegram itself."""
 
 

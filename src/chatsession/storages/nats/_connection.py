@@ -21,7 +21,7 @@ _NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "use
 
 
 async def connect(
-    servers: Sequence[str], shown: str, credentials: str | None, disconnected: Callable[[], None]
+    servers: Sequence[str], shown: str, credentials: str | None, disconnected: Callable[[], None], tries: int = 3
 ) -> Client:
     """Connect, and go on reconnecting for as long as the client is open.
 
@@ -30,6 +30,7 @@ async def connect(
         shown: what to call them in messages, without passwords.
         credentials: the path of a credentials file.
         disconnected: is called when the connection is lost.
+        tries: how often to knock, should the server hang up.
 
     Raises:
         StorageError: the server refuses these credentials.
@@ -74,7 +75,10 @@ async def connect(
                 await connecting
     with suppress(Exception):  # it never was of any use
         await client.close()
-    raise _in_words(last[-1] if last else None, shown)
+    error = failed.result() if failed.done() else last[-1] if last else None
+    if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
+        return await connect(servers, shown, credentials, disconnected, tries - 1)
+    raise _in_words(error, shown)
 
 
 def _is_refusal(error: Exception) -> bool:
