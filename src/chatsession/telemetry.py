@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace import Status, StatusCode
@@ -9,8 +11,13 @@ except ImportError as error:
     raise ImportError("chatsession.telemetry needs OpenTelemetry's API: pip install 'chatsession[otel]'") from error
 
 from chatsession.observing import SessionEvent
+from chatsession.storages._retries import retries
 
 _SCOPE = "chatsession"
+
+
+def _retries(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
+    return (metrics.Observation(count, {"storage": server}) for server, count in retries.items())
 
 
 class OpenTelemetry:
@@ -19,8 +26,9 @@ class OpenTelemetry:
     Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (turn, lock
     and load), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
     `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes tell conflicts and writes
-    that were not needed. Spans are named `session <name>`, lie in the span that is current when the session ends, and
-    have the same as attributes.
+    that were not needed. `chatsession.retries` counts the calls to Redis, PostgreSQL and NATS that this process had to
+    make again, by `storage`. Spans are named `session <name>`, lie in the span that is current when the session ends,
+    and have the same as attributes.
 
     Args:
         keys: put the session key on spans; off, because it tells who the user is.
@@ -48,6 +56,7 @@ class OpenTelemetry:
         self._held = meter.create_histogram("chatsession.held", "s", "A session in its handler's hands")
         self._commit = meter.create_histogram("chatsession.commit", "s", "Storing a session")
         self._read = meter.create_histogram("chatsession.read.size", "By", "What was stored")
+        meter.create_observable_counter("chatsession.retries", [_retries], "1", "Calls to a server made again")
         self._written = meter.create_histogram("chatsession.write.size", "By", "What was written")
 
     def __call__(self, event: SessionEvent) -> None:

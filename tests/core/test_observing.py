@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chatsession import SessionConflictError, SessionEncodeError, SessionEvent, SessionManager, log_sessions
 from chatsession.storages import Action, Change, Storage
+from chatsession.storages._retries import retried
 from chatsession.telemetry import OpenTelemetry
 
 
@@ -122,6 +123,7 @@ async def test_opentelemetry_gets_spans_and_metrics() -> None:
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     meters = MeterProvider([reader])
     observe = OpenTelemetry(tracer_provider=tracers, meter_provider=meters)
+    retried("Redis")
     async with SessionManager(int, storage=RecordingMemory(), observe=observe) as sessions:
         with tracers.get_tracer("test").start_as_current_span("update") as update:
             ctx = Context(424242)
@@ -147,7 +149,7 @@ async def test_opentelemetry_gets_spans_and_metrics() -> None:
     names = {metric.name for scope in data.resource_metrics[0].scope_metrics for metric in scope.metrics}
     assert names == {
         *("chatsession.sessions", "chatsession.wait", "chatsession.held", "chatsession.commit"),
-        "chatsession.write.size",
+        *("chatsession.write.size", "chatsession.retries"),
     }
     meters.shutdown()
     tracers.shutdown()

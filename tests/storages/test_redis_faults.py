@@ -14,6 +14,7 @@ from _redis_proxy import RedisProxy
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest, Record, Refused
+from chatsession.storages._retries import retries
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.redis._check import objection
 from chatsession.storages.redis._servers import single_server
@@ -251,11 +252,13 @@ async def test_a_commit_that_arrives_after_its_repetition_does_nothing(
 
 @pytest.mark.parametrize("moment", ["cut_before", "cut_after"])
 async def test_a_connection_cut_in_the_middle_of_a_lock(proxy: RedisProxy, moment: str) -> None:
+    before = retries["Redis"]
     async with RedisStorage(proxy.url) as storage:
         await put(storage, "424242", b"1")
         setattr(proxy, moment, b"the-waiter")
         (locked,) = await storage.lock_many([LockRequest("424242", "the-waiter", 30.0)])
         assert proxy.was_cut.is_set()
+    assert retries["Redis"] > before
         assert isinstance(locked, Locked)
         assert locked.record is not None
         assert isinstance(await unlock(storage, locked.lease), Committed)

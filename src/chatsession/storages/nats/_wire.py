@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages._retries import retried
 
 LONGEST_TRY = 3.0
 """Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
@@ -114,6 +115,7 @@ class Wire:
                     replies[index] = _reply(message, tries)
             waiting = [index for index in waiting if index not in replies or _is_passing(replies[index])]
             if waiting:
+                retried("NATS")
                 await asyncio.sleep(_BETWEEN_TRIES)
         return [replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
 from chatsession.errors import StorageUnavailableError
+from chatsession.storages._retries import retried
 from chatsession.storages.postgres._connections import Connections, borrowed
 from chatsession.storages.postgres._driver import Connection
 from chatsession.storages.postgres._errors import ours, passes
@@ -47,6 +48,7 @@ class Calls:
                         if not passes(error):
                             raise ours(error) from None
                         trial.failure = error
+                    retried("PostgreSQL")
                     trial.pause = min(2 * trial.pause, 1.0)
                     await asyncio.sleep(trial.pause * random.uniform(0.7, 1.0))
         except TimeoutError:

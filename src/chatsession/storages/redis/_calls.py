@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from redis import exceptions as driver
 
 from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages._retries import retried
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._link import Link, connected
 from chatsession.storages.redis._scripts import COMMIT, Script
@@ -140,6 +141,7 @@ class Calls:
         for delay in _delays():
             if loop.time() + delay >= end:
                 break
+            retried("Redis")
             if not all(call.unknown for call in pending):
                 await asyncio.sleep(delay)
                 await self._look_around(pending)
