@@ -258,7 +258,7 @@ async def test_a_connection_cut_in_the_middle_of_a_lock(proxy: RedisProxy, momen
         setattr(proxy, moment, b"the-waiter")
         (locked,) = await storage.lock_many([LockRequest("424242", "the-waiter", 30.0)])
         assert proxy.was_cut.is_set()
-    assert retries["Redis"] > before
+        assert retries["Redis"] > before
         assert isinstance(locked, Locked)
         assert locked.record is not None
         assert isinstance(await unlock(storage, locked.lease), Committed)
