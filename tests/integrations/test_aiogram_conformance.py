@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import pytest
-from aiogram import Bot, Dispatcher, F
+from aiogram import Bot, Dispatcher
 from aiogram.dispatcher.event.bases import CancelHandler, SkipHandler
+from aiogram.types import Message
 
 from chatsession import SessionManager
 from chatsession.integrations.aiogram import setup_sessions
@@ -21,6 +22,11 @@ from chatsession.testing.integrations import (
     NeutralContext,
     NeutralHandler,
 )
+
+
+async def _has_text(message: Message) -> bool:
+    """Async, because aiogram runs other filters in threads, from which updates may come in another order."""
+    return bool(message.text)
 
 
 class AiogramDriver(FrameworkDriver):
@@ -49,7 +55,7 @@ class AiogramDriver(FrameworkDriver):
             inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("event", *contexts.values())
         ]
         on_event.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # inspect looks for it
-        self.dispatcher.message.register(on_event, F.text)
+        self.dispatcher.message.register(on_event, _has_text)
         self.dispatcher.inline_query.register(on_event)
 
     async def start(self) -> None:
