@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from chatsession.codec import CodecError
 from chatsession.compression import COMPRESSED, Compressor, decompress
 from chatsession.encryption import SEALED, Keyring
-from chatsession.envelope import looks_enveloped, unwrap, wrap
+from chatsession.envelope import Envelope, looks_enveloped, unwrap, wrap
 from chatsession.errors import SessionDecryptError
 from chatsession.migrations import Migrations
 from chatsession.options import SessionOptions
@@ -36,6 +37,10 @@ class Opened(Struct, frozen=True, gc=False):
     updates: tuple[int | str, ...] = ()
     moved_to: str | None = None
     moving_from: str | None = None
+
+
+NOTHING = Opened(b"", vacant=True)
+"""Nothing is stored."""
 
 
 class Form:
@@ -68,17 +73,14 @@ class Form:
             SessionDecryptError: there is no key for it, or it is not encrypted and should be.
             SessionMigrationError: it could not be brought up to date.
         """
-        data, stale = self._decrypted(key, stored)
-        if data.startswith(COMPRESSED):
-            data = decompress(data, self._largest)
-        found = unwrap(data, json=self._json) if looks_enveloped(data) else None
+        data, found, stale = self._unpacked(key, stored)
         if found is None:
-            return self._up_to_date(key, data, None, Opened(b"", stale=stale))
+            return self._up_to_date(key, Opened(data, stale=stale))
         envelope, inner = found
         expires = _or_none(envelope.expires)
         over = expires is not None and expires <= time.time() * 1000
-        beside = Opened(
-            b"",
+        opened = Opened(
+            inner or b"",
             inner is None or over,
             stale or (expires is not None and self._ttl is not None),
             _or_none(envelope.version),
@@ -87,19 +89,16 @@ class Form:
             envelope.moved_to or None,
             envelope.moving_from or None,
         )
-        return beside if beside.vacant or inner is None else self._up_to_date(key, inner, beside.version, beside)
+        return replace(opened, data=b"") if opened.vacant else self._up_to_date(key, opened)
 
     def vacant(self, key: str, stored: bytes) -> bool:
         """Is there no session behind this, only the memory of one? Quicker than `open`; what cannot be read is one."""
         if (self.reads_bare and not looks_enveloped(stored)) or len(stored) > _LARGEST_VACANT:
             return False
         try:
-            data, _ = self._decrypted(key, stored)
-            if data.startswith(COMPRESSED):
-                data = decompress(data, self._largest)
+            _, found, _ = self._unpacked(key, stored)
         except (CodecError, SessionDecryptError):
             return False
-        found = unwrap(data, json=self._json) if looks_enveloped(data) else None
         return found is not None and (found[1] is None or bool(found[0].moved_to))
 
     def seal(
@@ -116,7 +115,7 @@ class Form:
         Returns:
             What to store, and what `open` would make of it.
         """
-        beside = beside or _NOTHING
+        beside = beside or NOTHING
         updates = beside.updates
         if update is not None and update not in updates:
             updates = (*updates, update)[-self._most_updates :]
@@ -155,6 +154,13 @@ class Form:
         """Would a user's own data be taken for an envelope?"""
         return data[:1] == SEALED[:1] or unwrap(data, json=self._json) is not None
 
+    def _unpacked(self, key: str, stored: bytes) -> tuple[bytes, tuple[Envelope, bytes | None] | None, bool]:
+        """The data without encryption and compression, the envelope that it may be, and whether it is stale."""
+        data, stale = self._decrypted(key, stored)
+        if data.startswith(COMPRESSED):
+            data = decompress(data, self._largest)
+        return data, unwrap(data, json=self._json) if looks_enveloped(data) else None, stale
+
     def _decrypted(self, key: str, stored: bytes) -> tuple[bytes, bool]:
         if stored.startswith(SEALED):
             if self._keyring is None:
@@ -168,15 +174,12 @@ class Form:
             )
         return stored, self._keyring is not None
 
-    def _up_to_date(self, key: str, data: bytes, version: float | None, beside: Opened) -> Opened:
-        stale = beside.stale
+    def _up_to_date(self, key: str, opened: Opened) -> Opened:
         migrations = self._migrations
-        if migrations is not None and version != migrations.latest:
-            data, stale, version = migrations.run(key, data, version), True, migrations.latest
-        return Opened(data, False, stale, version, beside.expires, beside.updates, beside.moved_to, beside.moving_from)
-
-
-_NOTHING = Opened(b"", True)
+        if migrations is None or opened.version == migrations.latest:
+            return opened
+        data = migrations.run(key, opened.data, opened.version)
+        return replace(opened, data=data, stale=True, version=migrations.latest)
 
 
 def _or_none(value: float | UnsetType | None) -> float | None:

@@ -13,22 +13,20 @@ written there, and finishes the move first; both keys are locked for that.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import Any
 
 from msgspec.structs import replace
 
-from chatsession._form import Opened
+from chatsession._form import NOTHING, Opened
 from chatsession._holding import Held, holding
-from chatsession._plan import MOVED, Plan
+from chatsession._plan import MOVED, Plan, aside_key
 from chatsession.errors import SessionConflictError, SessionError, shown
 from chatsession.storages import Action, Change
 
 _log = logging.getLogger("chatsession")
 
 _TRIES = 20
-_NOTHING = Opened(b"", True)
 
 
 async def move(plan: Plan[Any], old: str, new: str) -> None:
@@ -64,7 +62,7 @@ async def where(plan: Plan[Any], key: str, opened: Opened) -> str:
 async def _move_bytes(plan: Plan[Any], source: Held, target: Held) -> None:
     there, here = _opened(plan, source), _opened(plan, target)
     if here.moved_to is not None:  # it once moved from here, and comes back
-        here = replace(_NOTHING, updates=here.updates)
+        here = replace(NOTHING, updates=here.updates)
     coming = here.moving_from == source.key
     if there.moved_to == target.key and not coming:
         if not there.vacant:  # only step 4 is missing
@@ -89,7 +87,7 @@ async def _move_bytes(plan: Plan[Any], source: Held, target: Held) -> None:
 
 def _opened(plan: Plan[Any], held: Held) -> Opened:
     if held.record is None:
-        return _NOTHING
+        return NOTHING
     return plan.opened(held.key, held.record.value) or Opened(held.record.value)
 
 
@@ -129,7 +127,7 @@ def _merged(plan: Plan[Any], old: str, new: str, there: bytes, here: bytes) -> b
 
 
 async def _set_aside(plan: Plan[Any], old: str, data: bytes) -> None:
-    aside = f"{MOVED}{hashlib.sha256(data).hexdigest()[:16]}:{old}"
+    aside = aside_key(MOVED, old, data)
     stored, _ = plan.sealed(aside, data, None, None)
     await plan.gateway.commit(Change(aside, Action.PUT, stored))
     _log.warning(

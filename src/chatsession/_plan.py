@@ -221,8 +221,7 @@ class Plan(Generic[T]):
         if self._on_decode_error == "raise":
             raise error
         if self._on_decode_error == "quarantine":
-            digest = hashlib.sha256(record.value).hexdigest()[:16]
-            aside = f"{QUARANTINE}{digest}:{key}"
+            aside = aside_key(QUARANTINE, key, record.value)
             await self.gateway.commit(Change(aside, Action.PUT, record.value))
             _log.error("%s; it was set aside under %s, and the session starts afresh", error, shown(aside))
         else:
@@ -243,6 +242,11 @@ class Plan(Generic[T]):
         return SessionEncodeError(
             f"the value does not fit its type and could not be read back: {why}; nothing was written", key=key
         )
+
+
+def aside_key(kind: str, key: str, data: bytes) -> str:
+    """Where data is set aside: other data of the same key has another place, and the same data only one."""
+    return f"{kind}{hashlib.sha256(data).hexdigest()[:16]}:{key}"
 
 
 def _reason(step: Callable[[Any], object], given: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -69,7 +68,7 @@ async def change(
         await through.leave(key, grant, before)
         raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
     if ttl is None and before is not None and before.expires_at is not None:
-        ttl = max(before.expires_at - time.time(), 0.001)
+        ttl = max(before.expires_at - through.storage.now(), 0.001)
     # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
     await asyncio.shield(through.leave(key, grant, before, action, value or b"", before and before.version, ttl))
     return before

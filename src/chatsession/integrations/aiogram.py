@@ -16,13 +16,8 @@ except ImportError as error:
     ) from error
 
 from chatsession.integrations._aiogram_scenes import SceneActions, named
-from chatsession.integrations._driver import (
-    LazySessionContext,
-    SessionContext,
-    UpdateContext,
-    UpdateSession,
-    check_apart,
-)
+from chatsession.integrations._by_name import SetUp
+from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -83,10 +78,10 @@ def setup_sessions(
     if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
         raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
     update = _UpdateMiddleware(sessions, lazy=lazy, per_bot=per_bot)
-    update.check_name(_NAMES_OF_AIOGRAM)
+    update.set_up.check_names(_NAMES_OF_AIOGRAM)
     for other in dispatcher.update.outer_middleware:
         if isinstance(other, _UpdateMiddleware):
-            update.check_beside(cast("_UpdateMiddleware[Any]", other))
+            update.set_up.check_beside(cast("_UpdateMiddleware[Any]", other).set_up)
             if sessions._plan.deduplicate:
                 cast("_UpdateMiddleware[Any]", other).innermost = False
     dispatcher.update.outer_middleware(update)
@@ -110,30 +105,13 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
     """Round the whole update: makes its unit of work, and ends it."""
 
     def __init__(self, sessions: SessionManager[T], *, lazy: bool, per_bot: bool) -> None:
-        self.name = sessions.options.name
-        self.context_name = "ctx" if self.name == "session" else f"{self.name}_ctx"
+        self.set_up = SetUp(sessions, lazy=lazy, per_bot=per_bot)
+        self.name = self.set_up.name
+        self.context_name = self.set_up.context_name
         self.unit_name = f"_chatsession_{self.name}"
-        self._sessions = sessions
-        self._lazy = lazy
-        self._per_bot = per_bot
-        self._deduplicates = sessions._plan.deduplicate
         self.innermost = True
         """No sessions that know their updates were set up after these."""
         self._scene_actions = SceneActions({self.name, self.context_name}, self.give)
-
-    def check_name(self, taken: frozenset[str]) -> None:
-        """Raises `ValueError` if handlers get something else under these names."""
-        for name in (self.name, self.context_name):
-            if name in taken:
-                raise ValueError(
-                    f"handlers get something else as {name!r} already; "
-                    "give the SessionManager another name, as in SessionManager(…, name='cart')"
-                )
-
-    def check_beside(self, other: _UpdateMiddleware[Any]) -> None:
-        """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
-        check_apart(self._sessions, other._sessions, same_scope=self._per_bot == other._per_bot)
-        self.check_name(frozenset((other.name, other.context_name)))
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         unit = self.begin(cast("Update", event), data)
@@ -167,10 +145,10 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             moved_from=None if update.message is None else update.message.migrate_from_chat_id,
             moved_to=None if update.message is None else update.message.migrate_to_chat_id,
         )
-        unit = UpdateSession(self._sessions, context, per_bot=self._per_bot, lazy=self._lazy)
-        data[self.unit_name] = unit
-        data[self.context_name] = LazySessionContext(unit) if self._lazy else SessionContext(unit)
-        return unit
+        unit = self.set_up.begin(context)
+        data[self.unit_name] = unit.session
+        data[self.context_name] = unit.context
+        return unit.session
 
     async def serve(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         """Run a handler with what it asks for."""
@@ -179,7 +157,7 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             self._scene_actions.serve(scenes.registry)
         await self.give(named(data["handler"]), data)
         unit.handled = True
-        if self._deduplicates:
+        if self.set_up.deduplicates:
             units = data.setdefault(_REMEMBERING, [])
             units.append(unit)
             # If only some of the sessions have seen the update, the others still need their handler.
