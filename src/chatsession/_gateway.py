@@ -27,6 +27,7 @@ from chatsession.storages import (
     Change,
     Committed,
     Expect,
+    ImmediateStorage,
     Lease,
     Locked,
     LockRequest,
@@ -59,12 +60,12 @@ class Gateway:
         "_abandons",
         "_closing",
         "_commits",
-        "_immediate",
         "_kept",
         "_leased",
         "_locks",
         "_members",
         "_names",
+        "_now",
         "_opened_here",
         "_opening",
         "_reads",
@@ -77,7 +78,7 @@ class Gateway:
     def __init__(self, storage: Storage) -> None:
         self.storage: Storage = storage
         self._leased = storage.shared
-        self._immediate = storage.immediate
+        self._now: ImmediateStorage | None = _immediate(storage)
         self.number: int = next(_numbers)
         self._members: set[object] = set()
         self._opened_here = False
@@ -94,6 +95,11 @@ class Gateway:
             storage.commit_many, size=size, in_flight=in_flight
         )
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
+
+    @property
+    def immediate(self) -> bool:
+        """No call ever waits."""
+        return self._now is not None
 
     async def join(self, member: object) -> None:
         """Open the storage, unless it is open, for one more that uses it."""
@@ -142,11 +148,14 @@ class Gateway:
 
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
-        if not self._immediate:
-            batch, place = self._reads.add(key, key)
-            await batch.done
-            return batch.result(place)
-        (found,) = await self.storage.read_many((key,))
+        if self._now is not None:
+            return self._read_now(self._now, key)
+        batch, place = self._reads.add(key, key)
+        await batch.done
+        return batch.result(place)
+
+    def _read_now(self, storage: ImmediateStorage, key: str) -> Record | None:
+        found = storage.read(key)
         if isinstance(found, SessionError):
             raise found
         return found
@@ -163,8 +172,8 @@ class Gateway:
         """
         if self._kept and change.lease is None and (kept := self._kept.take(change.key)) is not None:
             self._give_back(kept)  # what was kept with it is about to be out of date
-        if self._immediate:
-            (outcome,) = await self.storage.commit_many((change,))
+        if self._now is not None:
+            outcome = self._now.commit(change)
         else:
             batch, place = self._commits.add(change.key, change)
             try:
@@ -202,6 +211,8 @@ class Gateway:
         try:
             if self._leased:
                 return self._take_kept(key) or await self.lock(key, timeout, lease_seconds)
+            if self._now is not None:
+                return Grant(self._read_now(self._now, key), None)
             return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)
@@ -268,7 +279,13 @@ class Gateway:
         try:
             if action is Action.KEEP:
                 return None
-            return await self.commit(Change(key, action, value, expect, ttl))
+            change = Change(key, action, value, expect, ttl)
+            if self._now is None:
+                return await self.commit(change)
+            outcome = self._now.commit(change)
+            if type(outcome) is not Committed:
+                raise _failure(outcome, key)
+            return outcome
         finally:
             self.turns.pass_on(key)
 
@@ -397,6 +414,15 @@ def gateway_to(storage: Storage) -> Gateway:
     if gateway is None:
         gateway = _gateways[id(storage)] = Gateway(storage)
     return gateway
+
+
+def _immediate(storage: Storage) -> ImmediateStorage | None:
+    """A storage that may be asked without a coroutine, one key at a time."""
+    if not isinstance(storage, ImmediateStorage):
+        return None
+    kind = type(storage)
+    own = (kind.read_many, kind.commit_many) == (ImmediateStorage.read_many, ImmediateStorage.commit_many)
+    return storage if own else None
 
 
 def _stored_now(

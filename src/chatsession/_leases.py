@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 
 from chatsession.errors import StorageError, shown
@@ -13,89 +12,136 @@ from chatsession.storages import Lease, Storage
 _log = logging.getLogger("chatsession")
 
 
-class Leases:
-    """Renews what is held for longer than a third of its lease, many in one call.
+_TICKS = 6
+"""Of its clock in the time of one lease; it is first renewed at the second, and may fail at three more."""
 
-    One timer serves all leases, and there is none while nothing is held.
+
+class Leases:
+    """Renews what is held for longer than a sixth of its lease, many in one call.
+
+    Nearly all leases are given back long before, so adding and dropping one costs next to nothing: a lease is `young`
+    until the next tick of a clock, then `old`, and those that were old already are renewed at a tick. There is no
+    clock while nothing is held.
     """
 
-    __slots__ = ("_due", "_renewing", "_storage", "_timer")
+    __slots__ = ("_clocks", "_storage")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._due: dict[Lease, tuple[float, float]] = {}  # when to renew (loop time), and for how many seconds
-        self._timer: asyncio.TimerHandle | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._clocks: dict[float, _Clock] = {}
 
     def __len__(self) -> int:
         """How many leases are held."""
-        return len(self._due)
+        return sum(len(clock.young) + len(clock.old) for clock in self._clocks.values())
 
     def add(self, lease: Lease, seconds: float) -> None:
         """Renew this lease from now on; it was just granted for `seconds`."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds / 3
-        self._due[lease] = (when, seconds)
-        if self._timer is not None and self._timer.when() > when:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = loop.call_at(when, self._tick)
+        clock = self._clocks.get(seconds)
+        if clock is None:
+            clock = self._clocks[seconds] = _Clock(self._storage, seconds)
+        clock.young[lease.key] = lease
+        if clock.timer is None:
+            clock.start()
 
     def holds(self, lease: Lease) -> bool:
         """Is this lease certain to be held yet, by the time of this process?"""
-        due = self._due.get(lease)
-        return due is not None and asyncio.get_running_loop().time() < due[0] + due[1] / 3
+        return any(clock.holds(lease) for clock in self._clocks.values())
 
     def drop(self, lease: Lease) -> None:
         """Renew it no more."""
-        self._due.pop(lease, None)
+        for clock in self._clocks.values():
+            clock.drop(lease)
 
     def stop(self) -> None:
         """Renew nothing any more."""
-        self._due.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for clock in self._clocks.values():
+            clock.stop()
+        self._clocks.clear()
+
+
+class _Clock:
+    """All leases of one length: at most one of each key, because one update of a key runs at a time."""
+
+    __slots__ = ("_doubtful", "_renewing", "_seconds", "_storage", "_ticked", "old", "timer", "young")
+
+    def __init__(self, storage: Storage, seconds: float) -> None:
+        self._storage = storage
+        self._seconds = seconds
+        self._ticked = 0.0
+        self._doubtful = False
+        self._renewing: asyncio.Task[None] | None = None
+        self.young: dict[str, Lease] = {}
+        """Granted or renewed since the last tick."""
+        self.old: dict[str, Lease] = {}
+        """To be renewed at the next."""
+        self.timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ticked = loop.time()
+        self.timer = loop.call_at(self._ticked + self._seconds / _TICKS, self._tick)
+
+    def drop(self, lease: Lease) -> None:
+        if self.young.get(lease.key) == lease:
+            del self.young[lease.key]
+        elif self.old.get(lease.key) == lease:
+            del self.old[lease.key]
+
+    def holds(self, lease: Lease) -> bool:
+        if self._doubtful or self._is_late():  # a process that stood still for long has missed ticks
+            return False
+        return lease in (self.young.get(lease.key), self.old.get(lease.key))
+
+    def stop(self) -> None:
+        self.young.clear()
+        self.old.clear()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         if self._renewing is not None:
             self._renewing.cancel()
 
     def _tick(self) -> None:
-        self._timer = None
-        if not self._due:
-            return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        due = [lease for lease, (when, _) in self._due.items() if when <= now]
-        if due and self._renewing is None:
-            self._renewing = loop.create_task(self._renew(due))
+        self.timer = None
+        if self._is_late():  # nobody knows how old any of them is
+            self._doubtful = True
+            self._age()
+        if self.old and self._renewing is None:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew(list(self.old.values())))
             self._renewing.add_done_callback(self._renewed)
-        soonest = min(max(when - now, seconds / 10) for when, seconds in self._due.values())
-        self._timer = loop.call_later(soonest, self._tick)
+        self._age()
+        if self.old:
+            self.start()
+
+    def _is_late(self) -> bool:
+        return asyncio.get_running_loop().time() - self._ticked > 2 * self._seconds / _TICKS
+
+    def _age(self) -> None:
+        self.old.update(self.young)
+        self.young.clear()
 
     def _renewed(self, _: asyncio.Task[None]) -> None:
         self._renewing = None
 
     async def _renew(self, due: list[Lease]) -> None:
-        by_length: defaultdict[float, list[Lease]] = defaultdict(list)
-        for lease in due:
-            if lease in self._due:  # it may have been dropped before this task began
-                by_length[self._due[lease][1]].append(lease)
-        for seconds, leases in by_length.items():
-            try:
-                held = await self._storage.renew_many(leases, seconds)
-            except StorageError as error:  # the next tick tries again; the commit finds out what became of it
-                _log.warning("%d session locks could not be renewed: %s", len(leases), error)
-                continue
-            self._note(leases, held, seconds)
+        due = [lease for lease in due if self.old.get(lease.key) == lease]  # some were dropped before this began
+        if not due:
+            return
+        try:
+            held = await self._storage.renew_many(due, self._seconds)
+        except StorageError as error:  # the next tick tries again; the commit finds out what became of it
+            self._doubtful = True
+            _log.warning("%d session locks could not be renewed: %s", len(due), error)
+            return
+        self._doubtful = False
+        self._note(due, held)
 
-    def _note(self, leases: list[Lease], held: Sequence[bool], seconds: float) -> None:
-        now = asyncio.get_running_loop().time()
+    def _note(self, leases: list[Lease], held: Sequence[bool]) -> None:
         for lease, mine in zip(leases, held, strict=True):
-            if lease not in self._due:
+            if self.old.get(lease.key) != lease:
                 continue
+            del self.old[lease.key]
             if mine:
-                self._due[lease] = (now + seconds / 3, seconds)
+                self.young[lease.key] = lease
             else:
-                self.drop(lease)
                 _log.warning("the lock of session %s was lost while its handler ran", shown(lease.key))

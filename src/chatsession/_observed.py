@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from chatsession._plan import Plan
 from chatsession._session import Session, Work
@@ -39,7 +39,7 @@ class ObservedSession(Session[T]):
         self._committing: float | None = None
         self._told = False
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> Self:
         self._start()
         try:
             await super()._begin()
@@ -47,6 +47,7 @@ class ObservedSession(Session[T]):
             self._tell("error", error)
             raise
         self._since = time.perf_counter()
+        return self
 
     async def _take_turn(self) -> None:
         self._start()

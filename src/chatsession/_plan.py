@@ -12,9 +12,10 @@ import msgspec
 
 from chatsession._form import Form, Opened
 from chatsession._gateway import Gateway, gateway_to
+from chatsession._ready import Ready
 from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
-from chatsession.envelope import looks_enveloped
+from chatsession.envelope import DATA, looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionDecodeError,
@@ -63,6 +64,7 @@ class Plan(Generic[T]):
         "lock_timeout",
         "merge",
         "prefix",
+        "ready",
         "running",
         "sliding",
         "ttl",
@@ -97,6 +99,7 @@ class Plan(Generic[T]):
         self._raw_decode = json.raw_decode if json else codec.decode
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
+        self.ready: Ready[T] = Ready()
         self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
         self.bare: bool = self.form is not None and self.form.writes_bare and json is not None
         """JSON that does not look like an envelope is stored as it is, and read so."""
@@ -185,6 +188,9 @@ class Plan(Generic[T]):
 
     def decode(self, key: str, data: bytes) -> T:
         """The value in it. Raises `SessionDecodeError`."""
+        value = self.ready.take(key, data)
+        if value is not None:
+            return value
         try:
             return self._raw_decode(data)
         except Exception:
@@ -206,15 +212,34 @@ class Plan(Generic[T]):
         if stored:
             if encoded == stored or (not self._exact and self._raw_encode(self._raw_decode(stored)) == encoded):
                 return None
-            if self._carry_over is not None and (encoded := self._carry_over(stored, encoded)) == stored:
-                return None
+            if self._carry_over is not None and not self.ready.made(key, stored):
+                return self._carried_over(key, stored, encoded)
+        self._keep_ready(key, encoded, self._read_back(key, encoded))
+        return encoded
+
+    def _carried_over(self, key: str, stored: bytes, encoded: bytes) -> bytes | None:
+        """With what others have stored beside the data that the type knows."""
+        assert self._carry_over is not None
+        carrying = self._carry_over(stored, encoded)
+        if carrying == stored:
+            return None
+        value = self._read_back(key, carrying)
+        if carrying is encoded:
+            self._keep_ready(key, encoded, value)
+        return carrying
+
+    def _keep_ready(self, key: str, encoded: bytes, value: T) -> None:
+        if not self.bare or DATA not in encoded:  # stored as it is, it would be looked at more closely
+            self.ready.put(key, encoded, value)
+
+    def _read_back(self, key: str, encoded: bytes) -> T:
+        """See that it can be stored and read again."""
         if len(encoded) > self._max_size:
             raise SessionTooLargeError(_too_large(encoded, self._max_size), key=key)
         try:
-            self._raw_decode(encoded)
+            return self._raw_decode(encoded)
         except Exception:
             raise self._unreadable(key, encoded) from None
-        return encoded
 
     async def set_aside(self, key: str, record: Record, error: SessionError) -> None:
         """Do with undecodable data what the user chose: raise, or return after it is out of the way."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from enum import Enum
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -35,7 +36,7 @@ class _Phase(Enum):
     CLOSED = "is used after its update was done, so that a change would be lost; open it again to use it"
 
 
-_OPEN = _Phase.OPEN
+_NEW, _OPENING, _OPEN, _RELEASED, _CLOSED = _Phase
 _UNMADE = object()
 """Nothing is stored, and nobody has looked yet: `initial` was not called."""
 _TURN = Grant(None, None)
@@ -92,13 +93,13 @@ class Session(Generic[T]):
     def __init__(self, plan: Plan[T], key: str) -> None:
         self._plan = plan
         self._key = key
-        self._phase = _Phase.NEW
+        self._phase = _NEW
         self._grant: Grant | None = None
         self._record: Record | None = None
         self._opened: Opened | None = None
         self._update: int | str | None = None
         self._redelivered = False
-        self._value: object = _UNMADE
+        self._value: Any = _UNMADE  # a `T`, or what stands for the lack of one
         self._misfit = False
         self._touched = False
         self._assigned = False
@@ -126,14 +127,14 @@ class Session(Generic[T]):
     @property
     def data(self) -> T:
         """The value; where nothing is stored, what `initial` makes. Assign to replace, assign `None` to delete."""
-        if self._phase is not _OPEN and self._phase is not _Phase.RELEASED:
+        if self._phase is not _OPEN and self._phase is not _RELEASED:
             raise self._misused()
         self._touched = True
         if self._value is _UNMADE:
             self._value = self._plan.fresh(self._key)
-            if self._phase is _Phase.RELEASED:
+            if self._phase is _RELEASED:
                 self._released_as = self._looks()
-        return cast("T", self._value)
+        return self._value
 
     @data.setter
     def data(self, value: T | None) -> None:
@@ -167,28 +168,24 @@ class Session(Generic[T]):
         except BaseException:
             self._close()
             raise
-        self._phase = _Phase.RELEASED
+        self._phase = _RELEASED
         self._released_as = self._looks()
 
-    async def __aenter__(self) -> Session[T]:
-        await self._begin()
-        return self
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        return self._begin()
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            await self._finish()
-        else:
-            await self._abandon()
+    def __aexit__(self, kind: type[BaseException] | None, *_: object) -> Coroutine[Any, Any, None]:
+        return self._finish() if kind is None else self._abandon()
 
     # What follows is for managers and middlewares.
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> Self:
         """Wait for the turn, lock, load."""
         plan = self._plan
-        if not plan.running or self._phase is not _Phase.NEW:
+        if not plan.running or self._phase is not _NEW:
             await self._may_begin()
         plan.active += 1
-        self._phase = _Phase.OPENING
+        self._phase = _OPENING
         try:
             if plan.exclusive:
                 self._grant = grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
@@ -201,10 +198,11 @@ class Session(Generic[T]):
         except Elsewhere as elsewhere:
             await self._abandon()
             await self._follow(elsewhere)
-            await self._begin()
+            return await self._begin()
         except BaseException:
             await self._abandon()
             raise
+        return self
 
     async def _follow(self, elsewhere: Elsewhere) -> None:
         """Be the session of the key to which this one has moved."""
@@ -213,22 +211,22 @@ class Session(Generic[T]):
 
     def _renew(self) -> None:
         """Be as new after an `_abandon`."""
-        self._phase = _Phase.NEW
+        self._phase = _NEW
         self._record = self._opened = None
         self._value = _UNMADE
         self._misfit = self._redelivered = False
 
     async def _may_begin(self) -> None:
-        if self._phase is not _Phase.NEW:
+        if self._phase is not _NEW:
             raise SessionClosedError("this Session was used before; open another", key=self._key)
         await self._plan.admit(self._key)
 
     async def _take_turn(self) -> None:
         """The first half of `_begin`, where several sessions open together: wait for the turn in this process."""
-        if not self._plan.running or self._phase is not _Phase.NEW:
+        if not self._plan.running or self._phase is not _NEW:
             await self._may_begin()
         self._plan.active += 1
-        self._phase = _Phase.OPENING
+        self._phase = _OPENING
         if not self._plan.exclusive:
             return
         try:
@@ -265,7 +263,7 @@ class Session(Generic[T]):
             self._grant = _TURN
             await self._plan.gateway.unlock(grant)
         self._renew()
-        self._phase = _Phase.OPENING
+        self._phase = _OPENING
 
     async def _arrive(self, record: Record | None) -> None:
         if record is not None:
@@ -277,9 +275,13 @@ class Session(Generic[T]):
         plan = self._plan
         try:
             stored = record.value
-            if plan.bare and stored > MARK_END and DATA not in stored:
-                self._value = plan.decode(self._key, stored)
-                return
+            if plan.bare:
+                if (value := plan.ready.take(self._key, stored)) is not None:
+                    self._value = value
+                    return
+                if stored > MARK_END and DATA not in stored:
+                    self._value = plan.decode(self._key, stored)
+                    return
             opened = plan.opened(self._key, stored)
             if opened is not None:
                 self._opened = opened
@@ -305,7 +307,7 @@ class Session(Generic[T]):
         try:
             if self._phase is _OPEN:
                 await self._commit_and_leave()
-            elif self._phase is _Phase.RELEASED:
+            elif self._phase is _RELEASED:
                 self._check_unchanged()
         finally:
             self._close()
@@ -315,7 +317,7 @@ class Session(Generic[T]):
         grant, self._grant = self._grant, None
         try:
             if grant is not None:
-                record = grant.record if self._phase is _Phase.OPENING else self._record
+                record = grant.record if self._phase is _OPENING else self._record
                 await self._plan.gateway.leave(self._key, grant, record)
         except SessionError as error:  # the handler's own error is what its caller must see
             _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
@@ -359,10 +361,11 @@ class Session(Generic[T]):
         stored: bytes | None = None
         if self._record is not None and not self._misfit:
             stored = self._record.value if opened is None else opened.data
-        encoded = plan.encode(self._key, cast("T", self._value), stored)
+        encoded = plan.encode(self._key, self._value, stored)
         if encoded is None:
             return self._unchanged()
-        if plan.bare and opened is None and self._update is None and DATA not in encoded:
+        bare = plan.bare and opened is None and self._update is None
+        if bare and (plan.ready.made(self._key, encoded) or DATA not in encoded):
             return Action.PUT, encoded, None if plan.ttl is None else self._ttl(), None
         return self._put(encoded)
 
@@ -423,7 +426,7 @@ class Session(Generic[T]):
         """What the data is like now; compared later, it tells whether something in it was changed."""
         if self._value is None or self._value is _UNMADE:
             return self._value
-        encoded = self._plan.encode(self._key, cast("T", self._value), None)
+        encoded = self._plan.encode(self._key, self._value, None)
         return encoded if isinstance(encoded, bytes) else _as_text(encoded)
 
     def _check_unchanged(self) -> None:
@@ -435,9 +438,9 @@ class Session(Generic[T]):
             )
 
     def _close(self) -> None:
-        if self._phase is not _Phase.NEW and self._phase is not _Phase.CLOSED:
+        if self._phase is not _NEW and self._phase is not _CLOSED:
             self._plan.leave()
-        self._phase = _Phase.CLOSED
+        self._phase = _CLOSED
 
     def _misused(self) -> SessionClosedError:
         return SessionClosedError(f"the session {self._phase.value}", key=self._key)

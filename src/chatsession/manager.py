@@ -21,7 +21,7 @@ from chatsession._updates import update_id_of
 from chatsession.adapters import adapted
 from chatsession.enhanced import enhance_storage
 from chatsession.errors import SessionConflictError, SessionKeyError
-from chatsession.keys import checked
+from chatsession.keys import Key, checked
 from chatsession.options import SessionKeywords, SessionOptions
 from chatsession.storages import Record, Storage, open_storage
 from chatsession.storages.memory import MemoryStorage
@@ -108,6 +108,8 @@ class SessionManager(Generic[T]):
 
     def _setup(self, options: SessionOptions[T]) -> None:
         self.options = options
+        self._get_session_key = options.get_session_key
+        self._observe = options.observe
         storage = options.storage
         if storage is None:
             storage = MemoryStorage()
@@ -310,11 +312,18 @@ class SessionManager(Generic[T]):
         Raises:
             SessionKeyError: `get_session_key` gave something that is no key.
         """
-        get_session_key = self.options.get_session_key
-        key = get_session_key(ctx)
+        key = self._key_at_once(ctx, scope)
+        return key if key is None or isinstance(key, str) else await key
+
+    def _key_at_once(self, ctx: object, scope: str = "") -> str | Awaitable[str | None] | None:
+        """As `key_of`; to be awaited only where the user's function is async."""
+        key = self._get_session_key(ctx)
         if type(key) is not str and inspect.isawaitable(key):
-            key = await key
-        return checked(key, self._plan.prefix + scope, get_session_key)
+            return self._key_later(key, scope)
+        return checked(key, self._plan.prefix + scope if scope else self._plan.prefix, self._get_session_key)
+
+    async def _key_later(self, key: Awaitable[Key], scope: str) -> str | None:
+        return checked(await key, self._plan.prefix + scope, self._get_session_key)
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `aclose`, to go on."""
@@ -346,7 +355,7 @@ class SessionManager(Generic[T]):
 
     def _session(self, key: str, ctx: object = None) -> Session[T]:
         """A session of a full key; `ctx` is the update in which it is opened, if it is in one."""
-        plan, observe = self._plan, self.options.observe
+        plan, observe = self._plan, self._observe
         session = Session(plan, key) if observe is None else ObservedSession(plan, key, self.options.name, observe)
         if plan.deduplicate and ctx is not None:
             session._update = update_id_of(ctx)

@@ -51,11 +51,13 @@ class StrictMiddleware(_Middleware, Generic[T]):
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         manager = self.manager
-        key = await manager.key_of(ctx)
-        if key is None:
-            self._binding.bind(ctx, NoSession(missing(manager.options.get_session_key)))
-            await next()
-            return
+        key = manager._key_at_once(ctx)
+        if not isinstance(key, str):
+            key = None if key is None else await key
+            if key is None:
+                self._binding.bind(ctx, NoSession(missing(manager.options.get_session_key)))
+                await next()
+                return
         session = manager._session(key, ctx)
         self._binding.bind(ctx, session)
         await session._begin()

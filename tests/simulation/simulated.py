@@ -107,7 +107,6 @@ class SimulatedStorage(MemoryStorage):
     """One process's connection to the server."""
 
     shared: ClassVar[bool] = True
-    immediate: ClassVar[bool] = False
     batch_size: ClassVar[int] = 3
     batches_in_flight: ClassVar[int] = 2
 

@@ -146,8 +146,6 @@ class Storage(ABC):
 
     shared: ClassVar[bool] = True
     """Other processes can reach the same data. If not, a turn within the process is lock enough."""
-    immediate: ClassVar[bool] = False
-    """The calls never wait, so that there is nothing to gain from sharing them."""
     batch_size: ClassVar[int] = 500
     """The most items that the core puts into one call."""
     batches_in_flight: ClassVar[int] = 1
@@ -255,3 +253,24 @@ class Storage(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class ImmediateStorage(Storage):
+    """Base of the back ends whose calls never wait: one key at a time, and no coroutine for it.
+
+    A subclass with a `read_many` or `commit_many` of its own is called by these, as any other storage.
+    """
+
+    @abstractmethod
+    def read(self, key: str) -> Record | SessionError | None:
+        """As `read_many`, of one key."""
+
+    @abstractmethod
+    def commit(self, change: Change) -> Outcome:
+        """As `commit_many`, of one change."""
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+        return [self.read(key) for key in keys]
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        return [self.commit(change) for change in changes]

@@ -17,6 +17,7 @@ from chatsession.storages._base import (
     Change,
     Committed,
     Expect,
+    ImmediateStorage,
     Lease,
     Locked,
     LockRequest,
@@ -24,13 +25,12 @@ from chatsession.storages._base import (
     Page,
     Record,
     Refused,
-    Storage,
 )
 from chatsession.storages._powers import HeldLock
 from chatsession.storages._urls import options
 
 
-class MemoryStorage(Storage):
+class MemoryStorage(ImmediateStorage):
     """Keeps encoded bytes, never live objects, so that a failing handler cannot leave half a change behind.
 
     Durability: none; the sessions last as long as this object. Expired records are freed by later commits of any
@@ -47,7 +47,6 @@ class MemoryStorage(Storage):
     """
 
     shared: ClassVar[bool] = False
-    immediate: ClassVar[bool] = True
 
     def __init__(self, time_to_live: float | None = None, *, clock: Callable[[], float] = time.time) -> None:
         if time_to_live is not None and not time_to_live > 0:
@@ -71,14 +70,14 @@ class MemoryStorage(Storage):
     def now(self) -> float:
         return self._clock()
 
-    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        return (self._live(keys[0]),) if len(keys) == 1 else [self._live(key) for key in keys]
+    def read(self, key: str) -> Record | None:
+        return self._live(key)
 
-    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        outcomes = [self._commit(change) for change in changes]
+    def commit(self, change: Change) -> Outcome:
+        outcome = self._commit(change)
         if self._deadlines:
-            self._free_expired(2 * len(changes))
-        return outcomes
+            self._free_expired(2)
+        return outcome
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
         return [self._lock(request) for request in requests]

@@ -42,7 +42,6 @@ class CountingStorage(MemoryStorage):
     """Memory as other processes could share it, that counts how often it is asked for what."""
 
     shared: ClassVar[bool] = True
-    immediate: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
