@@ -33,12 +33,11 @@ class Done(asyncio.Future[None]):
 class Batch(Generic[Item, Result]):
     """Items of different keys that travel together; all who put one in await `done`, then look at their result."""
 
-    __slots__ = ("_failure", "_results", "done", "items", "keys")
+    __slots__ = ("_failure", "_results", "done", "items")
 
     def __init__(self) -> None:
         self.done = Done(loop=asyncio.get_running_loop())
-        self.keys: set[str] = set()
-        self.items: list[Item] = []
+        self.items: dict[str, Item] = {}
         self._results: Sequence[Result | SessionError] = ()
         self._failure: BaseException | None = None
 
@@ -101,15 +100,15 @@ class Batches(Generic[Item, Result]):
     def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
         """Put an item into the next batch that has none of its key, and return that batch and the item's place."""
         batch = self._open_to(key)
-        batch.keys.add(key)
-        batch.items.append(item)
+        items = batch.items
+        items[key] = item
         if not self._starting and len(self._runners) < self._in_flight:
             self._start()
-        return batch, len(batch.items) - 1
+        return batch, len(items) - 1
 
     def _open_to(self, key: str) -> Batch[Item, Result]:
         for batch in self._waiting:  # nearly always there is one, or none
-            if len(batch.items) < self._size and key not in batch.keys:
+            if key not in batch.items and len(batch.items) < self._size:
                 return batch
         batch: Batch[Item, Result] = Batch()
         self._waiting.append(batch)
@@ -128,7 +127,7 @@ class Batches(Generic[Item, Result]):
         while self._waiting:
             batch = self._waiting.popleft()
             try:
-                results = await self._call(batch.items)
+                results = await self._call(list(batch.items.values()))
             except asyncio.CancelledError:  # only a loop that is being torn down does that
                 batch.fail(
                     StorageUnavailableError(

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -253,7 +253,7 @@ class Gateway:
             self.leases.drop(grant.lease)
             await self._unlock(grant.lease)
 
-    async def leave(
+    def leave(
         self,
         key: str,
         grant: Grant,
@@ -262,7 +262,7 @@ class Gateway:
         value: bytes = b"",
         expect: Version | Expect | None = Expect.ANYTHING,
         ttl: float | None = None,
-    ) -> Committed | None:
+    ) -> Coroutine[Any, Any, Committed | None]:
         """Commit and unlock in one trip, then let the next update of this key in.
 
         While updates of the key wait in this process, the lease goes on to the next of them instead, together with
@@ -275,7 +275,12 @@ class Gateway:
             action: and all that follows, as in `Change`.
         """
         if grant.lease is not None:
-            return await self._leave_leased(key, grant, record, grant.lease, action, value, expect, ttl)
+            return self._leave_leased(key, grant, record, grant.lease, action, value, expect, ttl)
+        return self._leave_local(key, action, value, expect, ttl)
+
+    async def _leave_local(
+        self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
+    ) -> Committed | None:
         try:
             if action is Action.KEEP:
                 return None
