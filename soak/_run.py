@@ -1,0 +1,90 @@
+"""One run: servers started, a process for each storage, servers asked now and then."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from soak._storages import STORAGES, Soaked
+
+_ASK_EVERY = 30.0
+
+
+def run(names: Sequence[str], out: Path, *, minutes: float, rate: float, every: float) -> bool:
+    """Soak storages at the same time; their records are written to `out`.
+
+    Returns:
+        Whether all processes came to their end, with counts that add up and without an error.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatsession-soak-")))
+        soaked: dict[str, Soaked] = {}
+        for name in names:
+            (root / name).mkdir()
+            soaked[name] = stack.enter_context(STORAGES[name](root / name))
+        workers = {
+            name: subprocess.Popen(
+                [sys.executable, "-m", "soak._worker", each.url, str(out / f"{name}.csv"), *map(str, (minutes, rate, every))],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for name, each in soaked.items()
+        }
+        begin = time.time()
+        try:
+            _ask(soaked, workers, out)
+        finally:
+            for worker in workers.values():
+                worker.kill()
+        said = {name: worker.communicate()[0].strip() for name, worker in workers.items()}
+    conditions = {
+        "begin": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(begin)),
+        "minutes": minutes,
+        "rate": rate,
+        "every": every,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "verdicts": said,
+    }
+    (out / "run.json").write_text(json.dumps(conditions, indent=2) + "\n")
+    for name, text in said.items():
+        print(f"{name}: {text or 'ended early'}")
+    return all("ok; 0 errors" in text for text in said.values())
+
+
+def _ask(soaked: Mapping[str, Soaked], workers: Mapping[str, subprocess.Popen[str]], out: Path) -> None:
+    """Ask the servers until all processes have ended."""
+    begin = time.monotonic()
+    records = {name: (out / f"{name}.server.csv").open("w") for name in soaked}
+    try:
+        for record in records.values():
+            record.write("seconds,connections,size\n")
+        while any(worker.poll() is None for worker in workers.values()):
+            for name, each in soaked.items():
+                if workers[name].poll() is None:
+                    told = each.ask()
+                    records[name].write(f"{time.monotonic() - begin:.1f},{told.connections},{told.size}\n")
+                    records[name].flush()
+            _wait(workers, _ASK_EVERY)
+    finally:
+        for record in records.values():
+            record.close()
+
+
+def _wait(workers: Mapping[str, subprocess.Popen[str]], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    for worker in workers.values():
+        try:
+            worker.wait(max(end - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            return
