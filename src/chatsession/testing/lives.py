@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -34,14 +34,17 @@ class _Life:
     Attributes:
         chain: from the one that created the session.
         over: the last of them deleted it.
+        begun: by then it had begun.
+        going: then it had not ended yet.
     """
 
-    def __init__(self, chain: list[Update]) -> None:
+    def __init__(self, chain: list[Update], readers: Mapping[State, Sequence[Update]]) -> None:
         self.chain = chain
         self.over = chain[-1].effect is Effect.DELETE
         self.end = EMPTY if self.over else _written(chain[-1])
-        self.first_end = min(_end(update) for update in chain)
-        self.last_start = max(update.started for update in chain)
+        seen = [reader for update in chain if update.writes != EMPTY for reader in readers.get(_written(update), ())]
+        self.begun = min(min(map(_end, chain)), min(map(_read_by, seen), default=math.inf))
+        self.going = max(max(map(_asked, chain)), max((reader.started for reader in seen), default=-math.inf))
 
 
 def faults_of_key(updates: Sequence[Update], stored: State, expiry: Expiry | None = None) -> Iterator[str]:
@@ -94,7 +97,7 @@ class _Lives:
     def found(self) -> tuple[list[_Life], list[str]]:
         """All lives, and where more than one update would have to be the next of a session."""
         forks: list[str] = []
-        lives = [_Life(self._follow(first, forks)) for first in self._following(EMPTY)]
+        lives = [_Life(self._follow(first, forks), self._readers) for first in self._following(EMPTY)]
         return lives, forks
 
     def _follow(self, first: Update, forks: list[str]) -> list[Update]:
@@ -139,7 +142,7 @@ def _told_apart(lives: Sequence[_Life], stored: State, expiry: Expiry | None) ->
     # Whatever the pairs of lives that time forces into an order, this sum puts them into it.
     ordered = sorted(
         (life for life in lives if life is not last and life not in rivals),
-        key=lambda life: life.first_end + life.last_start,
+        key=lambda life: life.begun + life.going,
     )
     return [*ordered, *([last] if last else [])], rivals
 
@@ -218,6 +221,10 @@ def _may_have_deleted(update: Update) -> bool:
 def _end(update: Update) -> float:
     """By then it had taken effect."""
     return update.ended if update.ended is not None and update.fate is Fate.COMMITTED else math.inf
+
+
+def _read_by(update: Update) -> float:
+    return math.inf if update.read_at is None else update.read_at
 
 
 def _asked(update: Update) -> float:

@@ -1,0 +1,1 @@
+"""`make torture`: what sessions promise, while everything round them fails."""

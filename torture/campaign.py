@@ -1,0 +1,215 @@
+"""One campaign: a storage, workers on it, and the nemesis, until enough has happened; then the check."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from torture.crew import Crew, Member, WorkerFailedError
+from torture.disk import Disk
+from torture.messages import Dump, Dumped, Finish, Finished, Keys, WorkerOptions
+from torture.nemesis import Nemesis
+from torture.places import PLACES, Place
+from torture.proxy import Proxy
+from torture.verdict import Terms, Verdict, check
+
+_HANG = 60.0
+"""Seconds after which what makes no progress hangs."""
+_LOCK_TIMEOUT = 15.0
+_TTL = 8.0
+
+
+class Aims(msgspec.Struct, kw_only=True):
+    """When a campaign has done enough: at all of `updates` and `events`, or after `seconds`."""
+
+    updates: int
+    events: int
+    seconds: float
+    workers: int = 4
+    in_flight: int = 50
+    tail: int = 2000
+    pause: float = 0.5
+    """Seconds between events on average."""
+    mutation: str | None = None
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What came out."""
+
+    storage: str
+    promise: str
+    seed: int
+    seconds: float
+    verdict: Verdict
+    hangs: list[str]
+    failures: list[str]
+    lease: float
+    workers: int
+    disk_filled: bool
+
+    @property
+    def good(self) -> bool:
+        """Were all promises kept?"""
+        return not (self.verdict.faults or self.hangs or self.failures)
+
+
+async def run(storage: str, folder: Path, aims: Aims, seed: int) -> Result:
+    """Torture one storage.
+
+    Args:
+        storage: its name in `PLACES`.
+        folder: where histories and logs go; it must be empty.
+        aims: how much is enough.
+        seed: of all that is drawn.
+    """
+    kind = PLACES[storage]
+    with _small_disk(kind.megabytes) as disk:
+        place = await asyncio.to_thread(kind(disk.folder).__enter__)
+        try:
+            campaign = _Campaign(storage, place, disk, folder, aims, seed)
+            began = time.monotonic()
+            await campaign.run()
+            seconds = time.monotonic() - began
+        finally:
+            await asyncio.to_thread(place.__exit__, None, None, None)
+    verdict = await asyncio.to_thread(check, folder)
+    return Result(
+        storage=storage,
+        promise=kind.promise,
+        seed=seed,
+        seconds=seconds,
+        verdict=verdict,
+        hangs=campaign.hangs,
+        failures=campaign.failures,
+        lease=kind.lease,
+        workers=campaign.workers,
+        disk_filled=disk.small,
+    )
+
+
+class _Campaign:
+    def __init__(self, storage: str, place: Place, disk: Disk, folder: Path, aims: Aims, seed: int) -> None:
+        self._place = place
+        self._disk = disk
+        self._folder = folder
+        self._aims = aims
+        self._seed = seed
+        self.workers = aims.workers if place.shared else 1
+        self.hangs: list[str] = []
+        self.failures: list[str] = []
+        leeway = 2 * 1.5 * place.lease if place.own_clock else 0.1
+        folder.mkdir(parents=True, exist_ok=True)
+        terms = Terms(storage=storage, seed=seed, workers=self.workers, lease=place.lease, ttl=_TTL, leeway=leeway)
+        (folder / "terms.json").write_bytes(msgspec.json.encode(terms))
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            proxies = [await stack.enter_async_context(Proxy(port)) for port in self._place.ports]
+            routes = {port: proxy.port for port, proxy in zip(self._place.ports, proxies, strict=True)}
+            crew = await stack.enter_async_context(
+                Crew(self.workers, lambda number: self._options(number, routes), self._folder)
+            )
+            nemesis = Nemesis(
+                self._place,
+                crew,
+                proxies,
+                self._disk,
+                self._folder / "events.jsonl",
+                seed=self._seed,
+                pause=self._aims.pause,
+            )
+            tormenting = asyncio.create_task(nemesis.run())
+            try:
+                await self._watch(crew, nemesis, tormenting)
+            finally:
+                tormenting.cancel()
+                await asyncio.wait([tormenting])
+            await nemesis.settle()
+            self.failures += nemesis.failures
+            await self._end(crew)
+
+    def _options(self, number: int, routes: dict[int, int]) -> WorkerOptions:
+        return WorkerOptions(
+            name=f"w{number}",
+            storage=self._place.url,
+            folder=str(self._folder),
+            routes=routes,
+            keys=Keys.of(self._aims.tail),
+            in_flight=self._aims.in_flight,
+            seed=1000 * self._seed + number,
+            lease=self._place.lease,
+            lock_timeout=_LOCK_TIMEOUT,
+            ttl=_TTL,
+            mutation=self._aims.mutation,
+        )
+
+    async def _watch(self, crew: Crew, nemesis: Nemesis, tormenting: asyncio.Task[None]) -> None:
+        """Until enough has happened, or something is wrong."""
+        end = time.monotonic() + self._aims.seconds
+        shown = time.monotonic()
+        while time.monotonic() < end and not self.hangs:
+            if nemesis.begun >= self._aims.events and crew.changed >= self._aims.updates:
+                return
+            if tormenting.done():
+                tormenting.result()
+            await asyncio.sleep(0.25)
+            await self._look_at(crew)
+            if time.monotonic() - shown > 30:
+                shown = time.monotonic()
+                print(f"  {crew.changed:,} updates, {nemesis.begun:,} events", flush=True)
+
+    async def _look_at(self, crew: Crew) -> None:
+        now = time.monotonic()
+        for member in list(crew.members):
+            if not member.running and not member.expected_end:
+                self.failures.append(f"{member.name} ended with code {member.exit_code}: {member.log()}")
+                await crew.replace(member)
+            elif not member.stopped and not member.expected_end and now - member.moved > _HANG:
+                self._hang(member, f"made no progress for {_HANG:g} s")
+            elif member.progress.oldest > _HANG + 2 * _LOCK_TIMEOUT:
+                self._hang(member, f"has an operation that began {member.progress.oldest:.0f} s ago")
+
+    def _hang(self, member: Member, how: str) -> None:
+        member.dump_stack()
+        self.hangs.append(f"{member.name} {how}")
+
+    async def _end(self, crew: Crew) -> None:
+        """All is well again: whatever is under way must come to its end, and then show what is stored."""
+        for member in crew.members:
+            await member.began.wait()
+        living = [member for member in crew.members if member.running]
+        finished = await asyncio.gather(*(self._finish(member) for member in living))
+        self.hangs += [f"{name}: {hung} operations did not end" for name, hung in finished if hung]
+        try:
+            await living[0].ask(Dump(), Dumped, 120)
+        except WorkerFailedError as error:
+            self.failures.append(str(error))
+            (self._folder / "stored.json").write_bytes(b"{}")
+
+    async def _finish(self, member: Member) -> tuple[str, int]:
+        try:
+            return member.name, (await member.ask(Finish(_HANG), Finished, _HANG + 30)).hung
+        except WorkerFailedError as error:
+            self.failures.append(str(error))
+            return member.name, 0
+
+
+@contextmanager
+def _small_disk(megabytes: int) -> Generator[Disk]:
+    """Where the storage lies: apart from the histories, which must be written also when it is full."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="torture-") as home:
+        os.chmod(home, 0o755)  # a server may have to run as another user
+        with Disk(Path(home, "disk"), megabytes) as disk:
+            tempfile.tempdir = os.fspath(disk.folder)
+            try:
+                yield disk
+            finally:
+                tempfile.tempdir = before

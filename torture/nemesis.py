@@ -1,0 +1,294 @@
+"""Draws what goes wrong next, does it, and writes it down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import TypeAlias
+
+import msgspec
+
+from torture.crew import Crew, Member, WorkerFailedError
+from torture.disk import Disk
+from torture.messages import Cancel, Reopen, Reopened, Shift
+from torture.places import Place
+from torture.proxy import Direction, Proxy
+
+_MOST_AT_ONCE = 5
+"""Events under way."""
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """One thing that went wrong. Times are of the machine's monotonic clock."""
+
+    number: int
+    name: str
+    began: float
+    ended: float | None = None
+    target: str = ""
+    detail: str = ""
+
+
+Trouble: TypeAlias = Callable[[Event], Awaitable[None]]
+
+
+class Nemesis:
+    """What is drawn depends on the seed alone; when it happens, and what is under way then, on the machine.
+
+    Args:
+        place: the storage.
+        crew: the workers.
+        proxies: before the servers.
+        disk: on which the storage lies.
+        log: where events are written down, one JSON line each at its end.
+        seed: of what is drawn.
+        pause: seconds between events on average.
+
+    Attributes:
+        failures: what nobody did on purpose, such as a worker that did not shut down.
+        begun: how many events there were.
+    """
+
+    def __init__(
+        self, place: Place, crew: Crew, proxies: list[Proxy], disk: Disk, log: Path, *, seed: int, pause: float
+    ) -> None:
+        self._place = place
+        self._crew = crew
+        self._proxies = proxies
+        self._disk = disk
+        self._log = log
+        self._random = Random(seed)
+        self._pause = pause
+        self._servers_in_trouble = False
+        self._quiet = False
+        self._running: set[asyncio.Task[None]] = set()
+        self.failures: list[str] = []
+        self.begun = 0
+        self._troubles = self._all_troubles()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._random.expovariate(1 / self._pause))
+            while self._quiet or len(self._running) >= _MOST_AT_ONCE:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            self._begin()
+
+    async def settle(self) -> None:
+        """Wait until all is well again."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _begin(self) -> None:
+        names = list(self._troubles)
+        (name,) = self._random.choices(names, [self._troubles[each][0] for each in names])
+        _, trouble, at_servers = self._troubles[name]
+        if at_servers and self._servers_in_trouble:
+            return
+        self._servers_in_trouble |= at_servers
+        self._quiet = name == _QUIET_KILL
+        event = Event(number=self.begun, name=name, began=time.monotonic())
+        self.begun += 1
+        task = asyncio.create_task(self._do(trouble, event, at_servers))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _do(self, trouble: Trouble, event: Event, at_servers: bool) -> None:
+        try:
+            await trouble(event)
+        except WorkerFailedError as error:
+            self.failures.append(f"{event.name}: {error}")
+        except Exception as error:
+            self.failures.append(f"{event.name}: {type(error).__name__}: {error}")
+        finally:
+            if at_servers:
+                self._servers_in_trouble = False
+            if event.name == _QUIET_KILL:
+                self._quiet = False
+            event.ended = time.monotonic()
+            with self._log.open("ab") as log:
+                log.write(msgspec.json.encode(event) + b"\n")
+
+    def _all_troubles(self) -> dict[str, tuple[float, Trouble, bool]]:
+        """By name: how often, what, and whether it is one of those of which there is one at a time."""
+        troubles: dict[str, tuple[float, Trouble, bool]] = {
+            "handlers cancelled": (16, self._cancel, False),
+            "clock shifted": (8, self._shift, False),
+            "sessions closed and opened": (5, self._reopen, False),
+            "worker stopped (SIGSTOP)": (12, self._stop, False),
+        }
+        if self._place.shared:
+            troubles["worker killed (SIGKILL)"] = (16, self._kill, False)
+            troubles["worker shut down (SIGTERM)"] = (6, self._terminate, False)
+            troubles[_QUIET_KILL] = (1.5, self._kill_in_quiet, False)
+        if self._proxies:
+            troubles["connections cut"] = (12, self._cut, False)
+            troubles["connections half closed"] = (8, self._half_close, False)
+            troubles["bytes delayed"] = (8, self._delay, True)
+            troubles["bytes stalled"] = (8, self._stall, True)
+            troubles["connections refused"] = (5, self._refuse, True)
+        for name, act in self._place.troubles().items():
+            troubles[name] = (8 / len(self._place.troubles()), self._at_servers(act), True)
+        for name, (take, give) in self._place.limits().items():
+            troubles[name] = (3, self._limited(take, give), True)
+        if self._disk.small and self._place.megabytes and self._place.url != "memory:":
+            troubles["disk full"] = (3, self._fill_disk, True)
+        return troubles
+
+    def _draw(self, event: Event) -> Member | None:
+        # At least one is left alone, or there would be nobody to see what happens.
+        available = self._crew.available()
+        if not available:
+            event.detail = "nobody was there"
+            return None
+        member = self._random.choice(available)
+        event.target = member.name
+        return member
+
+    async def _cancel(self, event: Event) -> None:
+        count = self._random.randint(1, 20)
+        if member := self._draw(event):
+            event.detail = f"{count} handlers"
+            member.tell(Cancel(count))
+
+    async def _shift(self, event: Event) -> None:
+        shift = self._random.uniform(-1.5, 1.5) * self._place.lease
+        seconds = self._random.uniform(0.5, 4)
+        if member := self._draw(event):
+            event.detail = f"{shift:+.2f} s for {seconds:.1f} s"
+            member.tell(Shift(shift))
+            await asyncio.sleep(seconds)
+            if member.running:
+                member.tell(Shift(0))
+
+    async def _reopen(self, event: Event) -> None:
+        if member := self._draw(event):
+            member.busy = True
+            try:
+                await member.ask(Reopen(), Reopened, 60)
+            finally:
+                member.busy = False
+
+    async def _stop(self, event: Event) -> None:
+        seconds = self._random.uniform(1.1, 2) * self._place.lease
+        if member := self._draw(event):
+            event.detail = f"{seconds:.1f} s"
+            member.stop()
+            await asyncio.sleep(seconds)
+            member.resume()
+
+    async def _kill(self, event: Event) -> None:
+        if member := self._draw(event):
+            await member.kill()
+            await self._crew.replace(member)
+
+    async def _kill_in_quiet(self, event: Event) -> None:
+        """With nothing else going on: how long does a key stay blocked?"""
+        mine = asyncio.current_task()
+        while others := self._running - {mine}:
+            await asyncio.wait(others)
+        await asyncio.sleep(1)
+        await self._kill(event)
+        await asyncio.sleep(self._place.lease + 1)
+
+    async def _terminate(self, event: Event) -> None:
+        if member := self._draw(event):
+            await member.terminate(60)
+            await self._crew.replace(member)
+
+    async def _cut(self, event: Event) -> None:
+        proxy = self._proxy(event)
+        links = proxy.links()
+        victims = self._random.sample(links, self._random.randint(min(1, len(links)), len(links)))
+        event.detail = f"{len(victims)} of {len(links)}"
+        for link in victims:
+            link.cut()
+
+    async def _half_close(self, event: Event) -> None:
+        proxy = self._proxy(event)
+        links = proxy.links()
+        direction = self._random.choice(list(Direction))
+        victims = self._random.sample(links, self._random.randint(min(1, len(links)), len(links)))
+        event.detail = f"{direction.value}, {len(victims)} of {len(links)}"
+        for link in victims:
+            link.half_close(direction)
+
+    async def _delay(self, event: Event) -> None:
+        proxy = self._proxy(event)
+        directions = self._directions()
+        delay, seconds = self._random.uniform(0.01, 0.2), self._random.uniform(0.2, 1)
+        event.detail = f"{_shown(directions)} by {1000 * delay:.0f} ms for {seconds:.1f} s"
+        proxy.delay = dict.fromkeys(directions, delay)
+        await asyncio.sleep(seconds)
+        proxy.delay = {}
+
+    async def _stall(self, event: Event) -> None:
+        proxy = self._proxy(event)
+        directions = self._directions()
+        seconds = self._random.uniform(0.1, 1) if self._random.random() < 0.8 else 1.5 * self._place.lease
+        then = self._random.choice(["passed on", "cut"])
+        event.detail = f"{_shown(directions)} for {seconds:.1f} s, then {then}"
+        proxy.stall(*directions)
+        await asyncio.sleep(seconds)
+        if then == "cut":
+            proxy.cut()
+        proxy.resume()
+
+    async def _refuse(self, event: Event) -> None:
+        proxy = self._proxy(event)
+        seconds = self._random.uniform(0.1, 1)
+        event.detail = f"{seconds:.1f} s"
+        proxy.refusing = True
+        proxy.cut()
+        await asyncio.sleep(seconds)
+        proxy.refusing = False
+
+    def _at_servers(self, act: Callable[[Random], None]) -> Trouble:
+        async def trouble(event: Event) -> None:
+            await asyncio.to_thread(act, Random(self._random.random()))
+
+        return trouble
+
+    def _limited(self, take: Callable[[], None], give: Callable[[], None]) -> Trouble:
+        async def trouble(event: Event) -> None:
+            seconds = self._random.uniform(0.2, 1)
+            event.detail = f"{seconds:.1f} s"
+            await asyncio.to_thread(take)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await asyncio.to_thread(give)
+
+        return trouble
+
+    async def _fill_disk(self, event: Event) -> None:
+        seconds = self._random.uniform(0.2, 1)
+        event.detail = f"{seconds:.1f} s"
+        await asyncio.to_thread(self._disk.fill)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.to_thread(self._disk.empty)
+            with suppress(Exception):
+                await asyncio.sleep(0.1)
+            await asyncio.to_thread(self._place.revive)
+
+    def _proxy(self, event: Event) -> Proxy:
+        proxy = self._random.choice(self._proxies)
+        event.target = f"server {self._proxies.index(proxy)}"
+        return proxy
+
+    def _directions(self) -> list[Direction]:
+        both = list(Direction)
+        return self._random.choice([both, both[:1], both[1:]])
+
+
+_QUIET_KILL = "worker killed (SIGKILL), all else quiet"
+
+
+def _shown(directions: list[Direction]) -> str:
+    return " and ".join(direction.value for direction in directions)

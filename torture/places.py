@@ -1,0 +1,317 @@
+"""Where sessions are tortured: every storage, with what can go wrong there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import ClassVar, Self
+
+from chatsession.testing.servers._process import ServerProcess, wait_until
+from chatsession.testing.servers.nats import NatsServer
+from chatsession.testing.servers.postgres import PostgresServer
+from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
+
+
+class Place:
+    """One storage; a context manager. All its methods may take seconds.
+
+    Attributes:
+        megabytes: of the disk that it gets.
+        shared: several processes can use it.
+        lease: seconds of a lock's lease.
+        own_clock: the workers' clocks decide what has expired.
+        promise: what the storage promises when a server dies, in a few words.
+    """
+
+    megabytes: ClassVar[int] = 256
+    shared: ClassVar[bool] = True
+    lease: ClassVar[float] = 2.0
+    own_clock: ClassVar[bool] = False
+    promise: ClassVar[str] = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stack = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """As `open_storage` takes it."""
+        raise NotImplementedError
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Of the servers, behind proxies."""
+        return ()
+
+    def start(self) -> None:
+        """Start the servers."""
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        """What can be done to the servers, each returning when they are well again."""
+        return {}
+
+    def limits(self) -> Mapping[str, tuple[Callable[[], None], Callable[[], None]]]:
+        """What can be taken from the servers for a while: taken, and given back."""
+        return {}
+
+    def revive(self) -> None:
+        """Start what ended for want of room on its disk."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+
+class Memory(Place):
+    """One process; it is not killed, because its sessions end with it."""
+
+    shared = False
+    own_clock = True
+    promise = "lost with the process, which is why it is not killed here"
+
+    @property
+    def url(self) -> str:
+        return "memory:"
+
+
+class File(Place):
+    """A folder on a small disk."""
+
+    own_clock = True
+    promise = "outlasts a killed process"
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.folder}/sessions"
+
+
+class SQLite(Place):
+    """A file on a small disk."""
+
+    own_clock = True
+    promise = "outlasts a killed process"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder}/bot.db"
+
+
+class Redis(Place):
+    """A server that syncs each command to its disk before it answers."""
+
+    megabytes = 512
+    promise = "appendfsync always: outlasts a killed server"
+
+    def start(self) -> None:
+        arguments = ("--appendonly", "yes", "--appendfsync", "always")
+        self._server = self.stack.enter_context(RedisServer(folder=self.folder / "redis", arguments=arguments))
+
+    @property
+    def url(self) -> str:
+        return f"{self._server.url}?retry_for=5"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [self._server.port]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"server killed and started": self._restart}
+
+    def limits(self) -> Mapping[str, tuple[Callable[[], None], Callable[[], None]]]:
+        return {"maxmemory, noeviction": (lambda: self._limit("1mb"), lambda: self._limit("0"))}
+
+    def revive(self) -> None:
+        if _ended(self._server.process):
+            self._server.process.kill()
+            self._server.start()
+
+    def _restart(self, _: Random) -> None:
+        self._server.process.kill()
+        self._server.start()
+
+    def _limit(self, size: str) -> None:
+        self._server.ask("CONFIG", "SET", "maxmemory", size)
+
+
+class Sentinel(Place):
+    """A primary and a replica, which each commit waits for, behind three sentinels."""
+
+    promise = "wait_replicas=1: outlasts the death of the primary"
+
+    def start(self) -> None:
+        self._service = self.stack.enter_context(RedisSentinel(replicas=1))
+
+    @property
+    def url(self) -> str:
+        return f"{self._service.url}?wait_replicas=1&retry_for=5"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [*self._service.sentinel_ports, *(server.port for server in self._service.servers)]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"failover": self._fail_over, "replica killed and started": self._restart_replica}
+
+    def _fail_over(self, _: Random) -> None:
+        old = self._service.primary
+        old.process.kill()
+        wait_until(lambda: self._service.primary is not old, "a new primary")
+        new = self._service.primary
+        wait_until(lambda: new.says("role:master", "INFO", "replication"), "the new primary taking its place")
+        self._start_replica(old, new)
+
+    def _restart_replica(self, _: Random) -> None:
+        primary = self._service.primary
+        replica = next(server for server in self._service.servers if server is not primary)
+        replica.process.kill()
+        self._start_replica(replica, primary)
+
+    def _start_replica(self, server: RedisServer, primary: RedisServer) -> None:
+        server.start()
+        server.ask("REPLICAOF", "127.0.0.1", primary.port)
+        wait_until(lambda: server.says("master_link_status:up", "INFO", "replication"), "the replica following")
+        wait_until(lambda: primary.says("state=online", "INFO", "replication"), "the primary knowing its replica")
+
+
+class Cluster(Place):
+    """Three primaries, each with a replica that commits wait for."""
+
+    promise = "wait_replicas=1: outlasts the death of a primary"
+
+    def start(self) -> None:
+        self._cluster = self.stack.enter_context(RedisCluster())
+
+    @property
+    def url(self) -> str:
+        return f"{self._cluster.url}?wait_replicas=1&retry_for=5"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [server.port for server in self._cluster.servers]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"failover": self._fail_over, "replica killed and started": self._restart_replica}
+
+    def _fail_over(self, random: Random) -> None:
+        old = random.choice(self._cluster.primaries())
+        old.process.kill()
+        wait_until(lambda: len(self._cluster.primaries()) == 3, "a new primary")
+        self._start(old)
+
+    def _restart_replica(self, random: Random) -> None:
+        primaries = self._cluster.primaries()
+        replica = random.choice([server for server in self._cluster.servers if server not in primaries])
+        replica.process.kill()
+        self._start(replica)
+
+    def _start(self, server: RedisServer) -> None:
+        server.start()
+        wait_until(self._cluster._ready, "the cluster being whole again")
+
+
+class Postgres(Place):
+    """A server as it comes, `synchronous_commit` and `fsync` on."""
+
+    megabytes = 1024
+    promise = "synchronous_commit on: outlasts a killed server"
+
+    def start(self) -> None:
+        settings = {"max_wal_size": "'128MB'", "checkpoint_timeout": "'30s'"}
+        self._server = self.stack.enter_context(PostgresServer(settings))
+
+    @property
+    def url(self) -> str:
+        return f"{self._server.url}?timeout=5"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [self._server.port]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {
+            "server stopped at once and started": lambda _: self._server.restart("immediate"),
+            "server restarted": lambda _: self._server.restart("fast"),
+            "server process killed": self._kill_backend,
+        }
+
+    def revive(self) -> None:
+        if not self._answers():
+            wait_until(self._started, "PostgreSQL starting again", 60)
+
+    def _kill_backend(self, random: Random) -> None:
+        """All others end with it, and the server recovers as after a crash."""
+        pids = self._server.psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'").split()
+        os.kill(int(random.choice(pids)), signal.SIGKILL)
+        wait_until(self._answers, "PostgreSQL recovering", 60)
+
+    def _started(self) -> bool:
+        if self._answers():
+            return True
+        try:
+            self._server.start()
+        except Exception:
+            return False
+        return True
+
+    def _answers(self) -> bool:
+        try:
+            self._server.psql("SELECT 1")
+        except Exception:
+            return False
+        return True
+
+
+class Nats(Place):
+    """One server with JetStream."""
+
+    megabytes = 1024
+    lease = 3.0
+    promise = "outlasts a killed server"
+
+    def start(self) -> None:
+        self._server = self.stack.enter_context(NatsServer(folder=self.folder / "nats"))
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [self._server.port]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"server killed and started": lambda _: self._server.restart()}
+
+    def revive(self) -> None:
+        # JetStream switches itself off when its disk is full, and stays so until the next start.
+        self._server.restart()
+
+
+PLACES: Mapping[str, type[Place]] = {
+    "memory": Memory,
+    "file": File,
+    "sqlite": SQLite,
+    "redis": Redis,
+    "redis-sentinel": Sentinel,
+    "redis-cluster": Cluster,
+    "postgres": Postgres,
+    "nats": Nats,
+}
+
+
+def _ended(process: ServerProcess) -> bool:
+    return process._process is None or process._process.poll() is not None
