@@ -13,6 +13,7 @@ from chatsession.storages._base import Action, Change, Committed, Expect, Outcom
 from chatsession.storages.redis._errors import of_key
 from chatsession.storages.redis._servers import Word
 
+_PUT = Action.PUT
 _ACTIONS = {Action.PUT: "P", Action.DELETE: "D", Action.TOUCH: "T", Action.KEEP: "K"}
 _BYTES_PER_SCRIPT = 1 << 18
 _LONGEST = 1 << 50
@@ -51,7 +52,7 @@ def words_of(change: Change) -> tuple[Word | bool, ...]:
     """What the script is told about a change, besides its value."""
     expect, ttl, lease = change.expect, change.ttl, change.lease
     return (
-        _ACTIONS[change.action],
+        "P" if change.action is _PUT else _ACTIONS[change.action],
         "-" if expect is None else "*" if expect is Expect.ANYTHING else str(expect),
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
@@ -67,7 +68,7 @@ def outcome_of(change: Change, reply: object) -> Outcome:
     """What the script says became of a change."""
     if reply == 1:
         if change.action is Action.PUT:
-            return Committed(version_of(change.value))
+            return Committed(Digest(change.value))
         return Committed(None if change.action is Action.DELETE else change.expect)
     if reply == 0:
         return Refused.CONFLICT
@@ -85,12 +86,25 @@ def record_of(key: str, value: bytes | Exception | None, expires_at: int) -> Rec
         return None
     if isinstance(value, Exception):
         return of_key(value, key)
-    return Record(value, version_of(value), None if expires_at < 0 else expires_at / 1000)
+    return Record(value, Digest(value), None if expires_at < 0 else expires_at / 1000)
 
 
-def version_of(value: bytes) -> str:
-    """What is stored is its own version: the scripts make the same digest of it."""
-    return sha1(value, usedforsecurity=False).hexdigest()
+class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What is stored is its own version, by a digest that the scripts make, too; made here only if it is asked for."""
+
+    value: bytes
+
+    def __str__(self) -> str:
+        return sha1(self.value, usedforsecurity=False).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
 
 def milliseconds(seconds: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, ClassVar, cast
 from urllib.parse import SplitResult
@@ -238,6 +238,8 @@ class RedisStorage(Storage):
         portions = portions_of(names, self._servers.items_per_script, sizes)
         calls = [prepare(numbers, good) for numbers in portions]
         await self._calls.run(calls, replicas)
+        if len(calls) == 1 and len(portions[0]) == len(names) and not isinstance(calls[0].reply, StorageError):
+            return list(_in_groups(calls[0].reply, width))
         results = cast("list[Sequence[Any] | SessionError]", list(names))
         failed = 0
         for numbers, call in zip(portions, calls, strict=True):
@@ -248,7 +250,7 @@ class RedisStorage(Storage):
                     raise reply
                 replies = [reply] * len(numbers)
             else:
-                replies = zip(*[iter(cast("list[object]", reply))] * width, strict=True)
+                replies = _in_groups(reply, width)
             for number, each in zip(numbers, replies, strict=True):
                 results[number] = each
         return results
@@ -280,6 +282,10 @@ def _with_locks(numbers: Sequence[int], names: Sequence[bytes]) -> list[Word]:
         name = names[number]
         keys += (name, lock_of(name))
     return keys
+
+
+def _in_groups(reply: object, width: int) -> Iterator[Sequence[Any]]:
+    return zip(*[iter(cast("list[object]", reply))] * width, strict=True)
 
 
 def _only(reply: Sequence[Any] | SessionError, key: str) -> object:
