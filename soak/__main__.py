@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5, help="seconds from one sample to the next")
     parser.add_argument("--out", type=Path, default=Path("docs/soak"))
     given = parser.parse_args()
-    ended_well = run(given.storage or list(STORAGES), given.out, minutes=given.minutes, rate=given.rate, every=given.every)
+    ended_well = run(
+        given.storage or list(STORAGES), given.out, minutes=given.minutes, rate=given.rate, every=given.every
+    )
     sys.exit(not ended_well)
 
 

@@ -93,7 +93,7 @@ class Load:
         begin = time.perf_counter()
         try:
             await self._update(kind)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted, and the load goes on
+        except Exception as error:  # whatever it is, it is counted, and the load goes on
             self.tally.errors += 1
             self.tally.last_error = f"{type(error).__name__}: {error}"
         self.tally.latencies.append(time.perf_counter() - begin)

@@ -31,9 +31,10 @@ def run(names: Sequence[str], out: Path, *, minutes: float, rate: float, every: 
         for name in names:
             (root / name).mkdir()
             soaked[name] = stack.enter_context(STORAGES[name](root / name))
+        given = [str(number) for number in (minutes, rate, every)]
         workers = {
             name: subprocess.Popen(
-                [sys.executable, "-m", "soak._worker", each.url, str(out / f"{name}.csv"), *map(str, (minutes, rate, every))],
+                [sys.executable, "-m", "soak._worker", each.url, str(out / f"{name}.csv"), *given],
                 stdout=subprocess.PIPE,
                 text=True,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,53 +34,53 @@ class Soaked:
 
 
 @contextmanager
-def memory(_: Path) -> Iterator[Soaked]:
+def memory(_: Path) -> Generator[Soaked, None, None]:
     """Nothing to start."""
     yield Soaked("memory:", lambda: Told(-1, -1))
 
 
 @contextmanager
-def file(folder: Path) -> Iterator[Soaked]:
+def file(folder: Path) -> Generator[Soaked, None, None]:
     """A folder of files."""
     yield Soaked(f"file://{folder}/sessions", lambda: Told(-1, _bytes_in(folder)))
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Soaked]:
+def sqlite(folder: Path) -> Generator[Soaked, None, None]:
     """A file."""
     yield Soaked(f"sqlite:///{folder}/bot.db", lambda: Told(-1, _bytes_in(folder)))
 
 
 @contextmanager
-def redis(_: Path) -> Iterator[Soaked]:
+def redis(_: Path) -> Generator[Soaked, None, None]:
     """One server."""
     with RedisServer() as server:
         yield Soaked(server.url, lambda: _redis([server], [server]))
 
 
 @contextmanager
-def redis_sentinel(_: Path) -> Iterator[Soaked]:
+def redis_sentinel(_: Path) -> Generator[Soaked, None, None]:
     """A primary, a replica, three sentinels."""
     with RedisSentinel() as sentinel:
         yield Soaked(sentinel.url, lambda: _redis(sentinel.servers, sentinel.servers[:1]))
 
 
 @contextmanager
-def redis_cluster(_: Path) -> Iterator[Soaked]:
+def redis_cluster(_: Path) -> Generator[Soaked, None, None]:
     """Three primaries with a replica each."""
     with RedisCluster() as cluster:
         yield Soaked(cluster.url, lambda: _redis(cluster.servers, cluster.primaries()))
 
 
 @contextmanager
-def postgres(_: Path) -> Iterator[Soaked]:
+def postgres(_: Path) -> Generator[Soaked, None, None]:
     """One server, that flushes each commit."""
     with PostgresServer() as server:
         yield Soaked(server.url, lambda: _postgres(server))
 
 
 @contextmanager
-def nats(_: Path) -> Iterator[Soaked]:
+def nats(_: Path) -> Generator[Soaked, None, None]:
     """One server with JetStream."""
     monitor = free_ports(1)[0]
     with NatsServer(settings=[f'http: "127.0.0.1:{monitor}"']) as server:
@@ -111,7 +111,7 @@ def _redis(servers: list[RedisServer], with_data: list[RedisServer]) -> Told:
 
 
 def _is_ours(client: str) -> bool:
-    told = dict(pair.partition("=")[::2] for pair in client.split())
+    told = {name: value for name, _, value in (pair.partition("=") for pair in client.split())}
     servers_own = set(told["flags"]) & {"S", "M"} or told["name"].startswith("sentinel-")
     return not servers_own and told["cmd"] != "client|list"
 
