@@ -387,6 +387,28 @@ async def test_a_commit_that_never_arrived_and_that_others_have_overtaken_is_not
         assert await value_of(here, "424242") == b"2"
 
 
+async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
+    server: NatsServer, bucket: str
+) -> None:
+    for turns in range(20):
+        async with NatsProxy(server.port) as proxy:
+            storage = NatsStorage(proxy.url, bucket=bucket)
+            await storage.open()
+            assert storage._entries is not None
+            client = storage._entries.wire.client
+            proxy.closed = True
+            proxy.cut_before = b"$KV."
+            committing = asyncio.create_task(storage.commit_many([Change("424242", Action.PUT, b"1")]))
+            await proxy.was_cut.wait()
+            while client.is_connected:
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await storage.close()
+            (outcome,) = await committing
+            assert isinstance(outcome, StorageUnavailableError)
+
+
 async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str) -> None:
     with NatsServer() as server:
         async with NatsStorage(server.url, bucket=bucket, patience=0.5) as storage:

@@ -262,7 +262,12 @@ class NatsStorage(Storage):
     async def _hang_up(self, wire: Wire) -> None:
         await wire.stop()
         if self._given is None:
-            await wire.client.close()
+            # In a task of its own: of a connection that is broken, the driver raises what broke it, or a cancellation
+            # that nobody asked for.
+            closing = asyncio.ensure_future(wire.client.close())
+            await asyncio.wait([closing])
+            if not closing.cancelled():
+                closing.exception()
 
     def _on_disconnected(self) -> None:
         if self._entries is not None:
