@@ -18,11 +18,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100, help="updates per second on each storage")
     parser.add_argument("--every", type=float, default=5, help="seconds from one sample to the next")
     parser.add_argument("--out", type=Path, default=Path("docs/soak"))
+    parser.add_argument("--report", action="store_true", help="only draw and judge what an earlier run wrote down")
+    parser.add_argument("--note", default="", help="what else the reader should know of the conditions")
     given = parser.parse_args()
-    ended_well = run(
-        given.storage or list(STORAGES), given.out, minutes=given.minutes, rate=given.rate, every=given.every
-    )
-    sys.exit(not ended_well)
+    names = given.storage or list(STORAGES)
+    if not given.report:
+        run(names, given.out, minutes=given.minutes, rate=given.rate, every=given.every, note=given.note)
+    from soak._report import report  # needs matplotlib, which a run itself does not
+
+    sys.exit(not report(given.out))
 
 
 if __name__ == "__main__":
