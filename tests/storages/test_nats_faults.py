@@ -400,7 +400,7 @@ async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
             proxy.cut_before = b"$KV."
             committing = asyncio.create_task(storage.commit_many([Change("424242", Action.PUT, b"1")]))
             await proxy.was_cut.wait()
-            while client.is_connected:
+            while client.is_connected:  # noqa: ASYNC110 - the driver tells nobody
                 await asyncio.sleep(0)
             for _ in range(turns):
                 await asyncio.sleep(0)
