@@ -184,21 +184,26 @@ class _Campaign:
         """All is well again: whatever is under way must come to its end, and then show what is stored."""
         for member in crew.members:
             await member.began.wait()
-        living = [member for member in crew.members if member.running]
-        finished = await asyncio.gather(*(self._finish(member) for member in living))
-        self.hangs += [f"{name}: {hung} operations did not end" for name, hung in finished if hung]
-        try:
-            await living[0].ask(Dump(), Dumped, 120)
-        except WorkerFailedError as error:
-            self.failures.append(str(error))
-            (self._folder / "stored.json").write_bytes(b"{}")
+        await asyncio.gather(*map(self._finish, crew.members))
+        for member in crew.members:
+            if member.running:
+                try:
+                    await member.ask(Dump(), Dumped, 120)
+                except WorkerFailedError as error:
+                    self.failures.append(str(error))
+                else:
+                    return
+        raise RuntimeError(f"nobody is left who could tell what is stored: {self.failures}")
 
-    async def _finish(self, member: Member) -> tuple[str, int]:
+    async def _finish(self, member: Member) -> None:
         try:
-            return member.name, (await member.ask(Finish(_HANG), Finished, _HANG + 30)).hung
+            hung = (await member.ask(Finish(_HANG), Finished, _HANG + 30)).hung
         except WorkerFailedError as error:
             self.failures.append(str(error))
-            return member.name, 0
+            await member.kill()  # or it might go on while others look at what is stored
+            return
+        if hung:
+            self.hangs.append(f"{member.name}: {hung} operations did not end: {member.log()}")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Event(msgspec.Struct, kw_only=True):
     detail: str = ""
 
 
-Trouble: TypeAlias = Callable[[Event], Awaitable[None]]
+Trouble: TypeAlias = Callable[[Event, Random], Awaitable[None]]
 
 
 class Nemesis:
@@ -61,6 +61,7 @@ class Nemesis:
         self._proxies = proxies
         self._disk = disk
         self._log = log
+        self._seed = seed
         self._random = Random(seed)
         self._pause = pause
         self._servers_in_trouble = False
@@ -99,7 +100,7 @@ class Nemesis:
 
     async def _do(self, trouble: Trouble, event: Event, at_servers: bool) -> None:
         try:
-            await trouble(event)
+            await trouble(event, Random(1_000_003 * self._seed + event.number))
         except WorkerFailedError as error:
             self.failures.append(f"{event.name}: {error}")
         except Exception as error:
@@ -139,98 +140,98 @@ class Nemesis:
             troubles["disk full"] = (3, self._fill_disk, True)
         return troubles
 
-    def _draw(self, event: Event) -> Member | None:
+    def _draw(self, event: Event, random: Random) -> Member | None:
         # At least one is left alone, or there would be nobody to see what happens.
         available = self._crew.available()
         if not available:
             event.detail = "nobody was there"
             return None
-        member = self._random.choice(available)
+        member = random.choice(available)
         event.target = member.name
         return member
 
-    async def _cancel(self, event: Event) -> None:
-        count = self._random.randint(1, 20)
-        if member := self._draw(event):
+    async def _cancel(self, event: Event, random: Random) -> None:
+        count = random.randint(1, 20)
+        if member := self._draw(event, random):
             event.detail = f"{count} handlers"
             member.tell(Cancel(count))
 
-    async def _shift(self, event: Event) -> None:
-        shift = self._random.uniform(-1.5, 1.5) * self._place.lease
-        seconds = self._random.uniform(0.5, 4)
-        if member := self._draw(event):
+    async def _shift(self, event: Event, random: Random) -> None:
+        shift = random.uniform(-1.5, 1.5) * self._place.lease
+        seconds = random.uniform(0.5, 4)
+        if member := self._draw(event, random):
             event.detail = f"{shift:+.2f} s for {seconds:.1f} s"
             member.tell(Shift(shift))
             await asyncio.sleep(seconds)
             if member.running:
                 member.tell(Shift(0))
 
-    async def _reopen(self, event: Event) -> None:
-        if member := self._draw(event):
+    async def _reopen(self, event: Event, random: Random) -> None:
+        if member := self._draw(event, random):
             member.busy = True
             try:
                 await member.ask(Reopen(), Reopened, 60)
             finally:
                 member.busy = False
 
-    async def _stop(self, event: Event) -> None:
-        seconds = self._random.uniform(1.1, 2) * self._place.lease
-        if member := self._draw(event):
+    async def _stop(self, event: Event, random: Random) -> None:
+        seconds = random.uniform(1.1, 2) * self._place.lease
+        if member := self._draw(event, random):
             event.detail = f"{seconds:.1f} s"
             member.stop()
             await asyncio.sleep(seconds)
             member.resume()
 
-    async def _kill(self, event: Event) -> None:
-        if member := self._draw(event):
+    async def _kill(self, event: Event, random: Random) -> None:
+        if member := self._draw(event, random):
             await member.kill()
             await self._crew.replace(member)
 
-    async def _kill_in_quiet(self, event: Event) -> None:
+    async def _kill_in_quiet(self, event: Event, random: Random) -> None:
         """With nothing else going on: how long does a key stay blocked?"""
         mine = asyncio.current_task()
         while others := self._running - {mine}:
             await asyncio.wait(others)
         await asyncio.sleep(1)
-        await self._kill(event)
+        await self._kill(event, random)
         await asyncio.sleep(self._place.lease + 1)
 
-    async def _terminate(self, event: Event) -> None:
-        if member := self._draw(event):
+    async def _terminate(self, event: Event, random: Random) -> None:
+        if member := self._draw(event, random):
             await member.terminate(60)
             await self._crew.replace(member)
 
-    async def _cut(self, event: Event) -> None:
-        proxy = self._proxy(event)
+    async def _cut(self, event: Event, random: Random) -> None:
+        proxy = self._proxy(event, random)
         links = proxy.links()
-        victims = self._random.sample(links, self._random.randint(min(1, len(links)), len(links)))
+        victims = random.sample(links, random.randint(min(1, len(links)), len(links)))
         event.detail = f"{len(victims)} of {len(links)}"
         for link in victims:
             link.cut()
 
-    async def _half_close(self, event: Event) -> None:
-        proxy = self._proxy(event)
+    async def _half_close(self, event: Event, random: Random) -> None:
+        proxy = self._proxy(event, random)
         links = proxy.links()
-        direction = self._random.choice(list(Direction))
-        victims = self._random.sample(links, self._random.randint(min(1, len(links)), len(links)))
+        direction = random.choice(list(Direction))
+        victims = random.sample(links, random.randint(min(1, len(links)), len(links)))
         event.detail = f"{direction.value}, {len(victims)} of {len(links)}"
         for link in victims:
             link.half_close(direction)
 
-    async def _delay(self, event: Event) -> None:
-        proxy = self._proxy(event)
-        directions = self._directions()
-        delay, seconds = self._random.uniform(0.01, 0.2), self._random.uniform(0.2, 1)
+    async def _delay(self, event: Event, random: Random) -> None:
+        proxy = self._proxy(event, random)
+        directions = _directions(random)
+        delay, seconds = random.uniform(0.01, 0.2), random.uniform(0.2, 1)
         event.detail = f"{_shown(directions)} by {1000 * delay:.0f} ms for {seconds:.1f} s"
         proxy.delay = dict.fromkeys(directions, delay)
         await asyncio.sleep(seconds)
         proxy.delay = {}
 
-    async def _stall(self, event: Event) -> None:
-        proxy = self._proxy(event)
-        directions = self._directions()
-        seconds = self._random.uniform(0.1, 1) if self._random.random() < 0.8 else 1.5 * self._place.lease
-        then = self._random.choice(["passed on", "cut"])
+    async def _stall(self, event: Event, random: Random) -> None:
+        proxy = self._proxy(event, random)
+        directions = _directions(random)
+        seconds = random.uniform(0.1, 1) if random.random() < 0.8 else 1.5 * self._place.lease
+        then = random.choice(["passed on", "cut"])
         event.detail = f"{_shown(directions)} for {seconds:.1f} s, then {then}"
         proxy.stall(*directions)
         await asyncio.sleep(seconds)
@@ -238,9 +239,9 @@ class Nemesis:
             proxy.cut()
         proxy.resume()
 
-    async def _refuse(self, event: Event) -> None:
-        proxy = self._proxy(event)
-        seconds = self._random.uniform(0.1, 1)
+    async def _refuse(self, event: Event, random: Random) -> None:
+        proxy = self._proxy(event, random)
+        seconds = random.uniform(0.1, 1)
         event.detail = f"{seconds:.1f} s"
         proxy.refusing = True
         proxy.cut()
@@ -248,14 +249,14 @@ class Nemesis:
         proxy.refusing = False
 
     def _at_servers(self, act: Callable[[Random], None]) -> Trouble:
-        async def trouble(event: Event) -> None:
-            await asyncio.to_thread(act, Random(self._random.random()))
+        async def trouble(event: Event, random: Random) -> None:
+            await asyncio.to_thread(act, random)
 
         return trouble
 
     def _limited(self, take: Callable[[], None], give: Callable[[], None]) -> Trouble:
-        async def trouble(event: Event) -> None:
-            seconds = self._random.uniform(0.2, 1)
+        async def trouble(event: Event, random: Random) -> None:
+            seconds = random.uniform(0.2, 1)
             event.detail = f"{seconds:.1f} s"
             await asyncio.to_thread(take)
             try:
@@ -265,8 +266,8 @@ class Nemesis:
 
         return trouble
 
-    async def _fill_disk(self, event: Event) -> None:
-        seconds = self._random.uniform(0.2, 1)
+    async def _fill_disk(self, event: Event, random: Random) -> None:
+        seconds = random.uniform(0.2, 1)
         event.detail = f"{seconds:.1f} s"
         await asyncio.to_thread(self._disk.fill)
         try:
@@ -277,14 +278,10 @@ class Nemesis:
                 await asyncio.sleep(0.1)
             await asyncio.to_thread(self._place.revive)
 
-    def _proxy(self, event: Event) -> Proxy:
-        proxy = self._random.choice(self._proxies)
+    def _proxy(self, event: Event, random: Random) -> Proxy:
+        proxy = random.choice(self._proxies)
         event.target = f"server {self._proxies.index(proxy)}"
         return proxy
-
-    def _directions(self) -> list[Direction]:
-        both = list(Direction)
-        return self._random.choice([both, both[:1], both[1:]])
 
 
 _QUIET_KILL = "worker killed (SIGKILL), all else quiet"
@@ -292,3 +289,8 @@ _QUIET_KILL = "worker killed (SIGKILL), all else quiet"
 
 def _shown(directions: list[Direction]) -> str:
     return " and ".join(direction.value for direction in directions)
+
+
+def _directions(random: Random) -> list[Direction]:
+    both = list(Direction)
+    return random.choice([both, both[:1], both[1:]])

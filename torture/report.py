@@ -68,7 +68,7 @@ def table(results: Sequence[Result]) -> list[str]:
 def details(result: Result) -> list[str]:
     """What happened, what the callers saw, and what is wrong."""
     verdict = result.verdict
-    wrong = [*verdict.faults, *result.hangs, *result.failures]
+    wrong = [*result.failures, *result.hangs, *verdict.faults]
     disk = "" if result.disk_filled else " Its disk was not filled: no tmpfs may be mounted here."
     return [
         f"## {result.storage}",

@@ -99,8 +99,10 @@ class _Worker:
             if working.done():
                 working.result()
         finally:
-            await self._close()
-            await self._load.abort()
+            try:
+                await self._close()
+            finally:
+                await self._load.abort()
             for task in (telling, working, ending):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
