@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import collections
 import contextlib
+import copyreg
 import datetime
 import enum
 import os
@@ -214,3 +215,72 @@ def test_broken_and_strange_parts_are_told(path: Path, value: object) -> None:
 
 def _dumped(value: object) -> bytes:
     return pickle.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"Np2147483647\n.",
+        b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b".",
+        b"\x80\x04\x95" + (1 << 40).to_bytes(8, "little") + b".",
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",
+        b"\x8b\xff\xff\xff\x7f.",
+        b"cbuiltins\nbytearray\n(I4000000000\ntR.",
+        b"\x80\x04\x8e" + (9_000_000).to_bytes(8, "little") + bytes(9_000_000) + b"\x94(" + b"h\x00" * 1000 + b"t.",
+        b"\x80\x04\x8b"
+        + (9_000_000).to_bytes(4, "little")
+        + bytes([1]) * 9_000_000
+        + b"\x94("
+        + b"h\x00" * 1000
+        + b"t.",
+    ],
+    ids=[
+        "memo",
+        "memo by text",
+        "bytes",
+        "frame",
+        "bytearray",
+        "int",
+        "bytearray by a call",
+        "bytes again",
+        "int again",
+    ],
+)
+def test_a_small_pickle_does_not_fill_the_memory(path: Path, stored: bytes) -> None:
+    path.write_bytes(stored)
+    code = (
+        "import resource; from pathlib import Path; from chatsession.importers import _pickles\n"
+        "try: _pickles.Plain()(_pickles.load(Path('bot.pickle')))\n"
+        "except _pickles.PickleError: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200_000  # KiB
+
+
+@pytest.mark.parametrize("end", [b"s.", b"u."], ids=["in a dict", "in a dict of several"])
+@pytest.mark.parametrize(
+    "tuples", [b"\x85" * 1_000_000, b"\x94h\x00\x86" * 2 + b"2\x86" * 60], ids=["deep", "of two, of two, of two, …"]
+)
+def test_tuples_that_cannot_be_hashed_are_refused(path: Path, tuples: bytes, end: bytes) -> None:
+    start = b"\x80\x04}" if end == b"s." else b"\x80\x04}("
+    path.write_bytes(start + b")" + tuples + b"N" + end)
+    with pytest.raises(PickleError, match=r"nested too deeply|more than 1,000,000 parts"):
+        Plain()(load(path))
+    path.write_bytes(b"\x80\x04\x8f(N" + tuples + b"\x90.")
+    with pytest.raises(PickleError, match=r"nested too deeply|more than 1,000,000 parts"):
+        Plain()(load(path))
+
+
+def test_what_stands_in_the_registry_of_copyreg_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    copyreg.add_extension("builtins", "print", 77)
+    monkeypatch.setitem(copyreg._extension_cache, 77, calls.append)  # type: ignore[attr-defined] # as after its first use
+    try:
+        path.write_bytes(b"\x80\x02\x82\x4dN\x85R.")
+        with pytest.raises(PickleError, match="is not a whole pickle"):
+            load(path)
+    finally:
+        copyreg.remove_extension("builtins", "print", 77)
+    assert calls == []

@@ -2,123 +2,28 @@
 
 A pickle says which classes and functions are to be looked up and called. Here none ever is: whatever a pickle asks for,
 it gets a class made for the occasion that only writes down what it was called with. When the whole is read, those few
-that are known to be plain data (dates, decimals, sets, …) are made of what was written down, and so are objects of
-the classes that the user has allowed, as dicts of their attributes.
+that are known to be plain data (dicts, dates, decimals, sets, …) are made of what was written down, and so are objects
+of the classes that the user has allowed, as dicts of their attributes.
 """
 
 from __future__ import annotations
 
 import datetime
-import pickle
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from uuid import UUID
+
+from chatsession.importers._unpickling import DICTS, Call, PickleError, StandIn, load, pairs_of
+
+__all__ = ["PickleError", "Plain", "load", "pairs_of"]
 
 _MOST_PARTS = 1_000_000
 """In one entry; a pickle of a few bytes can stand for billions, by naming one list again and again."""
-
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""What Python 2 called modules, as older pickle protocols still do."""
-
-
-class PickleError(ValueError):
-    """Why a pickle, or a part of it, is not read; the same words for all parts with the same reason."""
-
-
-class StandIn:
-    """In place of an object, of whatever class: what a pickle wants to do with it."""
-
-    __slots__ = ("args", "members", "pairs", "state")
-
-    named: ClassVar[str]
-    """The class's or function's module and name."""
-
-    args: tuple[Any, ...]
-    state: Any
-    pairs: list[tuple[Any, Any]]
-    members: list[Any]
-
-    def __new__(cls, *args: Any, **named: Any) -> StandIn:
-        made = object.__new__(cls)
-        made.args = args
-        made.state = None
-        made.pairs = list(named.items())
-        made.members = []
-        return made
-
-    def __call__(self, *args: Any) -> StandIn:
-        return Call(self, *args)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __setitem__(self, name: Any, value: Any) -> None:
-        self.pairs.append((name, value))
-
-    def append(self, value: Any) -> None:
-        self.members.append(value)
-
-    def extend(self, values: Iterable[Any]) -> None:
-        self.members.extend(values)
-
-    add = append
-
-
-class Call(StandIn):
-    """In place of what comes of calling an object, such as a class's method that `getattr` gave."""
-
-    __slots__ = ()
-
-    named = "a call"
-
-
-class _Unpickler(pickle.Unpickler):
-    """Looks nothing up, imports nothing, calls nothing."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self._classes: dict[tuple[str, str], type[StandIn]] = {}
-
-    def find_class(self, module_name: str, global_name: str, /) -> type[StandIn]:
-        found = self._classes.get((module_name, global_name))
-        if found is None:
-            named = f"{_RENAMED.get(module_name, module_name)}.{global_name}"
-            found = type("StandIn", (StandIn,), {"__slots__": (), "named": named})
-            self._classes[module_name, global_name] = found
-        return found
-
-    def persistent_load(self, pid: Any, /) -> None:
-        """The bot, which python-telegram-bot puts in again, and which is no data."""
-        return
-
-
-def load(path: Path) -> object:
-    """Read a file; what is in it is to be looked at by `pairs_of` and `Plain`.
-
-    Raises:
-        OSError: it cannot be read.
-        PickleError: it is no pickle, or not all of one.
-    """
-    with path.open("rb") as file:
-        try:
-            return _Unpickler(file).load()
-        except OSError:
-            raise
-        except Exception as error:
-            raise PickleError(f"is not a whole pickle ({type(error).__name__})") from None
-
-
-def pairs_of(value: object) -> list[tuple[Any, Any]] | None:
-    """What is in a dict of any kind; `None` if it is no dict."""
-    if isinstance(value, dict):
-        return list(cast("dict[Any, Any]", value).items())
-    if isinstance(value, StandIn) and value.named in _DICTS:
-        return value.pairs
-    return None
+_MOST_BYTES = 64 * 1024 * 1024
+"""Of all texts and numbers in one entry, for the same reason."""
 
 
 class Plain:
@@ -130,11 +35,11 @@ class Plain:
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         self._allow = allow
-        self._left = 0
+        self._left = self._bytes_left = 0
 
     def __call__(self, value: object) -> object:
         """The data. Raises `PickleError` if there is an object in it that is neither known nor allowed."""
-        self._left = _MOST_PARTS
+        self._left, self._bytes_left = _MOST_PARTS, _MOST_BYTES
         try:
             return self._plain(value)
         except RecursionError:
@@ -145,15 +50,22 @@ class Plain:
         if self._left < 0:
             raise PickleError(f"has more than {_MOST_PARTS:,} parts")
         kind = cast("type[object]", type(value))
-        if kind is dict:
-            return self._dict(value.items())
-        if kind in (list, tuple, set, frozenset):
+        if kind in (list, tuple):
             return self._built(kind, map(self._plain, value))
         if isinstance(value, StandIn):
             return self._object(value)
         if isinstance(value, type):
             raise PickleError("has a class or a function in place of data")
-        return value
+        return self._counted(value)
+
+    def _counted(self, value: Any) -> Any:
+        if isinstance(value, int):
+            self._bytes_left -= value.bit_length() // 8
+        elif isinstance(value, (str, bytes, bytearray, memoryview)):
+            self._bytes_left -= len(cast("str", value))
+        if self._bytes_left < 0:
+            raise PickleError(f"has texts of more than {_MOST_BYTES:,} bytes")
+        return bytes(cast("bytearray", value)) if isinstance(value, (bytearray, memoryview)) else value
 
     def _dict(self, pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
         return self._built(dict, ((self._plain(name), self._plain(value)) for name, value in pairs))
@@ -168,10 +80,12 @@ class Plain:
 
     def _object(self, found: StandIn) -> Any:
         named, args = _called(found)
-        if named in _DICTS:
+        if named in DICTS:
             return self._dict([*(pairs_of(args[0]) or [] if args else []), *found.pairs])
         if named == "collections.deque":
             return [self._plain(each) for each in found.members]
+        if named in _SETS:
+            return self._built(_SETS[named], *map(self._plain, args or (found.members,)))
         if named in _KNOWN:
             return self._built(_KNOWN[named], *map(self._plain, args))
         if named == "uuid.UUID":
@@ -232,6 +146,11 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
+def _bytes(data: bytes | str = b"", encoding: str = "latin1") -> bytes:
+    """As `bytearray` is called by a pickle; never with a number, which would be a length."""
+    return bytes(memoryview(data)) if not isinstance(data, str) else _encoded(data, encoding.replace("-", ""))
+
+
 def _utc() -> datetime.timezone:
     return datetime.UTC
 
@@ -243,12 +162,10 @@ def _zone(key: str, *_: object) -> zoneinfo.ZoneInfo:
 _OF_TELEGRAM = "telegram.ext._picklepersistence._reconstruct_to"
 """Is called with the class and the attributes."""
 
-_DICTS = {"builtins.dict", "collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
+_SETS: dict[str, Callable[..., Any]] = {"builtins.set": set, "builtins.frozenset": frozenset}
 
 _KNOWN: dict[str, Callable[..., Any]] = {
-    "builtins.set": set,
-    "builtins.frozenset": frozenset,
-    "builtins.bytearray": bytes,
+    "builtins.bytearray": _bytes,
     "_codecs.encode": _encoded,
     "datetime.date": datetime.date,
     "datetime.datetime": datetime.datetime,

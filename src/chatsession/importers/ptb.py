@@ -54,7 +54,7 @@ async def entries(
     found = await asyncio.to_thread(_read, Path(path), kind, single_file)
     plain = Plain(allow)
     for number, (id_, data) in enumerate(found.data):
-        if data:  # python-telegram-bot has an empty dict for everybody whom it has seen
+        if data is not None and pairs_of(data) != []:  # whom it has only seen, python-telegram-bot has empty dicts for
             yield _entry(kind, id_, data, plain)
         if number % _PER_TURN == 0:
             await asyncio.sleep(0)
@@ -75,11 +75,11 @@ def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
     if single_file is None:
         single_file = path.is_file()
     try:
-        whole: dict[object, object] = dict(_pairs(load(path))) if single_file else _several(path, kind)
+        whole = _by_name(_pairs(load(path))) if single_file else _several(path, kind)
         data: object = whole.get(kind)
         return _Found(
-            [(None, data)] if kind == "bot_data" else _pairs(data or {}),
-            sum(len(_pairs(states)) for _, states in _pairs(whole.get("conversations") or {})),
+            [(None, data)] if kind == "bot_data" else _pairs(data),
+            sum(len(_pairs(states)) for _, states in _pairs(whole.get("conversations"))),
             bool(whole.get("callback_data")),
         )
     except OSError as error:
@@ -91,7 +91,11 @@ def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
         ) from None
 
 
-def _several(path: Path, kind: Kind) -> dict[object, object]:
+def _by_name(pairs: list[tuple[Any, Any]]) -> dict[str, object]:
+    return {name: value for name, value in pairs if isinstance(name, str)}
+
+
+def _several(path: Path, kind: Kind) -> dict[str, object]:
     """What `single_file=False` keeps in a file each; a kind that was never written has none."""
     files = {name: path.with_name(f"{path.name}_{name}") for name in _PARTS}
     if not any(file.exists() for file in files.values()):
@@ -100,7 +104,7 @@ def _several(path: Path, kind: Kind) -> dict[object, object]:
 
 
 def _pairs(value: object) -> list[tuple[Any, Any]]:
-    pairs = pairs_of(value)
+    pairs = [] if value is None else pairs_of(value)
     if pairs is None:
         raise PickleError("is not what a PicklePersistence writes")
     return pairs

@@ -1,0 +1,153 @@
+"""Pickles read into notes of what they want to be made, called and put where.
+
+The reader is the one that is written in Python, since the one in C makes a table as large as the pickle says, of
+gigabytes if need be. Dicts and sets are written down as well: a key may be tuples in tuples, which take for ever to
+hash, or are so deep that the process dies of it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+_MOST_CLASSES = 10_000
+"""In one pickle."""
+
+DICTS = {"builtins.dict", "collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
+
+_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""What Python 2 called modules, as older pickle protocols still do."""
+
+
+class PickleError(ValueError):
+    """Why a pickle, or a part of it, is not read; the same words for all parts with the same reason."""
+
+
+class StandIn:
+    """In place of an object, of whatever class: what a pickle wants to do with it."""
+
+    __slots__ = ("args", "members", "pairs", "state")
+
+    named: ClassVar[str]
+    """The class's or function's module and name."""
+
+    args: tuple[Any, ...]
+    state: Any
+    pairs: list[tuple[Any, Any]]
+    members: list[Any]
+
+    def __new__(cls, *args: Any, **named: Any) -> StandIn:
+        made = object.__new__(cls)
+        made.args = args
+        made.state = None
+        made.pairs = list(named.items())
+        made.members = []
+        return made
+
+    def __call__(self, *args: Any) -> StandIn:
+        return Call(self, *args)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        self.pairs.append((name, value))
+
+    def append(self, value: Any) -> None:
+        self.members.append(value)
+
+    def extend(self, values: Iterable[Any]) -> None:
+        self.members.extend(values)
+
+    add = append
+
+
+class Call(StandIn):
+    """In place of what comes of calling an object, such as a class's method that `getattr` gave."""
+
+    __slots__ = ()
+
+    named = "a call"
+
+
+_Reader: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue] # whose types leave most of it out
+
+
+class _Unpickler(_Reader):
+    """Looks nothing up, imports nothing, calls nothing, and compares nothing."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)  # pyright: ignore[reportUnknownMemberType] # see _Reader
+        self._classes: dict[tuple[str, str], type[StandIn]] = {}
+
+    def find_class(self, module_name: str, global_name: str, /) -> type[StandIn]:
+        found = self._classes.get((module_name, global_name))
+        if found is None:
+            if len(self._classes) == _MOST_CLASSES:
+                raise pickle.UnpicklingError("too many classes")
+            named = f"{_RENAMED.get(module_name, module_name)}.{global_name}"
+            found = type("StandIn", (StandIn,), {"__slots__": (), "named": named})
+            self._classes[module_name, global_name] = found
+        return found
+
+    def get_extension(self, code: int) -> None:
+        """What a number of `copyreg` stands for is known to this process only, and would be the real thing."""
+        raise pickle.UnpicklingError("a number of copyreg's")
+
+    def _put_in_place(self, named: str, *args: Any, pairs: Sequence[Any] = ()) -> None:
+        made = self.find_class("builtins", named)(*args)
+        made.pairs += zip(pairs[::2], pairs[1::2], strict=True)
+        self.append(made)
+
+    def _empty_dict(self) -> None:
+        self._put_in_place("dict")
+
+    def _dict(self) -> None:
+        self._put_in_place("dict", pairs=self.pop_mark())
+
+    def _empty_set(self) -> None:
+        self._put_in_place("set")
+
+    def _frozenset(self) -> None:
+        self._put_in_place("frozenset", self.pop_mark())
+
+    def _object_with_names(self) -> None:
+        names, args, cls = (self.stack.pop() for _ in range(3))
+        made = cls.__new__(cls, *args)
+        made.pairs += pairs_of(names) or []
+        self.append(made)
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = _Reader.dispatch | {
+        pickle.EMPTY_DICT[0]: _empty_dict,
+        pickle.DICT[0]: _dict,
+        pickle.EMPTY_SET[0]: _empty_set,
+        pickle.FROZENSET[0]: _frozenset,
+        pickle.NEWOBJ_EX[0]: _object_with_names,
+    }
+
+    def persistent_load(self, pid: Any, /) -> None:
+        """The bot, which python-telegram-bot puts in again, and which is no data."""
+        return
+
+
+def load(path: Path) -> object:
+    """Read a file; what is in it is to be looked at by `pairs_of` and `Plain`.
+
+    Raises:
+        OSError: it cannot be read.
+        PickleError: it is no pickle, or not all of one.
+    """
+    with path.open("rb") as file:
+        try:
+            return _Unpickler(file).load()
+        except OSError:
+            raise
+        except Exception as error:
+            raise PickleError(f"is not a whole pickle ({type(error).__name__})") from None
+
+
+def pairs_of(value: object) -> list[tuple[Any, Any]] | None:
+    """What is in a dict of any kind; `None` if it is no dict."""
+    return value.pairs if isinstance(value, StandIn) and value.named in DICTS else None
