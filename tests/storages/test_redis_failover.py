@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chatsession import SessionManager
-from chatsession.errors import StorageUnavailableError
+from chatsession.errors import SessionConflictError, StorageUnavailableError
 from chatsession.storages import Locked
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.redis._names import slot_of
@@ -19,6 +19,8 @@ from chatsession.testing.servers._process import wait_until
 from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 CHATS = [f"chat:{number}" for number in range(60)]
+PATIENT = 120.0
+"""Seconds; longer than any failover, also on a busy machine."""
 
 
 class Load:
@@ -38,6 +40,8 @@ class Load:
                     session.data += 1
             except StorageUnavailableError:
                 self.unknown[chat] += 1
+            except SessionConflictError:
+                pass  # its lock was not replicated, or ran out meanwhile: nothing was written, as `check` finds out
             else:
                 self.acknowledged[chat] += 1
                 self._rounds.set()
@@ -45,7 +49,7 @@ class Load:
     async def progress(self, updates: int) -> None:
         """Return when so many more were acknowledged in each chat."""
         aim = {chat: self.acknowledged[chat] + updates for chat in CHATS}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while any(self.acknowledged[chat] < wanted for chat, wanted in aim.items()):
                 self._rounds.clear()
                 await self._rounds.wait()
@@ -59,7 +63,7 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def check(self) -> None:
-        """Every acknowledged update is there, and none of the others twice."""
+        """Every acknowledged update is there, and none of the others twice; of those that were refused, none."""
         for chat in CHATS:
             stored = await self._sessions.get(chat)
             assert stored is not None
@@ -69,7 +73,7 @@ class Load:
 @asynccontextmanager
 async def load_on(url: str, retry_for: float) -> AsyncIterator[Load]:
     storage = RedisStorage(url, wait_replicas=1, retry_for=retry_for)
-    async with SessionManager(int, storage=storage, lock_timeout=60, lock_lease=3) as sessions:
+    async with SessionManager(int, storage=storage, lock_timeout=180, lock_lease=3) as sessions:
         async with Load(sessions) as load:
             yield load
         await load.check()
@@ -79,7 +83,7 @@ async def happened(condition: Callable[[], bool], what: str) -> None:
     await asyncio.to_thread(wait_until, condition, what)
 
 
-@pytest.mark.parametrize("retry_for", [30.0, 0.5])
+@pytest.mark.parametrize("retry_for", [PATIENT, 0.5])
 async def test_sentinels_replace_the_primary_under_load(retry_for: float) -> None:
     with RedisSentinel(replicas=2, password="secret") as sentinel:
         async with load_on(sentinel.url, retry_for) as load:
@@ -91,7 +95,7 @@ async def test_sentinels_replace_the_primary_under_load(retry_for: float) -> Non
         assert bool(load.unknown) == (retry_for < 1)
 
 
-@pytest.mark.parametrize("retry_for", [30.0, 0.3])
+@pytest.mark.parametrize("retry_for", [PATIENT, 0.3])
 async def test_a_cluster_loses_a_primary_under_load(retry_for: float) -> None:
     with RedisCluster(password="secret") as cluster:
         async with load_on(cluster.url, retry_for) as load:
@@ -107,8 +111,8 @@ async def test_a_cluster_loses_a_primary_under_load(retry_for: float) -> None:
 async def test_waiters_are_still_woken_after_a_failover() -> None:
     with RedisSentinel() as sentinel:
         async with (
-            RedisStorage(sentinel.url, retry_for=30) as holder,
-            RedisStorage(sentinel.url, retry_for=30) as other,
+            RedisStorage(sentinel.url, retry_for=PATIENT) as holder,
+            RedisStorage(sentinel.url, retry_for=PATIENT) as other,
         ):
             await _wake(holder, other)
             old = sentinel.primary
@@ -123,7 +127,7 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
     wish = request("424242")
     assert await other.lock_many([wish]) == [None]
     await unlock(holder, held.lease)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         attempt = 0
         while (granted := (await other.lock_many([wish]))[0]) is None:
             await other.wait_unlocked(wish, attempt)
@@ -152,7 +156,7 @@ async def test_slots_that_move_while_they_are_used() -> None:
             await happened(lambda: _refused(source) or _refused(target), "a refused commit")
 
             for key in source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100).split():
-                source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+                source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 60_000)
             for each in (target, source):
                 each.ask("CLUSTER", "SETSLOT", slot, "NODE", names[target])
             await putting

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from chatsession import open_storage
 from chatsession.testing.conformance.single import put, value_of
+from chatsession.testing.servers._process import free_ports
+from chatsession.testing.servers.redis import RedisServer
 
 NAMES = ["Redis", "Redis Sentinel", "Redis Cluster", "PostgreSQL", "NATS"]
 
@@ -89,3 +92,14 @@ async def test_a_missing_program_is_told(folder: Path) -> None:
     assert process.returncode == 1
     assert b"make servers" in errors
     assert b"Traceback" not in errors
+
+
+async def test_nobody_takes_the_port_of_a_server_while_it_is_down() -> None:
+    (port,) = free_ports(1)
+    for _ in range(2):
+        with socket.socket() as other:
+            assert other.connect_ex(("127.0.0.1", port)) != 0
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+        with RedisServer(port=port) as server:
+            assert server.ask("PING") == "PONG"

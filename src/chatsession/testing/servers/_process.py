@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,18 +37,25 @@ def program(name: str, *folders: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nobody listens."""
+    """Ports of 127.0.0.1 on which nobody listens, and which nobody else is given for as long as this process runs.
+
+    Otherwise another program's connection may take one before the server does, or while the server is started anew.
+    """
     sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
+    for each in sockets:
+        if sys.platform == "linux":  # elsewhere a bound socket would keep the server itself out
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        if sys.platform == "linux":
+            each.detach()  # it stays bound
+        else:
             each.close()
+    return ports
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Ask again and again; raises `ServerFailedError` when `seconds` have gone by."""
     end = time.monotonic() + seconds
     while not ready():
