@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import count
 
 from chatsession.errors import SessionError, StorageUnavailableError
@@ -22,9 +23,9 @@ EXPECTED = (SessionError, HandlerFailedError, asyncio.CancelledError)
 class Attempt:
     """One update of one key."""
 
-    __slots__ = ("_effect", "_history", "_id", "ended", "key", "leaving")
+    __slots__ = ("_effect", "_history", "_id", "asked", "ended", "key", "leaving")
 
-    def __init__(self, history: HistoryFile, name: str, key: str, effect: Effect) -> None:
+    def __init__(self, history: HistoryFile, name: str, key: str, effect: Effect, asked: float) -> None:
         self._history = history
         self._id = name
         self._effect = effect
@@ -32,7 +33,8 @@ class Attempt:
         self.leaving = False
         """The handler is through, and from now on something may be written."""
         self.ended = False
-        history.started(name, key, effect)
+        self.asked = asked
+        history.started(name, key, effect, asked)
 
     @property
     def changes(self) -> bool:
@@ -66,9 +68,10 @@ class Attempts:
         self._open: list[Attempt] = []
         self.changed = 0
 
-    def begin(self, key: str, effect: Effect = Effect.COUNT) -> Attempt:
-        """One more; called before anything is asked of a session."""
-        attempt = Attempt(self._history, self._names.next(), key, effect)
+    def begin(self, key: str, effect: Effect = Effect.COUNT, behind: Attempt | None = None) -> Attempt:
+        """One more; called before anything is asked of a session, or behind another one of the same open session."""
+        asked = time.monotonic() if behind is None else behind.asked
+        attempt = Attempt(self._history, self._names.next(), key, effect, asked)
         self._open.append(attempt)
         return attempt
 

@@ -168,7 +168,7 @@ class _Campaign:
     async def _look_at(self, crew: Crew) -> None:
         now = time.monotonic()
         for member in list(crew.members):
-            if not member.running and not member.expected_end:
+            if member.exit_code is not None and not member.expected_end:
                 self.failures.append(f"{member.name} ended with code {member.exit_code}: {member.log()}")
                 await crew.replace(member)
             elif not member.stopped and not member.expected_end and now - member.moved > _HANG:

@@ -198,7 +198,7 @@ class Crew:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for member in self.members:
+        for member in (*self.members, *self.former):
             if member.running:
                 await member.kill()
 

@@ -230,7 +230,7 @@ class Load:
             attempts.leave()
             await session.save()
             attempts.commit()
-            attempt = attempts.begin(chat.full)
+            attempt = attempts.begin(chat.full, behind=attempt)
             counted = attempt.read(Counter())
             await self._pause()
             session.data = counted
@@ -243,7 +243,7 @@ class Load:
             attempts.leave()
             await session.save()
             attempts.commit()
-            attempt = attempts.begin(chat.full)
+            attempt = attempts.begin(chat.full, behind=attempt)
             counted = attempt.read(session.data)
             await self._pause()
             session.data = counted

@@ -33,6 +33,7 @@ class Place:
     lease: ClassVar[float] = 2.0
     own_clock: ClassVar[bool] = False
     promise: ClassVar[str] = ""
+    survives_full_disk: ClassVar[bool] = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -281,6 +282,7 @@ class Nats(Place):
     megabytes = 1024
     lease = 3.0
     promise = "outlasts a killed server"
+    survives_full_disk = False
 
     def start(self) -> None:
         self._server = self.stack.enter_context(NatsServer(folder=self.folder / "nats"))

@@ -54,9 +54,9 @@ class HistoryFile:
     ) -> None:
         os.close(self._file)
 
-    def started(self, update: str, key: str, effect: Effect = Effect.COUNT) -> None:
-        """An update asks for its key."""
-        self._write(_Event(update, time.monotonic(), key=key, effect=effect))
+    def started(self, update: str, key: str, effect: Effect = Effect.COUNT, at: float | None = None) -> None:
+        """An update asks for its key, or asked for it at that time (`time.monotonic`)."""
+        self._write(_Event(update, time.monotonic() if at is None else at, key=key, effect=effect))
 
     def read(self, update: str, state: State) -> None:
         """It has the key, and this is what it found."""
