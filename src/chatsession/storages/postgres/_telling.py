@@ -21,7 +21,7 @@ SELECT current_setting('server_version'), current_setting('fsync'), current_sett
     (SELECT schema_version FROM {meta}), (SELECT count(*) FROM pg_stat_replication),
     (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = '{table}'::regclass)
 """
-_EXPIRED = "SELECT count(*) FROM {sessions} WHERE expires_at <= clock_timestamp()"
+_EXPIRED = "SELECT count(*) FROM {sessions} WHERE expires_at <= statement_timestamp()"
 
 
 async def locks(database: Database, schema: Schema, prefix: str, limit: int) -> Sequence[HeldLock]:

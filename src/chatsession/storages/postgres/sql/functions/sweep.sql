@@ -1,5 +1,6 @@
 -- Deletes what nobody misses, at most so many rows of each kind, and steps round what others work on. Returns how
--- many they were: expired sessions, leases without use, outcomes that nobody asks for any more.
+-- many they were: expired sessions, leases without use, outcomes that nobody asks for any more. The time is the statement's,
+-- which an index can be asked for; a clock that moves on must be compared with each row.
 CREATE OR REPLACE FUNCTION {sweep}(most bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     sessions bigint;
@@ -7,7 +8,7 @@ DECLARE
     commits bigint;
 BEGIN
     DELETE FROM {sessions} WHERE key IN (
-        SELECT key FROM {sessions} WHERE expires_at <= clock_timestamp()
+        SELECT key FROM {sessions} WHERE expires_at <= statement_timestamp()
         ORDER BY expires_at LIMIT most FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS sessions = ROW_COUNT;
@@ -18,7 +19,7 @@ BEGIN
     );
     GET DIAGNOSTICS leases = ROW_COUNT;
     DELETE FROM {commits} WHERE batch IN (
-        SELECT batch FROM {commits} WHERE at < clock_timestamp() - interval '10 minutes'
+        SELECT batch FROM {commits} WHERE at < statement_timestamp() - interval '10 minutes'
         ORDER BY at LIMIT most FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS commits = ROW_COUNT;

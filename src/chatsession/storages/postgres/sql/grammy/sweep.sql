@@ -10,7 +10,7 @@ BEGIN
         DELETE FROM {grammy} WHERE ctid = ANY (ARRAY(
             SELECT g.ctid FROM {beside} AS b
             JOIN {grammy} AS g ON g.key::text COLLATE "C" = b.key AND g.xmin::text::bigint = b.version
-            WHERE b.expires_at <= clock_timestamp()
+            WHERE b.expires_at <= statement_timestamp()
             ORDER BY b.expires_at LIMIT most FOR UPDATE OF g SKIP LOCKED
         ))
         RETURNING key
@@ -20,7 +20,7 @@ BEGIN
     -- Left behind by sessions that grammY has written or deleted since.
     DELETE FROM {beside} WHERE key IN (
         SELECT b.key FROM {beside} AS b
-        WHERE b.expires_at <= clock_timestamp() AND b.whole_key IS NULL AND NOT EXISTS (
+        WHERE b.expires_at <= statement_timestamp() AND b.whole_key IS NULL AND NOT EXISTS (
             SELECT FROM {grammy} AS g WHERE g.key::text COLLATE "C" = b.key AND g.xmin::text::bigint = b.version
         )
         ORDER BY b.expires_at LIMIT most FOR UPDATE SKIP LOCKED
@@ -32,7 +32,7 @@ BEGIN
     );
     GET DIAGNOSTICS leases = ROW_COUNT;
     DELETE FROM {commits} WHERE batch IN (
-        SELECT batch FROM {commits} WHERE at < clock_timestamp() - interval '10 minutes'
+        SELECT batch FROM {commits} WHERE at < statement_timestamp() - interval '10 minutes'
         ORDER BY at LIMIT most FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS commits = ROW_COUNT;
