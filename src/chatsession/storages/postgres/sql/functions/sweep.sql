@@ -1,5 +1,5 @@
 -- Deletes what nobody misses, at most so many rows of each kind, and steps round what others work on. Returns how
--- many they were: expired sessions, leases without use, outcomes that nobody asks for any more. The time is the statement's,
+-- they were: expired sessions, leases without use, outcomes that nobody asks for any more. The time is the statement's,
 -- which an index can be asked for; a clock that moves on must be compared with each row.
 CREATE OR REPLACE FUNCTION {sweep}(most bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
