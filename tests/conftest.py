@@ -29,7 +29,7 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_cluster() -> Iterator[RedisCluster]:
     from chatsession.testing.servers.redis import RedisCluster
 
-    with RedisCluster() as cluster:
+    with RedisCluster(down_after=60) as cluster:
         yield cluster
 
 

@@ -19,13 +19,13 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def sentinel() -> Iterator[RedisSentinel]:
-    with RedisSentinel() as sentinel:
+    with RedisSentinel(down_after=60) as sentinel:
         yield sentinel
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
-    with RedisCluster() as cluster:
+    with RedisCluster(down_after=60) as cluster:
         yield cluster
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -71,7 +71,7 @@ class Load:
 
 
 @asynccontextmanager
-async def load_on(url: str, retry_for: float) -> AsyncIterator[Load]:
+async def load_on(url: str, retry_for: float) -> AsyncGenerator[Load]:
     storage = RedisStorage(url, wait_replicas=1, retry_for=retry_for)
     async with SessionManager(int, storage=storage, lock_timeout=180, lock_lease=3) as sessions:
         async with Load(sessions) as load:
@@ -137,7 +137,7 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
 
 
 async def test_slots_that_move_while_they_are_used() -> None:
-    with RedisCluster() as cluster:
+    with RedisCluster(down_after=60) as cluster:
         async with RedisStorage(cluster.url) as storage:
             name = "{moving}:chat"
             slot = slot_of(name.encode())

@@ -80,9 +80,9 @@ class ExpiryTests(StorageSuite):
         assert (await lock(other, "ends")).record == ends
 
     async def test_touch_counts_from_now_on(self, storage: Storage, other: Storage, time: Time) -> None:
-        version = await put(storage, "longer", b"1", ttl=time.seconds(2))
+        version = await put(storage, "longer", b"1", ttl=time.seconds(time.ample))
         await put(storage, "shorter", b"2", ttl=time.seconds(LONG))
-        await put(storage, "for ever", b"3", ttl=time.seconds(2))
+        await put(storage, "for ever", b"3", ttl=time.seconds(time.ample))
         outcomes = await other.commit_many(
             [
                 Change("longer", Action.TOUCH, b"", version, time.seconds(LONG)),
@@ -91,7 +91,7 @@ class ExpiryTests(StorageSuite):
             ]
         )
         assert all(type(outcome) is Committed for outcome in outcomes), outcomes
-        await time.passes(2.5)
+        await time.passes(time.ample + 0.5)
         await _is_over(storage, "shorter", time)
         assert await value_of(storage, "longer") == b"1"
         assert await value_of(storage, "for ever") == b"3"
@@ -129,7 +129,7 @@ class ExpiryTests(StorageSuite):
         assert await value_of(storage, "key") == b"2"
 
     async def test_keep_does_not_touch(self, storage: Storage, time: Time) -> None:
-        version = await put(storage, "key", b"1", ttl=time.seconds(1))
+        version = await put(storage, "key", b"1", ttl=time.seconds(time.ample))
         assert type(await commit(storage, Change("key", Action.KEEP, b"", version, time.seconds(LONG)))) is Committed
         await _is_over(storage, "key", time)
 
@@ -141,11 +141,11 @@ class ExpiryTests(StorageSuite):
 
     async def test_sweeping_takes_what_is_over_and_nothing_else(self, storage: Storage, time: Time) -> None:
         await storage.commit_many(
-            [Change(f"over-{n}", Action.PUT, number(n), ttl=time.seconds(1)) for n in range(25)]
-            + [Change(f"stays-{n}", Action.PUT, number(n), ttl=time.seconds(LONG)) for n in range(5)]
+            [Change(f"stays-{n}", Action.PUT, number(n), ttl=time.seconds(LONG)) for n in range(5)]
             + [Change(f"for-ever-{n}", Action.PUT, number(n)) for n in range(5)]
         )
         assert await storage.sweep() == 0
+        await storage.commit_many([Change(f"over-{n}", Action.PUT, number(n), ttl=time.seconds(1)) for n in range(25)])
         await _is_over(storage, "over-24", time)
         await put(storage, "over-24", b"7")
         swept = [await storage.sweep(10) for _ in range(6)]

@@ -89,8 +89,8 @@ async def is_busy(storage: Storage, key: str) -> bool:
 
 
 async def wait_for_lock(storage: Storage, wish: LockRequest) -> Locked:
-    """Lock a key as the core does: wait, try again; fails after 30 s."""
-    async with asyncio.timeout(30):
+    """Lock a key as the core does: wait, try again; fails after 60 s."""
+    async with asyncio.timeout(60):
         for attempt in count():
             if (locked := await try_lock(storage, wish)) is not None:
                 return locked

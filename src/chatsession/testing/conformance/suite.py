@@ -46,6 +46,11 @@ class Time:
         self.clock = clock
         self._tick = 10.0 if clock else tick
 
+    @property
+    def ample(self) -> float:
+        """Ticks in which a busy machine makes a few calls, though it stalls meanwhile."""
+        return 2.0 if self.clock else 8.0
+
     def seconds(self, ticks: float) -> float:
         """So many ticks in seconds."""
         return ticks * self._tick

@@ -118,9 +118,11 @@ class RedisSentinel:
     Args:
         replicas: how many servers stand by.
         password: of the servers; the sentinels want none.
+        down_after: seconds of silence after which a server counts as dead; long where none is to die, because on a
+            busy machine it may well be silent for half a second.
     """
 
-    def __init__(self, *, replicas: int = 1, password: str | None = None) -> None:
+    def __init__(self, *, replicas: int = 1, password: str | None = None, down_after: float = 0.5) -> None:
         self.folder = temporary_folder("redis-sentinel")
         first, *others = ports = free_ports(1 + replicas)
         following = ("--replicaof", "127.0.0.1", str(first))
@@ -134,6 +136,7 @@ class RedisSentinel:
             for port in ports
         ]
         self.sentinel_ports = free_ports(3)
+        self._down_after = down_after
         self._sentinels = [self._sentinel(port, first, password) for port in self.sentinel_ports]
         self.password = password
 
@@ -176,7 +179,7 @@ class RedisSentinel:
             f"port {port}",
             "bind 127.0.0.1",
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2",
-            f"sentinel down-after-milliseconds {SERVICE} 500",
+            f"sentinel down-after-milliseconds {SERVICE} {int(1000 * self._down_after)}",
             f"sentinel failover-timeout {SERVICE} 5000",
             f"sentinel auth-pass {SERVICE} {password}" if password else "",
         ]
@@ -198,9 +201,10 @@ class RedisCluster:
 
     Args:
         password: of all servers.
+        down_after: seconds of silence after which a server counts as dead; see `RedisSentinel`.
     """
 
-    def __init__(self, *, password: str | None = None) -> None:
+    def __init__(self, *, password: str | None = None, down_after: float = 1.0) -> None:
         self.folder = temporary_folder("redis-cluster")
         self.password = password
         self.servers = [
@@ -209,7 +213,7 @@ class RedisCluster:
                 password=password,
                 folder=self.folder / str(port),
                 arguments=(
-                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", str(int(1000 * down_after))),
                     *("--cluster-port", str(bus), "--repl-diskless-sync-delay", "0"),
                 ),
             )
