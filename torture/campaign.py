@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Generator
@@ -78,6 +79,7 @@ async def run(storage: str, folder: Path, aims: Aims, seed: int) -> Result:
             await campaign.run()
             seconds = time.monotonic() - began
         finally:
+            _keep_logs(disk.folder, folder)
             await asyncio.to_thread(place.__exit__, None, None, None)
     verdict = await asyncio.to_thread(check, folder)
     return Result(
@@ -204,6 +206,12 @@ class _Campaign:
             return
         if hung:
             self.hangs.append(f"{member.name}: {hung} operations did not end: {member.log()}")
+
+
+def _keep_logs(source: Path, folder: Path) -> None:
+    """What the servers wrote goes with their disk."""
+    for log in source.rglob("*.log"):
+        shutil.copy(log, folder / f"{'-'.join(log.parent.relative_to(source).parts)}.log")
 
 
 @contextmanager
