@@ -63,7 +63,7 @@ class Migrations:
         """
         if version is not None and version > self.latest:
             raise SessionMigrationError(
-                f"its data has version {version:g}, but the newest migration known here is {self.latest:g}; it is "
+                f"its data has version {_told(version)}, but the newest migration known here is {self.latest:g}; it is "
                 "left as it is (was an older version of the program started?)",
                 key=key,
             )
@@ -71,6 +71,10 @@ class Migrations:
             if version is None or step.version > version:
                 data = _run(step, key, data)
         return data
+
+
+def _told(version: float) -> str:
+    return f"{version:g}" if abs(version) < 1e300 else "a number of hundreds of digits"
 
 
 def _run(step: _Step, key: str, data: bytes) -> bytes:

@@ -16,14 +16,16 @@ from chatsession.envelope import MARK
 
 Kind = Literal["json", "text", "encrypted", "compressed", "framed", "binary"]
 
+_HEADROOM = 20
+"""Levels."""
 _LARGEST = 256 * 1024 * 1024
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def is_json(value: bytes) -> bool:
-    """Is it valid JSON?"""
+    """Is it valid JSON, nested so little that whoever calls this can take it apart once more?"""
     try:
-        msgspec.json.decode(value)
+        msgspec.json.decode(b"%b%b%b" % (b"[" * _HEADROOM, value, b"]" * _HEADROOM))
     except _NOT_JSON:
         return False
     return True

@@ -132,7 +132,14 @@ def _given(value: str | None, file: Path | None) -> bytes:
             return file.read_bytes()
         except OSError as error:
             raise CommandError(USAGE, f"{safe(str(file))} cannot be read: {error.strerror}") from None
-    return sys.stdin.buffer.read() if value == "-" else (value or "").encode()
+    if value == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return (value or "").encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            USAGE, "this is no valid Unicode; nothing was written (- reads any bytes from stdin)"
+        ) from None
 
 
 def _missing(key: str) -> CommandError:

@@ -43,6 +43,8 @@ class Fit(Generic[T]):
             raise SessionDecodeError(
                 f"the data found for it does not fit the sessions' type: {error}; make it fit by convert=…", key=key
             ) from None
+        except RecursionError:
+            raise SessionDecodeError("the data found for it is nested too deeply", key=key) from None
 
     def _encoded(self, entry: Entry) -> bytes:
         if self._codec._untyped:  # then it refuses what JSON would give back as something else

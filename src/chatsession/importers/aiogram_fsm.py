@@ -15,6 +15,10 @@ from chatsession.importers._redis import Source, client_of, literal, names_of, s
 __all__ = ["DefaultKeys", "KeyBuilder", "entries"]
 
 
+_LONGEST = 20
+"""Digits of an id; Telegram has fewer."""
+
+
 class KeyBuilder(Protocol):
     """What aiogram's `DefaultKeyBuilder` says about its keys."""
 
@@ -105,7 +109,9 @@ def _ids(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
 
 
 def _are_numbers(parts: Sequence[str]) -> bool:
-    return bool(parts) and all(part.removeprefix("-").isdecimal() and part.isascii() for part in parts)
+    return bool(parts) and all(
+        len(part) <= _LONGEST and part.isascii() and part.removeprefix("-").isdecimal() for part in parts
+    )
 
 
 def _text(state: bytes | None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Iterator
 from itertools import islice
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["file_entries", "postgres_entries", "redis_entries"]
 
 _PAGE = 500
+_LARGEST = 256 * 1024 * 1024
+"""Bytes of a file that is read at all."""
 _OURS = b"!chatsession:"
 """Begins the keys of chatsession's own locks in Redis."""
 _BESIDE = ".chatsession"
@@ -123,8 +126,11 @@ def _of_file(root: Path, path: Path) -> Entry:
     origin = shown(str(path.relative_to(root)))
     folder, *inner = path.relative_to(root).parts
     key = "/".join(inner).removesuffix(".json")
-    if path.suffix != ".json" or _tail(key) != folder:
+    status = path.lstat()
+    if path.suffix != ".json" or _tail(key) != folder or not stat.S_ISREG(status.st_mode):  # a link leads anywhere
         return Entry(origin=origin, kind="session", problem="it is no file of grammY's")
+    if status.st_size > _LARGEST:
+        return Entry(origin=origin, kind="session", problem=f"it has more than {_LARGEST:,} bytes")
     return _entry(origin, key, path.read_bytes())
 
 

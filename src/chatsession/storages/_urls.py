@@ -22,6 +22,9 @@ _MODULES = {
     "nats": "chatsession.storages.nats",
 }
 
+_LOCAL = ("memory", "sqlite", "file")
+"""These URLs have no credentials."""
+
 
 def open_storage(url: str) -> Storage:
     """Make the storage that a URL names. It connects when it is first used, or by `async with`.
@@ -50,12 +53,16 @@ def open_storage(url: str) -> Storage:
         named = f"URLs that start with {scheme + ':'!r}" if scheme else "a URL without a scheme"
         known = ", ".join(f"{scheme}:" for scheme in _MODULES)
         raise StorageError(f"no storage is known for {named}; use one of {known} (as in sqlite:///bot.db)")
+    from_url: Callable[[SplitResult], Storage] = import_module(module).from_url
     try:
         parts = urlsplit(url)
-    except ValueError:
+        if scheme not in _LOCAL and "@" in parts.path + parts.fragment:
+            raise StorageError(
+                f"the {scheme}: URL has an @ behind a / or a #; in a password, write %2F for /, %23 for # and %40 for @"
+            )
+        return from_url(parts)
+    except (ValueError, OverflowError):  # whose message may quote a part of the URL
         raise StorageError(f"the {scheme}: URL of the storage is malformed") from None
-    from_url: Callable[[SplitResult], Storage] = import_module(module).from_url
-    return from_url(parts)
 
 
 def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
@@ -63,6 +70,11 @@ def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     given = dict(pairs)
     wrong = set(given) - set(known) or {name for name, _ in pairs if len(given) < len(pairs)}
+    if wrong and "@" in parts.query:  # the names may be the end of a password
+        raise StorageError(
+            f"the {parts.scheme}: URL has unknown options, and an @ behind a ?; in a password, write %3F for ? and "
+            "%40 for @"
+        )
     if wrong:
         raise StorageError(
             f"the {parts.scheme}: URL has options that are unknown or given twice: {', '.join(sorted(wrong))}; "

@@ -239,7 +239,7 @@ async def _asked(request: Request, shape: type[T]) -> T:
             raise _RefusedError(413, f"That is more than {LARGEST_REQUEST:,} bytes; nothing was changed.")
     try:
         return await asyncio.to_thread(msgspec.json.decode, bytes(body), type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _RefusedError(400, "The request is malformed, or has text that is not valid Unicode.") from None
 
 

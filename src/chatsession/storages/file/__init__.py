@@ -89,7 +89,9 @@ class FileStorage(Storage):
         sweep_interval: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if sweep_interval <= 0:
+        if "\0" in os.fspath(folder):
+            raise StorageError("the path of a folder cannot have a NUL in it")
+        if not sweep_interval > 0:
             raise StorageError("sweep_interval is in seconds and must be positive")
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a folder is one of {', '.join(get_args(Layout))}")

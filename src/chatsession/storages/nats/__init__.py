@@ -11,7 +11,9 @@ configuration), so that a power cut may take that much. A commit whose acknowled
 repeated. Reads without a lock may come from a replica that is a little behind; locked ones are exact.
 
 Expired sessions are removed by servers from 2.11 on; older ones leave that to a sweep of this storage, which reads
-through the bucket. A session must fit into one message (`max_payload`, 1 MiB by default).
+through the bucket. With servers from 2.11 on, a session that is deleted before it expires leaves a marker of some hundred
+bytes until it would have expired, one without expiry for good: these servers, when killed, dig up what lay below a
+marker that is gone. A session must fit into one message (`max_payload`, 1 MiB by default).
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ class NatsStorage(Storage):
     ) -> None:
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
-        if patience <= 0 or sweep_interval <= 0:
+        if not (patience > 0 and sweep_interval > 0):
             raise StorageError("patience and sweep_interval are in seconds and must be positive")
         self._given = servers if isinstance(servers, Client) else None
         self._servers = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)

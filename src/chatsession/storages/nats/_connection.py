@@ -68,6 +68,8 @@ async def connect(
             return client
     except (OSError, ValueError, nats.errors.Error) as error:
         last.append(error)
+    except ImportError:
+        raise ImportError("a credentials file for NATS needs nkeys: pip install 'nats-py[nkeys]'") from None
     finally:
         if not connecting.done():
             connecting.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote
 
@@ -110,6 +111,9 @@ def _flag(name: str, text: str) -> bool:
 
 def _number(name: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise StorageError(f"{name} is a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise StorageError(f"{name} is a number")
+    return number

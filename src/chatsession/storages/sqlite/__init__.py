@@ -67,7 +67,9 @@ class SQLiteStorage(Storage):
             raise StorageError("SQLiteStorage needs a file; sessions in memory are MemoryStorage, or memory:")
         if synchronous not in ("normal", "full", "extra"):
             raise StorageError(f"synchronous must be normal, full or extra, not {synchronous!r}")
-        if busy_timeout <= 0 or sweep_interval <= 0:
+        if "\0" in str(path):
+            raise StorageError("the path of an SQLite file cannot have a NUL in it")
+        if not (busy_timeout > 0 and sweep_interval > 0):  # which is so of nan, too
             raise StorageError("busy_timeout and sweep_interval are in seconds and must be positive")
         self._path = Path(path)
         self._synchronous = synchronous

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 
+_LONGEST_PAUSE = 3600.0
+"""Seconds; for ever is too long for the system's clocks."""
+
 Result = TypeVar("Result")
 
 
@@ -119,7 +122,7 @@ class Worker:
     def _first(self, connection: sqlite3.Connection) -> _Job | None:
         while True:
             try:
-                return self._jobs.get(timeout=max(0.0, self._idle_due - time.monotonic()))
+                return self._jobs.get(timeout=min(max(0.0, self._idle_due - time.monotonic()), _LONGEST_PAUSE))
             except Empty:
                 self._tidy(connection)
 
