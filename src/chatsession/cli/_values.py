@@ -17,18 +17,25 @@ from chatsession.envelope import MARK
 Kind = Literal["json", "text", "encrypted", "compressed", "framed", "binary"]
 
 _HEADROOM = 20
-"""Levels."""
+"""Calls."""
 _LARGEST = 256 * 1024 * 1024
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def is_json(value: bytes) -> bool:
-    """Is it valid JSON, nested so little that whoever calls this can take it apart once more?"""
+    """Is it valid JSON, nested so little that it can be taken apart from further down the stack, too?"""
     try:
-        msgspec.json.decode(b"%b%b%b" % (b"[" * _HEADROOM, value, b"]" * _HEADROOM))
+        _decode_from_below(value, _HEADROOM)
     except _NOT_JSON:
         return False
     return True
+
+
+def _decode_from_below(value: bytes, calls: int) -> None:
+    if calls:
+        _decode_from_below(value, calls - 1)
+    else:
+        msgspec.json.decode(value)
 
 
 def plain(value: bytes) -> bytes:

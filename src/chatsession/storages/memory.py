@@ -94,7 +94,7 @@ class MemoryStorage(ImmediateStorage):
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         # The end is fixed by the first page, or those who add keys could keep an enumeration from ever ending.
-        start, end = map(int, cursor.split("-")) if cursor else (0, next(self._numbers))
+        start, end = _numbers_in(cursor) if cursor else (0, next(self._numbers))
         begin = bisect_left(self._order, (start, ""))
         part = self._order[begin : min(begin + limit, bisect_left(self._order, (end, "")))]
         entries = [
@@ -217,6 +217,14 @@ class MemoryStorage(ImmediateStorage):
     def _holds(self, lease: Lease) -> bool:
         held = self._locks.get(lease.key)
         return held is not None and held[0] == lease and held[1] > self._clock()
+
+
+def _numbers_in(cursor: str) -> tuple[int, int]:
+    try:
+        start, end = map(int, cursor.split("-"))
+    except ValueError:
+        raise StorageError("this is no cursor of an enumeration in memory") from None
+    return start, end
 
 
 def from_url(parts: SplitResult) -> MemoryStorage:

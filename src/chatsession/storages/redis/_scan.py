@@ -14,6 +14,10 @@ from chatsession.storages.redis._servers import Servers
 _FEWEST = 100
 """A server looks through at least so many keys at a time, however few are wanted: most may be others'."""
 
+_CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}")
+"""The first slot of a server, its run, and its own cursor."""
+_BEGINNING = "0::0"
+
 
 async def page(
     calls: Calls, servers: Servers, prefix: str, cursor: str | None, limit: int
@@ -27,7 +31,9 @@ async def page(
         pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix.encode()) + b"*"
     except UnicodeEncodeError:
         return [], None
-    start, run, position = cursor.split(":") if cursor else ("0", "", "0")
+    if not _CURSOR.fullmatch(cursor or _BEGINNING):
+        raise StorageError("this is no cursor of an enumeration in Redis")
+    start, run, position = (cursor or _BEGINNING).split(":")
     while True:
         part = await _part_at(int(start), calls, servers)
         if part is None:
