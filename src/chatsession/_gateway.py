@@ -149,16 +149,10 @@ class Gateway:
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
         if self._now is not None:
-            return self._read_now(self._now, key)
+            return self._now.read(key)
         batch, place = self._reads.add(key, key)
         await batch.done
         return batch.result(place)
-
-    def _read_now(self, storage: ImmediateStorage, key: str) -> Record | None:
-        found = storage.read(key)
-        if isinstance(found, SessionError):
-            raise found
-        return found
 
     async def commit(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
         """Make one change.
@@ -212,7 +206,7 @@ class Gateway:
             if self._leased:
                 return self._take_kept(key) or await self.lock(key, timeout, lease_seconds)
             if self._now is not None:
-                return Grant(self._read_now(self._now, key), None)
+                return Grant(self._now.read(key), None)
             return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)

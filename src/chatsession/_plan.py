@@ -15,7 +15,7 @@ from chatsession._gateway import Gateway, gateway_to
 from chatsession._ready import Ready
 from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
-from chatsession.envelope import DATA, looks_enveloped
+from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionDecodeError,
@@ -54,6 +54,7 @@ class Plan(Generic[T]):
         "_on_decode_error",
         "_raw_decode",
         "_raw_encode",
+        "_ready",
         "active",
         "bare",
         "deduplicate",
@@ -64,7 +65,6 @@ class Plan(Generic[T]):
         "lock_timeout",
         "merge",
         "prefix",
-        "ready",
         "running",
         "sliding",
         "ttl",
@@ -99,7 +99,7 @@ class Plan(Generic[T]):
         self._raw_decode = json.raw_decode if json else codec.decode
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
-        self.ready: Ready[T] = Ready()
+        self._ready: Ready[T] = Ready()
         self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
         self.bare: bool = self.form is not None and self.form.writes_bare and json is not None
         """JSON that does not look like an envelope is stored as it is, and read so."""
@@ -125,7 +125,7 @@ class Plan(Generic[T]):
     def leave(self) -> None:
         """Count a session as closed; whoever lets one begin adds it to `active`."""
         self.active -= 1
-        if self.active == 0 and self._all_left is not None:
+        if self._all_left is not None and self.active == 0:
             self._all_left.set_result(None)
             self._all_left = None
 
@@ -188,7 +188,7 @@ class Plan(Generic[T]):
 
     def decode(self, key: str, data: bytes) -> T:
         """The value in it. Raises `SessionDecodeError`."""
-        value = self.ready.take(key, data)
+        value = self._ready.take(key, data)
         if value is not None:
             return value
         try:
@@ -212,9 +212,9 @@ class Plan(Generic[T]):
         if stored:
             if encoded == stored or (not self._exact and self._raw_encode(self._raw_decode(stored)) == encoded):
                 return None
-            if self._carry_over is not None and not self.ready.made(key, stored):
+            if self._carry_over is not None and not self._ready.made(key, stored):
                 return self._carried_over(key, stored, encoded)
-        self._keep_ready(key, encoded, self._read_back(key, encoded))
+        self._ready.put(key, encoded, self._read_back(key, encoded))
         return encoded
 
     def _carried_over(self, key: str, stored: bytes, encoded: bytes) -> bytes | None:
@@ -225,12 +225,8 @@ class Plan(Generic[T]):
             return None
         value = self._read_back(key, carrying)
         if carrying is encoded:
-            self._keep_ready(key, encoded, value)
+            self._ready.put(key, encoded, value)
         return carrying
-
-    def _keep_ready(self, key: str, encoded: bytes, value: T) -> None:
-        if not self.bare or DATA not in encoded:  # stored as it is, it would be looked at more closely
-            self.ready.put(key, encoded, value)
 
     def _read_back(self, key: str, encoded: bytes) -> T:
         """See that it can be stored and read again."""

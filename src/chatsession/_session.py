@@ -13,7 +13,7 @@ from chatsession._form import Opened
 from chatsession._gateway import Grant
 from chatsession._moving import where
 from chatsession._plan import Plan
-from chatsession.envelope import DATA, MARK_END
+from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
@@ -275,13 +275,9 @@ class Session(Generic[T]):
         plan = self._plan
         try:
             stored = record.value
-            if plan.bare:
-                if (value := plan.ready.take(self._key, stored)) is not None:
-                    self._value = value
-                    return
-                if stored > MARK_END and DATA not in stored:
-                    self._value = plan.decode(self._key, stored)
-                    return
+            if plan.bare and not looks_enveloped(stored):
+                self._value = plan.decode(self._key, stored)
+                return
             opened = plan.opened(self._key, stored)
             if opened is not None:
                 self._opened = opened
@@ -364,8 +360,7 @@ class Session(Generic[T]):
         encoded = plan.encode(self._key, self._value, stored)
         if encoded is None:
             return self._unchanged()
-        bare = plan.bare and opened is None and self._update is None
-        if bare and (plan.ready.made(self._key, encoded) or DATA not in encoded):
+        if plan.bare and opened is None and self._update is None and not looks_enveloped(encoded):
             return Action.PUT, encoded, None if plan.ttl is None else self._ttl(), None
         return self._put(encoded)
 

@@ -64,9 +64,9 @@ class KeepsAbandonedWishes(MemoryStorage):
 
 
 class StaysLockedOnConflict(MemoryStorage):
-    def _commit(self, change: Change) -> Outcome:
+    def commit(self, change: Change) -> Outcome:
         held = self._locks.get(change.key)
-        outcome = super()._commit(change)
+        outcome = super().commit(change)
         if outcome is Refused.CONFLICT and held is not None:
             self._locks[change.key] = held
         return outcome
@@ -100,46 +100,46 @@ class LocksByPrefix(MemoryStorage):
 
     def _lock(self, request: LockRequest) -> Locked | None:
         locked = super()._lock(LockRequest(request.key.strip("/"), request.waiter, request.seconds))
-        return locked and Locked(Lease(request.key, locked.lease.token), self._live(request.key))
+        return locked and Locked(Lease(request.key, locked.lease.token), self.read(request.key))
 
 
 class TakesEmptyForMissing(MemoryStorage):
-    def _live(self, key: str) -> Record | None:
-        record = super()._live(key)
+    def read(self, key: str) -> Record | None:
+        record = super().read(key)
         return record if record and record.value else None
 
 
 class NeverExpires(MemoryStorage):
-    def _live(self, key: str) -> Record | None:
+    def read(self, key: str) -> Record | None:
         return self._records.get(key)
 
 
 class BringsBackTheDead(MemoryStorage):
     """A late update of a deleted or expired record creates it anew."""
 
-    def _commit(self, change: Change) -> Outcome:
-        gone = self._live(change.key) is None and change.expect is not None
-        return super()._commit(msgspec.structs.replace(change, expect=Expect.ANYTHING) if gone else change)
+    def commit(self, change: Change) -> Outcome:
+        gone = self.read(change.key) is None and change.expect is not None
+        return super().commit(msgspec.structs.replace(change, expect=Expect.ANYTHING) if gone else change)
 
 
 class TouchRewrites(MemoryStorage):
-    def _commit(self, change: Change) -> Outcome:
-        if change.action is Action.TOUCH and self._live(change.key):
+    def commit(self, change: Change) -> Outcome:
+        if change.action is Action.TOUCH and self.read(change.key):
             change = msgspec.structs.replace(change, action=Action.PUT, expect=Expect.ANYTHING)
-        return super()._commit(change)
+        return super().commit(change)
 
 
 class TouchDoesNothing(MemoryStorage):
-    def _commit(self, change: Change) -> Outcome:
+    def commit(self, change: Change) -> Outcome:
         if change.action is Action.TOUCH:
             change = msgspec.structs.replace(change, action=Action.KEEP)
-        return super()._commit(change)
+        return super().commit(change)
 
 
 class PutKeepsTheOldEnd(MemoryStorage):
-    def _commit(self, change: Change) -> Outcome:
-        before = self._live(change.key)
-        outcome = super()._commit(change)
+    def commit(self, change: Change) -> Outcome:
+        before = self.read(change.key)
+        outcome = super().commit(change)
         if before is not None and change.action is Action.PUT and change.ttl is None and type(outcome) is Committed:
             self._records[change.key] = Record(change.value, outcome.version, before.expires_at)
         return outcome
@@ -169,5 +169,5 @@ class SkipsWhatMoves(MemoryStorage):
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         start = int(cursor or 0)
         keys = [key for key in self._records if key.startswith(prefix)][start : start + limit]
-        entries = [(key, record) for key in keys if (record := self._live(key)) is not None]
+        entries = [(key, record) for key in keys if (record := self.read(key)) is not None]
         return Page(entries, str(start + limit) if len(keys) == limit else None)

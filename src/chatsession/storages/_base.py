@@ -262,14 +262,14 @@ class ImmediateStorage(Storage):
     """
 
     @abstractmethod
-    def read(self, key: str) -> Record | SessionError | None:
+    def read(self, key: str) -> Record | None:
         """As `read_many`, of one key."""
 
     @abstractmethod
     def commit(self, change: Change) -> Outcome:
         """As `commit_many`, of one change."""
 
-    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return [self.read(key) for key in keys]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:

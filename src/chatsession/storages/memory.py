@@ -71,13 +71,40 @@ class MemoryStorage(ImmediateStorage):
         return self._clock()
 
     def read(self, key: str) -> Record | None:
-        return self._live(key)
+        record = self._records.get(key)
+        if record is None or record.expires_at is None or record.expires_at > self._clock():
+            return record
+        return None
 
     def commit(self, change: Change) -> Outcome:
-        outcome = self._commit(change)
         if self._deadlines:
             self._free_expired(2)
-        return outcome
+        key, action, lease = change.key, change.action, change.lease
+        if lease is not None:
+            if not self._holds(lease):
+                return Refused.LEASE_LOST
+            if change.unlock:
+                del self._locks[key]
+        record = self.read(key)
+        version = None if record is None else record.version
+        if change.expect is not Expect.ANYTHING and change.expect != version:
+            return Refused.CONFLICT
+        if action is Action.PUT:
+            version = next(self._numbers)
+            if key not in self._records:
+                self._places[key] = version
+                self._order.append((version, key))
+            self._records[key] = Record(
+                change.value, version, None if change.ttl is None else self._expiry(key, change.ttl)
+            )
+        elif action is Action.DELETE:
+            self._remove(key)
+            version = None
+        elif action is Action.TOUCH and record is not None:
+            self._records[key] = Record(
+                record.value, version, None if change.ttl is None else self._expiry(key, change.ttl)
+            )
+        return Committed(version)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
         return [self._lock(request) for request in requests]
@@ -100,7 +127,7 @@ class MemoryStorage(ImmediateStorage):
         entries = [
             (key, record)
             for place, key in part
-            if key.startswith(prefix) and self._places.get(key) == place and (record := self._live(key)) is not None
+            if key.startswith(prefix) and self._places.get(key) == place and (record := self.read(key)) is not None
         ]
         return Page(entries, f"{part[-1][0] + 1}-{end}" if len(part) == limit else None)
 
@@ -120,36 +147,6 @@ class MemoryStorage(ImmediateStorage):
         now = self._clock()
         return sum(record.expires_at is not None and record.expires_at <= now for record in self._records.values())
 
-    def _live(self, key: str) -> Record | None:
-        record = self._records.get(key)
-        if record is None or record.expires_at is None or record.expires_at > self._clock():
-            return record
-        return None
-
-    def _commit(self, change: Change) -> Outcome:
-        key, action, lease = change.key, change.action, change.lease
-        if lease is not None:
-            if not self._holds(lease):
-                return Refused.LEASE_LOST
-            if change.unlock:
-                del self._locks[key]
-        record = self._live(key)
-        version = None if record is None else record.version
-        if change.expect is not Expect.ANYTHING and change.expect != version:
-            return Refused.CONFLICT
-        if action is Action.PUT:
-            version = next(self._numbers)
-            if key not in self._records:
-                self._places[key] = version
-                self._order.append((version, key))
-            self._records[key] = Record(change.value, version, self._expiry(key, change.ttl))
-        elif action is Action.DELETE:
-            self._remove(key)
-            version = None
-        elif action is Action.TOUCH and record is not None:
-            self._records[key] = Record(record.value, version, self._expiry(key, change.ttl))
-        return Committed(version)
-
     def _remove(self, key: str) -> None:
         if self._records.pop(key, None) is None:
             return
@@ -160,9 +157,7 @@ class MemoryStorage(ImmediateStorage):
             self._deadlines = [(when, key) for key, when in self._watched.items()]
             heapq.heapify(self._deadlines)
 
-    def _expiry(self, key: str, ttl: float | None) -> float | None:
-        if ttl is None:
-            return None
+    def _expiry(self, key: str, ttl: float) -> float:
         expires_at = self._clock() + ttl
         # Who is watched for an earlier moment already is looked at then, and watched on: a touch costs no entry.
         if expires_at < self._watched.get(key, math.inf):
@@ -204,7 +199,7 @@ class MemoryStorage(ImmediateStorage):
         self._leave_queue(request)
         lease = Lease(key, next(self._numbers))
         self._locks[key] = (lease, self._clock() + request.seconds)
-        return Locked(lease, self._live(key))
+        return Locked(lease, self.read(key))
 
     def _leave_queue(self, request: LockRequest) -> None:
         queue = self._queues.get(request.key)
