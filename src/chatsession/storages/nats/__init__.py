@@ -11,9 +11,9 @@ configuration), so that a power cut may take that much. A commit whose acknowled
 repeated. Reads without a lock may come from a replica that is a little behind; locked ones are exact.
 
 Expired sessions are removed by servers from 2.11 on; older ones leave that to a sweep of this storage, which reads
-through the bucket. With servers from 2.11 on, a session that is deleted before it expires leaves a marker of some hundred
-bytes until it would have expired, one without expiry for good: these servers, when killed, dig up what lay below a
-marker that is gone. A session must fit into one message (`max_payload`, 1 MiB by default).
+through the bucket. There, a session that is deleted leaves a marker of some hundred bytes until it
+would have expired, and one without expiry for good: these servers, when killed, dig up what lay below a marker that is
+gone. A session must fit into one message (`max_payload`, 1 MiB by default).
 """
 
 from __future__ import annotations
@@ -268,8 +268,8 @@ class NatsStorage(Storage):
             # that nobody asked for.
             closing = asyncio.ensure_future(wire.client.close())
             await asyncio.wait([closing])
-            if not closing.cancelled():
-                closing.exception()
+            if (closing.cancelled() or closing.exception()) and wire.client._transport is not None:
+                wire.client._transport.close()  # which it has not come to
 
     def _on_disconnected(self) -> None:
         if self._entries is not None:

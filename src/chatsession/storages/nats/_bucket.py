@@ -80,6 +80,8 @@ class Put(msgspec.Struct, frozen=True):
     """The revision that must be the newest; 0: none."""
     message_id: str
     now: float
+    below: float
+    """Until when the session of the message below this one lives; `-math.inf`: there is none."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -185,7 +187,11 @@ class Bucket:
         headers = {_EXPECTED: str(put.last), _MESSAGE_ID: put.message_id}
         outlived_at = put.entry.outlived_at(put.now)
         if outlived_at is not None and self.expires_by_itself:
-            headers[_TTL] = str(math.ceil(outlived_at - put.now) + 1)
+            # Not before the session below it, which a server that was killed may dig up as soon as what lay upon it is
+            # gone (https://github.com/nats-io/nats-server/issues/8505): deletions of what had no expiry stay for good.
+            ends = max(outlived_at, put.below)
+            if ends < math.inf:
+                headers[_TTL] = str(math.ceil(ends - put.now) + 1)
         if put.entry.is_nothing():
             headers[_OPERATION] = "DEL"
         elif header := serialize(put.entry):

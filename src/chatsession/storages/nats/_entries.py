@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._base import Lease, Locked
 from chatsession.storages._bells import sign_of
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
-from chatsession.storages.nats._entry import Stored
+from chatsession.storages.nats._entry import Entry, Stored
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._subjects import name_of
 from chatsession.storages.nats._wire import Wire, message_id
@@ -88,8 +91,7 @@ class Entries:
                     continue
                 decision = decide[key](states[key], now)
                 if isinstance(decision, Write):
-                    put = Put(names[key], decision.value, decision.entry, states.pop(key).revision, message_id(), now)
-                    writes[key] = put, decision
+                    writes[key] = _put(names[key], decision.value, decision.entry, states.pop(key), now), decision
                 elif key in supposed:  # only a write finds out whether the state is what it was supposed to be
                     del states[key]
                 else:
@@ -148,7 +150,7 @@ class Entries:
                 return Done(stored.revision)
             now = self.bucket.now()
             (outcome,) = await self.bucket.put_all(
-                [Put(put.name, *carried(stored, now), stored.revision, put.message_id, now)]
+                [replace(_put(put.name, *carried(stored, now), stored, now), message_id=put.message_id)]
             )
             if isinstance(outcome, Done):
                 if outcome.duplicate:
@@ -175,6 +177,14 @@ class Entries:
         self._chores.discard(task)
         if not task.cancelled():
             task.exception()  # what could not be cleared away now, a sweep will find
+
+
+def _put(name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
+    """A message upon the one that is stored."""
+    below = -math.inf
+    if stored.entry.is_live(now):
+        below = math.inf if stored.entry.expires is None else stored.entry.expires
+    return Put(name, value, entry, stored.revision, message_id(), now, below)
 
 
 def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:
