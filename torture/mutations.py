@@ -1,17 +1,131 @@
 """Guards taken out on purpose, so that a campaign proves that it would notice: `--mutation NAME`.
 
-Each is called in every worker with the manager before anything else.
+Each is called in every worker with the manager before anything else, and changes the library in that process.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from msgspec.structs import replace
+
+from chatsession._batches import Done
+from chatsession._gateway import Gateway
+from chatsession._leases import Leases
+from chatsession._ready import Ready
 from chatsession._session import Session
+from chatsession._turns import Turns
+from chatsession.errors import SessionConflictError
 from chatsession.manager import SessionManager
-from chatsession.storages import Expect
+from chatsession.storages import Action, Change, Expect, Outcome, Refused
 from chatsession.testing.counting import Counter
 
+Sessions: TypeAlias = SessionManager[Counter]
 
-def no_leases_no_versions(sessions: SessionManager[Counter]) -> None:
-    """Other processes are not thought of, and every commit is made, whatever is stored."""
+
+def no_turns_no_versions(sessions: Sessions) -> None:
+    """Updates of one process do not wait for each other, and every commit is made, whatever is stored."""
+    no_leases_no_versions(sessions)
+
+    def take_free(self: Turns[object], key: str, task: asyncio.Task[object] | None) -> bool:
+        return True
+
+    def pass_on(self: Turns[object], key: str, gift: object = None) -> None:
+        return None
+
+    Turns.take_free = take_free  # type: ignore[method-assign]  # the guard that is taken out
+    Turns.pass_on = pass_on  # type: ignore[method-assign]  # as above
+
+
+def no_leases(sessions: Sessions) -> None:
+    """Other processes are not waited for."""
     sessions._plan.gateway._leased = False
+
+
+def no_versions(_: Sessions) -> None:
+    """Every commit is made, whatever is stored."""
     Session._expected = lambda _: Expect.ANYTHING  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_leases_no_versions(sessions: Sessions) -> None:
+    """Neither is another process waited for, nor is it seen that one was faster."""
+    no_leases(sessions)
+    no_versions(sessions)
+
+
+def no_fencing_no_versions(sessions: Sessions) -> None:
+    """A commit is made also if its lease has ended meanwhile, and another process has the key."""
+    storage = sessions.storage
+    commit_many = storage.commit_many
+
+    async def commit_blindly(changes: Sequence[Change]) -> Sequence[Outcome]:
+        blind = [replace(change, expect=Expect.ANYTHING, lease=None, unlock=False) for change in changes]
+        outcomes = await commit_many(blind)
+        unlocking = [Change(each.key, Action.KEEP, lease=each.lease, unlock=True) for each in changes if each.unlock]
+        if unlocking:
+            await commit_many(unlocking)
+        return outcomes
+
+    sessions._plan.gateway._commits._call = commit_blindly
+
+
+def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:
+    """A process that stood still trusts what it kept."""
+    no_fencing_no_versions(sessions)
+    Leases.holds = lambda *_: True  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_failed_handlers(_: Sessions) -> None:
+    """What a handler changed before it failed is stored."""
+    Session._abandon = Session._finish  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_shield(_: Sessions) -> None:
+    """A cancellation takes effect at once, in the middle of a commit, whose outcome then nobody hears of."""
+
+    async def without_waiting(gateway: Gateway, change: Change, note: Callable[..., object] | None = None) -> Any:
+        batch, place = gateway._commits.add(change.key, change)
+        await asyncio.shield(_told(batch.done))
+        outcome = batch.result(place)
+        if isinstance(outcome, Refused):
+            raise SessionConflictError("somebody else was faster", key=change.key)
+        return outcome
+
+    Gateway.commit = without_waiting  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_memory_of_commits(_: Sessions) -> None:
+    """A commit whose answer was lost is sent again as if it were the first."""
+    from chatsession.storages.postgres import _calls as postgres
+    from chatsession.storages.redis import _storage as redis
+
+    commit_call = redis.commit_call
+
+    def as_the_first(memory: bytes, keys: Any, keep: int, changes: Any, *, once: bool) -> Any:
+        call = commit_call(memory, keys, keep, changes, once=True)
+        call.again = call.command
+        return call
+
+    async def attempt(self: Any, call: Any, trial: Any) -> Any:
+        async with postgres.borrowed(self._connections) as connection:
+            trial.sent = True
+            return await call(connection, False)
+
+    redis.commit_call = as_the_first
+    postgres.Calls._try = attempt  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_look_at_ready_values(_: Sessions) -> None:
+    """The value that was decoded last is handed out, whatever is stored now."""
+
+    def whatever(self: Ready[Any], key: str, data: bytes) -> Any:
+        found = self._values.pop(key, None)
+        return None if found is None else found[1]
+
+    Ready.take = whatever  # type: ignore[method-assign]  # the guard that is taken out
+
+
+async def _told(done: Done) -> None:
+    await done
