@@ -1,69 +1,87 @@
-"""`make bench`: all groups, side by side; prints tables, keeps the raw results in docs/benchmarks."""
+"""`make bench`: all groups, side by side; prints tables, keeps tables, plots and raw results in docs/benchmarks."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import platform
 import sys
+import time
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 
 from benchmarks._group import Group
 from benchmarks._measure import measure
-from chatsession.testing.servers._process import ServerNotFoundError
+from benchmarks._report import Results, write
+from chatsession.testing.servers._process import ServerFailedError, ServerNotFoundError
 
-GROUPS = ("middleware", "integrations", "sqlite", "redis", "postgres", "files", "nats", "tending")
+MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats")
+GROUPS = (
+    *("middleware", "integrations", "node", "sqlite", "redis", "postgres", "files", "nats", "hot", "tending"),
+    *(f"matrix-{name}" for name in MATRIX),
+)
 """Modules of this package, imported when it is their turn: a driver or a server that is missing stops only its own."""
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)}; default: all")
-    arguments.add_argument("--rounds", type=int, default=7, help="of each contender, interleaved (default: 7)")
+    arguments.add_argument("--rounds", type=int, default=3, help="of each contender, interleaved (default: 3)")
+    arguments.add_argument("--seconds", type=float, default=0.3, help="that a round lasts, about (default: 0.3)")
+    arguments.add_argument("--quick", action="store_true", help="a coarse look: one short round, half of the matrix")
     arguments.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     given = arguments.parse_args()
     if unknown := set(given.groups) - set(GROUPS):
         sys.exit(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
-    given.out.mkdir(parents=True, exist_ok=True)
-    print(machine(), "\n")
-    texts = [run(name, given.rounds, given.out) for name in given.groups]
-    if set(given.groups) == set(GROUPS):
-        (given.out / "README.md").write_text(f"# Benchmarks\n\nBy `make bench`. {machine()}\n\n" + "\n".join(texts))
+    rounds, seconds = (1, 0.05) if given.quick else (given.rounds, given.seconds)
+    results = Results(machine(), rounds, seconds)
+    started = time.monotonic()
+    for number, name in enumerate(given.groups, 1):
+        print(f"[{time.monotonic() - started:5.0f} s] {number} of {len(given.groups)}: {name}", flush=True)
+        run(name, results, quick=given.quick)
+    write(results, given.out, complete=list(given.groups) == list(GROUPS))
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes; results are in {given.out}")
+    sys.exit(1 if results.failed() else 0)
 
 
-def run(name: str, rounds: int, out: Path) -> str:
-    """Measure one group, keep its raw results, and give its table."""
+def run(name: str, results: Results, *, quick: bool) -> None:
+    """Measure one group, keep its results, and print its table."""
     try:
-        with import_module(f"benchmarks.{name}").group() as group:
-            asyncio.run(measure(group.contenders, rounds))
-    except (ModuleNotFoundError, ServerNotFoundError) as error:
-        text = f"## {name}\n\nNot measured: {error}\n"
-    else:
-        (out / f"{name}.json").write_text(json.dumps(raw(group), indent=2) + "\n")
-        text = group.table()
-    print(text)
-    return text
+        with opened(name, quick=quick) as group:
+            measure(group.contenders, results.rounds, results.seconds, _progress)
+            results.add(name, group)
+    except (ModuleNotFoundError, ServerNotFoundError, ServerFailedError) as error:
+        results.leave_out(name, str(error))
+    _progress("")
+    print(results.texts[name])
 
 
-def raw(group: Group) -> dict[str, object]:
-    """All that was measured."""
-    return {
-        "title": group.title,
-        "conditions": f"{machine()} {group.conditions}.",
-        "contenders": [
-            {"name": each.name, "updates": each.updates, "seconds": [round(s, 6) for s in each.seconds]}
-            for each in group.contenders
-        ],
-    }
+def opened(name: str, *, quick: bool) -> AbstractContextManager[Group]:
+    """The group of that name, with the servers that it needs."""
+    if name.startswith("matrix-"):
+        matrix = import_module("benchmarks.matrix")
+        return matrix.group(name.removeprefix("matrix-"), matrix.QUICK if quick else matrix.FULL)
+    return import_module(f"benchmarks.{name}").group()
+
+
+def _progress(text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text[:100]}", end="", flush=True)
 
 
 def machine() -> str:
     """Where it runs."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{python} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores."
+    return f"{python} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores of {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "a processor without a name"
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "an unnamed processor")
 
 
 if __name__ == "__main__":

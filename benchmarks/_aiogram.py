@@ -15,11 +15,11 @@ from chatsession import SessionManager
 from chatsession.integrations.aiogram import setup_sessions
 
 
-def feeding(dp: Dispatcher, flight: int) -> Run:
-    """Gives the dispatcher messages from all chats in turn."""
+def feeding(dp: Dispatcher, flight: int, chats: int = CHATS) -> Run:
+    """Gives the dispatcher messages from so many chats in turn."""
     bot = Bot("42:TEST")
-    updates = [_update(number, bot) for number in range(CHATS)]
-    return lambda count: in_flight(flight, count, lambda number: dp.feed_update(bot, updates[number % CHATS]))
+    updates = [_update(number, bot) for number in range(chats)]
+    return lambda count: in_flight(flight, count, lambda number: dp.feed_update(bot, updates[number % chats]))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from benchmarks._measure import Running, in_flight
+from benchmarks._meters import Meter
 from benchmarks._pizza import Pizza
 from chatsession import SessionManager, Storage
 
@@ -41,15 +42,17 @@ async def total_of(sessions: SessionManager[Pizza]) -> int:
 
 
 @asynccontextmanager
-async def sessions_in(storage: Storage, flight: int) -> AsyncGenerator[Running]:
+async def sessions_in(
+    storage: Storage, flight: int, meter: Meter | None = None, chats: int = CHATS
+) -> AsyncGenerator[Running]:
     """chatsession: exclusive, with locks that hold across processes, and fencing."""
     async with SessionManager(Pizza, storage=storage) as sessions:
 
         async def handle(number: int) -> None:
-            async with sessions.open(number % CHATS) as s:
+            async with sessions.open(number % chats) as s:
                 s.data.count += 1
 
-        yield Running(lambda updates: in_flight(flight, updates, handle), lambda: total_of(sessions))
+        yield Running(lambda updates: in_flight(flight, updates, handle), lambda: total_of(sessions), meter)
 
 
 async def in_batches(updates: int, update: Callable[[list[str]], Awaitable[object]]) -> None:

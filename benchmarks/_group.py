@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TypeAlias
 
 from benchmarks._measure import Contender
+from benchmarks._meters import BYTES_IN, BYTES_OUT, CPU, TRIPS
 
 Cost: TypeAlias = str | tuple[str, str]
 """The time of a contender's update; of two: what the first adds to the second."""
@@ -23,6 +24,7 @@ class Goal:
         other: what it is compared with.
         at_least: so many times the other's updates per second.
         at_most: so many times the other's time per update.
+        why: the other may be better; printed where it is.
     """
 
     what: str
@@ -30,10 +32,14 @@ class Goal:
     other: Cost
     at_least: float | None = None
     at_most: float | None = None
+    why: str = ""
 
     def verdict(self, microseconds: Mapping[str, float]) -> str:
         """A line that tells what was measured, and whether that is enough."""
-        ours, other = _cost(self.ours, microseconds), _cost(self.other, microseconds)
+        try:
+            ours, other = _cost(self.ours, microseconds), _cost(self.other, microseconds)
+        except KeyError as missing:
+            return f"- unknown: {self.what}: there is no figure of {missing}"
         if min(ours, other) <= 0:
             return f"- unknown: {self.what}: lost in the noise"
         if self.at_least is not None:
@@ -41,7 +47,15 @@ class Goal:
         else:
             assert self.at_most is not None
             ratio, bound, reached = ours / other, f"at most {self.at_most:g}", ours <= self.at_most * other
-        return f"- {'reached' if reached else 'missed'}: {self.what}: {ratio:.2f} ({bound})"
+        line = f"- {'reached' if reached else 'missed'}: {self.what}: {ratio:.2f} ({bound})"
+        return line if reached or not self.why else f"{line}. Why: {self.why}"
+
+
+def no_slower(ours: Cost, peer: Cost, why: str) -> Goal:
+    """In no row slower than a peer; where one is faster, the table says so and why."""
+    named = f"what {peer[0]} adds" if isinstance(peer, tuple) else peer
+    mine = f"what {ours[0]} adds" if isinstance(ours, tuple) else ours
+    return Goal(f"time of {mine}, against {named}", ours, peer, at_most=1, why=why)
 
 
 @dataclass(frozen=True)
@@ -53,29 +67,107 @@ class Group:
         contenders: the floor first.
         conditions: the versions of what it runs on.
         goals: what is to be reached.
+        note: what a reader must know to judge the figures.
+        headings: of the labels.
+        labels: what stands at the beginning of a contender's row; its name, unless said otherwise.
     """
 
     title: str
     contenders: Sequence[Contender]
     conditions: str = ""
     goals: Sequence[Goal] = ()
+    note: str = ""
+    headings: Sequence[str] = ("",)
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def verdicts(self) -> list[str]:
+        """What was to be reached, and whether it was."""
+        microseconds = microseconds_of(self.contenders)
+        return [goal.verdict(microseconds) for goal in self.goals]
 
     def table(self) -> str:
-        """Markdown: medians, spread, how each compares with the first, and the goals."""
-        floor = self.contenders[0].microseconds
-        lines = [
-            f"## {self.title}",
-            "",
-            "| | µs per update | updates per second | times the first |",
-            "| --- | ---: | ---: | ---: |",
-        ]
-        for each in self.contenders:
-            time = f"{each.microseconds:,.2f} ± {each.spread:.0%}"
-            speed = f"{1e6 / each.microseconds:,.0f}"
-            lines.append(f"| {each.name} | {time} | {speed} | {each.microseconds / floor:,.2f} |")
-        microseconds = {each.name: each.microseconds for each in self.contenders}
-        goals = [goal.verdict(microseconds) for goal in self.goals]
-        return "\n".join([*lines, "", *goals, *([""] if goals else []), f"With {self.conditions}."]) + "\n"
+        """Markdown: medians, spread, what was counted, and the goals."""
+        labels = {each.name: [each.name] for each in self.contenders} | dict(self.labels)
+        rows = table(self.contenders, self.headings, labels)
+        parts = [f"## {self.title}", self.note, rows, "\n".join(self.verdicts())]
+        return "\n\n".join(part for part in [*parts, f"With {self.conditions}."] if part) + "\n"
+
+
+def microseconds_of(contenders: Sequence[Contender]) -> dict[str, float]:
+    """Median times by name, of those that have one."""
+    return {each.name: each.microseconds for each in contenders if each.rounds}
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    value: Callable[[Contender], float | None]
+    form: Callable[[float], str]
+
+
+def table(contenders: Sequence[Contender], headings: Sequence[str], labels: Mapping[str, Sequence[str]]) -> str:
+    """Markdown: a row for each contender, with the columns for which at least one has a figure.
+
+    Args:
+        contenders: measured, or failed.
+        headings: of the labels.
+        labels: what stands at the beginning of a contender's row, by its name.
+    """
+    times = microseconds_of(contenders)
+    known = [each for each in contenders if each.rounds]
+    columns = [column for column in _columns(times) if any(column.value(each) is not None for each in known)]
+    lines = [
+        _row([*headings, *(column.heading for column in columns)]),
+        _row(["---"] * len(headings) + ["---:"] * len(columns)),
+    ]
+    for each in contenders:
+        if each.rounds:
+            values = [(column, column.value(each)) for column in columns]
+            cells = ["–" if value is None else column.form(value) for column, value in values]
+        else:
+            cells = [f"no figure: {each.failure or 'not measured'}".replace("|", "/"), *[""] * (len(columns) - 1)]
+        lines.append(_row([*labels[each.name], *cells]))
+    return "\n".join(lines)
+
+
+def _columns(times: Mapping[str, float]) -> list[_Column]:
+    def per_update(name: str, factor: float = 1.0) -> Callable[[Contender], float | None]:
+        return lambda each: each.median(
+            lambda measured: measured.server[name] / measured.updates * factor if name in measured.server else None
+        )
+
+    def added(each: Contender) -> float | None:
+        return each.microseconds - times[each.base] if each.base in times else None
+
+    def milliseconds(each: float | None) -> float | None:
+        return None if each is None else each * 1e3
+
+    return [
+        _Column("updates per second", lambda each: 1e6 / each.microseconds, _whole),
+        _Column("µs per update", lambda each: each.microseconds, _short),
+        _Column("spread", lambda each: each.spread, lambda value: f"± {value:.0%}"),
+        _Column("µs added", added, _short),
+        _Column("p50 ms", lambda each: milliseconds(each.median(lambda measured: measured.p50)), _short),
+        _Column("p99 ms", lambda each: milliseconds(each.median(lambda measured: measured.p99)), _short),
+        _Column("trips", per_update(TRIPS), _short),
+        _Column("bytes in", per_update(BYTES_IN), _whole),
+        _Column("bytes out", per_update(BYTES_OUT), _whole),
+        _Column("CPU µs", lambda each: each.median(lambda measured: measured.cpu / measured.updates * 1e6), _short),
+        _Column("server CPU µs", per_update(CPU, 1e6), _short),
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def versions(*names: str) -> str:

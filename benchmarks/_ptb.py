@@ -54,14 +54,13 @@ async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Ru
     """`chat_data`, in memory; or with `PicklePersistence`, flushed once, when all updates are done."""
 
     async def handler(update: Update, context: Any) -> None:
-        data = context.chat_data
-        if not data:
-            data.update(asdict(Pizza()))
-        data["count"] += 1
+        context.chat_data["count"] += 1
 
     with tempfile.TemporaryDirectory() as folder:
         persistence = PicklePersistence(Path(folder) / "bot.pickle") if pickled else None
         async with _application(handler, persistence=persistence) as application:
+            for chat in range(1, CHATS + 1):
+                application.chat_data[chat].update(asdict(Pizza()))
             feed = _feeding(application, flight)
 
             async def run(updates: int) -> None:
@@ -69,7 +68,7 @@ async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Ru
                 await application.update_persistence()
 
             async def counted() -> int:
-                return sum(data.get("count", 0) for data in application.chat_data.values())
+                return sum(data["count"] for data in application.chat_data.values())
 
             yield Running(run, counted)
 

@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import nats as driver
+import uvloop
 from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from benchmarks._chats import CHATS, IN_FLIGHT, counted_up, key_of, sessions_in, total
-from benchmarks._group import Group, versions
+from benchmarks._group import Group, no_slower, versions
 from benchmarks._measure import Contender, Running, in_flight
+from benchmarks._meters import Meter, nats_meter
 from chatsession.storages.nats import NatsStorage
+from chatsession.testing.servers._process import free_ports
 from chatsession.testing.servers.nats import NatsServer, binaries, version
 
 _BUCKET = "pizzas"
 
+OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
+BY_HAND, BY_HAND_ALONE = "KV get + put, 200 in flight", "KV get + put, 1 in flight"
+_WHY = (
+    "by hand nothing is locked and no revision is checked: two calls an update, where sessions also make and delete a "
+    "lock, both stored by the server"
+)
+
 
 @contextmanager
-def group() -> Iterator[Group]:
+def group() -> Generator[Group]:
     """Starts the server that all share."""
-    with NatsServer() as server:
+    with metered_server() as (server, meter):
         yield Group(
             "NATS JetStream, 300 bytes, 1,000 chats, one replica in a file, every commit awaited",
             [
-                Contender("KV get + put, 200 in flight", 2_000, lambda: by_hand(server, IN_FLIGHT)),
-                Contender("chatsession, 200 in flight", 2_000, lambda: ours(server, IN_FLIGHT)),
-                Contender("KV get + put, 1 in flight", 1_000, lambda: by_hand(server, 1)),
-                Contender("chatsession, 1 in flight", 1_000, lambda: ours(server, 1)),
+                Contender(BY_HAND, lambda: by_hand(server, meter, IN_FLIGHT)),
+                Contender(OURS, lambda: ours(server, meter, IN_FLIGHT), "ours"),
+                Contender(
+                    f"{OURS}, uvloop", lambda: ours(server, meter, IN_FLIGHT), "ours", loop=uvloop.new_event_loop
+                ),
+                Contender(BY_HAND_ALONE, lambda: by_hand(server, meter, 1)),
+                Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
             ],
-            f"{versions('nats-py')}, NATS {'.'.join(map(str, version(binaries()[0])))}",
+            f"{versions('nats-py', 'uvloop')}, NATS {'.'.join(map(str, version(binaries()[0])))}",
+            [no_slower(OURS, BY_HAND, _WHY), no_slower(OURS_ALONE, BY_HAND_ALONE, _WHY)],
         )
 
 
+@contextmanager
+def metered_server() -> Generator[tuple[NatsServer, Meter]]:
+    """A server that tells what it did."""
+    (monitor,) = free_ports(1)
+    with NatsServer(settings=[f'http: "127.0.0.1:{monitor}"']) as server:
+        yield server, nats_meter(server.process.pid, monitor)
+
+
 @asynccontextmanager
-async def ours(server: NatsServer, flight: int) -> AsyncGenerator[Running]:
+async def ours(server: NatsServer, meter: Meter, flight: int) -> AsyncGenerator[Running]:
     async with _client(server) as client:
         await _remove_bucket(client)
-        async with sessions_in(NatsStorage(server.url, bucket=_BUCKET), flight) as running:
+        async with sessions_in(NatsStorage(server.url, bucket=_BUCKET), flight, meter) as running:
             yield running
 
 
 @asynccontextmanager
-async def by_hand(server: NatsServer, flight: int) -> AsyncGenerator[Running]:
+async def by_hand(server: NatsServer, meter: Meter, flight: int) -> AsyncGenerator[Running]:
     """What one would write by hand: get, then put, no locks."""
     async with _client(server) as client:
         await _remove_bucket(client)
@@ -56,7 +78,7 @@ async def by_hand(server: NatsServer, flight: int) -> AsyncGenerator[Running]:
         async def counted() -> int:
             return total([await _get(bucket, key_of(chat)) for chat in range(CHATS)])
 
-        yield Running(lambda updates: in_flight(flight, updates, handle), counted)
+        yield Running(lambda updates: in_flight(flight, updates, handle), counted, meter)
 
 
 @asynccontextmanager

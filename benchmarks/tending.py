@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from chatsession.testing.servers.postgres import PostgresServer
 
 STORED = 20_000
 
+Setup = Callable[[], AbstractAsyncContextManager[Running]]
 Walk = Callable[[Storage, Path], Awaitable[int]]
 """Goes through all sessions, and returns how many there were."""
 
@@ -86,19 +87,19 @@ async def _fill(storage: Storage) -> None:
 
 
 @contextmanager
-def group() -> Iterator[Group]:
+def group() -> Generator[Group]:
     with tempfile.TemporaryDirectory() as name, PostgresServer() as server:
         folder = Path(name)
 
-        def sqlite(walk: Walk) -> Callable[[], object]:
+        def sqlite(walk: Walk) -> Setup:
             return lambda: walking(walk, SQLiteStorage(folder / "bot.db"), folder)
 
-        def postgres(walk: Walk) -> Callable[[], object]:
+        def postgres(walk: Walk) -> Setup:
             return lambda: walking(walk, PostgresStorage(server.url), folder)
 
         work = {"keys()": keys, "entries()": entries, "copy to SQLite": copied, "rewrite, dry run": rewritten}
-        contenders = [Contender("sqlite3 + msgspec, SELECT of all", STORED, sqlite(bare))]  # type: ignore[arg-type]
+        contenders = [Contender("sqlite3 + msgspec, SELECT of all", sqlite(bare), "floor", step=STORED, warm=0)]
         for what, walk in work.items():
-            contenders.append(Contender(f"SQLite, {what}", STORED, sqlite(walk)))  # type: ignore[arg-type]
-            contenders.append(Contender(f"PostgreSQL, {what}", STORED, postgres(walk)))  # type: ignore[arg-type]
+            contenders.append(Contender(f"SQLite, {what}", sqlite(walk), "ours", step=STORED, warm=0))
+            contenders.append(Contender(f"PostgreSQL, {what}", postgres(walk), "ours", step=STORED, warm=0))
         yield Group(f"Going through {STORED:,} sessions of 300 bytes", contenders, versions("msgspec", "asyncpg"))

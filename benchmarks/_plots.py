@@ -1,0 +1,177 @@
+"""Plots of what was measured, each as PNG and as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from benchmarks._group import Group
+from benchmarks._measure import Contender, Role
+
+_COLORS: dict[Role, str] = {"ours": "#0b6e99", "peer": "#c26a1b", "floor": "#8a8f98"}
+_MEANINGS: dict[Role, str] = {"ours": "chatsession", "peer": "peer", "floor": "floor"}
+_LINES = ("#0b6e99", "#c26a1b", "#3a8f5c", "#a33b4a", "#6b5ca5", "#555b66")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_TEXT, _GRID = "#2b2f36", "#e3e6ea"
+_STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _TEXT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "text.color": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "chatsession",
+    "svg.fonttype": "none",
+}
+_UNDATED = {"svg": {"Date": None}, "png": {}}
+
+
+def plot_group(group: Group, path: Path) -> None:
+    """Updates per second of all contenders, the fastest first, on a logarithmic scale.
+
+    Args:
+        group: that was measured.
+        path: of the files, without their suffix.
+    """
+    known = sorted((each for each in group.contenders if each.rounds), key=lambda each: -each.microseconds)
+    if not known:
+        return
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 1.3 + 0.32 * len(known)), layout="constrained")
+        axes = figure.subplots()
+        for row, each in enumerate(known):
+            _dot(axes, row, each)
+        axes.set_yticks(range(len(known)), [each.name for each in known])
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(_number))
+        axes.set_xlabel("updates per second (logarithmic); the line spans all rounds")
+        axes.set_title(group.title)
+        axes.margins(x=0.12)
+        axes.grid(visible=False, axis="y")
+        for role in dict.fromkeys(each.role for each in reversed(known)):
+            axes.plot([], [], "o", color=_COLORS[role], label=_MEANINGS[role])
+        axes.legend(loc="lower right", frameon=False)
+        _save(figure, path)
+
+
+def plot_matrix(groups: Mapping[str, Group], path: Path) -> None:
+    """How throughput and latency change with the updates in flight: a line for each storage, a panel for each size.
+
+    Args:
+        groups: by storage.
+        path: of the files, without what they show and their suffix.
+    """
+    sizes = _values(groups, 1)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4 * len(sizes), 4), layout="constrained")
+        panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        for axes, size in zip(panels, sizes, strict=True):
+            for line, (name, group) in enumerate(groups.items()):
+                points = _line(group, size)
+                _draw(axes, line, name, [(flight, 1e6 / each.microseconds) for flight, each in points])
+            _finish(axes, f"{size} bytes")
+        panels[0].set_ylabel("updates per second, strict, changed")
+        _save_with_legend(figure, panels[0], path.with_name(f"{path.name}-throughput"))
+
+        figure = Figure(figsize=(4 * len(sizes), 4), layout="constrained")
+        panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        for axes, size in zip(panels, sizes, strict=True):
+            for line, (name, group) in enumerate(groups.items()):
+                points = _line(group, size)
+                middle, late = [], []
+                for flight, each in points:
+                    if (p50 := each.median(lambda measured: measured.p50)) is not None:
+                        middle.append((flight, p50 * 1e3))
+                    if (p99 := each.median(lambda measured: measured.p99)) is not None:
+                        late.append((flight, p99 * 1e3))
+                _draw(axes, line, name, middle)
+                axes.fill_between(
+                    [flight for flight, _ in middle],
+                    [value for _, value in middle],
+                    [value for _, value in late],
+                    color=_LINES[line],
+                    alpha=0.12,
+                    linewidth=0,
+                )
+            _finish(axes, f"{size} bytes")
+        panels[0].set_ylabel("milliseconds: median, shaded up to p99")
+        _save_with_legend(figure, panels[0], path.with_name(f"{path.name}-latency"))
+
+
+def _dot(axes: Axes, row: int, each: Contender) -> None:
+    speeds = [1e6 / measured.microseconds for measured in each.rounds]
+    color = _COLORS[each.role]
+    axes.plot([min(speeds), max(speeds)], [row, row], color=color, linewidth=2, alpha=0.5)
+    axes.plot(1e6 / each.microseconds, row, "o", color=color)
+    axes.annotate(
+        _number(1e6 / each.microseconds),
+        (max(speeds), row),
+        xytext=(7, 0),
+        textcoords="offset points",
+        verticalalignment="center",
+        fontsize=8,
+    )
+
+
+def _values(groups: Mapping[str, Group], column: int) -> list[str]:
+    """All labels of a column, in their order."""
+    labels = [labels[column] for group in groups.values() for labels in group.labels.values()]
+    return [label for label in dict.fromkeys(labels) if label]
+
+
+def _line(group: Group, size: str) -> list[tuple[int, Contender]]:
+    """The cells of strict, changed sessions of one size, by the number in flight."""
+    found: list[tuple[int, Contender]] = []
+    for each in group.contenders:
+        work, bytes_, flight = group.labels[each.name]
+        if each.rounds and (work, bytes_) == ("strict, changed", size) and "uvloop" not in flight:
+            found.append((int(flight.replace(",", "")), each))
+    return found
+
+
+def _draw(axes: Axes, line: int, name: str, points: Sequence[tuple[int, float]]) -> None:
+    axes.plot(
+        [flight for flight, _ in points],
+        [value for _, value in points],
+        marker=_MARKERS[line],
+        markersize=4,
+        color=_LINES[line],
+        label=name,
+    )
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    axes.yaxis.set_major_formatter(FuncFormatter(_number))
+    axes.set_xlabel("updates in flight")
+    axes.set_title(title)
+
+
+def _save_with_legend(figure: Figure, axes: Axes, path: Path) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for suffix, metadata in _UNDATED.items():
+        figure.savefig(path.with_suffix(f".{suffix}"), dpi=150, facecolor="white", metadata=metadata)
+
+
+def _number(value: float, _: object = None) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"

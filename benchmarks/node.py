@@ -1,0 +1,124 @@
+"""grammY and Telegraf on Node.js, with each of their storages, beside sessions on the same ones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+from benchmarks import _node, postgres
+from benchmarks._chain import Work, bare_chain, strict_changed
+from benchmarks._chats import IN_FLIGHT
+from benchmarks._group import Goal, Group, no_slower
+from benchmarks._measure import Contender, Running
+from benchmarks._meters import Meter, file_meter, postgres_meter, redis_meter
+from benchmarks.redis import version
+from chatsession import MemoryStorage, Storage
+from chatsession.storages.file import FileStorage
+from chatsession.storages.postgres import PostgresStorage
+from chatsession.storages.redis import RedisStorage
+from chatsession.testing.servers.postgres import PostgresServer
+from chatsession.testing.servers.redis import RedisServer
+
+_CHAIN = "bare (ctx, next) chain"
+_FRAMEWORKS = {"grammY": "grammy", "Telegraf": "telegraf"}
+_STORAGES = {"memory": "memory", "Redis": "redis", "PostgreSQL": "postgres", "files": "file"}
+_WARM = 5_000
+"""Updates after which Node.js has compiled what runs often."""
+_WHY = {
+    "memory": "it hands out the stored object itself: nothing is encoded, no update waits for another, and what a "
+    "failing handler changed stays; and Node.js compiles what runs often",
+    "Redis": "it locks nothing: of two updates of one chat, one is lost",
+    "PostgreSQL": "it locks nothing: of two updates of one chat, one is lost",
+    "files": "it does not sync: a crash loses what lies in the kernel's memory, or leaves half a file",
+}
+
+
+@contextmanager
+def group() -> Generator[Group]:
+    """Fetches the packages, and starts the servers that all share."""
+    _node.install_packages()
+    with RedisServer() as redis, postgres.metered_server() as (database, meter):
+        contenders = [Contender(_CHAIN, lambda: bare_chain(Work(IN_FLIGHT)), "floor")]
+        contenders += [_bare(name) for name in _FRAMEWORKS]
+        for storage in _STORAGES:
+            contenders.append(_ours(storage, redis, database, meter))
+            contenders += [_theirs(name, storage, redis, database) for name in _FRAMEWORKS]
+        yield Group(
+            "Bots on Node.js, 300 bytes, 1,000 chats, 200 in flight",
+            contenders,
+            f"{_node.versions('grammy', 'telegraf', '@telegraf/session', 'ioredis', 'redis', 'pg')}, "
+            f"Redis {version(redis)}, PostgreSQL {database.psql('SHOW server_version').split()[0]}",
+            [_goal(name, storage) for storage in _STORAGES for name in _FRAMEWORKS],
+            "Their sessions are neither locked nor isolated nor compared with what is stored; each language's bare bot "
+            "(or chain) is what sessions are said to add to.",
+        )
+
+
+def _bare(framework: str) -> Contender:
+    return Contender(
+        f"{framework}, no state", lambda: _node.bot(_FRAMEWORKS[framework], "none", "", IN_FLIGHT), "floor"
+    )
+
+
+def _ours(storage: str, redis: RedisServer, database: PostgresServer, meter: Meter) -> Contender:
+    return Contender(
+        f"chatsession, {storage}",
+        lambda: ours(storage, redis, database, meter),
+        "ours",
+        _CHAIN,
+        warm=200 if storage == "files" else 1_000,
+    )
+
+
+def _theirs(framework: str, storage: str, redis: RedisServer, database: PostgresServer) -> Contender:
+    return Contender(
+        f"{framework}, {storage}",
+        lambda: theirs(framework, storage, redis, database),
+        base=f"{framework}, no state",
+        warm=_WARM,
+    )
+
+
+def _goal(framework: str, storage: str) -> Goal:
+    return no_slower(
+        (f"chatsession, {storage}", _CHAIN),
+        (f"{framework}, {storage}", f"{framework}, no state"),
+        _WHY[storage],
+    )
+
+
+@asynccontextmanager
+async def ours(storage: str, redis: RedisServer, database: PostgresServer, meter: Meter) -> AsyncGenerator[Running]:
+    """Sessions on this storage, exclusive and fenced."""
+    with tempfile.TemporaryDirectory() as folder:
+        _clear(redis, database)
+        make: dict[str, Callable[[], Storage]] = {
+            "memory": MemoryStorage,
+            "files": lambda: FileStorage(folder),
+            "Redis": lambda: RedisStorage(redis.url),
+            "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench"),
+        }
+        meters = {"files": file_meter, "Redis": redis_meter(redis), "PostgreSQL": meter}
+        async with make[storage]() as opened:
+            work = Work(IN_FLIGHT, meter=meters.get(storage))
+            async with strict_changed(opened, work) as running:
+                yield running
+
+
+@asynccontextmanager
+async def theirs(framework: str, storage: str, redis: RedisServer, database: PostgresServer) -> AsyncGenerator[Running]:
+    """The framework's own sessions on this storage."""
+    with tempfile.TemporaryDirectory() as folder:
+        _clear(redis, database)
+        places = {"memory": "", "files": folder, "Redis": redis.url, "PostgreSQL": database.url}
+        meters = {"Redis": redis_meter(redis), "PostgreSQL": postgres_meter(database, wired=False)}
+        bot = _node.bot(_FRAMEWORKS[framework], _STORAGES[storage], places[storage], IN_FLIGHT, meters.get(storage))
+        async with bot as running:
+            yield running
+
+
+def _clear(redis: RedisServer, database: PostgresServer) -> None:
+    redis.ask("FLUSHALL")
+    postgres.start_afresh(database)
+    database.psql("DROP TABLE IF EXISTS grammy, telegraf")
