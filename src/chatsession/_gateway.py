@@ -305,6 +305,9 @@ class Gateway:
                 if grant.handovers < MOST_HANDOVERS:  # then others have their turn
                     committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
                     gift = Grant(_stored_now(record, action, value, ttl, committed), lease, grant.handovers + 1)
+                    if not self.leases.holds(lease):  # the next one would be given what others have changed since
+                        self._give_back(gift)
+                        gift = None
                     return committed
             elif len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
                 committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)

@@ -103,6 +103,8 @@ class _Clock:
 
     def _tick(self) -> None:
         self.timer = None
+        if not self.old:  # all that were doubtful have been given back
+            self._doubtful = False
         if self._is_late():  # nobody knows how old any of them is
             self._doubtful = True
             self._age()
