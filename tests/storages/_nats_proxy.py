@@ -1,4 +1,4 @@
-"""A TCP proxy before NATS that cuts a connection at a chosen moment, and lets no new one through."""
+"""A TCP proxy before NATS."""
 
 from __future__ import annotations
 
@@ -8,22 +8,11 @@ from _proxy import CuttingProxy
 
 
 class NatsProxy(CuttingProxy):
-    """As `CuttingProxy`.
-
-    Attributes:
-        closed: no new connection is let through.
-    """
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.closed = False
+    """As `CuttingProxy`; knows when a change was answered."""
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
-
-    def lets_in(self) -> bool:
-        return not self.closed
 
     async def answered(self, answers: asyncio.StreamReader) -> None:
         seen = b""

@@ -9,12 +9,11 @@ from _proxy import Proxy
 
 
 class PgProxy(Proxy):
-    """Stands before a server, as an async context manager; set its attributes to do harm.
+    """As `Proxy`.
 
     Attributes:
         trips: how often a client has waited for an answer since it was logged in.
-        cut_before: a connection is cut instead of passing on what contains these bytes; once.
-        cut_after: the same, after the server has answered, and without passing its answer on; once.
+        cuts: how often a connection was cut.
         stalled: nothing is passed on any more.
         rewrite: bytes of the server that clients see as others, of the same length.
     """
@@ -25,8 +24,6 @@ class PgProxy(Proxy):
         super().__init__(self._parts.port)
         self.trips = 0
         self.cuts = 0
-        self.cut_before: bytes | None = None
-        self.cut_after: bytes | None = None
         self.stalled = False
         self.rewrite: tuple[bytes, bytes] | None = None
 
@@ -34,6 +31,10 @@ class PgProxy(Proxy):
     def url(self) -> str:
         login = f"{self._parts.username}:{self._parts.password}"
         return self._parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
+
+    def count_cut(self) -> None:
+        self.cuts += 1
+        self.was_cut.set()
 
     async def link(
         self,
@@ -88,7 +89,7 @@ class _Link:
                 proxy.trips += 1
             if proxy.cut_before is not None and proxy.cut_before in message:
                 proxy.cut_before = None
-                proxy.cuts += 1
+                proxy.count_cut()
                 return
             if proxy.cut_after is not None and proxy.cut_after in message:
                 proxy.cut_after = None
@@ -100,7 +101,7 @@ class _Link:
     async def _answer(self) -> None:
         while data := await self._answers.read(65536):
             if self._cut:
-                self._proxy.cuts += 1
+                self._proxy.count_cut()
                 return
             if self._proxy.rewrite is not None:
                 data = data.replace(*self._proxy.rewrite)

@@ -7,27 +7,43 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Self
 
+from chatsession.testing.servers._process import free_ports
+
 
 class Proxy(ABC):
-    """Stands before a server, as an async context manager; a subclass says what it does with a connection."""
+    """Stands before a server, as an async context manager; a subclass says what it does with a connection.
+
+    Attributes:
+        cut_before: a connection is cut instead of passing on what contains these bytes; once.
+        cut_after: the same, after the server has answered, and without passing its answer on; once.
+        was_cut: a connection has been.
+        port: where it listens.
+    """
 
     def __init__(self, port: int) -> None:
+        self.cut_before: bytes | None = None
+        self.cut_after: bytes | None = None
+        self.was_cut = asyncio.Event()
+        self.port = free_ports(1)[0]
         self._upstream = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return self._server.sockets[0].getsockname()[1]
-
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        await self.open()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def open(self) -> None:
+        """Let connections in (again)."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    def shut(self) -> None:
+        """Refuse new connections; those that are there stay."""
         assert self._server is not None
         self._server.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.shut()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -43,9 +59,8 @@ class Proxy(ABC):
     ) -> None:
         """Pass on what comes; both connections are cut when this returns."""
 
-    def lets_in(self) -> bool:
-        """Is a new connection let through?"""
-        return True
+    def connected(self) -> None:
+        """A new connection came."""
 
     async def _serve(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -55,9 +70,9 @@ class Proxy(ABC):
         server: asyncio.StreamWriter | None = None
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             try:
-                if self.lets_in():
-                    answers, server = await asyncio.open_connection("127.0.0.1", self._upstream)
-                    await self.link(requests, client, answers, server)
+                self.connected()
+                answers, server = await asyncio.open_connection("127.0.0.1", self._upstream)
+                await self.link(requests, client, answers, server)
             finally:
                 for each in (client, server):
                     if each is not None:
@@ -65,19 +80,7 @@ class Proxy(ABC):
 
 
 class CuttingProxy(Proxy):
-    """Cuts a connection at a chosen moment; set its attributes to do harm.
-
-    Attributes:
-        cut_before: a connection is cut instead of passing on what contains these bytes; once.
-        cut_after: the same, after the server has answered, and without passing its answer on; once.
-        was_cut: a connection has been.
-    """
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.cut_before: bytes | None = None
-        self.cut_after: bytes | None = None
-        self.was_cut = asyncio.Event()
+    """Cuts a connection at a chosen moment; set its attributes to do harm."""
 
     async def answered(self, answers: asyncio.StreamReader) -> None:
         """Return when the server has answered what it was sent."""

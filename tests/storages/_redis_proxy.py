@@ -35,9 +35,8 @@ class RedisProxy(CuttingProxy):
         server.transport.abort()
         return answer
 
-    def lets_in(self) -> bool:
+    def connected(self) -> None:
         self.connections += 1
-        return True
 
     def swallows(self, data: bytes) -> bool:
         if super().swallows(data):

@@ -360,14 +360,14 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_recognised_though_othe
     async with NatsStorage(proxy.url, bucket=bucket) as here:
         locked = await lock(here, "424242")
         proxy.cut_after = b"HPUB $KV."
-        proxy.closed = True
+        proxy.shut()
         change = Change("424242", Action.PUT, b"1", None, lease=locked.lease, unlock=True)
         committing = asyncio.create_task(here.commit_many([change]))
         await proxy.was_cut.wait()
         theirs = await lock(storage, "424242")
         assert theirs.record is not None
         assert theirs.record.value == b"1"
-        proxy.closed = False
+        await proxy.open()
         (outcome,) = await committing
         assert isinstance(outcome, Committed)
         assert outcome.version == theirs.record.version
@@ -382,11 +382,11 @@ async def test_a_commit_that_never_arrived_and_that_others_have_overtaken_is_not
     async with NatsStorage(proxy.url, bucket=bucket) as here:
         version = await put(here, "424242", b"0")
         proxy.cut_before = b"HPUB $KV."
-        proxy.closed = True
+        proxy.shut()
         committing = asyncio.create_task(here.commit_many([Change("424242", Action.PUT, b"1", version)]))
         await proxy.was_cut.wait()
         await put(storage, "424242", b"2")
-        proxy.closed = False
+        await proxy.open()
         (outcome,) = await committing
         assert outcome is Refused.CONFLICT or isinstance(outcome, StorageUnavailableError)
         assert await value_of(here, "424242") == b"2"
@@ -401,7 +401,7 @@ async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
             await storage.open()
             assert storage._entries is not None
             client = storage._entries.wire.client
-            proxy.closed = True
+            proxy.shut()
             proxy.cut_before = b"$KV."
             committing = asyncio.create_task(storage.commit_many([Change("424242", Action.PUT, b"1")]))
             await proxy.was_cut.wait()

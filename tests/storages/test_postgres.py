@@ -172,7 +172,7 @@ async def test_who_waits_is_woken(
     storage: PostgresStorage, other: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for key in ("first", "second"):
             held = await lock(storage, key)
             wish = request(key)
@@ -180,6 +180,7 @@ async def test_who_waits_is_woken(
             waiting = asyncio.create_task(other.wait_unlocked(wish, 0))
             if key == "first":
                 await waiting  # begins to listen, and may have missed something
+                assert await try_lock(other, wish) is None
                 waiting = asyncio.create_task(other.wait_unlocked(wish, 1))
             await asyncio.sleep(0)
             await unlock(storage, held.lease)
@@ -194,7 +195,7 @@ async def test_a_waiter_that_abandons_wakes_the_next(storage: PostgresStorage, o
     await unlock(storage, held.lease)
     assert await try_lock(other, second) is None, "another is before it"
     await storage.abandon_many([first])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await other.wait_unlocked(second, 0)
     assert await try_lock(other, second) is not None
 
@@ -220,7 +221,7 @@ async def test_sweeping_leaves_nothing_behind(
 async def test_expired_sessions_go_away_by_themselves(postgres_server: PostgresServer, table: str) -> None:
     async with PostgresStorage(postgres_server.url, table=table, sweep_interval=0.05) as storage:
         await put(storage, "over", b"1", ttl=0.001)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await asyncio.to_thread(postgres_server.psql, f"SELECT count(*) FROM {table}")) != "0\n":
                 pass
 

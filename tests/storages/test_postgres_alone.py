@@ -134,7 +134,7 @@ async def test_a_change_alone_wakes_who_waits(postgres_server: PostgresServer, m
     monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
     table = next(_tables)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         PostgresStorage(postgres_server.url, table=table) as storage,
         PostgresStorage(postgres_server.url, table=table) as other,
     ):
@@ -142,6 +142,7 @@ async def test_a_change_alone_wakes_who_waits(postgres_server: PostgresServer, m
         wish = request("chat")
         assert await try_lock(other, wish) is None
         await other.wait_unlocked(wish, 0)  # begins to listen
+        assert await try_lock(other, wish) is None
         waiting = asyncio.create_task(other.wait_unlocked(wish, 1))
         await asyncio.sleep(0)
         await storage.commit_many([Change("chat", Action.PUT, b"1", None, lease=held.lease, unlock=True)])

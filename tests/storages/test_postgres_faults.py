@@ -6,7 +6,8 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import asyncpg
@@ -39,7 +40,7 @@ async def proxy(postgres_server: PostgresServer) -> AsyncIterator[PgProxy]:
 
 @pytest.fixture
 async def storage(proxy: PgProxy, table: str) -> AsyncIterator[PostgresStorage]:
-    async with PostgresStorage(proxy.url, table=table, timeout=5) as storage:
+    async with PostgresStorage(proxy.url, table=table, timeout=60) as storage:
         yield storage
 
 
@@ -48,6 +49,16 @@ def mortal_server() -> Iterator[PostgresServer]:
     """One that tests may crash."""
     with PostgresServer() as server:
         yield server
+
+
+@contextmanager
+def hasty(storage: PostgresStorage, seconds: float = 1.0) -> Generator[None]:
+    """Meanwhile it gives up soon; where it is to succeed, a busy machine needs its time."""
+    calls = storage._database._calls
+    assert calls is not None
+    patient, calls._timeout = calls._timeout, seconds
+    yield
+    calls._timeout = patient
 
 
 async def refused(storage: Storage) -> StorageError:
@@ -203,12 +214,12 @@ class TestACutConnection:
         assert isinstance(outcome, Committed)
 
     async def test_a_server_that_stops_answering(self, proxy: PgProxy, table: str) -> None:
-        async with PostgresStorage(proxy.url, table=table, timeout=0.3) as storage:
+        async with PostgresStorage(proxy.url, table=table) as storage:
             await put(storage, "chat", b"1")
             proxy.stalled = True
-            with pytest.raises(StorageUnavailableError, match=r"did not answer, for 0\.3 s"):
+            with hasty(storage), pytest.raises(StorageUnavailableError, match="did not answer, for 1 s"):
                 await read(storage, "chat")
-            with pytest.raises(StorageUnavailableError):
+            with hasty(storage), pytest.raises(StorageUnavailableError):
                 await storage.commit_many([Change("chat", Action.PUT, b'"never shown"')])
             proxy.stalled = False
             assert await value_of(storage, "chat") == b"1"
@@ -228,11 +239,11 @@ class TestACutConnection:
 async def test_a_pool_that_is_exhausted(postgres_server: PostgresServer, table: str) -> None:
     async with (
         asyncpg.create_pool(postgres_server.url, min_size=0, max_size=1) as pool,
-        PostgresStorage(pool=pool, table=table, timeout=0.3) as storage,
+        PostgresStorage(pool=pool, table=table) as storage,
     ):
         await put(storage, "chat", b"1")
         async with pool.acquire():
-            with pytest.raises(StorageUnavailableError, match="none of the pool became free"):
+            with hasty(storage), pytest.raises(StorageUnavailableError, match="none of the pool became free"):
                 await read(storage, "chat")
         assert await value_of(storage, "chat") == b"1"
 
@@ -249,8 +260,8 @@ async def test_restarted_under_load(mortal_server: PostgresServer, table: str, m
     """Every update succeeds, or fails as unavailable; what succeeded is there, and once."""
     acknowledged = unknown = 0
     async with (
-        PostgresStorage(mortal_server.url, table=table, timeout=30) as storage,
-        SessionManager(int, storage=storage) as counters,
+        PostgresStorage(mortal_server.url, table=table, timeout=120) as storage,
+        SessionManager(int, storage=storage, lock_timeout=300) as counters,
     ):
         stop = asyncio.Event()
         progress = asyncio.Condition()
@@ -290,7 +301,7 @@ async def test_restarted_under_load(mortal_server: PostgresServer, table: str, m
 class TestLeasesAfterACrash:
     @pytest.fixture
     async def storage(self, mortal_server: PostgresServer, table: str) -> AsyncIterator[PostgresStorage]:
-        async with PostgresStorage(mortal_server.url, table=table) as storage:
+        async with PostgresStorage(mortal_server.url, table=table, timeout=60) as storage:
             yield storage
 
     async def crash(self, server: PostgresServer) -> None:

@@ -135,20 +135,22 @@ async def test_what_others_write_in_redis_is_seen_as_a_change(storage: RedisStor
 
 async def test_who_waits_is_woken_and_does_not_ask_again_and_again(server: RedisServer) -> None:
     async with RedisStorage(server.url) as holder, RedisStorage(server.url) as waiter:
-        for round_ in range(20):
-            held = await lock(holder, "424242", seconds=30)
-            wish = request("424242", seconds=30)
-            assert await try_lock(waiter, wish) is None
-            if round_ == 0:  # the first wish starts the listener
-                while "!chatsession:wake" not in server.ask("PUBSUB", "CHANNELS"):
-                    await waiter.wait_unlocked(wish, 0)
-                    assert await try_lock(waiter, wish) is None
+        await lock(holder, "another")
+        first = request("another")
+        assert await try_lock(waiter, first) is None  # the first wish starts the listener
+        while "!chatsession:wake" not in server.ask("PUBSUB", "CHANNELS"):
+            await waiter.wait_unlocked(first, 0)
+            assert await try_lock(waiter, first) is None
+        for _ in range(20):
             server.ask("CONFIG", "RESETSTAT")
+            held = await lock(holder, "424242")
+            wish = request("424242")
+            assert await try_lock(waiter, wish) is None
             waiting = asyncio.create_task(waiter.wait_unlocked(wish, 0))
             await asyncio.sleep(0)
-            assert calls(server, "evalsha") == 0
             await unlock(holder, held.lease)
             await waiting
+            assert calls(server, "evalsha") == 3, "lock, wait, unlock"
             assert calls(server, "publish") == 1
             granted = await try_lock(waiter, wish)
             assert granted is not None
@@ -157,15 +159,15 @@ async def test_who_waits_is_woken_and_does_not_ask_again_and_again(server: Redis
 
 async def test_a_lost_wake_up_costs_no_more_than_a_moment(server: RedisServer) -> None:
     async with RedisStorage(server.url) as holder, RedisStorage(server.url) as waiter:
-        held = await lock(holder, "424242", seconds=30)
-        wish = request("424242", seconds=30)
+        held = await lock(holder, "424242")
+        wish = request("424242")
         assert await try_lock(waiter, wish) is None
         while "!chatsession:wake" not in server.ask("PUBSUB", "CHANNELS"):
             await waiter.wait_unlocked(wish, 0)
             assert await try_lock(waiter, wish) is None
         server.ask("CLIENT", "KILL", "TYPE", "pubsub")
         await unlock(holder, held.lease)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for attempt in range(1_000):
                 await waiter.wait_unlocked(wish, attempt)
                 if await try_lock(waiter, wish) is not None:
