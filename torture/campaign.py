@@ -16,7 +16,7 @@ import msgspec
 from torture.crew import Crew, Member, WorkerFailedError
 from torture.disk import Disk
 from torture.messages import Dump, Dumped, Finish, Finished, Keys, WorkerOptions
-from torture.nemesis import Nemesis
+from torture.nemesis import LARGEST_SHIFT, Nemesis
 from torture.places import PLACES, Place
 from torture.proxy import Proxy
 from torture.verdict import Terms, Verdict, check
@@ -24,7 +24,7 @@ from torture.verdict import Terms, Verdict, check
 _HANG = 60.0
 """Seconds after which what makes no progress hangs."""
 _LOCK_TIMEOUT = 15.0
-_TTL = 8.0
+_TTL = 12.0
 
 
 class Aims(msgspec.Struct, kw_only=True):
@@ -106,7 +106,7 @@ class _Campaign:
         self.workers = aims.workers if place.shared else 1
         self.hangs: list[str] = []
         self.failures: list[str] = []
-        leeway = 2 * 1.5 * place.lease if place.own_clock else 0.1
+        leeway = 2 * LARGEST_SHIFT * place.lease if place.own_clock else 0.1
         folder.mkdir(parents=True, exist_ok=True)
         terms = Terms(storage=storage, seed=seed, workers=self.workers, lease=place.lease, ttl=_TTL, leeway=leeway)
         (folder / "terms.json").write_bytes(msgspec.json.encode(terms))

@@ -18,6 +18,8 @@ from torture.messages import Cancel, Reopen, Reopened, Shift
 from torture.places import Place
 from torture.proxy import Direction, Proxy
 
+LARGEST_SHIFT = 1.25
+"""Of a worker's clock, in leases."""
 _MOST_AT_ONCE = 5
 """Events under way."""
 
@@ -157,7 +159,7 @@ class Nemesis:
             member.tell(Cancel(count))
 
     async def _shift(self, event: Event, random: Random) -> None:
-        shift = random.uniform(-1.5, 1.5) * self._place.lease
+        shift = random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT) * self._place.lease
         seconds = random.uniform(0.5, 4)
         if member := self._draw(event, random):
             event.detail = f"{shift:+.2f} s for {seconds:.1f} s"

@@ -281,6 +281,7 @@ class Nats(Place):
 
     megabytes = 1024
     lease = 3.0
+    own_clock = True  # the server's, as of the last look at it
     promise = "outlasts a killed server"
     survives_full_disk = False
 
