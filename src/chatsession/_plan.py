@@ -220,7 +220,10 @@ class Plan(Generic[T]):
     def _carried_over(self, key: str, stored: bytes, encoded: bytes) -> bytes | None:
         """With what others have stored beside the data that the type knows."""
         assert self._carry_over is not None
-        carrying = self._carry_over(stored, encoded)
+        try:
+            carrying = self._carry_over(stored, encoded)
+        except CodecError as error:
+            raise SessionEncodeError(f"{error}, and would be lost; nothing was written", key=key) from None
         if carrying == stored:
             return None
         value = self._read_back(key, carrying)

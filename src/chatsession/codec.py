@@ -121,7 +121,11 @@ class JsonCodec(Generic[T]):
             raise CodecError(f"the class refuses it with {type(error).__name__}") from None
 
     def carry_over(self, stored: bytes, encoded: bytes) -> bytes:
-        """Add to an encoded object those stored fields that the type does not know."""
+        """Add to an encoded object those stored fields that the type does not know.
+
+        Raises:
+            CodecError: such a field cannot be kept.
+        """
         if self._probe is None or self._known is None or not stored:
             return encoded
         try:
@@ -130,6 +134,8 @@ class JsonCodec(Generic[T]):
             fields = _fields(encoded)
             fields |= {name: raw for name, raw in _fields(stored).items() if name not in self._known}
             return msgspec.json.encode(fields)
+        except UnicodeDecodeError:  # those that the type knows are found without looking at the names of others
+            raise CodecError("a stored field that its type does not know has a name that is no UTF-8") from None
         return encoded
 
 

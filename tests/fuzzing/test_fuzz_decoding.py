@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from chatsession import (
     JsonCodec,
+    MemoryStorage,
     SessionDecodeError,
     SessionEncodeError,
     SessionManager,
@@ -26,6 +27,7 @@ from chatsession.codec import CodecError
 from chatsession.compression import COMPRESSED, decompress
 from chatsession.encryption import SEALED
 from chatsession.envelope import unwrap, wrap
+from chatsession.storages import Action, Change, Record
 
 KEY, OTHER_KEY = "a" * 43 + "=", "b" * 43 + "="
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -199,3 +201,15 @@ def test_a_version_of_hundreds_of_digits_is_told_as_such() -> None:
 
 def test_keys_that_are_made_do_what_these_here_do() -> None:
     assert len(generate_encryption_key()) == len(KEY)
+
+
+async def test_a_field_whose_name_is_no_text_is_not_lost() -> None:
+    storage = MemoryStorage()
+    stored = b'{"\xf4":1,"name":"Ann"}'
+    await storage.commit_many([Change("chat", Action.PUT, stored)])
+    async with storage, SessionManager(Player, storage=storage) as sessions:
+        with pytest.raises(SessionEncodeError, match="no UTF-8"):
+            await sessions.update("chat", lambda player: Player(player.name, 1))
+    (record,) = await storage.read_many(["chat"])
+    assert isinstance(record, Record)
+    assert record.value == stored

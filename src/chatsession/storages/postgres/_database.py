@@ -45,7 +45,10 @@ class Database:
     def __str__(self) -> str:
         if not isinstance(self._source, str):
             return "in the pool given"
-        parts = urlsplit(self._source)
+        try:
+            parts = urlsplit(self._source)
+        except ValueError:
+            return "at the URL given"
         if "@" in parts.path + parts.query + parts.fragment:  # a part of a password that was not quoted may be anywhere
             return "at the URL given"
         return f"at {parts.netloc.rpartition('@')[2]}{parts.path}"
