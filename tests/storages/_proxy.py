@@ -18,6 +18,7 @@ class Proxy(ABC):
         cut_after: the same, after the server has answered, and without passing its answer on; once.
         was_cut: a connection has been.
         port: where it listens.
+        connections: how many were made.
     """
 
     def __init__(self, port: int) -> None:
@@ -25,6 +26,7 @@ class Proxy(ABC):
         self.cut_after: bytes | None = None
         self.was_cut = asyncio.Event()
         self.port = free_ports(1)[0]
+        self.connections = 0
         self._upstream = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,9 +61,6 @@ class Proxy(ABC):
     ) -> None:
         """Pass on what comes; both connections are cut when this returns."""
 
-    def connected(self) -> None:
-        """A new connection came."""
-
     async def _serve(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -70,7 +69,7 @@ class Proxy(ABC):
         server: asyncio.StreamWriter | None = None
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             try:
-                self.connected()
+                self.connections += 1
                 answers, server = await asyncio.open_connection("127.0.0.1", self._upstream)
                 await self.link(requests, client, answers, server)
             finally:

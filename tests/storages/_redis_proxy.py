@@ -13,14 +13,12 @@ class RedisProxy(CuttingProxy):
     Attributes:
         late: what contains these bytes is kept back and the connection cut; `deliver` sends it after all; once.
         round_trips: how often something was sent to which an answer came.
-        connections: how many were made.
     """
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
         self.late: bytes | None = None
         self.round_trips = 0
-        self.connections = 0
         self._kept_back = b""
 
     @property
@@ -34,9 +32,6 @@ class RedisProxy(CuttingProxy):
         answer = await answers.read(65536)
         server.transport.abort()
         return answer
-
-    def connected(self) -> None:
-        self.connections += 1
 
     def swallows(self, data: bytes) -> bool:
         if super().swallows(data):
