@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -61,10 +62,9 @@ def stored(size: int) -> bytes:
     return msgspec.json.encode(Chat(text="x" * (size - len(msgspec.json.encode(Chat())))))
 
 
-def some_of(count: int, seed: int) -> Callable[[], str]:
+def some_of(count: int) -> Callable[[], str]:
     """Gives one of so many keys at a time."""
-    chosen = random.Random(seed)
-    return lambda: key_of(chosen.randrange(count))
+    return lambda: key_of(random.randrange(count))
 
 
 async def updates(
@@ -89,13 +89,17 @@ async def updates(
         begin = time.perf_counter()
 
         async def worker() -> None:
-            while (start := time.perf_counter()) < begin + seconds:
-                key = next_key()
+            now = time.perf_counter()
+            while True:
+                start, key = now, next_key()
                 async with chats.open(key) as session:
                     session.data.count += 1
-                latencies.append(time.perf_counter() - start)
+                now = time.perf_counter()
+                latencies.append(now - start)
                 tally[key] += 1
                 touched.add(key)
+                if now >= begin + seconds:
+                    return
 
         touched: set[str] = set()
         await asyncio.gather(*(worker() for _ in range(flight)))
@@ -116,7 +120,6 @@ async def check(storage: Storage, expected: dict[str, int]) -> None:
                 raise WorkNotDoneError(f"{key} was counted up {expected[key]} times, but is stored with {count}")
 
 
-def median(values: Iterable[float]) -> float:
-    """The middle one."""
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]
+def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What was measured several times, as one."""
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}

@@ -1,16 +1,21 @@
 """Storages that are filled with millions of sessions by the fastest way their database has, and its bare statements."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportReturnType=false
+# (asyncpg has no annotations)
+
 from __future__ import annotations
 
 import random
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from benchmarks._growth_chats import SMALL, key_of, stored
 from benchmarks._measure import WorkNotDoneError
@@ -23,33 +28,25 @@ _A_YEAR = 365 * 24 * 3600
 _NEVER_SWEEP = 24 * 3600.0
 _ROWS = 10_000
 
-SETTINGS = {"shared_buffers": "'256MB'", "max_wal_size": "'8GB'"}
-"""Of PostgreSQL; the rest is as it comes, so each commit is flushed."""
+SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "wal_level": "minimal", "max_wal_senders": "0"}
+"""Of PostgreSQL; the rest is as it comes, so each commit is flushed. A bulk load needs no log of its own."""
 
 
 class Filled(ABC):
-    """A storage, and the database under it."""
+    """So many sessions, each second one with a time to live of a year, and the database under them."""
 
-    def __init__(self) -> None:
-        self.sessions = 0
+    def __init__(self, sessions: int) -> None:
+        self.sessions = sessions
+        self.tally = Counter[str]()
+        """How often each session was counted up."""
 
     @abstractmethod
     def storage(self) -> Storage:
         """A new one, on the data there are; it does not sweep by itself."""
 
-    async def fill(self, sessions: int) -> float:
-        """Bring it to so many sessions, each second with a time to live of a year; returns the seconds it took."""
-        begin = time.perf_counter()
-        await self._load(self.sessions, sessions)
-        took = time.perf_counter() - begin
-        self.sessions = sessions
-        if (there := await self.count()) != sessions:
-            raise WorkNotDoneError(f"{there:,} of {sessions:,} sessions were stored")
-        return took
-
     @abstractmethod
-    async def _load(self, begin: int, end: int) -> None:
-        """Store the sessions of these numbers, which are not there yet."""
+    async def load(self) -> None:
+        """Store the sessions, as fast as the database can."""
 
     @abstractmethod
     async def count(self) -> int:
@@ -64,28 +61,34 @@ class Filled(ABC):
         """Read one by a bare statement: what the index costs."""
 
     @abstractmethod
-    async def write(self, key: str) -> None:
-        """Read and write one by bare statements, as it is, and commit."""
+    async def page(self, start: str, limit: int) -> None:
+        """Read so many in the order of the index, by a bare statement."""
+
+    @abstractmethod
+    async def write(self, keys: Sequence[str]) -> None:
+        """Read and write these by bare statements, as they are, in one transaction."""
 
 
 class FilledSQLite(Filled):
     """One file."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        super().__init__()
+    def __init__(self, sessions: int, path: Path) -> None:
+        super().__init__(sessions)
         self._path = path
-        self._connection = connection
+        self._connection = sqlite3.connect(path, isolation_level=None)
 
     def storage(self) -> Storage:
         return SQLiteStorage(self._path, sweep_interval=_NEVER_SWEEP)
 
-    async def _load(self, begin: int, end: int) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(
-            "INSERT INTO sessions (key, value, version, expires_at) VALUES (?, ?, 0, ?)", _rows(begin, end)
-        )
-        self._connection.execute("COMMIT")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    async def load(self) -> None:
+        async with self.storage():
+            pass  # now it has its tables
+        pragmas = ("journal_mode = delete", "journal_mode = off", "synchronous = off")
+        for pragma in pragmas:
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute(_LOAD, (self.sessions, stored(SMALL).decode(), time.time() + _A_YEAR))
+        for pragma in ("journal_mode = wal", "synchronous = normal"):
+            self._connection.execute(f"PRAGMA {pragma}")
 
     async def count(self) -> int:
         return self._connection.execute("SELECT count(*) FROM sessions").fetchone()[0]
@@ -96,68 +99,110 @@ class FilledSQLite(Filled):
     async def look_up(self, key: str) -> None:
         assert self._connection.execute("SELECT value FROM sessions WHERE key = ?", (key,)).fetchone()
 
-    async def write(self, key: str) -> None:
+    async def page(self, start: str, limit: int) -> None:
+        sql = "SELECT key, value, version, expires_at FROM sessions WHERE key > ? ORDER BY key LIMIT ?"
+        self._connection.execute(sql, (start, limit)).fetchall()
+
+    async def write(self, keys: Sequence[str]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        (value,) = self._connection.execute("SELECT value FROM sessions WHERE key = ?", (key,)).fetchone()
-        self._connection.execute("UPDATE sessions SET value = ? WHERE key = ?", (value, key))
+        for key in keys:
+            (value,) = self._connection.execute("SELECT value FROM sessions WHERE key = ?", (key,)).fetchone()
+            self._connection.execute("UPDATE sessions SET value = ? WHERE key = ?", (value, key))
         self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+_LOAD = """
+WITH RECURSIVE numbers(n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1 - 1)
+INSERT INTO sessions (key, value, version, expires_at)
+SELECT printf('chat:%08d', n), ?2, 0, CASE WHEN n % 2 THEN NULL ELSE ?3 + n END FROM numbers
+"""
 
 
 class FilledPostgres(Filled):
     """One table."""
 
-    def __init__(self, server: PostgresServer, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        super().__init__()
-        self._server = server
+    def __init__(self, sessions: int, url: str, connection: asyncpg.Connection) -> None:
+        super().__init__(sessions)
+        self._url = url
+        self._table = f"growth_{sessions}"
         self._connection = connection
 
     def storage(self) -> Storage:
-        return PostgresStorage(self._server.url, sweep_interval=_NEVER_SWEEP)
+        return PostgresStorage(self._url, table=self._table, sweep_interval=_NEVER_SWEEP)
 
-    async def _load(self, begin: int, end: int) -> None:
-        await self._connection.copy_to_table(
-            "chat_sessions", source=_lines(begin, end), columns=["key", "data", "version", "expires_at"]
-        )
-        await self._connection.execute("VACUUM (ANALYZE) chat_sessions")
-        await self._connection.execute("CHECKPOINT")
+    async def load(self) -> None:
+        async with self.storage():
+            pass  # now it has its tables
+        async with self._connection.transaction():  # what is made or emptied in here needs no log
+            await self._connection.execute(f"TRUNCATE {self._table}")
+            columns = ["key", "data", "version", "expires_at"]
+            await self._connection.copy_to_table(
+                self._table, source=_lines(self.sessions), columns=columns, freeze=True
+            )
+        await self._connection.execute(f"VACUUM (ANALYZE) {self._table}")
 
     async def count(self) -> int:
-        return await self._connection.fetchval("SELECT count(*) FROM chat_sessions")
+        return await self._connection.fetchval(f"SELECT count(*) FROM {self._table}")
 
     async def size(self) -> int:
-        return await self._connection.fetchval("SELECT pg_total_relation_size('chat_sessions')")
+        return await self._connection.fetchval(f"SELECT pg_total_relation_size('{self._table}')")
 
     async def look_up(self, key: str) -> None:
-        assert await self._connection.fetchval("SELECT data FROM chat_sessions WHERE key = $1", key)
+        assert await self._connection.fetchval(f"SELECT data FROM {self._table} WHERE key = $1", key)
 
-    async def write(self, key: str) -> None:
+    async def page(self, start: str, limit: int) -> None:
+        sql = f"SELECT key, data, version, expires_at FROM {self._table} WHERE key >= $1 ORDER BY key LIMIT $2"
+        await self._connection.fetch(sql, start, limit)
+
+    async def write(self, keys: Sequence[str]) -> None:
         async with self._connection.transaction():
-            data = await self._connection.fetchval("SELECT data FROM chat_sessions WHERE key = $1 FOR UPDATE", key)
-            await self._connection.execute("UPDATE chat_sessions SET data = $1 WHERE key = $2", data, key)
+            rows = await self._connection.fetch(
+                f"SELECT key, data FROM {self._table} WHERE key = ANY ($1) ORDER BY key FOR UPDATE", keys
+            )
+            await self._connection.execute(
+                f"UPDATE {self._table} AS t SET data = n.data FROM unnest($1::text[], $2::jsonb[]) AS n (key, data) "
+                "WHERE t.key = n.key",
+                [row["key"] for row in rows],
+                [row["data"] for row in rows],
+            )
 
 
 @asynccontextmanager
-async def sqlite(folder: Path) -> AsyncGenerator[Filled]:
-    """An empty one."""
-    path = folder / "growth.db"
-    async with SQLiteStorage(path):
-        pass  # now it has its tables
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = normal")
-        yield FilledSQLite(path, connection)
+async def sqlite(folder: Path) -> AsyncGenerator[Callable[[int], Filled]]:
+    """A file for each number of sessions."""
+    with ExitStack() as files:
+
+        def make(sessions: int) -> Filled:
+            filled = FilledSQLite(sessions, folder / f"growth-{sessions}.db")
+            files.callback(filled.close)
+            return filled
+
+        yield make
 
 
 @asynccontextmanager
-async def postgres(_: Path) -> AsyncGenerator[Filled]:
-    """An empty one."""
-    with PostgresServer(SETTINGS) as server:
-        async with PostgresStorage(server.url):
-            pass
+async def postgres(_: Path) -> AsyncGenerator[Callable[[int], Filled]]:
+    """A table for each number of sessions."""
+    with PostgresServer({name: f"'{value}'" for name, value in SETTINGS.items()}) as server:
         connection = await asyncpg.connect(server.url)
         try:
-            yield FilledPostgres(server, connection)
+            yield lambda sessions: FilledPostgres(sessions, server.url, connection)
         finally:
             await connection.close()
+
+
+async def fill(filled: Filled) -> float:
+    """Store its sessions; returns the seconds it took. Raises `WorkNotDoneError`: they are not there."""
+    begin = time.perf_counter()
+    await filled.load()
+    took = time.perf_counter() - begin
+    if (there := await filled.count()) != filled.sessions:
+        raise WorkNotDoneError(f"{there:,} of {filled.sessions:,} sessions were stored")
+    return took
 
 
 def some_keys(sessions: int, count: int, seed: int) -> list[str]:
@@ -166,14 +211,9 @@ def some_keys(sessions: int, count: int, seed: int) -> list[str]:
     return [key_of(chosen.randrange(sessions)) for _ in range(count)]
 
 
-def _rows(begin: int, end: int) -> Iterator[tuple[str, str, float | None]]:
-    value, until = stored(SMALL).decode(), time.time() + _A_YEAR
-    return ((key_of(number), value, None if number % 2 else until + number) for number in range(begin, end))
-
-
-async def _lines(begin: int, end: int) -> AsyncIterator[bytes]:
+async def _lines(sessions: int) -> AsyncIterator[bytes]:
     value, until = stored(SMALL).decode(), time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(time.time() + _A_YEAR))
     with_end, without = f"\t{value}\t0\t{until}\n", f"\t{value}\t0\t\\N\n"
-    for first in range(begin, end, _ROWS):
-        numbers = range(first, min(first + _ROWS, end))
+    for first in range(0, sessions, _ROWS):
+        numbers = range(first, min(first + _ROWS, sessions))
         yield "".join([key_of(number) + (without if number % 2 else with_end) for number in numbers]).encode()

@@ -1,18 +1,19 @@
-"""Several processes that update the same chats: `python -m benchmarks._growth_workers URL CHATS FLIGHT SECONDS SEED`."""
+"""Several processes that update the same chats: each is `python -m benchmarks._growth_workers URL SECONDS`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
-from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks._growth_chats import Chat, Figure, key_of, median, some_of
+from benchmarks._growth_chats import Chat, Figure, key_of, some_of
 from benchmarks._measure import WorkNotDoneError
-from chatsession import SessionManager, open_storage
+from chatsession import SessionError, SessionManager, open_storage
 
 CHATS = 1_000
 FLIGHT = 100
@@ -25,11 +26,8 @@ async def together(url: str, processes: int, seconds: float) -> Figure:
         WorkNotDoneError: what is stored afterwards is not what all of them counted.
     """
     before = await _total(url)
-    command = [sys.executable, "-m", "benchmarks._growth_workers", url, str(CHATS), str(FLIGHT), str(seconds)]
-    workers = [
-        subprocess.Popen([*command, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for seed in range(processes)
-    ]
+    command = [sys.executable, "-m", "benchmarks._growth_workers", url, str(seconds)]
+    workers = [_started(command) for _ in range(processes)]
     try:
         for worker in workers:
             assert worker.stdout is not None
@@ -48,22 +46,27 @@ async def together(url: str, processes: int, seconds: float) -> Figure:
     if (counted := await _total(url) - before) != done:
         raise WorkNotDoneError(f"{counted} of {done} updates were counted")
     latencies = sorted(latency for each in results for latency in each["latencies"])
-    return Figure(done, median(each["seconds"] for each in results), latencies)
+    return Figure(done, statistics.median(each["seconds"] for each in results), latencies)
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 async def _total(url: str) -> int:
     decode = msgspec.json.Decoder(Chat).decode
+    total = 0
     async with open_storage(url) as storage:
-        records = [
-            record
-            for begin in range(0, CHATS, 500)
-            for record in await storage.read_many([key_of(number) for number in range(begin, begin + 500)])
-        ]
-    return sum(decode(record.value).count for record in records if record is not None)  # type: ignore[union-attr] - an error has no value, and shall fail here
+        for begin in range(0, CHATS, 500):
+            for record in await storage.read_many([key_of(number) for number in range(begin, begin + 500)]):
+                if isinstance(record, SessionError):
+                    raise record
+                total += 0 if record is None else decode(record.value).count
+    return total
 
 
-async def _work(url: str, chats: int, flight: int, seconds: float, seed: int) -> None:
-    next_key, tally = some_of(chats, seed), Counter[str]()
+async def _work(url: str, seconds: float) -> None:
+    next_key = some_of(CHATS)
     async with open_storage(url) as storage, SessionManager(Chat, storage=storage) as sessions:
         await sessions.get(next_key())
         print("ready", flush=True)
@@ -73,16 +76,20 @@ async def _work(url: str, chats: int, flight: int, seconds: float, seed: int) ->
         begin = loop.time()
 
         async def worker() -> None:
-            while (start := loop.time()) < begin + seconds:
+            now = loop.time()
+            while True:
+                start = now
                 async with sessions.open(next_key()) as session:
                     session.data.count += 1
-                latencies.append(round(loop.time() - start, 6))
+                now = loop.time()
+                latencies.append(round(now - start, 6))
+                if now >= begin + seconds:
+                    return
 
-        await asyncio.gather(*(worker() for _ in range(flight)))
+        await asyncio.gather(*(worker() for _ in range(FLIGHT)))
         took = loop.time() - begin
     print(json.dumps({"seconds": took, "latencies": latencies}))
 
 
 if __name__ == "__main__":
-    url, chats, flight, seconds, seed = sys.argv[1:]
-    asyncio.run(_work(url, int(chats), int(flight), float(seconds), int(seed)))
+    asyncio.run(_work(sys.argv[1], float(sys.argv[2])))

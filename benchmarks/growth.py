@@ -16,12 +16,11 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks._growth_chats import Figure, some_of, updates
-from benchmarks._growth_filled import SETTINGS, Filled, postgres, sqlite
+from benchmarks._growth_chats import Figure, medians, some_of, updates
+from benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
 from benchmarks._growth_steps import measured
 from benchmarks._growth_workers import together
 from chatsession import open_storage
-from chatsession.storages import Storage
 from chatsession.testing.servers.postgres import PostgresServer
 from chatsession.testing.servers.redis import RedisServer
 
@@ -32,74 +31,62 @@ PROCESSES = (1, 2, 3, 4)
 
 Raw: TypeAlias = dict[str, dict[str, dict[str, float]]]
 """Storage, number, what was measured."""
+Measure: TypeAlias = Callable[[str, int, float], Awaitable[Figure]]
+"""Of an empty storage's URL, a number, and seconds."""
 Fresh: TypeAlias = Mapping[str, Callable[[], str]]
 """Storage, and what gives the URL of an empty one."""
 
 
-async def stored(seconds: float, largest: int, folder: Path) -> Raw:
-    """From few to many stored sessions, in one database that is filled more and more."""
-    filling: dict[str, Callable[[Path], AbstractAsyncContextManager[Filled]]] = {
+async def stored(rounds: int, seconds: float, largest: int, folder: Path) -> Raw:
+    """From few to many stored sessions, all of these databases measured in turns."""
+    filling: dict[str, Callable[[Path], AbstractAsyncContextManager[Callable[[int], Filled]]]] = {
         "SQLite": sqlite,
         "PostgreSQL": postgres,
     }
     results: Raw = {}
-    for name, fill in filling.items():
-        results[name] = {}
-        tally = Counter[str]()
-        async with fill(folder) as filled:
-            for sessions in (each for each in STORED if each <= largest):
-                took = await filled.fill(sessions)
-                steps = await measured(filled, tally, seconds)
-                results[name][str(sessions)] = {"load_s": round(took, 2), "bytes": await filled.size(), **steps}
-                _say(f"{name}, {sessions:,} stored: {results[name][str(sessions)]}")
+    for name, making in filling.items():
+        async with making(folder) as make:
+            all_filled = [make(sessions) for sessions in STORED if sessions <= largest]
+            loaded: list[float] = []
+            for filled in all_filled:
+                loaded.append(await fill(filled))
+                _say(f"{name}, {filled.sessions:,} sessions loaded in {loaded[-1]:.1f} s")
+            measures = [[await measured(filled, seconds) for filled in all_filled] for _ in range(rounds)]
+            results[name] = {
+                str(filled.sessions): {"load_s": round(took, 2), "bytes": await filled.size(), **medians(rows)}
+                for filled, took, rows in zip(all_filled, loaded, zip(*measures, strict=True), strict=True)
+            }
     return results
 
 
-async def hot(seconds: float, fresh: Fresh) -> Raw:
-    """From one chat that all updates are of, to ten thousand."""
-
-    def measure(storage: Storage, chats: int) -> Awaitable[Figure]:
-        return updates(storage, some_of(chats, chats), 200, seconds, Counter())
-
-    return await _of_each(fresh, HOT, measure)
+async def hot(url: str, chats: int, seconds: float) -> Figure:
+    """Updates of so many chats."""
+    async with open_storage(url) as storage:
+        return await updates(storage, some_of(chats), 200, seconds, Counter())
 
 
-async def sizes(seconds: float, fresh: Fresh) -> Raw:
-    """From small sessions to large ones."""
-
-    def measure(storage: Storage, size: int) -> Awaitable[Figure]:
-        return updates(storage, some_of(100, size), 20, seconds, Counter(), size)
-
-    return await _of_each(fresh, SIZES, measure)
+async def sizes(url: str, size: int, seconds: float) -> Figure:
+    """Updates of sessions of so many bytes."""
+    async with open_storage(url) as storage:
+        return await updates(storage, some_of(100), 20, seconds, Counter(), size)
 
 
-async def processes(seconds: float, fresh: Fresh) -> Raw:
-    """From one process to four, all with the same chats."""
-    results: Raw = {}
-    for name, url in fresh.items():
-        at = url()
-        results[name] = {str(count): (await together(at, count, seconds)).raw for count in PROCESSES}
-        _say(f"{name}, processes: {results[name]}")
-    return results
-
-
-async def _of_each(
-    fresh: Fresh, numbers: Sequence[int], measure: Callable[[Storage, int], Awaitable[Figure]]
-) -> Raw:
-    results: Raw = {}
-    for name, url in fresh.items():
-        results[name] = {}
-        for number in numbers:
-            async with open_storage(url()) as storage:
-                results[name][str(number)] = (await measure(storage, number)).raw
-            _say(f"{name}, {number:,}: {results[name][str(number)]}")
-    return results
+async def in_turns(what: Measure, numbers: Sequence[int], rounds: int, seconds: float, fresh: Fresh) -> Raw:
+    """Each storage with each number, one after the other, several times."""
+    measures: dict[tuple[str, int], list[dict[str, float]]] = {
+        (name, number): [] for name in fresh for number in numbers
+    }
+    for _ in range(rounds):
+        for (name, number), rows in measures.items():
+            rows.append((await what(fresh[name](), number, seconds)).raw)
+            _say(f"{name}, {number:,}: {rows[-1]}")
+    return {name: {str(number): medians(measures[name, number]) for number in numbers} for name in fresh}
 
 
 @contextmanager
 def empty_storages(folder: Path) -> Generator[Fresh, None, None]:
     """Storages that are empty each time they are asked for."""
-    with PostgresServer(SETTINGS) as database, RedisServer() as redis:
+    with PostgresServer({name: f"'{value}'" for name, value in SETTINGS.items()}) as database, RedisServer() as redis:
         made = 0
 
         def number() -> int:
@@ -118,18 +105,20 @@ def empty_storages(folder: Path) -> Generator[Fresh, None, None]:
         }
 
 
-async def run(seconds: float, largest: int) -> dict[str, object]:
+async def run(rounds: int, seconds: float, largest: int) -> dict[str, object]:
     """All of it."""
     begin = time.time()
     with tempfile.TemporaryDirectory(prefix="chatsession-growth-") as name:
         folder = Path(name)
-        raw: dict[str, object] = {"stored": await stored(seconds, largest, folder)}
+        raw: dict[str, object] = {"stored": await stored(rounds, seconds, largest, folder)}
         with empty_storages(folder) as fresh:
-            raw |= {"hot": await hot(seconds, fresh), "sizes": await sizes(seconds, fresh)}
-            raw["processes"] = await processes(seconds, fresh)
+            raw["hot"] = await in_turns(hot, HOT, rounds, seconds, fresh)
+            raw["sizes"] = await in_turns(sizes, SIZES, rounds, seconds, fresh)
+            raw["processes"] = await in_turns(together, PROCESSES, rounds, seconds, fresh)
     raw["conditions"] = {
         "begin": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begin)),
         "took_s": round(time.time() - begin),
+        "rounds": rounds,
         "seconds": seconds,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "sqlite": sqlite3.sqlite_version,
@@ -148,7 +137,8 @@ def _say(text: str) -> None:
 def main() -> None:
     """Parse the arguments, measure, write down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement of updates")
+    parser.add_argument("--rounds", type=int, default=3, help="all is measured so often, in turns")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement of updates")
     parser.add_argument("--largest", type=int, default=STORED[-1], help="number of stored sessions")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--report", action="store_true", help="only draw and write what an earlier run measured")
@@ -156,7 +146,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "growth.json"
     if not given.report:
-        results.write_text(json.dumps(asyncio.run(run(given.seconds, given.largest)), indent=1) + "\n")
+        results.write_text(json.dumps(asyncio.run(run(given.rounds, given.seconds, given.largest)), indent=1) + "\n")
     from benchmarks._growth_report import report  # needs matplotlib
 
     report(json.loads(results.read_text()), given.out)
