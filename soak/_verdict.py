@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MOST_GROWTH = 2.0
 """MiB per hour that a process's memory may grow over the last three quarters of a run."""
 _KINDS = ("fds", "sockets", "threads", "tasks")
+POOLS = {"file": {"threads": 9}}
+"""What a pool may fill up to at any time, since it is built for so many: the file storage has eight threads."""
 
 Columns = dict[str, list[float]]
 
@@ -61,20 +63,26 @@ def columns(path: Path) -> Columns:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def judge(record: Columns, server: Columns) -> Verdict:
+def judge(record: Columns, server: Columns, pools: Mapping[str, int] | None = None) -> Verdict:
     """Judge a run by its last three quarters; the first is for caches, pools and the sessions that expire to fill up.
 
-    Memory is flat if a line through it climbs by less than `MOST_GROWTH`; what is counted is flat if the last third
-    of that time reached no value above the two thirds before; the number of sessions is, if its mean in the last third
-    is at most a tenth above that in the first.
+    Memory is flat if a line through it climbs by less than `MOST_GROWTH`; what is counted is flat if its median in the
+    last third of that time is not above that in the first; the number of sessions is, if its mean in the last third is
+    at most a tenth above that in the first.
+
+    Args:
+        record: of the process.
+        server: what the server told.
+        pools: what may grow up to so many (see `POOLS`).
     """
+    room = pools or {}
     late = _after(record, 0.25)
     slope = statistics.linear_regression([s / 3600 for s in late["seconds"]], [b / 2**20 for b in late["rss"]]).slope
     memory = [value / 2**20 for value in late["rss"]]
     told = _after(server, 0.25)
-    counted = {name: _no_new_high(late[name]) for name in _KINDS}
+    counted = {name: _no_more(late[name], room.get(name, 0)) for name in _KINDS}
     if max(told["connections"]) >= 0:
-        counted["connections"] = _no_new_high(told["connections"])
+        counted["connections"] = _no_more(told["connections"], 0)
     return Verdict(
         memory=Grown(_mean(_thirds(memory)[0]), _mean(_thirds(memory)[2]), slope <= MOST_GROWTH),
         slope=slope,
@@ -102,9 +110,10 @@ def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else 0.0
 
 
-def _no_new_high(values: Sequence[float]) -> Grown:
-    first, middle, last = _thirds(values)
-    return Grown(max(first), max(last), max(last) <= max((*first, *middle)))
+def _no_more(values: Sequence[float], room: int) -> Grown:
+    first, _, last = _thirds(values)
+    begin, end = statistics.median(first), statistics.median(last)
+    return Grown(begin, end, end <= max(begin, room))
 
 
 def _level(values: Sequence[float]) -> Grown:

@@ -41,6 +41,12 @@ def test_one_more_now_and_then_is_not_flat(kind: str) -> None:
     assert not verdict.is_flat
 
 
+def test_a_pool_may_fill_up_and_no_more() -> None:
+    server = {"seconds": [30.0 * n for n in range(60)], "connections": [-1.0] * 60, "size": [-1.0] * 60}
+    assert judge(record(threads=rising(4, 5.0)), server, {"threads": 9}).is_flat
+    assert judge(record(threads=rising(8, 5.0)), server, {"threads": 9}).grew == ["threads"]
+
+
 def test_what_fills_up_at_first_is_flat() -> None:
     assert judged(fds=[5.0] * 90 + [12.0] * (_SAMPLES - 90), rss=[1.0 * _MB] * 90 + [40.0 * _MB] * 310).is_flat
 
