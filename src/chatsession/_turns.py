@@ -94,6 +94,11 @@ class Turns(Generic[Gift]):
         if gift is not None:
             self._left_over(key, gift)
 
+    def hand_on(self, key: str, task: asyncio.Task[object] | None) -> None:
+        """The turn belongs to another task now: the one that had it may ask for the key anew, and wait for it."""
+        if key in self._holders:
+            self._holders[key] = task
+
     def _give_up(self, key: str, turn: asyncio.Future[Gift | None]) -> None:
         queue = self._queues.get(key)
         if queue is None or turn not in queue:

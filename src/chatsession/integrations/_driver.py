@@ -130,6 +130,11 @@ class UpdateSession(Generic[T]):
                 self._answered = None
 
     @property
+    def asked(self) -> bool:
+        """Somebody has wanted the session, and it is known what became of that."""
+        return self._asked
+
+    @property
     def _scope(self) -> str:
         return f"{self._context.bot_id}:" if self._per_bot else ""
 

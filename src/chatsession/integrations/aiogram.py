@@ -159,9 +159,10 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
         unit.handled = True
         if self.set_up.deduplicates:
             units = data.setdefault(_REMEMBERING, [])
-            units.append(unit)
+            if unit.asked:
+                units.append(unit)
             # If only some of the sessions have seen the update, the others still need their handler.
-            if self.innermost and all(each.redelivered for each in units):
+            if self.innermost and units and all(each.redelivered for each in units):
                 return None
         return await handler(event, data)
 

@@ -93,6 +93,20 @@ class AgainTests(IntegrationSuite):
         assert await stored(storage, 7, Pizza) == Pizza(2, ["a", "b"])
         assert self.seen == ["a", "b"]
 
+    @pytest.mark.parametrize("named", [0, 1])
+    async def test_only_the_sessions_that_a_handler_asks_for_have_a_say(
+        self, numbering: FrameworkDriver, remembering: SessionManager[Pizza], storage: Where, named: int
+    ) -> None:
+        if not numbering.several_managers:
+            pytest.skip("there is one manager at most")
+        other = SessionManager(Pizza, storage=storage, deduplicate=100, name="other", prefix="other:")
+        both = (remembering, other)
+        update = Incoming("a")
+        async with running(numbering, self.handler(both[named]), *both, wants=[both[named]]):
+            await feed(numbering, update, update, Incoming("b"), update)
+            assert await both[named].get(7) == Pizza(2, ["a", "b"])
+        assert self.seen == ["a", "b"]
+
     def handler(self, remembering: SessionManager[Pizza]) -> NeutralHandler:
         """A handler that counts up."""
         counting = count_up(remembering)
