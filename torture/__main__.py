@@ -56,6 +56,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of all that is drawn; default: a new one")
     parser.add_argument("--workers", type=int, default=4, help="processes at a time")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between events on average")
+    parser.add_argument("--without", action="append", default=[], metavar="EVENT", help="an event left out, by name")
     parser.add_argument("--out", type=Path, help="folder of the histories; default: a new temporary one")
     parser.add_argument("--report", type=Path, help="folder of the table and the raw results, such as docs/torture")
     parser.add_argument("--mutation", help="take a guard out: a name in torture/mutations.py, or module:function")
@@ -74,6 +75,7 @@ def _aims(given: argparse.Namespace) -> Aims:
         workers=given.workers,
         pause=given.pause,
         mutation=mutation,
+        without=frozenset(given.without),
     )
 
 

@@ -39,6 +39,8 @@ class Aims(msgspec.Struct, kw_only=True):
     pause: float = 0.5
     """Seconds between events on average."""
     mutation: str | None = None
+    without: frozenset[str] = frozenset()
+    """Names of events that do not happen."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -126,6 +128,7 @@ class _Campaign:
                 self._folder / "events.jsonl",
                 seed=self._seed,
                 pause=self._aims.pause,
+                without=self._aims.without,
             )
             tormenting = asyncio.create_task(nemesis.run())
             try:

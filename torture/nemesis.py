@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -49,6 +49,7 @@ class Nemesis:
         log: where events are written down, one JSON line each at its end.
         seed: of what is drawn.
         pause: seconds between events on average.
+        without: names of events that do not happen.
 
     Attributes:
         failures: what nobody did on purpose, such as a worker that did not shut down.
@@ -56,7 +57,16 @@ class Nemesis:
     """
 
     def __init__(
-        self, place: Place, crew: Crew, proxies: list[Proxy], disk: Disk, log: Path, *, seed: int, pause: float
+        self,
+        place: Place,
+        crew: Crew,
+        proxies: list[Proxy],
+        disk: Disk,
+        log: Path,
+        *,
+        seed: int,
+        pause: float,
+        without: Collection[str] = (),
     ) -> None:
         self._place = place
         self._crew = crew
@@ -71,7 +81,7 @@ class Nemesis:
         self._running: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
         self.begun = 0
-        self._troubles = self._all_troubles()
+        self._troubles = {name: trouble for name, trouble in self._all_troubles().items() if name not in without}
 
     async def run(self) -> None:
         """Until it is cancelled."""

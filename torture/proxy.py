@@ -44,7 +44,13 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        connecting = {link.connecting for link in self._links if link.connecting is not None}
+        for task in connecting:
+            task.cancel()
+        if connecting:
+            await asyncio.wait(connecting)
         self.cut()
+        await asyncio.sleep(0)  # in the next turn of the loop the sockets are closed
 
     def links(self) -> list[_Link]:
         """The connections that there are."""
@@ -78,14 +84,14 @@ class _Link:
         self.client = _End(self, Direction.TO_SERVER)
         self.server = _End(self, Direction.TO_CLIENT)
         self.client.other, self.server.other = self.server, self.client
-        self._connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Task[None] | None = None
 
     def accepted(self) -> None:
         if self.proxy.refusing:
             self.cut()
             return
         self.proxy._links.add(self)
-        self._connecting = asyncio.create_task(self._connect())
+        self.connecting = asyncio.create_task(self._connect())
 
     async def _connect(self) -> None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from torture.campaign import Result
+from torture.places import PLACES
 
 _MOST_SHOWN = 20
 
@@ -20,7 +21,8 @@ def write(results: Sequence[Result], folder: Path) -> None:
     for result in results:
         raw = msgspec.json.format(msgspec.json.encode(result), indent=2)
         (folder / f"{result.storage}.json").write_bytes(raw + b"\n")
-    kept = [msgspec.json.decode(path.read_bytes(), type=Result) for path in sorted(folder.glob("*.json"))]
+    paths = [folder / f"{name}.json" for name in PLACES]
+    kept = [msgspec.json.decode(path.read_bytes(), type=Result) for path in paths if path.exists()]
     (folder / "README.md").write_text(page(kept))
 
 

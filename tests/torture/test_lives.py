@@ -173,3 +173,54 @@ def test_histories_can_be_read_in_parts(tmp_path: Path) -> None:
     assert [[update.id for update in part] for part in parts] == [["1a", "2a"], ["1b", "2b"]]
     assert [update.effect for update in parts[0]] == [Effect.COUNT, Effect.DELETE]
     assert [find_faults(part, {}) for part in parts] == [[], []]
+
+
+class Story:
+    """A key to which things happen one after another, told by those who did them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.updates: list[Update] = []
+        self.state = EMPTY
+        self.now = 0.0
+
+    def happen(self, times: int) -> None:
+        for number in range(times):
+            self._one(f"u{number}")
+
+    def _one(self, name: str) -> None:
+        draw = self.random
+        effect = draw.choices(list(Effect), [6, 2, 2])[0]
+        fate = draw.choices(list(Fate), [8, 1, 2])[0]
+        asked = self.now - draw.uniform(0, 20)
+        self.now += draw.uniform(0, 1)
+        update = Update(name, "chat", asked, self.state, None, fate, None, effect, self.now)
+        self.now += draw.uniform(0, 1)
+        if update.writes is not None and (fate is Fate.COMMITTED or (fate is Fate.UNKNOWN and draw.random() < 0.5)):
+            self.state = update.writes
+        self.now += draw.uniform(0, 1)
+        update.ended = None if fate is Fate.UNKNOWN else self.now + draw.uniform(0, 5)
+        self.updates.append(update)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_happens_one_after_another_is_explained(seed: int) -> None:
+    story = Story(seed)
+    story.happen(60)
+    assert faults(*story.updates, stored=story.state) == []
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_an_update_that_is_undone_is_found(seed: int) -> None:
+    """Somebody acknowledged reads the state before the last change, and changes it as well."""
+    story = Story(seed)
+    story.happen(40)
+    undone = max(
+        (update for update in story.updates if update.fate is Fate.COMMITTED and update.writes is not None),
+        key=lambda update: update.read_at or 0.0,
+    )
+    assert undone.read is not None
+    story.state = undone.read
+    story.now += 100
+    story.updates.append(made("again", undone.read, story.now, story.now + 1))
+    assert faults(*story.updates, stored=State(undone.read.count + 1, "again")) != []
