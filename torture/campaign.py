@@ -24,6 +24,8 @@ from torture.verdict import Terms, Verdict, check
 _HANG = 60.0
 """Seconds after which what makes no progress hangs."""
 _LOCK_TIMEOUT = 15.0
+_LEISURE = 5.0
+"""Seconds between events when there were enough of them."""
 _TTL = 12.0
 
 
@@ -162,6 +164,8 @@ class _Campaign:
         while time.monotonic() < end and not self.hangs:
             if nemesis.begun >= self._aims.events and crew.changed >= self._aims.updates:
                 return
+            if nemesis.begun >= self._aims.events:
+                nemesis.pause = max(nemesis.pause, _LEISURE)  # what is missing are updates
             if tormenting.done():
                 tormenting.result()
             await asyncio.sleep(0.25)

@@ -54,6 +54,7 @@ class Nemesis:
     Attributes:
         failures: what nobody did on purpose, such as a worker that did not shut down.
         begun: how many events there were.
+        pause: as the argument; may be changed.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Nemesis:
         self._log = log
         self._seed = seed
         self._random = Random(seed)
-        self._pause = pause
+        self.pause = pause
         self._servers_in_trouble = False
         self._quiet = False
         self._running: set[asyncio.Task[None]] = set()
@@ -86,7 +87,7 @@ class Nemesis:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await asyncio.sleep(self._random.expovariate(1 / self._pause))
+            await asyncio.sleep(self._random.expovariate(1 / self.pause))
             while self._quiet or len(self._running) >= _MOST_AT_ONCE:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             self._begin()
