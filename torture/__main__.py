@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ from torture.verdict import check
 def main() -> int:
     """Run what is asked for; gives the exit code, 0 if all promises were kept."""
     given = _arguments().parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # however it is ended, it leaves no server and no disk behind
+        signal.signal(number, signal.default_int_handler)
     if given.check is not None:
         return _check(given.check)
     out = given.out or Path(tempfile.mkdtemp(prefix="torture-histories-"))
