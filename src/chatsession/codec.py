@@ -131,11 +131,10 @@ class JsonCodec(Generic[T]):
         try:
             self._probe(stored)
         except msgspec.ValidationError:
-            fields = _fields(encoded)
-            fields |= {name: raw for name, raw in _fields(stored).items() if name not in self._known}
-            return msgspec.json.encode(fields)
-        except UnicodeDecodeError:  # those that the type knows are found without looking at the names of others
-            raise CodecError("a stored field that its type does not know has a name that is no UTF-8") from None
+            unknown = {name: raw for name, raw in _named(stored).items() if name not in self._known}
+            return msgspec.json.encode(_fields(encoded) | unknown)
+        except UnicodeDecodeError:
+            _named(stored)
         return encoded
 
 
@@ -178,6 +177,13 @@ _PLAIN_TYPES = (
 )
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _named(stored: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _fields(stored)
+    except UnicodeDecodeError:  # those that a type knows are found without a look at the names of others
+        raise CodecError("a stored field that its type does not know has a name that is no UTF-8") from None
 
 
 class _ModelError(ValueError):
