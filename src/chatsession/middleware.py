@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
 from chatsession._lazy import LazySession
@@ -14,6 +15,7 @@ from chatsession.flavors import Binding, Holder
 from chatsession.keys import missing
 from chatsession.manager import SessionManager
 from chatsession.options import SessionKeywords, SessionOptions
+from chatsession.storages import Storage, open_storage
 
 T = TypeVar("T")
 
@@ -316,8 +318,17 @@ def multi_session(
     """
     if not fragments:
         raise TypeError("multi_session needs at least one fragment, as in multi_session(cart=SessionOptions(…))")
-    managers = {
-        name: given if isinstance(given, SessionManager) else SessionManager.from_options(given)
-        for name, given in fragments.items()
-    }
-    return MultiMiddleware(managers, lazy=lazy)
+    storages: dict[str, Storage] = {}
+    return MultiMiddleware({name: _manager_of(given, storages) for name, given in fragments.items()}, lazy=lazy)
+
+
+def _manager_of(given: SessionOptions[Any] | SessionManager[Any], storages: dict[str, Storage]) -> SessionManager[Any]:
+    if isinstance(given, SessionManager):
+        return given
+    url = given.storage
+    if not isinstance(url, str):
+        return SessionManager.from_options(given)
+    storage = storages.get(url) or open_storage(url)
+    if storage.shared:  # then all who name this URL mean the same, and one object serves them
+        storages[url] = storage
+    return SessionManager.from_options(replace(given, storage=storage))

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession.adapters import StorageAdapter
 from chatsession.codec import Codec, JsonCodec
@@ -110,6 +110,7 @@ class SessionOptions(Generic[T]):
             raise ValueError(f"name is an attribute or parameter of your handlers, which {self.name!r} cannot be")
         if self.initial is not None:
             _check_callable(self.initial)
+            _check_made(self.initial, self.type)
 
     @property
     def ttl_seconds(self) -> float:
@@ -131,6 +132,16 @@ class SessionOptions(Generic[T]):
             return get_type_hints(call).get("return", Any)
         except NameError as error:
             raise TypeError(f"the return annotation of initial cannot be resolved ({error}); pass type=…") from None
+
+
+def _check_made(initial: object, wanted: object) -> None:
+    """A class makes what it is called, which must fit `type`; of functions and generic types nothing is known here."""
+    if not isinstance(initial, builtins.type) or not isinstance(wanted, builtins.type):
+        return
+    if is_typeddict(wanted) or getattr(wanted, "_is_protocol", False) or (initial, wanted) == (int, float):
+        return
+    if not issubclass(initial, wanted):
+        raise TypeError(f"initial makes a {initial.__name__}, which does not fit type={wanted.__name__}")
 
 
 class SessionKeywords(TypedDict, Generic[T], total=False):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import pytest
 from core_aids import Context, LazyContext, Pizza, by_open, count_one, put, steps, value_of
@@ -259,14 +259,23 @@ async def test_9_fragments_with_one_key_in_one_storage_are_an_error_at_once(stor
         await asyncio.wait_for(middleware(Context(1), lambda: steps(1)), 10)
 
 
-@pytest.mark.xfail(strict=True, reason="two storages of one URL do not know each other, and wait for each other")
 async def test_9_fragments_with_one_key_in_one_file_given_by_url_are_an_error_at_once(tmp_path: Path) -> None:
-    fragment: SessionOptions[int] = SessionOptions(
-        initial=int, storage=f"sqlite:///{tmp_path / 'bot.db'}", lock_timeout=0.1
-    )
+    fragment: SessionOptions[int] = SessionOptions(initial=int, storage=f"sqlite:///{tmp_path / 'bot.db'}")
     async with multi_session(a=fragment, b=fragment) as middleware:
         with pytest.raises(SessionError, match="open already"):
             await middleware(Context(1), lambda: steps(1))
+
+
+async def test_9_fragments_in_memory_do_not_meet_though_their_url_is_the_same() -> None:
+    fragment: SessionOptions[int] = SessionOptions(initial=int, storage="memory:")
+    ctx = Context(1)
+
+    async def handler() -> None:
+        ctx.session.a, ctx.session.b = 1, 2
+
+    async with multi_session(a=fragment, b=fragment) as middleware:
+        await middleware(ctx, handler)
+        assert [await manager.get(1) for manager in middleware.fragments.values()] == [1, 2]
 
 
 async def test_managers_with_other_names_live_side_by_side(storage: Any) -> None:
@@ -330,6 +339,27 @@ async def test_open_many_takes_any_iterable_and_gives_its_order(storage: Any, co
 def test_options_that_make_no_sense_are_named(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
         SessionManager(int, storage="memory:", **{option: value})
+
+
+@pytest.mark.parametrize(("initial", "type_"), [(Pizza, int), (dict, list), (Pizza, str), (float, int)])
+def test_an_initial_that_makes_something_else_is_refused(initial: Any, type_: Any) -> None:
+    with pytest.raises(TypeError, match=f"makes a {initial.__name__}, which does not fit type={type_.__name__}"):
+        SessionManager(initial, type=type_, storage="memory:")
+
+
+def test_an_initial_that_may_fit_is_taken() -> None:
+    class Shape(TypedDict):
+        sides: int
+
+    for initial, type_ in (
+        (bool, int),
+        (dict, Shape),
+        (int, float),
+        (list, list[str]),
+        (lambda: 1, str),
+        (int, object),
+    ):
+        SessionManager(initial, type=cast("Any", type_), storage="memory:")
 
 
 def test_session_options_are_frozen_and_keyword_only() -> None:
