@@ -357,7 +357,6 @@ def test_an_initial_that_may_fit_is_taken() -> None:
         (int, float),
         (list, list[str]),
         (lambda: 1, str),
-        (int, object),
     ):
         SessionManager(initial, type=cast("Any", type_), storage="memory:")
 
