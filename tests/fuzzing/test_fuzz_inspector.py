@@ -175,6 +175,17 @@ def test_whatever_is_stored_is_shown_and_can_be_stored_again(stored: bytes, text
                 assert view("42", again, keyring).text == seen.text
 
 
+def test_a_path_that_is_taken_for_a_host_opens_nothing() -> None:
+    async def check() -> None:
+        inspected = Inspected()
+        async with inspected.api.sessions:
+            for path in ("@evil/static/", "?/static/", "@evil/enter", ":/static/x", "#/static/"):
+                status, _, _ = await inspected.ask("GET", path, {"host": HOST}, b"")
+                assert status == 401
+
+    asyncio.run(check())
+
+
 def test_the_static_files_are_all_that_is_public(tmp_path: Path) -> None:
     async def check() -> None:
         inspected = Inspected()

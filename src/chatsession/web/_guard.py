@@ -84,7 +84,7 @@ class Guard:
             return PlainTextResponse("The inspector answers to 127.0.0.1 only.\n", 421)
         if request.method not in ("GET", "HEAD") and not self._own(headers):
             return PlainTextResponse("Only the inspector's own page may ask for this.\n", 403)
-        path = request.url.path
+        path = request.scope["path"]  # as the app finds its routes by; a URL made of it may have another
         if path == ENTRY and request.method == "GET":
             return self._enter(request.query_params.get("token", ""))
         if path.startswith(PUBLIC) or self._known(request.cookies.get(self._cookie, "")):
