@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -21,6 +21,8 @@ _MODULES = {
     "postgresql": "chatsession.storages.postgres",
     "nats": "chatsession.storages.nats",
 }
+
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 _LOCAL = ("memory", "sqlite", "file")
 """These URLs have no credentials."""
@@ -63,6 +65,16 @@ def open_storage(url: str) -> Storage:
         return from_url(parts)
     except (ValueError, OverflowError):  # whose message may quote a part of the URL
         raise StorageError(f"the {scheme}: URL of the storage is malformed") from None
+
+
+def flag(given: Mapping[str, str], name: str, default: bool = False) -> bool:
+    """An option that is true or false; raises `StorageError` where it is something else."""
+    text = given.get(name)
+    if text is None:
+        return default
+    if text.lower() not in _FLAGS:
+        raise StorageError(f"{name} in the URL must be true or false")
+    return _FLAGS[text.lower()]
 
 
 def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:

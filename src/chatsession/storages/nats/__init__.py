@@ -42,7 +42,7 @@ from chatsession.storages._base import (
 )
 from chatsession.storages._bells import Bells
 from chatsession.storages._sweeping import sweep_now_and_then
-from chatsession.storages._urls import options
+from chatsession.storages._urls import flag, options
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._connection import connect
@@ -74,6 +74,7 @@ class NatsStorage(Storage):
         credentials: the path of a credentials file (`.creds`).
         patience: seconds in which a request that is not answered is repeated.
         sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
+        alone: no other process or program uses these sessions (see `Storage.alone`).
 
     Example:
         >>> from chatsession import SessionManager
@@ -93,6 +94,7 @@ class NatsStorage(Storage):
         credentials: str | None = None,
         patience: float = 10.0,
         sweep_interval: float = 600.0,
+        alone: bool = False,
     ) -> None:
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
@@ -106,6 +108,7 @@ class NatsStorage(Storage):
         self._credentials = credentials
         self._patience = patience
         self._sweep_interval = sweep_interval
+        self.alone = alone
         self._entries: Entries | None = None
         self._may_connect = False
         self._connecting = asyncio.Lock()
@@ -277,8 +280,8 @@ class NatsStorage(Storage):
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
-    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience` (seconds)."""
-    given = options(parts, {"replicas", "credentials", "patience"})
+    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience`, `alone`."""
+    given = options(parts, {"replicas", "credentials", "patience", "alone"})
     bucket = parts.path.strip("/")
     if not parts.hostname:
         raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
@@ -289,6 +292,7 @@ def from_url(parts: SplitResult) -> NatsStorage:
             replicas=int(given.get("replicas", 1)),
             credentials=given.get("credentials"),
             patience=float(given.get("patience", 10)),
+            alone=flag(given, "alone"),
         )
     except ValueError:
         raise StorageError("replicas and patience of the nats: URL are numbers") from None

@@ -6,16 +6,18 @@ from typing import cast
 from urllib.parse import SplitResult, parse_qsl, urlencode
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import options
+from chatsession.storages._urls import flag, options
 from chatsession.storages.postgres._storage import Layout, PostgresStorage
 
-_OURS = {"layout", "schema", "table", "create", "connections", "timeout", "sweep_interval", "pooler", "time_to_live"}
+_OURS = {
+    "alone", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
+    "timeout",
+}  # fmt: skip
 _THEIRS = {
     "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
     "service", "servicefile", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert",
     "target_session_attrs", "user",
 }  # fmt: skip
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def from_url(parts: SplitResult) -> PostgresStorage:
@@ -27,12 +29,13 @@ def from_url(parts: SplitResult) -> PostgresStorage:
         layout=cast("Layout", given.get("layout", "chatsession")),  # PostgresStorage checks it
         schema=given.get("schema", "public"),
         table=given.get("table"),
-        create=_boolean(given, "create") is not False,
+        create=flag(given, "create", default=True),
         connections=int(_number(given, "connections") or 4),
         timeout=_number(given, "timeout") or 10.0,
         sweep_interval=_number(given, "sweep_interval") or 60.0,
-        pooler=_boolean(given, "pooler"),
+        pooler=flag(given, "pooler") if "pooler" in given else None,
         time_to_live=_number(given, "time_to_live"),
+        alone=flag(given, "alone"),
     )
 
 
@@ -46,12 +49,3 @@ def _number(given: dict[str, str], name: str) -> float | None:
     if not 0 < number < float("inf") or (name == "connections" and number != int(number)):
         raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
     return number
-
-
-def _boolean(given: dict[str, str], name: str) -> bool | None:
-    if name not in given:
-        return None
-    value = _BOOLEANS.get(given[name].lower())
-    if value is None:
-        raise StorageError(f"{name} in the URL must be true or false, not {given[name]!r}")
-    return value

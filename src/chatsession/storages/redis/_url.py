@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import options
+from chatsession.storages._urls import flag, options
 
 _PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
-_OPTIONS = {"tls", "sentinel_username", "sentinel_password", "wait_replicas", "retry_for", "time_to_live"}
+_OPTIONS = {"tls", "sentinel_username", "sentinel_password", "wait_replicas", "retry_for", "time_to_live", "alone"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Target:
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
     options: dict[str, float]
-    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, as far as they are given."""
+    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, `alone`, as far as they are given."""
 
     def __str__(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
@@ -53,7 +53,7 @@ def parse(parts: SplitResult) -> Target:
     if len(hosts) > 1 and scheme in ("redis", "rediss"):
         raise StorageError(f"a {scheme}: URL names one server; use redis+sentinel: or redis+cluster: for more")
     service, database = _path(parts.path, scheme)
-    tls = scheme == "rediss" or _flag("tls", given.get("tls", "false"))
+    tls = scheme == "rediss" or flag(given, "tls")
     return Target(
         scheme,
         hosts,
@@ -64,8 +64,16 @@ def parse(parts: SplitResult) -> Target:
         _tls(given) if tls else None,
         given.get("sentinel_username"),
         given.get("sentinel_password"),
-        {name: _number(name, given[name]) for name in ("wait_replicas", "retry_for", "time_to_live") if name in given},
+        _options(given),
     )
+
+
+def _options(given: dict[str, str]) -> dict[str, float]:
+    numbers = ("wait_replicas", "retry_for", "time_to_live")
+    chosen = {name: _number(name, given[name]) for name in numbers if name in given}
+    if "alone" in given:
+        chosen["alone"] = flag(given, "alone")
+    return chosen
 
 
 def _address(text: str, scheme: str) -> tuple[str, int]:
@@ -95,18 +103,12 @@ def _path(path: str, scheme: str) -> tuple[str, int]:
 
 def _tls(given: dict[str, str]) -> dict[str, str | bool]:
     chosen: dict[str, str | bool] = {name: given[name] for name in _TLS_OPTIONS & given.keys()}
-    chosen["ssl_check_hostname"] = _flag("ssl_check_hostname", given.get("ssl_check_hostname", "true"))
+    chosen["ssl_check_hostname"] = flag(given, "ssl_check_hostname", default=True)
     if chosen.setdefault("ssl_cert_reqs", "required") not in ("required", "optional", "none"):
         raise StorageError("ssl_cert_reqs is one of required, optional, none")
     if chosen["ssl_cert_reqs"] == "none":
         chosen["ssl_check_hostname"] = False
     return chosen
-
-
-def _flag(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
-        raise StorageError(f"{name} is true or false")
-    return text.lower() in ("true", "1", "yes")
 
 
 def _number(name: str, text: str) -> float:

@@ -1,0 +1,110 @@
+"""`alone`: a server that is told that nobody else comes saves a trip; and if somebody comes, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from chatsession import SessionManager, Storage, open_storage
+from chatsession.errors import SessionConflictError, StorageError
+from chatsession.storages import Locked, LockRequest
+from chatsession.testing.servers.nats import NatsServer
+from chatsession.testing.servers.postgres import PostgresServer
+from chatsession.testing.servers.redis import RedisServer
+
+Make = Callable[..., Storage]
+
+
+@pytest.fixture(params=["redis", "postgres", "nats"])
+def make(request: pytest.FixtureRequest) -> Any:
+    """Opens storages of a server of their own."""
+    server = {"redis": RedisServer, "postgres": PostgresServer, "nats": NatsServer}[request.param]
+    with server() as running:
+        yield lambda **options: open_storage(
+            f"{running.url}?{'&'.join(f'{name}={value}' for name, value in options.items())}"
+        )
+
+
+class Locks:
+    """Counts how many keys a storage is asked to lock."""
+
+    def __init__(self, storage: Storage, patch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        lock_many = storage.lock_many
+
+        async def counting(requests: Sequence[LockRequest]) -> Sequence[Locked | Exception | None]:
+            self.count += len(requests)
+            return await lock_many(requests)
+
+        patch.setattr(storage, "lock_many", counting)
+
+
+async def count_up(sessions: SessionManager[int]) -> None:
+    async with sessions.open("chat") as session:
+        session.data += 1
+
+
+@pytest.mark.parametrize(("alone", "locks"), [("true", 1), ("false", 5)])
+async def test_the_next_update_of_a_chat_locks_nothing(
+    make: Make, alone: str, locks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = make(alone=alone)
+    counted = Locks(storage, monkeypatch)
+    async with SessionManager(int, storage=storage) as sessions:
+        for _ in range(5):
+            await count_up(sessions)
+        assert await sessions.get("chat") == 5
+    assert counted.count == locks
+
+
+async def test_whoever_comes_all_the_same_waits_for_a_moment_and_loses_nothing(make: Make) -> None:
+    async with (
+        SessionManager(int, storage=make(alone="true")) as ours,
+        SessionManager(int, storage=make(), lock_timeout=60) as theirs,
+    ):
+        for _ in range(3):
+            await count_up(ours)
+            await count_up(theirs)
+        assert await ours.get("chat") == 6
+
+
+async def test_two_that_both_think_that_they_are_alone_lose_nothing(make: Make) -> None:
+    async with (
+        SessionManager(int, storage=make(alone="true"), lock_timeout=60) as ours,
+        SessionManager(int, storage=make(alone="true"), lock_timeout=60) as theirs,
+    ):
+        await asyncio.gather(*(count_up(sessions) for sessions in (ours, theirs) for _ in range(20)))
+        assert await ours.get("chat") == 40
+
+
+async def test_who_stood_still_for_longer_than_the_lease_does_not_trust_what_was_kept(make: Make) -> None:
+    async with (
+        SessionManager(int, storage=make(alone="true"), lock_lease=0.3) as ours,
+        SessionManager(int, storage=make(), lock_timeout=60) as theirs,
+    ):
+        await count_up(ours)
+        time.sleep(0.5)  # noqa: ASYNC251 - the whole process is to stall, longer than its lease
+        await count_up(theirs)
+        try:
+            await count_up(ours)
+        except SessionConflictError:  # on a machine so slow that this lease ran out, too
+            await count_up(ours)
+        assert await ours.get("chat") == 3
+
+
+async def test_what_is_kept_is_given_back_at_the_end(make: Make) -> None:
+    async with SessionManager(int, storage=make(alone="true")) as ours:
+        await count_up(ours)
+    async with SessionManager(int, storage=make(), lock_timeout=0.5) as theirs:
+        await count_up(theirs)
+        assert await theirs.get("chat") == 2
+
+
+@pytest.mark.parametrize("url", ["redis://h?alone=perhaps", "postgresql://h/d?alone=perhaps", "nats://h?alone="])
+def test_it_is_true_or_false(url: str) -> None:
+    with pytest.raises(StorageError, match="alone in the URL must be true or false"):
+        open_storage(url)
