@@ -30,31 +30,37 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3, help="of each contender, interleaved (default: 3)")
     arguments.add_argument("--seconds", type=float, default=0.3, help="that a round lasts, about (default: 0.3)")
     arguments.add_argument("--quick", action="store_true", help="a coarse look: one short round, half of the matrix")
-    arguments.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
+    arguments.add_argument("--minutes", type=float, default=24.0, help="after which rounds are left out (default: 24)")
+    arguments.add_argument("--out", type=Path, help="folder of the results (docs/benchmarks, or build/benchmarks)")
     given = arguments.parse_args()
     if unknown := set(given.groups) - set(GROUPS):
         sys.exit(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     rounds, seconds = (1, 0.05) if given.quick else (given.rounds, given.seconds)
+    out = given.out or Path("build" if given.quick else "docs", "benchmarks")
     results = Results(machine(), rounds, seconds)
     started = time.monotonic()
-    for number, name in enumerate(given.groups, 1):
-        print(f"[{time.monotonic() - started:5.0f} s] {number} of {len(given.groups)}: {name}", flush=True)
-        run(name, results, quick=given.quick)
-    write(results, given.out, complete=list(given.groups) == list(GROUPS))
-    print(f"{(time.monotonic() - started) / 60:.1f} minutes; results are in {given.out}")
+    for number, name in enumerate(given.groups):
+        now = time.monotonic()
+        print(f"[{now - started:5.0f} s] {number + 1} of {len(given.groups)}: {name}", flush=True)
+        left = max(0.0, started + given.minutes * 60 - now)
+        # Twice its share: groups that need less leave their time to the others.
+        until = now + min(left, 2 * left / (len(given.groups) - number))
+        run(name, results, until, quick=given.quick)
+    write(results, out, complete=list(given.groups) == list(GROUPS))
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes; results are in {out}")
     sys.exit(1 if results.failed() else 0)
 
 
-def run(name: str, results: Results, *, quick: bool) -> None:
+def run(name: str, results: Results, until: float, *, quick: bool) -> None:
     """Measure one group, keep its results, and print its table."""
     try:
         with opened(name, quick=quick) as group:
-            measure(group.contenders, results.rounds, results.seconds, _progress)
+            measure(group.contenders, results.rounds, results.seconds, until=until, progress=_progress)
             results.add(name, group)
     except (ModuleNotFoundError, ServerNotFoundError, ServerFailedError) as error:
         results.leave_out(name, str(error))
     _progress("")
-    print(results.texts[name])
+    print(results.texts[name], flush=True)
 
 
 def opened(name: str, *, quick: bool) -> AbstractContextManager[Group]:

@@ -121,7 +121,12 @@ class WorkNotDoneError(AssertionError):
 
 
 def measure(
-    contenders: Sequence[Contender], rounds: int, seconds: float, progress: Callable[[str], object] = lambda _: None
+    contenders: Sequence[Contender],
+    rounds: int,
+    seconds: float,
+    *,
+    until: float = math.inf,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Run all contenders in turns (A B C A B C …).
 
@@ -131,10 +136,13 @@ def measure(
         contenders: whatever is to be compared.
         rounds: of each, after one that finds out how many updates fill a round.
         seconds: that a round shall last.
+        until: `time.monotonic()` from which on no round but the first is begun.
         progress: is told what is being done.
     """
     for number in range(rounds + 1):
         for place, contender in enumerate(contenders, 1):
+            if number > 1 and time.monotonic() > until:
+                return
             progress(f"round {number} of {rounds}, {place} of {len(contenders)}: {contender.name}")
             _attempt(contender, None if number else seconds)
 

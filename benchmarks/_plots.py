@@ -19,7 +19,7 @@ _MEANINGS: dict[Role, str] = {"ours": "chatsession", "peer": "peer", "floor": "f
 _LINES = ("#0b6e99", "#c26a1b", "#3a8f5c", "#a33b4a", "#6b5ca5", "#555b66")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _TEXT, _GRID = "#2b2f36", "#e3e6ea"
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _TEXT,
@@ -61,7 +61,8 @@ def plot_group(group: Group, path: Path) -> None:
         axes.set_title(group.title)
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
-        for role in dict.fromkeys(each.role for each in reversed(known)):
+        roles: list[Role] = list(dict.fromkeys(each.role for each in reversed(known)))
+        for role in roles:
             axes.plot([], [], "o", color=_COLORS[role], label=_MEANINGS[role])
         axes.legend(loc="lower right", frameon=False)
         _save(figure, path)
@@ -154,8 +155,9 @@ def _draw(axes: Axes, line: int, name: str, points: Sequence[tuple[int, float]])
 
 
 def _finish(axes: Axes, title: str) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    if any(len(line.get_xydata()) for line in axes.get_lines()):  # nothing has no logarithm
+        axes.set_xscale("log")
+        axes.set_yscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
     axes.set_xlabel("updates in flight")

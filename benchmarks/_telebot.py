@@ -58,7 +58,7 @@ async def with_states(flight: int = 1) -> AsyncGenerator[Running]:
         await bot.add_data(number + 1, **asdict(Pizza()))
 
     @bot.message_handler()
-    async def handler(message: Message) -> None:
+    async def handler(message: Any) -> None:
         async with bot.retrieve_data(message.from_user.id, message.chat.id) as data:
             data["count"] += 1
 

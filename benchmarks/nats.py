@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import nats as driver
 import uvloop
+from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
@@ -82,7 +83,7 @@ async def by_hand(server: NatsServer, meter: Meter, flight: int) -> AsyncGenerat
 
 
 @asynccontextmanager
-async def _client(server: NatsServer) -> AsyncGenerator[driver.NATS]:
+async def _client(server: NatsServer) -> AsyncGenerator[Client]:
     client = await driver.connect(server.url)
     try:
         yield client
@@ -90,7 +91,7 @@ async def _client(server: NatsServer) -> AsyncGenerator[driver.NATS]:
         await client.close()
 
 
-async def _remove_bucket(client: driver.NATS) -> None:
+async def _remove_bucket(client: Client) -> None:
     with suppress(NotFoundError):
         await client.jetstream().delete_key_value(_BUCKET)
 

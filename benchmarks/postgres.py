@@ -98,13 +98,13 @@ async def ours(server: PostgresServer, meter: Meter, flight: int) -> AsyncGenera
 @asynccontextmanager
 async def batches(server: PostgresServer, meter: Meter) -> AsyncGenerator[Running]:
     """The floor: 200 chats a statement, on one connection, no locks."""
-    async with pool_on(server, 1) as pool, pool.acquire() as connection:
+    async with pool_on(server, 1) as pool:
 
         async def update(keys: list[str]) -> None:
-            stored = dict(await connection.fetch(_READ_MANY, keys))
-            await connection.execute(_WRITE_MANY, keys, [counted_up(stored.get(key)).decode() for key in keys])
+            stored = dict(await pool.fetch(_READ_MANY, keys))
+            await pool.execute(_WRITE_MANY, keys, [counted_up(stored.get(key)).decode() for key in keys])
 
-        yield Running(lambda updates: in_batches(updates, update), lambda: total_in(connection), meter)
+        yield Running(lambda updates: in_batches(updates, update), lambda: total_in(pool), meter)
 
 
 @asynccontextmanager
@@ -161,9 +161,10 @@ async def _as_it_is(_: object) -> None:
     """Spares asyncpg a round trip to reset the connection, which nobody has changed."""
 
 
-async def total_in(database: asyncpg.Pool | asyncpg.Connection) -> int:
+async def total_in(pool: asyncpg.Pool) -> int:
     """How many updates have been counted in all."""
-    return await database.fetchval("SELECT coalesce(sum((value ->> 'count')::int), 0) FROM bench.pizzas")
+    total: int = await pool.fetchval("SELECT coalesce(sum((value ->> 'count')::int), 0) FROM bench.pizzas")
+    return total
 
 
 def start_afresh(server: PostgresServer) -> None:

@@ -107,7 +107,7 @@ async def total_in(connection: aiosqlite.Connection) -> int:
     """How many updates have been counted in all."""
     cursor = await connection.execute("SELECT sum(value ->> 'count') FROM pizzas")
     row = await cursor.fetchone()
-    return (row and row[0]) or 0
+    return int(row[0] or 0) if row else 0
 
 
 @asynccontextmanager

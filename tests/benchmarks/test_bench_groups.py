@@ -1,0 +1,82 @@
+"""Every contender of every group does its work; a handful of updates each, which say nothing about speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+from benchmarks._group import Group
+from benchmarks._measure import Contender, measure
+from benchmarks._meters import BYTES_IN, CPU, TRIPS
+from benchmarks._pizza import SMALL
+
+from benchmarks import files, hot, integrations, matrix, middleware, nats, postgres, redis, sqlite, tending
+
+GROUPS = {
+    "middleware": middleware.group,
+    "integrations": integrations.group,
+    "sqlite": sqlite.group,
+    "redis": redis.group,
+    "postgres": postgres.group,
+    "files": files.group,
+    "nats": nats.group,
+    "tending": tending.group,
+}
+# Those that poll for their lock take seconds.
+PATIENT = {hot.REDIS_POLLED, hot.AIOGRAM_ISOLATED, hot.AIOGRAM, hot.POSTGRES_POOLED}
+
+
+@contextmanager
+def part_of_the_matrix(place: str) -> Generator[Group]:
+    with matrix.group(place, matrix.Scale((1, 20), (SMALL, 10_000), 20)) as group:
+        yield group
+
+
+def in_short(group: AbstractContextManager[Group], wanted: Callable[[Contender], bool] = lambda _: True) -> Group:
+    """The group, with one round of a few updates."""
+    with group as opened:
+        contenders = [each for each in opened.contenders if wanted(each)]
+        measure(contenders, rounds=1, seconds=0)
+        return Group(opened.title, contenders, opened.conditions, headings=opened.headings, labels=opened.labels)
+
+
+def failures(group: Group) -> dict[str, str | None]:
+    return {each.name: each.failure for each in group.contenders if each.failure or not each.rounds}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_all_contenders_of_a_group_do_their_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tending, "STORED", 500)
+    group = in_short(GROUPS[name]())
+    assert failures(group) == {}
+    assert all(each.name in group.table() for each in group.contenders)
+
+
+def test_a_hot_chat_is_served_by_all_contenders() -> None:
+    assert failures(in_short(hot.group(), lambda each: each.name not in PATIENT)) == {}
+
+
+@pytest.mark.parametrize("place", matrix.PLACES)
+def test_every_cell_of_the_matrix_does_its_work(place: str) -> None:
+    group = in_short(part_of_the_matrix(place))
+    assert failures(group) == {}
+    changed = {each.name: each for each in group.contenders}["strict, changed, 10,000 bytes, 20 in flight"]
+    (measured,) = changed.rounds
+    assert measured.updates >= 20
+    assert measured.p50 is not None
+    assert measured.p99 is not None
+    assert 0 < measured.p50 <= measured.p99
+    if place != "memory":
+        # A session of 10 KB was written for every update.
+        assert measured.server[BYTES_IN] > 5_000 * measured.updates
+        assert measured.server[TRIPS] > 0
+    if place in ("redis", "postgres", "nats"):
+        assert measured.server[CPU] > 0
+
+
+def test_what_an_open_session_holds_is_at_least_its_value() -> None:
+    with matrix.group("memory", matrix.Scale((1,), (SMALL,), 50)) as group:
+        assert "With 50 sessions open at the same time" in group.note
+        held = float(group.note.partition("each holds ")[2].partition(" bytes")[0].replace(",", ""))
+    assert held > SMALL

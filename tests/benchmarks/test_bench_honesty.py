@@ -1,0 +1,157 @@
+"""The bench tells the truth: no figure without work, and where a peer is faster, that and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import GROUPS
+from benchmarks._group import Goal, Group, no_slower
+from benchmarks._measure import Contender, Done, Round, Running, in_flight, measure
+from benchmarks._meters import metered
+from benchmarks._report import Results, write
+
+Setup = Callable[[], AbstractAsyncContextManager[Running]]
+
+
+def counting(lost: int = 0, order: list[str] | None = None, name: str = "") -> Setup:
+    """Counts updates, and forgets so many of each run."""
+
+    @asynccontextmanager
+    async def setup() -> AsyncGenerator[Running]:
+        total = 0
+        if order is not None:
+            order.append(name)
+
+        async def run(updates: int) -> None:
+            nonlocal total
+            total += updates - lost
+
+        async def counted() -> int:
+            return total
+
+        yield Running(run, counted)
+
+    return setup
+
+
+def measured(name: str, microseconds: float) -> Contender:
+    """A contender that has run."""
+    contender = Contender(name, counting())
+    contender.rounds.append(Round(100, microseconds * 100 / 1e6, 0.0, None, None, {}))
+    return contender
+
+
+def test_work_that_was_not_done_has_no_figure() -> None:
+    honest, lossy = Contender("honest", counting()), Contender("lossy", counting(lost=1))
+    goal = Goal("speed", "lossy", "honest", at_least=1)
+    measure([lossy, honest], rounds=2, seconds=0)
+    assert len(honest.rounds) == 2
+    assert lossy.rounds == []
+    table = Group("Counting", [honest, lossy], "nothing", [goal]).table()
+    assert "| lossy | no figure: WorkNotDoneError: 9 of 10 updates were counted" in table
+    assert "- unknown: speed: there is no figure of 'lossy'" in table
+
+
+def test_a_contender_that_fails_does_not_stop_the_others() -> None:
+    @asynccontextmanager
+    async def failing() -> AsyncGenerator[Running]:
+        raise OSError("no such server")
+        yield
+
+    broken, fine = Contender("broken", failing), Contender("fine", counting())
+    measure([broken, fine], rounds=1, seconds=0)
+    assert broken.failure == "OSError: no such server"
+    assert len(fine.rounds) == 1
+
+
+def test_contenders_take_turns() -> None:
+    order: list[str] = []
+    measure([Contender(name, counting(order=order, name=name)) for name in "ab"], rounds=2, seconds=0)
+    assert order == list("ababab")
+
+
+def test_after_its_time_only_the_first_round_is_measured() -> None:
+    contenders = [Contender(name, counting()) for name in "ab"]
+    measure(contenders, rounds=3, seconds=0, until=0)
+    assert [len(each.rounds) for each in contenders] == [1, 1]
+
+
+def test_a_faster_peer_is_named_with_the_reason() -> None:
+    goal = no_slower("ours", "peer", "it locks nothing")
+    told = "- missed: time of ours, against peer: 2.00 (at most 1). Why: it locks nothing"
+    assert goal.verdict({"ours": 4.0, "peer": 2.0}) == told
+    assert goal.verdict({"ours": 2.0, "peer": 4.0}) == "- reached: time of ours, against peer: 0.50 (at most 1)"
+
+
+@pytest.mark.parametrize(("whole", "verdict"), [(6.0, "reached"), (6.1, "missed")])
+def test_what_is_added_is_compared_without_the_base(whole: float, verdict: str) -> None:
+    goal = Goal("cost", ("ours", "base"), "codec", at_most=5)
+    assert goal.verdict({"ours": whole, "base": 1.0, "codec": 1.0}).startswith(f"- {verdict}")
+
+
+def test_cost_that_is_lost_in_the_noise_is_no_verdict() -> None:
+    goal = Goal("cost", ("ours", "base"), "codec", at_most=5)
+    assert goal.verdict({"ours": 1.0, "base": 1.1, "codec": 1.0}) == "- unknown: cost: lost in the noise"
+
+
+def test_latencies_are_those_of_each_update() -> None:
+    async def handle(number: int) -> None:
+        await asyncio.sleep(0)
+
+    done = asyncio.run(in_flight(3, 10, handle))
+    assert isinstance(done, Done)
+    assert len(done.latencies) == 10
+    assert all(each > 0 for each in done.latencies)
+
+
+def test_what_reading_a_meter_costs_is_not_counted() -> None:
+    counter = 0.0
+
+    def meter() -> dict[str, float]:
+        nonlocal counter
+        counter += 5  # the meter's own question
+        return {"bytes_in": counter}
+
+    with metered(meter) as counted:
+        counter += 37
+    assert counted == {"bytes_in": 37}
+
+
+def test_all_is_written_down(tmp_path: Path) -> None:
+    results = Results("A machine", rounds=1, seconds=0.1)
+    goals = [no_slower("ours", "peer", "it locks nothing")]
+    results.add("middleware", Group("Small things", [measured("ours", 4), measured("peer", 2)], "luck", goals))
+    bare, cell = measured("bare", 1), measured("strict, changed, 300 bytes, 1 in flight", 5)
+    labels = {bare.name: ("bare", "", ""), cell.name: ("strict, changed", "300", "1")}
+    results.add("matrix-memory", Group("The matrix: memory", [bare, cell], "luck", labels=labels))
+    results.leave_out("node", "npm is not installed")
+    write(results, tmp_path, complete=True)
+    page = (tmp_path / "README.md").read_text()
+    assert "A machine" in page
+    assert page.count("- missed: time of ours, against peer: 2.00 (at most 1). Why: it locks nothing") == 2
+    assert "Not measured: npm is not installed" in page
+    assert "| strict, changed | 300 | 1 | 200,000 |" in (tmp_path / "matrix.md").read_text()
+    raw = json.loads((tmp_path / "middleware.json").read_text())
+    assert [each["rounds"][0]["updates"] for each in raw["contenders"]] == [100, 100]
+    for name in ("middleware", "matrix-throughput", "matrix-latency"):
+        assert f"({name}.svg)" in page
+        assert (tmp_path / f"{name}.svg").read_text().startswith("<?xml")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert results.failed()
+
+
+def test_a_part_of_the_groups_leaves_the_pages_alone(tmp_path: Path) -> None:
+    results = Results("A machine", rounds=1, seconds=0.1)
+    results.add("middleware", Group("Small things", [measured("ours", 4)], "luck"))
+    write(results, tmp_path, complete=False)
+    assert not (tmp_path / "README.md").exists()
+    assert not results.failed()
+
+
+def test_the_groups_are_there() -> None:
+    assert len(set(GROUPS)) == len(GROUPS) == 16
