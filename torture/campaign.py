@@ -112,7 +112,15 @@ class _Campaign:
         self.failures: list[str] = []
         leeway = 2 * LARGEST_SHIFT * place.lease if place.own_clock else 0.1
         folder.mkdir(parents=True, exist_ok=True)
-        terms = Terms(storage=storage, seed=seed, workers=self.workers, lease=place.lease, ttl=_TTL, leeway=leeway)
+        terms = Terms(
+            storage=storage,
+            seed=seed,
+            workers=self.workers,
+            lease=place.lease,
+            ttl=_TTL,
+            leeway=leeway,
+            undone=place.fails_over,
+        )
         (folder / "terms.json").write_bytes(msgspec.json.encode(terms))
 
     async def run(self) -> None:

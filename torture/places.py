@@ -25,6 +25,8 @@ class Place:
         shared: several processes can use it.
         lease: seconds of a lock's lease.
         own_clock: the workers' clocks decide what has expired.
+        survives_full_disk: it keeps what was acknowledged when its disk is full.
+        fails_over: another server may take over that does not have what was not acknowledged yet.
         promise: what the storage promises when a server dies, in a few words.
     """
 
@@ -34,6 +36,7 @@ class Place:
     own_clock: ClassVar[bool] = False
     promise: ClassVar[str] = ""
     survives_full_disk: ClassVar[bool] = True
+    fails_over: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,6 +154,7 @@ class Redis(Place):
 class Sentinel(Place):
     """A primary and a replica, which each commit waits for, behind three sentinels."""
 
+    fails_over = True
     promise = "wait_replicas=1: outlasts the death of the primary"
 
     def start(self) -> None:
@@ -191,6 +195,7 @@ class Sentinel(Place):
 class Cluster(Place):
     """Three primaries, each with a replica that commits wait for."""
 
+    fails_over = True
     promise = "wait_replicas=1: outlasts the death of a primary"
 
     def start(self) -> None:

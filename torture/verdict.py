@@ -37,6 +37,8 @@ class Terms(msgspec.Struct, kw_only=True):
     ttl: float
     leeway: float
     """Seconds by which the clocks that decide about expiry may be off."""
+    undone: bool = False
+    """What was not acknowledged may be seen and yet be undone, by a failover to a server that did not have it."""
 
 
 class Blocked(msgspec.Struct):
@@ -85,7 +87,9 @@ def check(folder: Path) -> Verdict:
 
         updates = read_history(paths, belongs)
         here = {key: state for key, state in states.items() if belongs(key)}
-        faults += find_faults(updates, here, lambda key: expiry if key.startswith(EXPIRING) else None)
+        faults += find_faults(
+            updates, here, lambda key: expiry if key.startswith(EXPIRING) else None, undone=terms.undone
+        )
         outcomes.update(f"{update.fate.value}{f': {update.error}' if update.error else ''}" for update in updates)
         verdict.updates += sum(update.fate is Fate.COMMITTED and update.writes is not None for update in updates)
         verdict.attempts += len(updates)

@@ -175,6 +175,22 @@ def test_histories_can_be_read_in_parts(tmp_path: Path) -> None:
     assert [find_faults(part, {}) for part in parts] == [[], []]
 
 
+def test_what_was_not_acknowledged_may_be_undone_by_a_failover() -> None:
+    first, unknown = made("a", EMPTY, 0, 1), made("u", State(1, "a"), 2, None, fate=Fate.UNKNOWN)
+    seen, refused = looked("x", State(2, "u"), 2, 4), made("r", State(2, "u"), 2, 4, fate=Fate.REFUSED)
+    went_on = made("b", State(1, "a"), 5, 6)
+
+    def undone(*updates: Update, stored: State) -> list[str]:
+        return find_faults(updates, {"chat": stored}, undone=True)
+
+    assert undone(first, unknown, seen, refused, went_on, stored=State(2, "b")) == []
+    assert faults(first, unknown, seen, refused, went_on, stored=State(2, "b")) != []
+    built_upon = made("c", State(2, "u"), 2, 4)
+    assert undone(first, unknown, built_upon, stored=State(3, "c")) == []
+    assert undone(first, unknown, built_upon, went_on, stored=State(2, "b")) != []
+    assert undone(first, made("k", State(1, "a"), 2, 3), went_on, stored=State(2, "b")) != []
+
+
 class Story:
     """A key to which things happen one after another, told by those who did them."""
 

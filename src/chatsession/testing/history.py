@@ -95,7 +95,11 @@ def read_history(paths: Iterable[Path], wanted: Callable[[str], bool] | None = N
 
 
 def find_faults(
-    updates: Iterable[Update], stored: Mapping[str, State], expiry: Callable[[str], Expiry | None] = lambda _: None
+    updates: Iterable[Update],
+    stored: Mapping[str, State],
+    expiry: Callable[[str], Expiry | None] = lambda _: None,
+    *,
+    undone: bool = False,
 ) -> list[str]:
     """Say what cannot have happened if updates of one key run one after another and none is lost.
 
@@ -103,6 +107,7 @@ def find_faults(
         updates: all of them, from all processes.
         stored: what is stored in the end, for each key; a key without an entry is missing.
         expiry: of a key's sessions; `None`: they are there until they are deleted.
+        undone: what was not acknowledged may have been seen, and yet be undone (see `faults_of_key`).
 
     Returns:
         One line for each fault; an empty list if everything is explained.
@@ -114,7 +119,7 @@ def find_faults(
     return [
         f"{key}: {fault}"
         for key in sorted(keys)
-        for fault in faults_of_key(by_key.get(key, []), stored.get(key, State()), expiry(key))
+        for fault in faults_of_key(by_key.get(key, []), stored.get(key, State()), expiry(key), undone=undone)
     ]
 
 

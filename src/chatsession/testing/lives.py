@@ -47,22 +47,28 @@ class _Life:
         self.going = max(max(map(_asked, chain)), max((reader.started for reader in seen), default=-math.inf))
 
 
-def faults_of_key(updates: Sequence[Update], stored: State, expiry: Expiry | None = None) -> Iterator[str]:
+def faults_of_key(
+    updates: Sequence[Update], stored: State, expiry: Expiry | None = None, *, undone: bool = False
+) -> Iterator[str]:
     """Say what cannot have happened to one key.
 
     Args:
         updates: all of its updates.
         stored: what is stored in the end.
         expiry: of its sessions; `None`: they are there until they are deleted.
+        undone: an update of unknown fate may have been seen, and yet be undone, as by a failover to a server that did
+            not have it. What was acknowledged may not, nor what that built upon.
     """
     for update in updates:
         if update.read is None and update.fate is Fate.COMMITTED:
             yield f"{update.id} was committed without having read"
 
     # Those who read the history of a broken storage want to see all of it, but not what follows from what was told.
-    lives, forks = _Lives(updates, stored).found()
+    lives, forks = _Lives(updates, stored, undone).found()
     yield from forks
     known = {_written(update) for life in lives for update in life.chain} | {EMPTY}
+    if undone:
+        known |= {written for update in updates if update.fate is Fate.UNKNOWN and (written := update.writes)}
     lives, rivals = _told_apart(lives, stored, expiry)
     if rivals:
         yield _fork([life.chain[0] for life in rivals], EMPTY)
@@ -87,8 +93,9 @@ def faults_of_key(updates: Sequence[Update], stored: State, expiry: Expiry | Non
 
 
 class _Lives:
-    def __init__(self, updates: Sequence[Update], stored: State) -> None:
+    def __init__(self, updates: Sequence[Update], stored: State, undone: bool) -> None:
         self._stored = stored
+        self._undone = undone
         self._readers: defaultdict[State, list[Update]] = defaultdict(list)
         for update in updates:
             if update.read is not None:
@@ -129,7 +136,10 @@ class _Lives:
 
     def _is_seen(self, update: Update) -> bool:
         written = _written(update)
-        return written in self._readers or written == self._stored
+        if written == self._stored:
+            return True
+        readers = self._readers.get(written, ())
+        return any(map(self._took_effect, readers)) if self._undone else bool(readers)
 
 
 def _told_apart(lives: Sequence[_Life], stored: State, expiry: Expiry | None) -> tuple[list[_Life], list[_Life]]:
