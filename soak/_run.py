@@ -58,7 +58,7 @@ def run(names: Sequence[str], out: Path, *, minutes: float, rate: float, every: 
         "rate": rate,
         "every": every,
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "note": note,
         "verdicts": said,
