@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 from fuzz_aids import damaged, envelopes, fuzzed, json_bytes, json_values, texts
 from hypothesis import strategies as st
 
-from chatsession.encryption import Keyring
+from chatsession.compression import COMPRESSED
+from chatsession.encryption import SEALED, Keyring
 from chatsession.storages import Action, Change, Record
 from chatsession.storages.memory import MemoryStorage
 from chatsession.web._answers import described
@@ -173,6 +175,14 @@ def test_whatever_is_stored_is_shown_and_can_be_stored_again(stored: bytes, text
                 continue
             if typed == seen.text and how == seen.kind and seen.data is not None and not seen.hidden:
                 assert view("42", again, keyring).text == seen.text
+
+
+@pytest.mark.parametrize("inner", [SEALED + b"j" * 99, COMPRESSED + b"j" * 99])
+def test_compressed_data_that_no_manager_writes_is_shown_and_stored_as_it_lies(inner: bytes) -> None:
+    stored = COMPRESSED + zstandard.compress(inner)
+    seen = view("42", stored, None)
+    assert (seen.data, seen.problem[:17]) == (stored, "It cannot be read")
+    assert stored_form("42", seen, seen.text, seen.kind, None) == stored
 
 
 def test_a_path_that_is_taken_for_a_host_opens_nothing() -> None:
