@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -260,8 +260,10 @@ class Postgres(Place):
 
     def _kill_backend(self, random: Random) -> None:
         """All others end with it, and the server recovers as after a crash."""
-        pids = self._server.psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'").split()
-        os.kill(int(random.choice(pids)), signal.SIGKILL)
+        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        pids = self._server.psql(query).split()
+        with suppress(IndexError, ProcessLookupError):  # none is there, or it has ended meanwhile
+            os.kill(int(random.choice(pids)), signal.SIGKILL)
         wait_until(self._answers, "PostgreSQL recovering", 60)
 
     def _started(self) -> bool:
