@@ -8,6 +8,8 @@ from aiogram import Bot
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError, TelegramMigrateToChat
 from aiogram.types import (
     BotCommand,
+    ChatMemberRestricted,
+    ChatPermissions,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     InlineQueryResultArticle,
@@ -101,6 +103,37 @@ async def test_small_methods(api: BotApiServer, bot: Bot) -> None:
         "getChat",
         "logOut",
     ]
+
+
+async def test_members_are_looked_up_and_restricted(api: BotApiServer, bot: Bot) -> None:
+    ann, ben, eve = User(1, "Ann"), User(2, "Ben"), User(3, "Eve")
+    cats = api.supergroup(user=ann)
+    cats.send("buy pills", user=eve)
+    cats.set_member_status(ben, "member", "administrator")
+
+    async def status(user: User) -> str:
+        return (await bot.get_chat_member(cats.id, user.id)).status
+
+    assert [await status(user) for user in (ann, ben, eve)] == ["creator", "administrator", "member"]
+    assert (await bot.get_chat_member(cats.id, 42)).status == "member"
+    with pytest.raises(TelegramBadRequest, match="user not found"):
+        await bot.get_chat_member(cats.id, 99)
+
+    silent = ChatPermissions(can_send_messages=False, can_invite_users=True)
+    assert await bot.restrict_chat_member(cats.id, eve.id, silent, until_date=2_000_000_000)
+    member = await bot.get_chat_member(cats.id, eve.id)
+    assert isinstance(member, ChatMemberRestricted)
+    assert (member.user.first_name, member.can_send_messages, member.can_invite_users) == ("Eve", False, True)
+    assert member.until_date.timestamp() == 2_000_000_000
+    assert (await api.next_call("restrictChatMember")).params["user_id"] == eve.id
+    everything = ChatPermissions(**dict.fromkeys(ChatPermissions.model_fields, True))
+    assert await bot.restrict_chat_member(cats.id, eve.id, everything)
+    assert await status(eve) == "member"
+
+    with pytest.raises(TelegramBadRequest, match="is an administrator"):
+        await bot.restrict_chat_member(cats.id, ben.id, silent)
+    with pytest.raises(TelegramBadRequest, match="only for supergroups"):
+        await bot.restrict_chat_member(api.group(-5, user=ann).id, ann.id, silent)
 
 
 async def test_wrong_parameters_are_refused_in_telegrams_words(api: BotApiServer, bot: Bot) -> None:

@@ -79,6 +79,8 @@ class ChatRecord:
     business: BusinessConnection | None = None
     bot_status: str = "member"
     migrated_to: int | None = None
+    members: dict[int, JsonObject] = field(default_factory=dict[int, JsonObject])
+    """Those of whom more is known than that they write here, as `ChatMember`s."""
     messages: dict[int, JsonObject] = field(default_factory=dict[int, JsonObject])
     sent_by_bot: set[int] = field(default_factory=set[int])
     reactions: dict[tuple[int, int], list[str]] = field(default_factory=dict[tuple[int, int], list[str]])

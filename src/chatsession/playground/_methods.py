@@ -6,6 +6,7 @@ from typing import TypeAlias, cast
 from . import _updates as build
 from ._account import BotAccount, BotMessage, Call, ChatRecord, now
 from ._errors import ApiError, bad_request
+from ._members import get_chat_member, restrict_chat_member
 from ._updates import JsonObject
 from ._webhook import Webhook
 
@@ -274,6 +275,8 @@ _METHODS: dict[str, tuple[str, Method]] = {
         "sendChatAction": send_chat_action,
         "setMyCommands": set_my_commands,
         "getChat": get_chat,
+        "getChatMember": get_chat_member,
+        "restrictChatMember": restrict_chat_member,
         "logOut": log_out,
         "close": log_out,
     }.items()

@@ -21,6 +21,8 @@ _INTEGERS = frozenset(
         "offset",
         "reply_to_message_id",
         "timeout",
+        "until_date",
+        "user_id",
     ]
 )
 _FLAGS = frozenset(
@@ -33,6 +35,7 @@ _FLAGS = frozenset(
         "is_personal",
         "protect_content",
         "show_alert",
+        "use_independent_chat_permissions",
     ]
 )
 _OBJECTS = frozenset(
@@ -42,6 +45,7 @@ _OBJECTS = frozenset(
         "commands",
         "entities",
         "link_preview_options",
+        "permissions",
         "reaction",
         "reply_markup",
         "reply_parameters",

@@ -185,7 +185,11 @@ class PrivateChat(Chat):
 
 
 class _SharedChat(Chat):
-    """A chat of several."""
+    """A chat of several; the first user made it."""
+
+    def __init__(self, account: BotAccount, record: ChatRecord, user: User) -> None:
+        super().__init__(account, record, user)
+        record.members.setdefault(user.id, build.chat_member(user, "creator"))
 
     def set_member_status(self, member: User, old: MemberStatus, new: MemberStatus) -> Update:
         """A member joins, leaves, is promoted or banned; the bot hears of it if it asks for `chat_member`.
@@ -195,6 +199,7 @@ class _SharedChat(Chat):
             old: the status until now.
             new: the status from now on.
         """
+        self._record.members[member.id] = build.chat_member(member, new)
         update = build.chat_member_updated(self.info, self.user, now(), member, old, new)
         return self._account.inject("chat_member", update)
 
