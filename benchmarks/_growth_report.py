@@ -37,7 +37,7 @@ def report(raw: dict[str, Any], folder: Path) -> bool:
         latencies = {f"{name}, p99": row(table, "p99_ms") for name, table in tables.items()}
         medians = {f"{name}, p50": row(table, "p50_ms") for name, table in tables.items()}
         _plot(folder, f"growth-{what}", rates, axis, "updates per second")
-        _plot(folder, f"growth-{what}-latency", {**medians, **latencies}, axis, "ms")
+        _plot(folder, f"growth-{what}-latency", {**medians, **latencies}, axis, "ms", len(tables))
     (folder / "growth.md").write_text("\n".join(parts))
     return not faster
 
@@ -138,13 +138,19 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _plot(folder: Path, name: str, lines: Mapping[str, Mapping[float, float]], axis: str, unit: str) -> None:
+def _plot(
+    folder: Path, name: str, lines: Mapping[str, Mapping[float, float]], axis: str, unit: str, colors: int = 10
+) -> None:
     mpl.rcParams["svg.hashsalt"] = name  # the same figures give the same file
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
     for number, (label, values) in enumerate(lines.items()):
         style = "--" if label.startswith(("index lookup", "bare")) or label.endswith("p99") else "-"
-        axes.plot(list(values), list(values.values()), style, marker="o", ms=3, label=label, color=f"C{number % 10}")
-    axes.set_xscale("log" if axis != "processes" else "linear")
+        axes.plot(
+            list(values), list(values.values()), style, marker="o", ms=3, label=label, color=f"C{number % colors}"
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(list(next(iter(lines.values()))), [f"{number:,.0f}" for number in next(iter(lines.values()))])
+    axes.minorticks_off()
     axes.set_yscale("log")
     axes.set_xlabel(axis)
     axes.set_ylabel(unit)
