@@ -96,7 +96,7 @@ async def run(storage: str, folder: Path, aims: Aims, seed: int) -> Result:
         failures=campaign.failures,
         lease=kind.lease,
         workers=campaign.workers,
-        disk_filled=disk.small,
+        disk_filled=disk.small and kind.fills_disk,
     )
 
 

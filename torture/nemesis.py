@@ -149,7 +149,7 @@ class Nemesis:
             troubles[name] = (8 / len(self._place.troubles()), self._at_servers(act), True)
         for name, (take, give) in self._place.limits().items():
             troubles[name] = (3, self._limited(take, give), True)
-        if self._disk.small and self._place.survives_full_disk:
+        if self._disk.small and self._place.fills_disk:
             troubles["disk full"] = (3, self._fill_disk, True)
         return troubles
 

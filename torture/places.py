@@ -25,7 +25,7 @@ class Place:
         shared: several processes can use it.
         lease: seconds of a lock's lease.
         own_clock: the workers' clocks decide what has expired.
-        survives_full_disk: it keeps what was acknowledged when its disk is full.
+        fills_disk: its disk is filled now and then.
         fails_over: another server may take over that does not have what was not acknowledged yet.
         promise: what the storage promises when a server dies, in a few words.
     """
@@ -35,7 +35,7 @@ class Place:
     lease: ClassVar[float] = 2.0
     own_clock: ClassVar[bool] = False
     promise: ClassVar[str] = ""
-    survives_full_disk: ClassVar[bool] = True
+    fills_disk: ClassVar[bool] = True
     fails_over: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
@@ -84,6 +84,7 @@ class Memory(Place):
     """One process; it is not killed, because its sessions end with it."""
 
     shared = False
+    fills_disk = False
     own_clock = True
     promise = "lost with the process, which is why it is not killed here"
 
@@ -290,7 +291,7 @@ class Nats(Place):
     lease = 3.0
     own_clock = True  # the server's, as of the last look at it
     promise = "outlasts a killed server"
-    survives_full_disk = False
+    fills_disk = False  # it loses what it has acknowledged then
 
     def start(self) -> None:
         self._server = self.stack.enter_context(NatsServer(folder=self.folder / "nats"))

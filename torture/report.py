@@ -71,12 +71,14 @@ def details(result: Result) -> list[str]:
     """What happened, what the callers saw, and what is wrong."""
     verdict = result.verdict
     wrong = [*result.failures, *result.hangs, *verdict.faults]
-    disk = "" if result.disk_filled else " Its disk was not filled: no tmpfs may be mounted here."
+    blocked = verdict.blocked
+    disk = "" if result.disk_filled else " No disk was filled."
     return [
         f"## {result.storage}",
         "",
         f"{result.workers} workers, {verdict.keys:,} keys. {result.promise[:1].upper()}{result.promise[1:]}.{disk} "
-        f"The longest that somebody waited for a key that nobody got: {verdict.blocked.longest:.1f} s.",
+        f"The longest that somebody waited for a key that nobody got meanwhile: {blocked.longest:.1f} s; "
+        f"no longer than {blocked.most:.1f} s for 99 % of the keys, and {blocked.median:.1f} s for half of them.",
         "",
         _row(["event", "times"]),
         _row(["---", "---"]),

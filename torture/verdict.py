@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -47,6 +47,10 @@ class Blocked(msgspec.Struct):
     longest: float = 0.0
     """That somebody waited for a key that nobody got meanwhile, whatever was going on."""
     key: str = ""
+    median: float = 0.0
+    """Of the longest of each key."""
+    most: float = 0.0
+    """99 % of the keys were never blocked for longer."""
     after_kills: int = 0
     """Keys of holders that were killed, for which somebody waited or came later."""
     longest_after_kill: float = 0.0
@@ -80,6 +84,7 @@ def check(folder: Path) -> Verdict:
     verdict = Verdict(events=dict(Counter(event.name for event in events).most_common()))
     outcomes: Counter[str] = Counter()
     faults: list[str] = []
+    longest: dict[str, float] = {}
     for part in range(parts):
 
         def belongs(key: str, part: int = part) -> bool:
@@ -94,7 +99,8 @@ def check(folder: Path) -> Verdict:
         verdict.updates += sum(update.fate is Fate.COMMITTED and update.writes is not None for update in updates)
         verdict.attempts += len(updates)
         verdict.keys += len({update.key for update in updates})
-        _measure(updates, events, verdict.blocked)
+        longest |= _measure(updates, events, verdict.blocked)
+    _sum_up(longest, verdict.blocked)
     faults += [
         f"callers saw {outcome.partition(': ')[2]}, which is no error of the contract"
         for outcome in outcomes
@@ -112,27 +118,37 @@ def read_events(folder: Path) -> list[Event]:
     return sorted((msgspec.json.decode(line, type=Event) for line in lines), key=lambda event: event.began)
 
 
-def _measure(updates: Iterable[Update], events: Sequence[Event], blocked: Blocked) -> None:
+def _measure(updates: Iterable[Update], events: Sequence[Event], blocked: Blocked) -> dict[str, float]:
+    """Measure the kills, and give for each key how long it was blocked at most."""
     kills = {event.target: event for event in events if event.name.startswith("worker killed") and event.target}
     by_key: defaultdict[str, list[Update]] = defaultdict(list)
     for update in updates:
         # Only who waits for the key is blocked; `get`, which does not wait, is seldom slow.
         if update.read_at is not None:
             by_key[update.key].append(update)
-    for key, grants in by_key.items():
+    for grants in by_key.values():
         grants.sort(key=_granted)
-        _measure_waiting(key, grants, blocked)
         _measure_kills(grants, kills, events, blocked)
+    return {key: _longest_wait(grants) for key, grants in by_key.items()}
 
 
-def _measure_waiting(key: str, grants: Sequence[Update], blocked: Blocked) -> None:
-    free = 0.0
+def _sum_up(longest: Mapping[str, float], blocked: Blocked) -> None:
+    ordered = sorted(longest.values())
+    if not ordered:
+        return
+    blocked.longest = ordered[-1]
+    blocked.key = max(longest, key=longest.__getitem__)
+    blocked.median = ordered[len(ordered) // 2]
+    blocked.most = ordered[len(ordered) * 99 // 100]
+
+
+def _longest_wait(grants: Sequence[Update]) -> float:
+    free = longest = 0.0
     for grant in grants:
         at = _granted(grant)
-        waited = at - max(free, grant.started)
-        if waited > blocked.longest:
-            blocked.longest, blocked.key = waited, key
-        free = max(free, grant.ended if grant.ended is not None and grant.ended < at + 3600 else at)
+        longest = max(longest, at - max(free, grant.started))
+        free = max(free, at if grant.ended is None else grant.ended)
+    return longest
 
 
 def _measure_kills(
