@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from chatsession.cli._app import app
+from chatsession.cli._values import for_scripts, pretty
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
 
@@ -168,6 +170,13 @@ def test_any_file_is_imported_or_told_apart(url: str) -> None:
             run("export", url, "dump", "--resume")
 
     check()
+
+
+@pytest.mark.parametrize("depth", range(900, 1010))
+def test_what_counts_as_json_can_be_shown(depth: int) -> None:
+    for value in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        pretty(value)
+        json.dumps(for_scripts(value))
 
 
 def test_text_that_is_no_unicode_is_told(tmp_path: Path) -> None:

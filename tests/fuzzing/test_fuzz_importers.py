@@ -62,6 +62,12 @@ def test_any_file_is_a_pickle_or_an_error(data: bytes) -> None:
         assert path.read_bytes() == data
 
 
+def test_an_id_of_thousands_of_digits_is_none() -> None:
+    for name in (f"fsm:{'1' * 5000}:5:data", "fsm:²:5:data", "fsm:--5:5:data", "fsm:-:5:data"):
+        assert aiogram_fsm._ids(name, "data", aiogram_fsm.DefaultKeys()) is None
+    assert aiogram_fsm._ids("fsm:-5:7:data", "data", aiogram_fsm.DefaultKeys()) is not None
+
+
 @fuzzed(json_values | numbers | st.binary(max_size=5), st.text(max_size=5), json_values | numbers)
 def test_any_entry_is_brought_or_counted(data: Any, key: str, version: Any) -> None:
     entry = Entry(origin="x", kind="session", data=data, key=key, version=version if type(version) is int else None)

@@ -116,6 +116,10 @@ def test_what_was_found_once_is_told(url: str, says: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+def test_a_url_that_changes_when_it_is_put_together_has_a_repr() -> None:
+    assert "at the URL given" in repr(open_storage("postgresql:////:2]x"))
+
+
 @pytest.mark.parametrize("seconds", ["1e300", "inf"])
 async def test_a_pause_may_be_longer_than_clocks_can_tell(seconds: str, tmp_path: object) -> None:
     where = quote(str(tmp_path))

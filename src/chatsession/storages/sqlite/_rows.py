@@ -165,11 +165,15 @@ def _after(
     connection: sqlite3.Connection, columns: str, prefix: str, cursor: str | None, limit: int
 ) -> list[tuple[Any, ...]]:
     begin = escaped(prefix)
+    place = begin if cursor is None else cursor
+    try:
+        start, _ = begin.encode(), place.encode()
+    except UnicodeEncodeError:  # no key begins so
+        return []
     rows = connection.execute(
         f"SELECT {columns} FROM sessions WHERE key {'>' if cursor is not None else '>='} ? ORDER BY key LIMIT ?",
-        (begin if cursor is None else cursor, limit),
+        (place, limit),
     ).fetchall()
-    start = begin.encode()
     return [row for row in rows if row[0].startswith(start)]
 
 
