@@ -14,7 +14,10 @@ from typing import ClassVar, Self
 from chatsession.testing.servers._process import ServerProcess, wait_until
 from chatsession.testing.servers.nats import NatsServer
 from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
+from chatsession.testing.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
+
+_DEAD_AFTER = 2000
+"""Milliseconds of silence after which a server is replaced; sooner, a busy machine replaces servers that are alive."""
 
 
 class Place:
@@ -160,6 +163,8 @@ class Sentinel(Place):
 
     def start(self) -> None:
         self._service = self.stack.enter_context(RedisSentinel(replicas=1))
+        for port in self._service.sentinel_ports:
+            _ask(port, "SENTINEL", "SET", SERVICE, "down-after-milliseconds", _DEAD_AFTER)
 
     @property
     def url(self) -> str:
@@ -201,6 +206,8 @@ class Cluster(Place):
 
     def start(self) -> None:
         self._cluster = self.stack.enter_context(RedisCluster())
+        for server in self._cluster.servers:
+            self._be_patient(server)
 
     @property
     def url(self) -> str:
@@ -225,8 +232,12 @@ class Cluster(Place):
         replica.process.kill()
         self._start(replica)
 
+    def _be_patient(self, server: RedisServer) -> None:
+        server.ask("CONFIG", "SET", "cluster-node-timeout", _DEAD_AFTER)
+
     def _start(self, server: RedisServer) -> None:
         server.start()
+        self._be_patient(server)
         wait_until(self._cluster._ready, "the cluster being whole again")
 
 
