@@ -30,7 +30,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3, help="of each contender, interleaved (default: 3)")
     arguments.add_argument("--seconds", type=float, default=0.3, help="that a round lasts, about (default: 0.3)")
     arguments.add_argument("--quick", action="store_true", help="a coarse look: one short round, half of the matrix")
-    arguments.add_argument("--minutes", type=float, default=24.0, help="after which rounds are left out (default: 24)")
+    arguments.add_argument("--minutes", type=float, default=22.0, help="after which rounds are left out (default: 22)")
     arguments.add_argument("--out", type=Path, help="folder of the results (docs/benchmarks, or build/benchmarks)")
     given = arguments.parse_args()
     if unknown := set(given.groups) - set(GROUPS):

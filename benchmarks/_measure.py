@@ -187,7 +187,7 @@ async def _round(contender: Contender) -> Round:
 async def _calibrated(contender: Contender, seconds: float) -> int:
     """How many updates take so long."""
     async with contender.setup() as running:
-        updates = _in_steps(max(10, contender.warm // 4), contender)
+        updates = _in_steps(contender.least, contender)
         await running.run(updates)
         while True:
             start = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from benchmarks._group import Group
 from benchmarks._measure import Contender, Role
@@ -155,9 +155,12 @@ def _draw(axes: Axes, line: int, name: str, points: Sequence[tuple[int, float]])
 
 
 def _finish(axes: Axes, title: str) -> None:
-    if any(len(line.get_xydata()) for line in axes.get_lines()):  # nothing has no logarithm
+    flights = sorted({float(flight) for line in axes.get_lines() for flight in line.get_xdata()})
+    if flights:  # nothing has no logarithm
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(flights)
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
     axes.set_xlabel("updates in flight")

@@ -29,7 +29,7 @@ PATIENT = {hot.REDIS_POLLED, hot.AIOGRAM_ISOLATED, hot.AIOGRAM, hot.POSTGRES_POO
 
 @contextmanager
 def part_of_the_matrix(place: str) -> Generator[Group]:
-    with matrix.group(place, matrix.Scale((1, 20), (SMALL, 10_000), 20)) as group:
+    with matrix.group(place, matrix.Scale((20,), (10_000,), 20)) as group:
         yield group
 
 
