@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatsession._gateway import Grant
+from chatsession._gateway import Gateway, Grant
 from chatsession._plan import Plan
+from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
 
 
@@ -50,3 +52,50 @@ async def holding(plan: Plan[Any], key: str) -> AsyncGenerator[Held, None]:
             await plan.gateway.leave(key, grant, held.record)
     finally:
         plan.leave()
+
+
+async def change_stored(
+    gateway: Gateway,
+    key: str,
+    value: bytes | None,
+    *,
+    seen: Callable[[Record | None], bool],
+    ttl: float | None = None,
+    expires_at: float | None = None,
+    wait: float,
+    lease: float = 20.0,
+    committing: contextlib.AbstractContextManager[object] | None = None,
+) -> Record | None:
+    """Write a session, or delete it (`None`), after the update that is running for it, if it is what was seen.
+
+    Args:
+        gateway: to the storage.
+        key: the session, with its prefix.
+        value: what to store.
+        seen: tells whether what is stored now is what the change is meant for.
+        ttl: seconds to live.
+        expires_at: when it ends, instead; without either, it ends when what was stored before would have.
+        wait: seconds to wait for an update that is running.
+        lease: seconds for which the key stays locked should this process die.
+        committing: is entered while the storage makes the change.
+
+    Returns:
+        What was stored before.
+
+    Raises:
+        SessionConflictError: what is stored is not what was seen; nothing was written.
+    """
+    grant = await gateway.enter(key, wait, lease)
+    before = grant.record
+    if not seen(before):
+        await gateway.leave(key, grant, before)
+        raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
+    if expires_at is None and before is not None:
+        expires_at = before.expires_at
+    if ttl is None and expires_at is not None:
+        ttl = max(expires_at - gateway.storage.now(), 0.001)
+    action = Action.DELETE if value is None else Action.PUT
+    with committing or contextlib.nullcontext():
+        # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
+        await asyncio.shield(gateway.leave(key, grant, before, action, value or b"", before and before.version, ttl))
+    return before

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
+from browsers import chromium, new_page
 from chatsession.playground._stage import Stage, stage
 from chatsession.playground.page import PlaygroundPage
 
 BOT = Path(__file__).parents[2] / "examples/pizza_bot.py"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-expect.set_options(timeout=60_000)  # a busy machine is no failure
 
 
 @pytest.fixture
@@ -38,12 +27,9 @@ async def on() -> AsyncIterator[Stage]:
 
 
 async def test_people_see_what_the_library_does_for_them(on: Stage) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium is not None, "this test needs Chromium: run scripts/install-servers"
     kill_wanted = asyncio.Event()
-    async with PlaygroundPage(on, kill_wanted.set) as demo, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = await browser.new_page()
+    async with PlaygroundPage(on, kill_wanted.set) as demo, chromium() as browser:
+        page = await new_page(browser)
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -85,7 +71,6 @@ async def test_people_see_what_the_library_does_for_them(on: Stage) -> None:
         # By now the update that came twice was handled, or passed over.
         assert json.loads(await on.stored.of(1001) or "null") == {"count": 2}
         assert wrong == []
-        await browser.close()
 
 
 async def test_only_the_page_itself_may_ask(on: Stage) -> None:

@@ -5,41 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 from web_aids import put, stored
 
+from browsers import chromium, new_page
 from chatsession import SessionManager
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.web import Inspector, inspecting
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-expect.set_options(timeout=60_000)  # a busy machine is no failure
 HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium is not None, "these tests need Chromium: run scripts/install-servers"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -50,8 +35,7 @@ async def inspector(bot: Storage, file: Path) -> AsyncIterator[Inspector]:
 
 async def visit(browser: Browser, address: str) -> tuple[Page, list[str]]:
     """A page of a browser of its own, and what goes wrong on it from now on."""
-    context = await browser.new_context()
-    page = await context.new_page()
+    page = await new_page(browser)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: wrong.append(dialog.message))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from chatsession._gateway import Gateway, gateway_to
-from chatsession.errors import SessionConflictError, SessionError
-from chatsession.storages import Action, Record, Storage
+from chatsession._holding import change_stored
+from chatsession.errors import SessionError
+from chatsession.storages import Record, Storage
 
 LOCK_TIMEOUT = 60.0
-_LEASE = 30.0
 
 Unseen = Literal["whatever"]
 
@@ -45,7 +44,7 @@ async def change(
     ttl: float | None = None,
     wait: float = LOCK_TIMEOUT,
 ) -> Record | None:
-    """Write a session, or delete it (`None`), after the update that is running for it.
+    """As `change_stored`, by the record that was seen.
 
     Args:
         through: the gateway.
@@ -54,21 +53,9 @@ async def change(
         seen: what must still be stored; `None`: nothing.
         ttl: seconds to live; `None`: until what was stored before would have ended.
         wait: seconds to wait for an update that is running.
-
-    Returns:
-        What was stored before.
-
-    Raises:
-        SessionConflictError: what is stored is not what was seen; nothing was written.
     """
-    grant = await through.enter(key, wait, _LEASE)
-    before = grant.record
-    action = Action.DELETE if value is None else Action.PUT
-    if seen != "whatever" and (seen and seen.version) != (before and before.version):
-        await through.leave(key, grant, before)
-        raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
-    if ttl is None and before is not None and before.expires_at is not None:
-        ttl = max(before.expires_at - through.storage.now(), 0.001)
-    # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
-    await asyncio.shield(through.leave(key, grant, before, action, value or b"", before and before.version, ttl))
-    return before
+
+    def is_seen(record: Record | None) -> bool:
+        return seen == "whatever" or (seen and seen.version) == (record and record.version)
+
+    return await change_stored(through, key, value, seen=is_seen, ttl=ttl, wait=wait)

@@ -12,15 +12,15 @@ from typing import NamedTuple, Self
 from msgspec import Struct
 
 from chatsession._gateway import gateway_to
+from chatsession._holding import change_stored
 from chatsession.errors import SessionConflictError, SessionError
-from chatsession.storages import Action, Record, Storage
+from chatsession.storages import Record, Storage
 from chatsession.web._latencies import Latencies
 
 KEYS_A_PAGE = 100
 SECONDS_A_SEARCH = 1.5
 """After these a search answers with what it has found, and where to go on."""
 LOCK_TIMEOUT = 5.0
-LOCK_LEASE = 20.0
 MOST_UNDOS = 50
 MOST_BYTES_TO_UNDO = 128 * 1024 * 1024
 
@@ -148,25 +148,16 @@ class Sessions:
     async def _change(
         self, key: str, seen: str, value: bytes | None, expires_at: float | None = None
     ) -> tuple[Record | None, str]:
-        gateway = self._gateway
-        grant = await gateway.enter(key, LOCK_TIMEOUT, LOCK_LEASE)
-        before = grant.record
-        if mark_of(before) != seen:
-            await gateway.leave(key, grant, before)
-            raise ChangedMeanwhileError
-        if expires_at is None and before is not None:
-            expires_at = before.expires_at
         try:
-            with self.latencies.measured("commit"):
-                await gateway.leave(
-                    key,
-                    grant,
-                    before,
-                    Action.DELETE if value is None else Action.PUT,
-                    value or b"",
-                    None if before is None else before.version,
-                    None if expires_at is None else max(expires_at - self._storage.now(), 0.001),
-                )
+            before = await change_stored(
+                self._gateway,
+                key,
+                value,
+                seen=lambda record: mark_of(record) == seen,
+                expires_at=expires_at,
+                wait=LOCK_TIMEOUT,
+                committing=self.latencies.measured("commit"),
+            )
         except SessionConflictError:
             raise ChangedMeanwhileError from None
         after = await self.read(key)
