@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from chatsession import SessionManager, _moving
+from chatsession import SessionConflictError, SessionManager, _moving
 from chatsession.integrations._driver import UpdateContext, UpdateSession
 
 IN_FLIGHT = 10
@@ -63,7 +63,13 @@ def manager(options: Options) -> SessionManager[Tally]:
             "migrations": {1: lambda data: data},
         }
     return SessionManager(
-        Tally, storage=options.url, prefix=options.prefix, lock_lease=options.lock_lease, merge=both, **more
+        Tally,
+        storage=options.url,
+        prefix=options.prefix,
+        lock_lease=options.lock_lease,
+        lock_timeout=300,
+        merge=both,
+        **more,
     )
 
 
@@ -98,6 +104,15 @@ async def handle(sessions: SessionManager[Tally], update: Update) -> None:
     await unit.finish()
 
 
+async def handled(sessions: SessionManager[Tally], update: Update) -> bool:
+    """Handle it; `False`: this process stood still for so long that its lock was lost, and nothing was written."""
+    try:
+        await handle(sessions, update)
+    except SessionConflictError:
+        return False
+    return True
+
+
 async def count_up(tally: Tally, update: Update) -> None:
     """The handler: whoever else had the session meanwhile would be overwritten."""
     before = tally.count
@@ -111,7 +126,8 @@ async def handle_all(sessions: SessionManager[Tally], updates: list[Update], his
 
     async def some() -> None:
         for update in upcoming:
-            await handle(sessions, update)
+            while not await handled(sessions, update):
+                pass
             history.write(f"{update.id}\n")
             history.flush()
 

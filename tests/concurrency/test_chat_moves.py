@@ -62,7 +62,7 @@ class Worker:
 
     async def hear(self, words: str) -> None:
         assert self._process.stdout is not None
-        heard = (await asyncio.wait_for(self._process.stdout.readline(), 60)).decode().strip()
+        heard = (await asyncio.wait_for(self._process.stdout.readline(), 300)).decode().strip()
         assert heard == words, Path(f"{self.options.history}.log").read_text()[-3000:]  # noqa: ASYNC240 - it failed
 
     async def tell(self, updates: list[Update]) -> None:
@@ -71,7 +71,7 @@ class Worker:
         await self._process.stdin.drain()
 
     async def died(self) -> None:
-        assert await asyncio.wait_for(self._process.wait(), 60) == -signal.SIGKILL, "it did not get into its move"
+        assert await asyncio.wait_for(self._process.wait(), 300) == -signal.SIGKILL, "it did not get into its move"
 
 
 class Telegram:

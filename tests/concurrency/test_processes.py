@@ -28,26 +28,26 @@ async def test_kill_9_loses_no_acknowledged_update_and_blocks_no_chat_for_longer
     place: Place, tmp_path: Path
 ) -> None:
     updates, keys = int(4_000 * place.effort), 40
-    async with Workers(place.url, tmp_path, lock_lease=place.lease, lock_timeout=place.lease + 5) as workers:
+    async with Workers(place.url, tmp_path, lock_lease=place.lease, lock_timeout=100) as workers:
         victim, *others = [workers[n] for n in range(4)]
-        await workers.start(others, Count(updates=updates, keys=keys))
-        await victim.tell(Count(updates=updates, keys=keys, tell_after=updates // 16))
+        await workers.start(others, Count(updates=updates, keys=keys, again=True))
+        await victim.tell(Count(updates=updates, keys=keys, tell_after=updates // 16, again=True))
         await victim.answer(Told)
         await victim.kill()
         _, errors = await workers.finished(others)
         assert errors == [], "a chat was blocked for longer than the lease"
 
-        await others[0].tell(Count(updates=keys, keys=keys))
+        await others[0].tell(Count(updates=keys, keys=keys, again=True))
         assert await workers.finished(others[:1]) == (keys, [])
         assert await workers.faults() == []
 
 
 async def test_the_key_of_a_holder_that_was_killed_is_free_after_the_lease(place: Place, tmp_path: Path) -> None:
-    async with Workers(place.url, tmp_path, count=2, lock_lease=place.lease, lock_timeout=place.lease + 5) as workers:
+    async with Workers(place.url, tmp_path, count=2, lock_lease=place.lease, lock_timeout=100) as workers:
         victim, other = workers[0], workers[1]
         await victim.tell(Hold("chat:0"))
         await victim.answer(Held)
-        await other.tell(Count(updates=5, keys=1))
+        await other.tell(Count(updates=5, keys=1, again=True))
         await victim.kill()
         assert await workers.finished([other]) == (5, [])
         assert await workers.faults() == []
@@ -57,10 +57,10 @@ async def test_the_key_of_a_holder_that_was_killed_is_free_after_the_lease(place
 async def test_a_holder_stalled_for_longer_than_its_lease_conflicts_and_overwrites_nothing(
     place: Place, tmp_path: Path
 ) -> None:
-    async with Workers(place.url, tmp_path, count=2, lock_lease=place.lease) as workers:
+    async with Workers(place.url, tmp_path, count=2, lock_lease=place.lease, lock_timeout=100) as workers:
         assert await _stall(workers) == "SessionConflictError"
         assert await workers.total() == 8
-        await workers[0].tell(Count(updates=2, keys=1))
+        await workers[0].tell(Count(updates=2, keys=1, again=True))
         assert await workers.finished([workers[0]]) == (2, [])
         assert await workers.faults() == []
         assert await workers.total() == 10
@@ -84,12 +84,12 @@ async def test_a_stalled_holder_that_overwrites_is_found(tmp_path: Path) -> None
 async def _stall(workers: Workers) -> str | None:
     """Stop the first worker in a handler for longer than its lease; gives what its commit ended with after all."""
     stalled, other = workers[0], workers[1]
-    await other.tell(Count(updates=3, keys=1))
+    await other.tell(Count(updates=3, keys=1, again=True))
     assert await workers.finished([other]) == (3, [])
     await stalled.tell(Hold("chat:0"))
     await stalled.answer(Held)
     stalled.stop()
-    await other.tell(Count(updates=5, keys=1))
+    await other.tell(Count(updates=5, keys=1, again=True))
     assert await workers.finished([other]) == (5, [])  # which is not before the lease of the first has run out
     stalled.resume()
     await stalled.tell(Release())
@@ -97,7 +97,7 @@ async def _stall(workers: Workers) -> str | None:
 
 
 async def test_a_holder_that_works_for_longer_than_its_lease_keeps_it(place: Place, tmp_path: Path) -> None:
-    async with Workers(place.url, tmp_path, count=3, lock_lease=place.lease, lock_timeout=2 * place.lease) as workers:
+    async with Workers(place.url, tmp_path, count=2, lock_lease=6.0, lock_timeout=9.0) as workers:
         holder, waiting = workers[0], workers[1]
         await holder.tell(Hold("chat:0"))
         await holder.answer(Held)

@@ -55,6 +55,7 @@ async def count_up(
     name: str,
     in_flight: int = 200,
     tally: Tally | None = None,
+    again: bool = False,
 ) -> Tally:
     """Make one update for each of the keys, so many at the same time.
 
@@ -65,12 +66,13 @@ async def count_up(
         name: begins the ids of the updates; no two calls have the same.
         in_flight: how many updates are under way at the same time.
         tally: where they are counted, if somebody wants to look meanwhile.
+        again: make an update again that was refused by a conflict, as after a stall of this process.
     """
     tally = tally or Tally()
     upcoming = iter([(f"{name}:{n}", key) for n, key in enumerate(keys)])
     async with asyncio.TaskGroup() as group:
         for _ in range(min(in_flight, len(keys))):
-            group.create_task(_count_all(sessions, upcoming, history, tally))
+            group.create_task(_count_all(sessions, upcoming, history, tally, again=again))
     return tally
 
 
@@ -103,15 +105,32 @@ async def stored_states(sessions: SessionManager[Counter], keys: Iterable[str]) 
 
 
 async def _count_all(
-    sessions: SessionManager[Counter], upcoming: Iterable[tuple[str, str]], history: HistoryFile, tally: Tally
+    sessions: SessionManager[Counter],
+    upcoming: Iterable[tuple[str, str]],
+    history: HistoryFile,
+    tally: Tally,
+    *,
+    again: bool,
 ) -> None:
     for update, key in upcoming:
         try:
-            await count_one(sessions, update, key, history)
+            await _count_one(sessions, update, key, history, again=again)
         except SessionError as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         else:
             tally.add_commit()
+
+
+async def _count_one(
+    sessions: SessionManager[Counter], update: str, key: str, history: HistoryFile, *, again: bool
+) -> None:
+    while True:
+        try:
+            return await count_one(sessions, update, key, history)
+        except SessionConflictError:
+            if not again:
+                raise
+            update += "+"
 
 
 async def _pause() -> None:

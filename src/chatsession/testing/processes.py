@@ -72,7 +72,7 @@ class WorkerProcess:
             self.resume()
         self._process.stdin.close()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
@@ -84,7 +84,7 @@ class WorkerProcess:
         self._process.stdin.write(msgspec.json.encode(command) + b"\n")
         await self._process.stdin.drain()
 
-    async def answer(self, kind: type[Message], seconds: float = 120.0) -> Message:
+    async def answer(self, kind: type[Message], seconds: float = 300.0) -> Message:
         """Wait for what it says next, which must be this; `Told` is passed over while waiting for anything else.
 
         Raises:
@@ -143,7 +143,7 @@ class Workers:
         *,
         count: int = 4,
         lock_lease: float = 20.0,
-        lock_timeout: float = 60.0,
+        lock_timeout: float = 300.0,
         setup: str | None = None,
         path: Sequence[Path] = (),
     ) -> None:
@@ -190,7 +190,7 @@ class Workers:
             share = msgspec.structs.replace(command, updates=command.updates // len(workers), seed=seed)
             await worker.tell(share)
 
-    async def finished(self, workers: Sequence[WorkerProcess], seconds: float = 120.0) -> tuple[int, list[str]]:
+    async def finished(self, workers: Sequence[WorkerProcess], seconds: float = 300.0) -> tuple[int, list[str]]:
         """Wait until they have counted; gives how many updates were acknowledged, and errors of some others."""
         results = [await worker.answer(Counted, seconds) for worker in workers]
         return sum(each.committed for each in results), [error for each in results for error in each.errors]

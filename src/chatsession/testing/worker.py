@@ -43,6 +43,8 @@ class Count(msgspec.Struct, tag="count", kw_only=True):
     in_flight: int = 50
     seed: int = 0
     tell_after: int | None = None
+    again: bool = False
+    """Make an update again that was refused by a conflict: on a busy machine, a short lease may well be lost."""
 
 
 class Hold(msgspec.Struct, tag="hold"):
@@ -114,6 +116,7 @@ class Worker:
             name=self._next_name(),
             in_flight=command.in_flight,
             tally=Tally(tell),
+            again=command.again,
         )
         _say(Counted(tally.committed, tally.errors[:20]))
 
