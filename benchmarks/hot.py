@@ -24,7 +24,7 @@ _LEASE = 30_000
 """Milliseconds for which a lock by hand is held at most."""
 
 REDIS_OURS, REDIS_LOCK = "Redis, chatsession", "Redis, SET NX + GET + SET + DEL, in turn"
-REDIS_POLLED = "Redis, SET NX tried every 5 ms + GET + SET + DEL"
+REDIS_POLLED = "Redis, SET NX tried every 50 ms + GET + SET + DEL"
 AIOGRAM = "aiogram, no state"
 AIOGRAM_ISOLATED = "Redis, aiogram + RedisStorage, RedisEventIsolation"
 POSTGRES_OURS, POSTGRES_LOCK = "PostgreSQL, chatsession", "PostgreSQL, SELECT … FOR UPDATE + UPDATE, in turn"
@@ -101,7 +101,7 @@ async def redis_locked(server: RedisServer, *, polled: bool) -> AsyncGenerator[R
 
         async def handle(number: int) -> None:
             while not await client.set("lock", number, nx=True, px=_LEASE):  # noqa: ASYNC110 - as locks by hand do
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.05)
             await client.set(key, counted_up(await client.get(key)))
             await client.delete("lock")
 

@@ -200,7 +200,9 @@ def cells(place: Place, scale: Scale) -> tuple[list[Contender], list[Cell]]:
 
 
 def _cell(place: Place, kind: str, size: int, flight: int, fast: bool) -> Cell:
-    chats = max(flight, min(400, 2 * flight), 20 if size > 100_000 else 100)
+    # More than are in flight, so that two updates of one chat seldom meet; fewer where they are large.
+    fewest, spare = (20, 40) if size > 100_000 else (100, 400)
+    chats = max(flight, fewest, min(2 * flight, spare))
     work = Work(
         flight,
         chats,
