@@ -119,6 +119,7 @@ class _Campaign:
             lease=place.lease,
             ttl=_TTL,
             leeway=leeway,
+            own_clock=place.own_clock,
             undone=place.fails_over,
         )
         (folder / "terms.json").write_bytes(msgspec.json.encode(terms))

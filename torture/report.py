@@ -71,7 +71,7 @@ def details(result: Result) -> list[str]:
     """What happened, what the callers saw, and what is wrong."""
     verdict = result.verdict
     wrong = [*result.failures, *result.hangs, *verdict.faults]
-    blocked = verdict.blocked
+    blocked, stale = verdict.blocked, verdict.stale_by_clocks
     disk = "" if result.disk_filled else " No disk was filled."
     return [
         f"## {result.storage}",
@@ -79,6 +79,10 @@ def details(result: Result) -> list[str]:
         f"{result.workers} workers, {verdict.keys:,} keys. {result.promise[:1].upper()}{result.promise[1:]}.{disk} "
         f"The longest that somebody waited for a key that nobody got meanwhile: {blocked.longest:.1f} s; "
         f"no longer than {blocked.most:.1f} s for 99 % of the keys, and {blocked.median:.1f} s for half of them.",
+        *(
+            [f"While a clock was off, {stale:,} handlers were given an old state; none of them changed anything."]
+            * (stale > 0)
+        ),
         "",
         _row(["event", "times"]),
         _row(["---", "---"]),

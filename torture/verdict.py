@@ -37,6 +37,8 @@ class Terms(msgspec.Struct, kw_only=True):
     ttl: float
     leeway: float
     """Seconds by which the clocks that decide about expiry may be off."""
+    own_clock: bool = False
+    """The workers' clocks decide what has run out."""
     undone: bool = False
     """What was not acknowledged may be seen and yet be undone, by a failover to a server that did not have it."""
 
@@ -67,6 +69,8 @@ class Verdict(msgspec.Struct):
     attempts: int = 0
     keys: int = 0
     faults: list[str] = []
+    stale_by_clocks: int = 0
+    """Handlers that were given what had been replaced while a worker's clock was off, and that changed nothing."""
     outcomes: dict[str, int] = {}
     blocked: Blocked = msgspec.field(default_factory=Blocked)
     events: dict[str, int] = {}
@@ -80,6 +84,7 @@ def check(folder: Path) -> Verdict:
     events = read_events(folder)
     paths = sorted(folder.glob("w*.jsonl"))
     expiry = Expiry(terms.ttl, terms.leeway)
+    excuses = _Excuses(events if terms.own_clock else [], terms.lease)
     parts = 1 + sum(path.stat().st_size for path in paths) // _PART
     verdict = Verdict(events=dict(Counter(event.name for event in events).most_common()))
     outcomes: Counter[str] = Counter()
@@ -93,7 +98,11 @@ def check(folder: Path) -> Verdict:
         updates = read_history(paths, belongs)
         here = {key: state for key, state in states.items() if belongs(key)}
         faults += find_faults(
-            updates, here, lambda key: expiry if key.startswith(EXPIRING) else None, undone=terms.undone
+            updates,
+            here,
+            lambda key: expiry if key.startswith(EXPIRING) else None,
+            undone=terms.undone,
+            excused=excuses,
         )
         outcomes.update(f"{update.fate.value}{f': {update.error}' if update.error else ''}" for update in updates)
         verdict.updates += sum(update.fate is Fate.COMMITTED and update.writes is not None for update in updates)
@@ -101,6 +110,7 @@ def check(folder: Path) -> Verdict:
         verdict.keys += len({update.key for update in updates})
         longest |= _measure(updates, events, verdict.blocked)
     _sum_up(longest, verdict.blocked)
+    verdict.stale_by_clocks = excuses.given
     faults += [
         f"callers saw {outcome.partition(': ')[2]}, which is no error of the contract"
         for outcome in outcomes
@@ -109,6 +119,26 @@ def check(folder: Path) -> Verdict:
     verdict.faults = faults
     verdict.outcomes = dict(outcomes.most_common())
     return verdict
+
+
+class _Excuses:
+    """A lease lasts for as long as clocks agree about it: while one is off, what was locked may be changed by others.
+
+    What a handler then writes is refused, and only the others are excused.
+    """
+
+    def __init__(self, events: Sequence[Event], lease: float) -> None:
+        self._shifts = [event for event in events if event.name == "clock shifted"]
+        self._lease = lease
+        self.given = 0
+
+    def __call__(self, update: Update) -> bool:
+        until = update.started if update.read_at is None else update.read_at
+        excused = any(
+            shift.began < until and update.started < (shift.ended or until) + 2 * self._lease for shift in self._shifts
+        )
+        self.given += excused
+        return excused
 
 
 def read_events(folder: Path) -> list[Event]:

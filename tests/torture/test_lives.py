@@ -191,6 +191,27 @@ def test_what_was_not_acknowledged_may_be_undone_by_a_failover() -> None:
     assert undone(first, made("k", State(1, "a"), 2, 3), went_on, stored=State(2, "b")) != []
 
 
+def test_by_a_clock_that_is_ahead_a_session_is_gone_earlier() -> None:
+    a, b = made("a", EMPTY, 0, 1), made("b", State(1, "a"), 20, 21)
+    assert faults(a, looked("x", EMPTY, 8, 9), b, expiry=Expiry(10, leeway=3)) == []
+    assert faults(a, looked("x", EMPTY, 5, 6), b, expiry=Expiry(10, leeway=3)) != []
+
+
+def test_who_is_excused_for_having_read_what_had_been_replaced() -> None:
+    a, b = made("a", EMPTY, 0, 1), made("b", State(1, "a"), 2, 3)
+    stale = looked("x", State(1, "a"), 5, 6)
+    asked: list[str] = []
+
+    def excused(update: Update) -> bool:
+        asked.append(update.id)
+        return True
+
+    assert find_faults([a, b, stale], {"chat": State(2, "b")}, excused=excused) == []
+    assert asked == ["x"]
+    undone = made("c", State(1, "a"), 5, 6)
+    assert find_faults([a, b, undone], {"chat": State(2, "c")}, excused=excused) != []
+
+
 class Story:
     """A key to which things happen one after another, told by those who did them."""
 

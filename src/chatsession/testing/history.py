@@ -100,6 +100,7 @@ def find_faults(
     expiry: Callable[[str], Expiry | None] = lambda _: None,
     *,
     undone: bool = False,
+    excused: Callable[[Update], bool] = lambda _: False,
 ) -> list[str]:
     """Say what cannot have happened if updates of one key run one after another and none is lost.
 
@@ -108,6 +109,7 @@ def find_faults(
         stored: what is stored in the end, for each key; a key without an entry is missing.
         expiry: of a key's sessions; `None`: they are there until they are deleted.
         undone: what was not acknowledged may have been seen, and yet be undone (see `faults_of_key`).
+        excused: which updates that changed nothing may have read what had been replaced (see `faults_of_key`).
 
     Returns:
         One line for each fault; an empty list if everything is explained.
@@ -119,7 +121,9 @@ def find_faults(
     return [
         f"{key}: {fault}"
         for key in sorted(keys)
-        for fault in faults_of_key(by_key.get(key, []), stored.get(key, State()), expiry(key), undone=undone)
+        for fault in faults_of_key(
+            by_key.get(key, []), stored.get(key, State()), expiry(key), undone=undone, excused=excused
+        )
     ]
 
 
