@@ -58,7 +58,7 @@ def test_the_snippets_of_a_page_run_in_their_order(page: Path, tmp_path: Path) -
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

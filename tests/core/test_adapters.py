@@ -357,4 +357,4 @@ async def test_a_cancellation_at_any_moment_leaves_no_half_write(way: Way, shelf
         task.cancel()
         await asyncio.wait([task])
         await assert_nothing_is_held(adapted(shelf))
-    await asyncio.wait_for(way(counters, "chat", count_one), 10)
+    await asyncio.wait_for(way(counters, "chat", count_one), 120)

@@ -65,7 +65,7 @@ async def test_an_update_cancelled_at_any_moment(way: Way, storage: Any) -> None
         count = await counters.get("chat") or 0
         assert count in ((before + 1,) if through else (before, before + 1))
         expected = count + 1
-        await asyncio.wait_for(way(counters, "chat", count_one), 10)
+        await asyncio.wait_for(way(counters, "chat", count_one), 120)
         assert await counters.get("chat") == expected
     await counters.aclose()
 
@@ -77,7 +77,7 @@ async def test_the_first_update_cancelled_at_any_moment_while_the_storage_opens(
         storage = make_storage()
         fresh = SessionManager(int, storage=storage, prefix=f"{moment}:")
         await cancel_after(moment, way(fresh, "chat", count_one))
-        await asyncio.wait_for(way(fresh, "chat", count_one), 10)
+        await asyncio.wait_for(way(fresh, "chat", count_one), 120)
         assert await fresh.get("chat") in (1, 2)
         await settle(storage)
         await fresh.aclose()
@@ -104,7 +104,7 @@ async def test_a_waiter_cancelled_at_any_moment_leaves_the_turn_to_the_next(way:
         await steps(moment)
         waiting[0].cancel()
         waiting[2].cancel()
-        await asyncio.wait_for(asyncio.wait([holder, *waiting]), 10)
+        await asyncio.wait_for(asyncio.wait([holder, *waiting]), 120)
         assert (await counters.get(moment)) in (2, 3, 4)
         await settle(storage)
 
@@ -118,7 +118,7 @@ async def test_all_waiters_cancelled_at_once(way: Way, storage: Any) -> None:
             task.cancel()
         await asyncio.wait(waiting)
         await settle(storage)
-        await asyncio.wait_for(way(counters, "chat", count_one), 10)
+        await asyncio.wait_for(way(counters, "chat", count_one), 120)
 
 
 async def test_a_waiter_for_another_process_cancelled_at_any_moment(make_storage: Callable[[], Storage]) -> None:
@@ -132,7 +132,7 @@ async def test_a_waiter_for_another_process_cancelled_at_any_moment(make_storage
                 await _drained(mine)
             await settle(mine)
             await settle(theirs)
-        await asyncio.wait_for(by_open(here, "chat", count_one), 10)
+        await asyncio.wait_for(by_open(here, "chat", count_one), 120)
         assert await here.get("chat") == 1
 
 
@@ -154,7 +154,7 @@ async def test_open_many_cancelled_at_any_moment(storage: Any, fails: bool) -> N
         except ZeroDivisionError:
             assert fails
         await settle(storage)
-        await asyncio.wait_for(_count(counters, keys), 10)
+        await asyncio.wait_for(_count(counters, keys), 120)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -188,7 +188,7 @@ async def test_a_multi_session_cancelled_at_any_moment(storage: Any, lazy: bool,
         await settle(storage)
         await settle(other)
     for manager in managers.values():
-        await asyncio.wait_for(by_open(manager, "chat", count_one), 10)
+        await asyncio.wait_for(by_open(manager, "chat", count_one), 120)
 
 
 async def test_a_failed_update_cancelled_while_it_lets_go(way: Way, storage: Any) -> None:
@@ -217,7 +217,7 @@ async def test_release_cancelled_at_any_moment(way: Way, storage: Any) -> None:
     for moment in MOMENTS:
         await cancel_after(moment, way(counters, "chat", release), storage)
         await settle(storage)
-    await asyncio.wait_for(way(counters, "chat", count_one), 10)
+    await asyncio.wait_for(way(counters, "chat", count_one), 120)
 
 
 async def test_a_save_that_was_cancelled_does_not_spoil_what_follows(way: Way, storage: Any) -> None:
@@ -259,7 +259,7 @@ async def test_a_lazy_load_that_outlives_its_cancelled_update_keeps_no_lock(stor
     for task in loading:
         task.cancelled() or task.exception()
     await settle(storage)
-    await asyncio.wait_for(by_lazy(counters, "chat", count_one), 10)
+    await asyncio.wait_for(by_lazy(counters, "chat", count_one), 120)
 
 
 async def test_update_cancelled_at_any_moment(storage: Any) -> None:
@@ -283,7 +283,7 @@ async def test_get_and_enumerations_cancelled_at_any_moment(storage: Any) -> Non
         await cancel_after(moment, counters.get("chat"))  # type: ignore[arg-type]
         await cancel_after(moment, enumerate_all())
     await settle(storage)
-    await asyncio.wait_for(counters.aclose(), 10)
+    await asyncio.wait_for(counters.aclose(), 120)
 
 
 async def test_cancelled_twice(storage: Any) -> None:
@@ -297,7 +297,7 @@ async def test_cancelled_twice(storage: Any) -> None:
             task.cancel()
             await asyncio.wait([task])
             await settle(storage)
-    await asyncio.wait_for(by_open(counters, "chat", count_one), 10)
+    await asyncio.wait_for(by_open(counters, "chat", count_one), 120)
 
 
 async def _count(counters: SessionManager[int], keys: list[str]) -> None:

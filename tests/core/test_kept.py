@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,13 +89,28 @@ async def test_a_lock_kept_before_another_process_came_goes_to_it_unasked(path: 
 
 async def test_a_process_that_stood_still_does_not_trust_what_it_kept(path: Path) -> None:
     ours, theirs = Counting(path), SQLiteStorage(path)
-    async with SessionManager(int, storage=ours, lock_lease=0.2) as sessions:
+    async with SessionManager(int, storage=ours, lock_lease=1.5) as sessions:
         await count_up(sessions)
-        time.sleep(0.25)  # noqa: ASYNC251 - the whole process is to stall, longer than its lease
+        time.sleep(1.6)  # noqa: ASYNC251 - the whole process is to stall, longer than its lease
         async with SessionManager(int, storage=theirs) as others:
             await count_up(others)
         async with sessions.open("chat") as session:
             assert session.data == 2
+
+
+@pytest.mark.parametrize("seconds", [-2.0, 2.0])
+async def test_what_was_kept_is_not_trusted_when_the_clock_was_set(
+    path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Counting(path)
+    async with SessionManager(int, storage=storage) as sessions:
+        await count_up(sessions)
+        shifted = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + seconds)
+        monkeypatch.setattr("chatsession._leases.time", shifted)
+        await count_up(sessions)
+        assert storage.locked == 2
+        await count_up(sessions)
+        assert storage.locked == 2
 
 
 async def test_a_commit_without_a_lock_is_seen_by_the_next_update(path: Path) -> None:

@@ -29,7 +29,7 @@ from core_aids import (
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, multi_session, session
 from chatsession._gateway import gateway_to
-from chatsession._leases import Leases
+from chatsession._leases import Asked, Leases
 from chatsession.storages import Lease, LockRequest, Storage
 
 
@@ -174,10 +174,10 @@ async def test_aclose_gives_up_after_its_timeout_and_says_so(
 
     holder = asyncio.create_task(by_open(counters, "chat", hold))
     await gate.reached.wait()
-    await asyncio.wait_for(counters.aclose(timeout=0.01), 10)
+    await asyncio.wait_for(counters.aclose(timeout=0.01), 120)
     assert "1 sessions were still open" in caplog.text
     gate.opened.set()
-    await asyncio.wait([holder], timeout=10)
+    await asyncio.wait([holder], timeout=120)
     assert holder.done()
     holder.exception()
 
@@ -188,7 +188,7 @@ async def test_aclose_while_the_storage_opens(make_storage: Callable[[], Storage
         counters = SessionManager(int, storage=storage)
         first = asyncio.create_task(by_open(counters, "chat", count_one))
         await steps(moment)
-        await asyncio.wait_for(counters.aclose(), 10)
+        await asyncio.wait_for(counters.aclose(), 120)
         await asyncio.wait([first])
         assert first.exception() is None or isinstance(first.exception(), SessionClosedError)
         assert not storage.is_open
@@ -215,9 +215,9 @@ async def test_a_manager_that_comes_while_the_last_one_goes(make_storage: Callab
         await by_open(one, "chat", count_one)
         closing = asyncio.create_task(one.aclose())
         await steps(moment)
-        await asyncio.wait_for(by_open(other, "chat", count_one), 10)
+        await asyncio.wait_for(by_open(other, "chat", count_one), 120)
         await closing
-        await asyncio.wait_for(by_open(other, "chat", count_one), 10)
+        await asyncio.wait_for(by_open(other, "chat", count_one), 120)
         await other.aclose()
         assert not storage.is_open
 
@@ -289,7 +289,7 @@ async def test_a_lease_that_is_dropped_does_not_stop_the_others_from_being_renew
             (found,) = await storage.lock_many([LockRequest(key, key, 10)])
             assert found is not None
             locked.append(found.lease)
-            leases.add(found.lease, 3600.0)
+            leases.add(found.lease, 3600.0, Asked.now())
         (clock,) = leases._clocks.values()
         clock._tick()
         clock._tick()
@@ -358,7 +358,7 @@ def test_asyncio_run_ends_cleanly(ending: str, url: str, tmp_path: Path) -> None
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program, url],
         cwd=tmp_path,
-        timeout=60,
+        timeout=300,
         capture_output=True,
         text=True,
         check=False,

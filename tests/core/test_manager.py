@@ -256,7 +256,7 @@ async def test_9_a_name_that_no_fragment_has_is_told(storage: Any) -> None:
 async def test_9_fragments_with_one_key_in_one_storage_are_an_error_at_once(storage: Any) -> None:
     middleware = multi_session(a=SessionManager(int, storage=storage), b=SessionManager(str, storage=storage))
     with pytest.raises(SessionError, match="open already"):
-        await asyncio.wait_for(middleware(Context(1), lambda: steps(1)), 10)
+        await asyncio.wait_for(middleware(Context(1), lambda: steps(1)), 120)
 
 
 async def test_9_fragments_with_one_key_in_one_file_given_by_url_are_an_error_at_once(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_package_tells_that_it_is_typed() -> None:
 
 def python(code: str, *arguments: str) -> str:
     ended = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -83,10 +83,18 @@ async def test_errors_and_conflicts_are_told(storage: Storage) -> None:
 async def test_a_cancelled_handler_is_told(storage: Storage) -> None:
     sessions, events = observed(storage)
     async with sessions:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), sessions.open(1) as s:
+        begun = asyncio.Event()
+
+        async def handler() -> None:
+            async with sessions.open(1) as s:
                 s.data["x"] = 1
+                begun.set()
                 await asyncio.Event().wait()
+
+        handling = asyncio.create_task(handler())
+        await begun.wait()
+        handling.cancel()
+        await asyncio.wait([handling])
     assert [event.outcome for event in events] == ["failed"]
 
 

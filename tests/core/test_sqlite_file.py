@@ -307,7 +307,7 @@ async def test_the_sweep_runs_by_itself(path: Path, clock: MovableClock) -> None
         for n in range(20):
             await by_open(counters, n, count_one)
         clock.advance(11)
-        await asyncio.wait_for(swept.wait(), 10)
+        await asyncio.wait_for(swept.wait(), 120)
         await storage.read_many([])
         assert contents(path) == []
 
@@ -350,7 +350,7 @@ async def test_opened_by_several_at_once_where_it_cannot_be_opened(tmp_path: Pat
         await storage.open()
         await storage.read_many(["chat"])
 
-    results = await asyncio.wait_for(asyncio.gather(*(use() for _ in range(5)), return_exceptions=True), 10)
+    results = await asyncio.wait_for(asyncio.gather(*(use() for _ in range(5)), return_exceptions=True), 120)
     assert all(isinstance(result, StorageError) for result in results)
 
 

@@ -95,7 +95,7 @@ def on_text(application: App, handler: Handler, text: str | None = None, *, grou
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the others run until something has happened."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - what is looked at has no event
             await asyncio.sleep(0)
 

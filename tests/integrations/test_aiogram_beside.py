@@ -68,7 +68,7 @@ async def test_events_isolation_beside_sessions(sessions: SessionManager[Pizza],
         session.count = count + 1
 
     updates = [message(user=user, chat=group()) for _ in range(20) for user in (ANN, BEN)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asyncio.gather(*[dp.feed_raw_update(BOT, update) for update in updates])
     assert await sessions.get(-100) == Pizza(40)
 
@@ -406,7 +406,7 @@ class TestSeveralManagers:
 
         updates = [message(text, user=ANN, chat=group()) for _ in range(25) for text in ("one way", "other way")]
         updates += [message(text, user=BEN, chat=group()) for _ in range(25) for text in ("other way", "one way")]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await asyncio.gather(*[dp.feed_raw_update(BOT, update) for update in updates])
         assert await sessions.get(-100) == Pizza(100)
         assert [len(await carts.get(user) or []) for user in (1, 2)] == [25, 25]

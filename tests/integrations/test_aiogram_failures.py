@@ -209,7 +209,7 @@ async def test_a_cancelled_update_stores_nothing_and_lets_the_next_one_in(
     hanging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 120)
     assert await sessions.get(1) == Pizza(1)
 
 
@@ -293,7 +293,7 @@ class FailingStorage(CountingStorage):
 async def test_a_storage_that_fails_reaches_the_error_handlers_and_loses_nothing(down: str) -> None:
     storage = FailingStorage()
     # A commit that failed may leave its lock behind, for as long as the lease lasts.
-    dp, sessions = Dispatcher(), SessionManager(Pizza, storage=storage, lock_lease=0.05)
+    dp, sessions = Dispatcher(), SessionManager(Pizza, storage=storage, lock_lease=2)
     setup_sessions(dp, sessions)
     burn_pizza(dp)
     seen: list[Exception] = []

@@ -249,7 +249,7 @@ async def test_two_that_load_at_the_same_time_get_the_same_session(
         assert one is other
         one.count += 1
 
-    await asyncio.wait_for(dp.feed_raw_update(BOT, message()), 5)
+    await asyncio.wait_for(dp.feed_raw_update(BOT, message()), 120)
     assert await sessions.get(1) == Pizza(1)
     assert storage.calls["lock"] == 1
 
@@ -272,7 +272,7 @@ async def test_a_load_that_is_under_way_when_the_update_ends_leaves_no_lock(
         assert isinstance(result[0], RuntimeError) == failing
     with pytest.raises(SessionError, match="after its update was done"):
         await loading[0]
-    async with asyncio.timeout(5), sessions.open(1) as s:
+    async with asyncio.timeout(120), sessions.open(1) as s:
         assert not s.exists
 
 

@@ -262,7 +262,7 @@ async def test_1000_chats_run_beside_each_other(sqlite: str) -> None:
         await everybody.wait()
         session.count += message.chat.id
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await asyncio.gather(*[dp.feed_raw_update(BOT, message(chat=group(-n))) for n in range(1, 1001)])
     assert {key: pizza.count async for key, pizza in sessions.entries()} == {str(-n): -n for n in range(1, 1001)}
     await sessions.aclose()
@@ -370,6 +370,6 @@ async def test_a_storage_that_does_not_open_fails_all_that_wait_and_is_tried_aga
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the others run until something has happened."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - what is looked at has no event
             await asyncio.sleep(0)

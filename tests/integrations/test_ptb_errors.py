@@ -193,7 +193,7 @@ class FailingStorage(CountingStorage):
 async def test_a_storage_that_fails_is_told_once_and_loses_nothing(down: str, groups: int) -> None:
     storage = FailingStorage()
     # A commit that failed may leave its lock behind, for as long as the lease lasts.
-    application, sessions = build(), SessionManager(Pizza, storage=storage, lock_lease=0.05)
+    application, sessions = build(), SessionManager(Pizza, storage=storage, lock_lease=2)
     setup_sessions(application, sessions)
     for group in range(groups):
         on_text(application, count_up, group=group)
@@ -220,7 +220,7 @@ async def test_a_cancelled_update_stores_nothing_and_lets_the_next_one_in(
         await asyncio.Event().wait()
 
     on_text(application, hang, group=-1, text="hang")
-    async with serving(application), asyncio.timeout(10):
+    async with serving(application), asyncio.timeout(120):
         hanging = asyncio.create_task(application.process_update(Update.de_json(message("hang"), application.bot)))
         await busy.wait()
         waiting = asyncio.create_task(application.process_update(Update.de_json(message(), application.bot)))

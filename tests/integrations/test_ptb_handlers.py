@@ -336,7 +336,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_leaves_no_lock(
             context.application.create_task(never(context), update=update).cancel()
 
     on_text(application, on_pizza)
-    async with serving(application), asyncio.timeout(10):
+    async with serving(application), asyncio.timeout(120):
         await feed(application, message("cancel"), message())
         assert await sessions.get(1) == Pizza(1)
 
@@ -352,7 +352,7 @@ async def test_the_same_chat_opened_again_in_its_handler_is_an_error_at_once(
     on_text(application, again, "blocks")
     on_text(application, again, block=False)
     errors = errors_of(application)
-    async with serving(application), asyncio.timeout(10):
+    async with serving(application), asyncio.timeout(120):
         await feed(application, message("blocks"), message())
     assert [type(error) for error in errors] == [SessionError] * 2
 
@@ -456,7 +456,7 @@ async def test_several_kinds_of_session_side_by_side(storage: CountingStorage) -
         await feed(application, message("poison", chat=group()))
         assert [type(error).__name__ for error in errors] == ["SessionEncodeError"]
         assert (await pizzas.get(-100), await visits.get(-100), await carts.get(1)) == (Pizza(1), 1, ["margherita"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await feed(application, message(chat=group()))
         assert (await pizzas.get(-100), await visits.get(-100)) == (Pizza(2), 2)
     assert not storage.is_open
@@ -480,7 +480,7 @@ async def test_a_released_session_lets_the_next_update_in(application: App, sess
     on_text(application, stream, "tell me")
     on_text(application, other)
     errors = errors_of(application)
-    async with serving(application), asyncio.timeout(10):
+    async with serving(application), asyncio.timeout(120):
         for text in ("tell me", "hm?"):
             await application.update_queue.put(Update.de_json(message(text), application.bot))
         await application.update_queue.join()

@@ -77,7 +77,7 @@ async def test_by_the_clock(application: App, sessions: SessionManager[Pizza]) -
             enough.set()
 
     application.job_queue.run_repeating(tick, 0.01, chat_id=7)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await enough.wait()
         await until(lambda: not sessions._plan.active)
     assert times == [1, 2, 3]
@@ -100,7 +100,7 @@ async def test_a_job_waits_for_the_update_that_scheduled_it(application: App, se
         seen.set()
 
     on_text(application, on_pizza)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         feeding = asyncio.create_task(feed(application, message()))
         await until(lambda: sessions._plan.gateway.turns.wanted("1"))
         go_on.set()

@@ -201,7 +201,7 @@ async def test_the_example(api: BotApiServer, tmp_path: Path) -> None:
         try:
             for said, answered in conversation.items():
                 ann.send(said)
-                assert (await ann.receive(timeout=30)).text == answered
+                assert (await ann.receive(timeout=120)).text == answered
         finally:
             bot.terminate()
             assert await bot.wait() == 0

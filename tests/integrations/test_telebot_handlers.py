@@ -219,7 +219,7 @@ async def test_a_middleware_that_raises_leaves_no_lock(bot: QuietBot, sessions: 
 
     with pytest.raises(BurntError):
         await feed(bot, message("burn"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await feed(bot, message())
     assert await sessions.get(1) == Pizza(1, ["before", "after"])
 
@@ -229,7 +229,7 @@ async def test_an_error_handler_may_open_the_failed_updates_session(
 ) -> None:
     class Noting:
         async def handle(self, exception: Exception) -> bool:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 await sessions.update(1, lambda pizza: pizza.toppings.append(type(exception).__name__))
             return True
 

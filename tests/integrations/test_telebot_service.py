@@ -120,7 +120,7 @@ async def test_stopped_in_the_middle_of_handlers_that_still_answer(api: BotApiSe
         await bot.send_message(message.chat.id, str(session.count))
 
     ann = api.private_chat(1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with polling(api, bot) as task:
             for _ in range(3):
                 ann.send("🍕")
@@ -147,7 +147,7 @@ async def test_a_handler_without_a_session_does_not_hold_the_end_up(api: BotApiS
         await asyncio.Event().wait()
 
     bot.message_handlers.reverse()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         async with polling(api, bot) as task:
             api.private_chat(1).send("remind me")
             await begun.wait()
@@ -203,6 +203,6 @@ async def test_a_batch_of_many_chats_is_handled_at_once_and_in_order() -> None:
 
     chats = [{"id": n, "type": "private", "first_name": "Ann"} for n in range(1, 51)]
     batch = [parsed(message(str(n), chat=chat)) for n in range(5) for chat in chats]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await bot.process_new_updates(batch)
     assert [pizza async for _, pizza in sessions.entries()] == [Pizza(5, ["0", "1", "2", "3", "4"])] * 50

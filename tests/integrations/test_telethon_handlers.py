@@ -190,7 +190,7 @@ async def test_who_disconnects_within_a_handler_does_not_wait_for_himself(
         session.count += 1
         await offline.client.disconnect()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         task = offline.begin(new_message(written()))
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -59,11 +59,11 @@ async def soak_shortly(url: str) -> None:
         assert (await load.check()).endswith("ok")
         await load.close()
     del at_first["objects"]  # what a module makes at its first use stays
-    if more := await settled(at_first, 10.0):
+    if more := await settled(at_first, 60.0):
         raise LeakError(f"left when the storage was closed: {more}")
 
 
-async def leave_nothing(work: Callable[[], Awaitable[None]], times: int = 12, patience: float = 3.0) -> None:
+async def leave_nothing(work: Callable[[], Awaitable[None]], times: int = 12, patience: float = 10.0) -> None:
     """Do this again and again, until it leaves nothing behind.
 
     A pool of connections may grow some times; a leak grows each time.

@@ -159,7 +159,7 @@ class Audience:
         """All calls of the bot but `getUpdates`, oldest first."""
         return self._account.calls
 
-    async def next_call(self, method: str | None = None, *, timeout: float | None = 10) -> Call:
+    async def next_call(self, method: str | None = None, *, timeout: float | None = 60) -> Call:
         """Wait for a call of the bot.
 
         Args:
@@ -179,7 +179,7 @@ class Audience:
                 f"no call of {method or 'any method'} within {timeout} s; {self._account.summary()}"
             ) from None
 
-    async def idle(self, *, timeout: float | None = 10) -> None:
+    async def idle(self, *, timeout: float | None = 60) -> None:
         """Wait until the bot has fetched all its updates and waits for more; handlers may still be at work.
 
         Args:

@@ -129,7 +129,7 @@ class Chat:
         update = build.chat_member_updated(self.info, by, now(), self._account.user, old, status)
         return self._account.inject("my_chat_member", update)
 
-    async def receive(self, *, timeout: float | None = 10) -> BotMessage:
+    async def receive(self, *, timeout: float | None = 60) -> BotMessage:
         """Wait for the next message that the bot sends to this chat.
 
         Args:
