@@ -43,10 +43,10 @@ class Goal:
         if min(ours, other) <= 0:
             return f"- unknown: {self.what}: lost in the noise"
         if self.at_least is not None:
-            ratio, bound, reached = other / ours, f"at least {self.at_least:g}", other >= self.at_least * ours
+            ratio, bound, reached = other / ours, f"at least {self.at_least:.3g}", other >= self.at_least * ours
         else:
             assert self.at_most is not None
-            ratio, bound, reached = ours / other, f"at most {self.at_most:g}", ours <= self.at_most * other
+            ratio, bound, reached = ours / other, f"at most {self.at_most:.3g}", ours <= self.at_most * other
         line = f"- {'reached' if reached else 'missed'}: {self.what}: {ratio:.2f} ({bound})"
         return line if reached or not self.why else f"{line}. Why: {self.why}"
 
