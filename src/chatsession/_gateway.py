@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from chatsession._batches import Batch, Batches, Done
 from chatsession._kept import MOST_KEPT, MOST_KEPT_BYTES, Kept
-from chatsession._leases import Leases
+from chatsession._leases import Asked, Leases
 from chatsession._turns import Turns
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
 from chatsession.storages import (
@@ -226,7 +226,6 @@ class Gateway:
         locked = await self._try_lock(request)
         if locked is None:
             locked = await self._wait_for_lock(request, timeout)
-        self.leases.add(locked.lease, lease_seconds)
         return Grant(locked.record, locked.lease)
 
     async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
@@ -238,7 +237,6 @@ class Gateway:
         if locked is None:
             self._abandon(request)
             return None
-        self.leases.add(locked.lease, lease_seconds)
         return Grant(locked.record, locked.lease)
 
     async def unlock(self, grant: Grant) -> None:
@@ -359,6 +357,7 @@ class Gateway:
             self._unlock(gift.lease)
 
     async def _try_lock(self, request: LockRequest) -> Locked | None:
+        asked = Asked.now()
         batch, place = self._locks.add(request.key, request)
         try:
             await batch.done
@@ -369,7 +368,10 @@ class Gateway:
                 else:
                     self._abandon(request)
             raise
-        return batch.result(place)
+        locked = batch.result(place)
+        if locked is not None:
+            self.leases.add(locked.lease, request.seconds, asked)
+        return locked
 
     async def _wait_for_lock(self, request: LockRequest, timeout: float) -> Locked:
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
+
+from msgspec import Struct
 
 from chatsession.errors import StorageError, shown
 from chatsession.storages import Lease, Storage
@@ -14,6 +17,24 @@ _log = logging.getLogger("chatsession")
 
 _TICKS = 6
 """Of its clock in the time of one lease; it is first renewed at the second, and may fail at three more."""
+
+
+_CERTAIN = 0.8
+"""Of its time, in which a lease is certain to be held."""
+_STEP = 0.05
+"""Of its time, by which the clock may be set meanwhile."""
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """When a lease was asked for; it was granted later, and lasts for longer."""
+
+    steady: float
+    clock: float
+
+    @staticmethod
+    def now() -> Asked:
+        """At this moment."""
+        return Asked(time.monotonic(), time.time())
 
 
 class Leases:
@@ -34,17 +55,20 @@ class Leases:
         """How many leases are held."""
         return sum(len(clock.young) + len(clock.old) for clock in self._clocks.values())
 
-    def add(self, lease: Lease, seconds: float) -> None:
+    def add(self, lease: Lease, seconds: float, asked: Asked) -> None:
         """Renew this lease from now on; it was just granted for `seconds`."""
         clock = self._clocks.get(seconds)
         if clock is None:
             clock = self._clocks[seconds] = _Clock(self._storage, seconds)
-        clock.young[lease.key] = lease
+        clock.young[lease.key] = lease, asked
         if clock.timer is None:
             clock.start()
 
     def holds(self, lease: Lease) -> bool:
-        """Is this lease certain to be held yet, by the time of this process?"""
+        """Is this lease certain to be held yet, by the time of this process? Not so if it stood still for long.
+
+        Nor if the clock was set meanwhile: storages in files compare the end of a lease with it.
+        """
         return any(clock.holds(lease) for clock in self._clocks.values())
 
     def drop(self, lease: Lease) -> None:
@@ -62,35 +86,34 @@ class Leases:
 class _Clock:
     """All leases of one length: at most one of each key, because one update of a key runs at a time."""
 
-    __slots__ = ("_doubtful", "_renewing", "_seconds", "_storage", "_ticked", "old", "timer", "young")
+    __slots__ = ("_renewing", "_seconds", "_storage", "old", "timer", "young")
 
     def __init__(self, storage: Storage, seconds: float) -> None:
         self._storage = storage
         self._seconds = seconds
-        self._ticked = 0.0
-        self._doubtful = False
         self._renewing: asyncio.Task[None] | None = None
-        self.young: dict[str, Lease] = {}
+        self.young: dict[str, tuple[Lease, Asked]] = {}
         """Granted or renewed since the last tick."""
-        self.old: dict[str, Lease] = {}
+        self.old: dict[str, tuple[Lease, Asked]] = {}
         """To be renewed at the next."""
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ticked = loop.time()
-        self.timer = loop.call_at(self._ticked + self._seconds / _TICKS, self._tick)
+        self.timer = asyncio.get_running_loop().call_later(self._seconds / _TICKS, self._tick)
 
     def drop(self, lease: Lease) -> None:
-        if self.young.get(lease.key) == lease:
-            del self.young[lease.key]
-        elif self.old.get(lease.key) == lease:
-            del self.old[lease.key]
+        for leases in (self.young, self.old):
+            if (found := leases.get(lease.key)) is not None and found[0] == lease:
+                del leases[lease.key]
 
     def holds(self, lease: Lease) -> bool:
-        if self._doubtful or self._is_late():  # a process that stood still for long has missed ticks
+        found = self.young.get(lease.key) or self.old.get(lease.key)
+        if found is None or found[0] != lease:
             return False
-        return lease in (self.young.get(lease.key), self.old.get(lease.key))
+        now, asked = Asked.now(), found[1]
+        passed = now.steady - asked.steady
+        step = abs(now.clock - asked.clock - passed)
+        return passed < _CERTAIN * self._seconds and step < _STEP * self._seconds
 
     def stop(self) -> None:
         self.young.clear()
@@ -103,47 +126,40 @@ class _Clock:
 
     def _tick(self) -> None:
         self.timer = None
-        if not self.old:  # all that were doubtful have been given back
-            self._doubtful = False
-        if self._is_late():  # nobody knows how old any of them is
-            self._doubtful = True
-            self._age()
         if self.old and self._renewing is None:
-            self._renewing = asyncio.get_running_loop().create_task(self._renew(list(self.old.values())))
+            due = [lease for lease, _ in self.old.values()]
+            self._renewing = asyncio.get_running_loop().create_task(self._renew(due))
             self._renewing.add_done_callback(self._renewed)
-        self._age()
-        if self.old:
-            self.start()
-
-    def _is_late(self) -> bool:
-        return asyncio.get_running_loop().time() - self._ticked > 2 * self._seconds / _TICKS
-
-    def _age(self) -> None:
         self.old.update(self.young)
         self.young.clear()
+        if self.old:
+            self.start()
 
     def _renewed(self, _: asyncio.Task[None]) -> None:
         self._renewing = None
 
     async def _renew(self, due: list[Lease]) -> None:
-        due = [lease for lease in due if self.old.get(lease.key) == lease]  # some were dropped before this began
+        due = [lease for lease in due if self._is_old(lease)]  # some were dropped before this began
         if not due:
             return
+        asked = Asked.now()
         try:
             held = await self._storage.renew_many(due, self._seconds)
         except StorageError as error:  # the next tick tries again; the commit finds out what became of it
-            self._doubtful = True
             _log.warning("%d session locks could not be renewed: %s", len(due), error)
             return
-        self._doubtful = False
-        self._note(due, held)
+        self._note(due, held, asked)
 
-    def _note(self, leases: list[Lease], held: Sequence[bool]) -> None:
+    def _is_old(self, lease: Lease) -> bool:
+        found = self.old.get(lease.key)
+        return found is not None and found[0] == lease
+
+    def _note(self, leases: list[Lease], held: Sequence[bool], asked: Asked) -> None:
         for lease, mine in zip(leases, held, strict=True):
-            if self.old.get(lease.key) != lease:
+            if not self._is_old(lease):
                 continue
             del self.old[lease.key]
             if mine:
-                self.young[lease.key] = lease
+                self.young[lease.key] = lease, asked
             else:
                 _log.warning("the lock of session %s was lost while its handler ran", shown(lease.key))

@@ -108,9 +108,10 @@ async def test_what_was_kept_is_not_trusted_when_the_clock_was_set(
         shifted = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + seconds)
         monkeypatch.setattr("chatsession._leases.time", shifted)
         await count_up(sessions)
-        assert storage.locked == 2
+        locked = storage.locked
+        assert locked > 1
         await count_up(sessions)
-        assert storage.locked == 2
+        assert storage.locked == locked
 
 
 async def test_a_commit_without_a_lock_is_seen_by_the_next_update(path: Path) -> None:
