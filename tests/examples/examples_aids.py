@@ -14,7 +14,7 @@ from chatsession.playground.bot_api import BotApiServer
 from chatsession.playground.chats import Chat
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE = 60
+PATIENCE = 120
 """Seconds to wait for a bot's answer; machines can be busy."""
 
 # The frameworks have one default server each; nothing of a script is changed.

@@ -30,8 +30,8 @@ def grammy_packages() -> None:
         if installed.exists() and installed.read_text() == lock.read_text() and (modules / "grammy").exists():
             return
         done = subprocess.run(
-            [npm, "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=HERE, capture_output=True, text=True, timeout=300,
+            [npm, "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5"],
+            cwd=HERE, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         installed.write_text(lock.read_text())

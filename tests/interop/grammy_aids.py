@@ -40,7 +40,7 @@ class GrammyBots:
         assert self._process.stdout.readline() == "{}\n", "the process did not start"
 
     def close(self) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
         assert self._process.returncode == 0
 
     async def handle(self, request: dict[str, object]) -> Any:
