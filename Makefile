@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test servers storage-servers lint bench torture docs clean
+.PHONY: demo test servers storage-servers lint audit bench growth torture simulate soak fuzz docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -26,7 +26,10 @@ lint: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: servers lint
+audit: $(READY)  ## known vulnerabilities in what this depends on
+	@$(BIN)/python scripts/audit.py
+
+test: servers lint audit
 	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, Chromium, Node.js
@@ -42,8 +45,21 @@ docs: $(READY)  ## the documentation, into site/; warnings are errors
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
 
-bench: $(READY)  ## everything measured side by side with its rivals; results in docs/benchmarks
+bench: $(READY) servers  ## everything measured side by side with its rivals, half an hour; results in docs/benchmarks
 	$(BIN)/python -m benchmarks
 
-torture: $(READY)  ## thousands of simulated schedules of the core, each with its seed (SIMULATION_SEEDS of each kind)
+growth: $(READY) servers  ## how the cost of each step grows, up to ten million sessions; results in docs/benchmarks
+	$(BIN)/python -m benchmarks.growth
+
+torture: $(READY) servers simulate  ## real processes on real servers, and what goes wrong with them; two hours and more
+	$(BIN)/python -m torture
+
+simulate: $(READY)  ## thousands of simulated schedules of the core, each with its seed (SIMULATION_SEEDS of each kind)
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-2000} $(BIN)/pytest tests/simulation
+
+soak: $(READY) servers  ## an hour at a steady load on every storage; results in docs/soak
+	$(BIN)/python -m soak
+
+fuzz: $(READY)  ## everything that decodes bytes from outside, guided by coverage (FUZZ_SECONDS of each)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python -m fuzz
