@@ -13,8 +13,7 @@ from pathlib import Path
 
 from benchmarks._group import Group
 from benchmarks._measure import measure
-from benchmarks._report import Results, write
-from chatsession.testing.servers._process import ServerFailedError, ServerNotFoundError
+from benchmarks._report import Results, finish, keep
 
 MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats")
 GROUPS = (
@@ -46,7 +45,9 @@ def main() -> None:
         # Twice its share: groups that need less leave their time to the others.
         until = now + min(left, 2 * left / (len(given.groups) - number))
         run(name, results, until, quick=given.quick)
-    write(results, out, complete=list(given.groups) == list(GROUPS))
+        keep(results, name, out)
+    out.mkdir(parents=True, exist_ok=True)
+    finish(results, out, complete=list(given.groups) == list(GROUPS))
     print(f"{(time.monotonic() - started) / 60:.1f} minutes; results are in {out}")
     sys.exit(1 if results.failed() else 0)
 
@@ -57,8 +58,8 @@ def run(name: str, results: Results, until: float, *, quick: bool) -> None:
         with opened(name, quick=quick) as group:
             measure(group.contenders, results.rounds, results.seconds, until=until, progress=_progress)
             results.add(name, group)
-    except (ModuleNotFoundError, ServerNotFoundError, ServerFailedError) as error:
-        results.leave_out(name, str(error))
+    except Exception as error:  # a group that cannot be set up stops only itself; the pages tell of it
+        results.leave_out(name, f"{type(error).__name__}: {error}")
     _progress("")
     print(results.texts[name], flush=True)
 

@@ -58,13 +58,18 @@ class Results:
         return len(self.groups) < len(self.texts) or any(each.failure for each in contenders)
 
 
-def write(results: Results, out: Path, *, complete: bool) -> None:
-    """Write raw results and plots of all groups; the pages only when nothing is missing."""
+def keep(results: Results, name: str, out: Path) -> None:
+    """Write raw results and the plot of one group, so that they are there even if the run is broken off."""
+    if (group := results.groups.get(name)) is None:
+        return
     out.mkdir(parents=True, exist_ok=True)
-    for name, group in results.groups.items():
-        (out / f"{name}.json").write_text(json.dumps(raw(group, results), indent=1, ensure_ascii=False) + "\n")
-        if not name.startswith(MATRIX):
-            plot_group(group, out / name)
+    (out / f"{name}.json").write_text(json.dumps(raw(group, results), indent=1, ensure_ascii=False) + "\n")
+    if not name.startswith(MATRIX):
+        plot_group(group, out / name)
+
+
+def finish(results: Results, out: Path, *, complete: bool) -> None:
+    """Write what is about several groups: the plots of the matrix; the pages, only when no group is missing."""
     matrix = {name.removeprefix(MATRIX): group for name, group in results.groups.items() if name.startswith(MATRIX)}
     if matrix:
         plot_matrix(matrix, out / "matrix")

@@ -13,7 +13,7 @@ from benchmarks.__main__ import GROUPS
 from benchmarks._group import Goal, Group, no_slower
 from benchmarks._measure import Contender, Done, Round, Running, in_flight, measure
 from benchmarks._meters import metered
-from benchmarks._report import Results, write
+from benchmarks._report import Results, finish, keep
 
 Setup = Callable[[], AbstractAsyncContextManager[Running]]
 
@@ -130,7 +130,9 @@ def test_all_is_written_down(tmp_path: Path) -> None:
     labels = {bare.name: ("bare", "", ""), cell.name: ("strict, changed", "300", "1")}
     results.add("matrix-memory", Group("The matrix: memory", [bare, cell], "luck", labels=labels))
     results.leave_out("node", "npm is not installed")
-    write(results, tmp_path, complete=True)
+    for name in results.texts:
+        keep(results, name, tmp_path)
+    finish(results, tmp_path, complete=True)
     page = (tmp_path / "README.md").read_text()
     assert "A machine" in page
     assert page.count("- missed: time of ours, against peer: 2.00 (at most 1). Why: it locks nothing") == 2
@@ -148,7 +150,7 @@ def test_all_is_written_down(tmp_path: Path) -> None:
 def test_a_part_of_the_groups_leaves_the_pages_alone(tmp_path: Path) -> None:
     results = Results("A machine", rounds=1, seconds=0.1)
     results.add("middleware", Group("Small things", [measured("ours", 4)], "luck"))
-    write(results, tmp_path, complete=False)
+    finish(results, tmp_path, complete=False)
     assert not (tmp_path / "README.md").exists()
     assert not results.failed()
 
