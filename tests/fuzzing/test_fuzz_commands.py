@@ -105,7 +105,7 @@ VALUES = [
 words = st.sampled_from([*READING, *OTHERS, *OPTIONS, *PLACES, *VALUES]) | texts
 
 
-@fuzzed(st.lists(words, max_size=6), st.binary(max_size=10), examples=100)
+@fuzzed(st.lists(words, max_size=6), st.binary(max_size=10), examples=60)
 def test_any_words_are_a_command_or_told_apart(arguments: list[str], given: bytes) -> None:
     if arguments[:1] in (["watch"], ["web"], ["edit"]):  # which would not end
         return

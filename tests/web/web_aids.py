@@ -28,7 +28,7 @@ class Visitor:
 
     def __init__(self, inspector: Inspector) -> None:
         self.origin = f"http://127.0.0.1:{inspector.port}"
-        self.http = httpx.AsyncClient(base_url=self.origin, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=self.origin, trust_env=False, timeout=60)
 
     @asynccontextmanager
     async def let_in(self, address: str) -> AsyncIterator[Visitor]:
