@@ -152,13 +152,28 @@ async def test_chats_that_were_merely_seen_leave_nothing_behind(
     storage: NatsStorage, bucket: str, client: Client
 ) -> None:
     locked = [await lock(storage, str(number)) for number in range(20)]
-    await put(storage, "7", b"1")
+    await put(storage, "7", b"1", ttl=1.0)
     await delete(storage, "7")
     for each in locked:
         await unlock(storage, each.lease)
     async with asyncio.timeout(60):
         while await messages_in(client, bucket):
             pass
+
+
+async def test_a_deleted_session_leaves_a_small_marker_where_servers_dig(
+    storage: NatsStorage, bucket: str, client: Client
+) -> None:
+    assert storage._entries is not None
+    digging = storage._entries.bucket.expires_by_itself
+    await put(storage, "deleted", b"1" * 1000)
+    await delete(storage, "deleted")
+    await lock(storage, "seen", seconds=0.1)
+    async with asyncio.timeout(60):
+        while await messages_in(client, bucket) > digging:
+            await storage.sweep(7)
+    await put(storage, "deleted", b"2")
+    assert await value_of(storage, "deleted") == b"2"
 
 
 async def test_expired_sessions_go_away_by_themselves_or_by_a_sweep(
@@ -273,7 +288,7 @@ async def test_wrong_credentials_are_told_at_once_and_nowhere_repeated(caplog: p
 
 async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
     (port,) = free_ports(1)
-    storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}")
+    storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}", patience=1)
     async with asyncio.timeout(60):
         with pytest.raises(StorageUnavailableError, match=f"127.0.0.1:{port}") as raised:
             await storage.open()
@@ -426,6 +441,9 @@ async def test_a_deleted_session_stays_deleted_when_the_server_is_killed(binary:
             await storage.commit_many([Change("in two steps", Action.DELETE, lease=locked.lease)])
             await put(storage, "shorter", b"1")
             await put(storage, "shorter", b"2", ttl=0.1)
+            for key in ("deleted", "short-lived"):
+                await unlock(storage, (await lock(storage, key, seconds=1)).lease)
+            await lock(storage, "deleted", seconds=1)  # whose holder dies
             await put(storage, "other", b"1")
             await asyncio.sleep(3.5)  # so long at most those messages took that did expire
             await put(storage, "another", b"1")

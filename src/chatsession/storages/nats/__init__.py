@@ -245,7 +245,9 @@ class NatsStorage(Storage):
             return self._entries
 
     async def _connect(self) -> Entries:
-        client = self._given or await connect(self._servers, self._shown, self._credentials, self._on_disconnected)
+        client = self._given or await connect(
+            self._servers, self._shown, self._credentials, self._on_disconnected, self._patience
+        )
         wire = Wire(client, self._patience, self._bells.ring)
         bucket = Bucket(wire, self._bucket_name, self._replicas)
         try:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages.nats._entry import HEADER, NOTHING, Entry, Stored, parse, serialize
+from chatsession.storages.nats._entry import FOREVER, HEADER, NOTHING, Entry, Stored, laid_upon, parse, serialize
 from chatsession.storages.nats._wire import Reply, Request, Wire
 
 _WRONG_REVISION = {10071, 10164}
@@ -80,8 +80,6 @@ class Put(msgspec.Struct, frozen=True):
     """The revision that must be the newest; 0: none."""
     message_id: str
     now: float
-    below: float
-    """Until when the session of the message below this one lives; `-math.inf`: there is none."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -186,15 +184,11 @@ class Bucket:
     def _publication(self, put: Put) -> Request:
         headers = {_EXPECTED: str(put.last), _MESSAGE_ID: put.message_id}
         outlived_at = put.entry.outlived_at(put.now)
-        if outlived_at is not None and self.expires_by_itself:
-            # Not before the session below it, which a server that was killed may dig up as soon as what lay upon it is
-            # gone (https://github.com/nats-io/nats-server/issues/8505): deletions of what had no expiry stay for good.
-            ends = max(outlived_at, put.below)
-            if ends < math.inf:
-                headers[_TTL] = str(math.ceil(ends - put.now) + 1)
+        if outlived_at is not None and self.expires_by_itself and put.entry.graves < FOREVER:
+            headers[_TTL] = str(math.ceil(max(outlived_at, put.entry.graves) - put.now) + 1)
         if put.entry.is_nothing():
             headers[_OPERATION] = "DEL"
-        elif header := serialize(put.entry):
+        if put.entry != NOTHING.entry and (header := serialize(put.entry)):
             headers[HEADER] = header
         return Request(self._prefix + put.name, put.value, headers)
 
@@ -257,9 +251,10 @@ def _stored(reply: Reply) -> Stored | StorageError:
         if reply.status == "503":
             return StorageUnavailableError("JetStream does not answer for the bucket")
         return StorageError("NATS refused to read from the bucket")
-    if _OPERATION in headers or _MARKER_REASON in headers:
-        return Stored(revision, b"", NOTHING.entry)
     header = headers.get(HEADER)
+    if header is None and (_OPERATION in headers or _MARKER_REASON in headers):
+        by_others = _TTL not in headers and _MARKER_REASON not in headers
+        return Stored(revision, b"", laid_upon(Entry(), NOTHING.entry, 0.0) if by_others else NOTHING.entry)
     try:
         entry = parse(header) if header else Entry()
     except msgspec.DecodeError:

@@ -14,14 +14,17 @@ from chatsession.errors import StorageError, StorageUnavailableError
 
 _log = logging.getLogger("chatsession")
 
-_PATIENCE = 3.0
-"""Seconds in which a server that is just starting may come up."""
 _BETWEEN_TRIES = 0.1
 _NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "user account")
 
 
 async def connect(
-    servers: Sequence[str], shown: str, credentials: str | None, disconnected: Callable[[], None], tries: int = 3
+    servers: Sequence[str],
+    shown: str,
+    credentials: str | None,
+    disconnected: Callable[[], None],
+    patience: float,
+    tries: int = 3,
 ) -> Client:
     """Connect, and go on reconnecting for as long as the client is open.
 
@@ -30,6 +33,7 @@ async def connect(
         shown: what to call them in messages, without passwords.
         credentials: the path of a credentials file.
         disconnected: is called when the connection is lost.
+        patience: seconds in which a server that is just starting may come up, or a busy one answer.
         tries: how often to knock, should the server hang up.
 
     Raises:
@@ -62,7 +66,7 @@ async def connect(
         )
     )
     try:
-        await asyncio.wait((connecting, failed), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((connecting, failed), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and not failed.done():
             connecting.result()
             return client
@@ -79,7 +83,7 @@ async def connect(
         await client.close()
     error = failed.result() if failed.done() else last[-1] if last else None
     if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
-        return await connect(servers, shown, credentials, disconnected, tries - 1)
+        return await connect(servers, shown, credentials, disconnected, patience, tries - 1)
     raise _in_words(error, shown)
 
 

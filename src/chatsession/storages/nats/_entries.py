@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -14,7 +13,7 @@ from chatsession.errors import SessionError, StorageError, StorageUnavailableErr
 from chatsession.storages._base import Lease, Locked
 from chatsession.storages._bells import sign_of
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
-from chatsession.storages.nats._entry import Entry, Stored
+from chatsession.storages.nats._entry import Entry, Stored, laid_upon
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._subjects import name_of
 from chatsession.storages.nats._wire import Wire, message_id
@@ -181,10 +180,7 @@ class Entries:
 
 def _put(name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
     """A message upon the one that is stored."""
-    below = -math.inf
-    if stored.entry.is_live(now):
-        below = math.inf if stored.entry.expires is None else stored.entry.expires
-    return Put(name, value, entry, stored.revision, message_id(), now, below)
+    return Put(name, value, laid_upon(stored.entry, entry, now), stored.revision, message_id(), now)
 
 
 def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:

@@ -16,6 +16,10 @@ HEARTBEAT = 1.0
 """Seconds after which a waiter that still waits says so again."""
 
 
+FOREVER = 1e15
+"""A time that never comes."""
+
+
 class Wish(msgspec.Struct, array_like=True, frozen=True):
     """One that waits for the key."""
 
@@ -42,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seco
     until: float = 0.0
     """Server time at which the lease ends."""
     queue: tuple[Wish, ...] = ()
+    graves: float = 0.0
+    """Server time until which a session that was stored here before, and is no more, would have lived."""
 
     def is_live(self, now: float) -> bool:
         """Is a session stored, and not expired?"""
@@ -65,6 +71,20 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seco
             return None
         ends = [self.until, *(wish.seen + LONGEST_SILENCE for wish in self.queue)]
         return max(now, *ends, self.expires or now)
+
+
+def laid_upon(below: Entry, entry: Entry, now: float) -> Entry:
+    """What a new message says that is laid upon another one.
+
+    A server that was killed may dig up any of the messages that ever were stored for a key, as soon as what lay upon
+    them has expired (https://github.com/nats-io/nats-server/issues/8505). So each one knows how long it must stay.
+    """
+    if not entry.missing and entry.expires is None:
+        return msgspec.structs.replace(entry, graves=0.0)  # it stays for ever
+    graves = below.graves
+    if not below.missing:
+        graves = max(graves, FOREVER if below.expires is None else below.expires)
+    return msgspec.structs.replace(entry, graves=graves if graves > now else 0.0)
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -98,12 +98,14 @@ class Wire:
 
         Args:
             requests: each may arrive more than once.
-            patience: seconds to go on trying, if not those of this object.
+            patience: seconds to go on trying where nobody answers for the stream, if not those of this object.
 
         Returns:
             In their order the replies, or an error where none came within the patience of this object.
         """
-        end = asyncio.get_running_loop().time() + (self._patience if patience is None else patience)
+        now = asyncio.get_running_loop().time()
+        end = now + self._patience
+        refused_until = end if patience is None else now + patience
         replies: dict[int, Reply] = {}
         waiting = list(range(len(requests)))
         tries = 0
@@ -115,6 +117,8 @@ class Wire:
                     replies[index] = _reply(message, tries)
             waiting = [index for index in waiting if index not in replies or _is_passing(replies[index])]
             if waiting:
+                if all(index in replies for index in waiting) and asyncio.get_running_loop().time() > refused_until:
+                    break
                 retried("NATS")
                 await asyncio.sleep(_BETWEEN_TRIES)
         return [replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
