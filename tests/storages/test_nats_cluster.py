@@ -140,6 +140,6 @@ async def test_a_certificate_that_nobody_trusts_is_told(scheme: str) -> None:
     with NatsServer(tls=True, user="bot", password="secret") as server:
         url = server.url.replace("tls:", f"{scheme}:")
         with pytest.raises(StorageUnavailableError, match="cannot be reached") as caught:
-            await NatsStorage(url).open()
+            await NatsStorage(url, patience=5).open()
         assert "SSLCertVerificationError" in str(caught.value)
         assert "secret" not in str(caught.value)
