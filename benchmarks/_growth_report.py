@@ -65,13 +65,14 @@ _OTHERS = (
 
 
 def _heading(conditions: Mapping[str, Any]) -> str:
+    note = f" {conditions['note']}" if conditions.get("note") else ""
     return f"""# How the cost grows
 
 By `python -m benchmarks.growth`, {conditions["begin"]}, in {conditions["took_s"]} s: {conditions["python"]} on \
 {conditions["system"]}, {conditions["cores"]} cores, SQLite {conditions["sqlite"]}, load average at the end \
 {conditions["load_average"][0]}; PostgreSQL flushes each commit, with {_settings(conditions["postgres"])}. All \
 is measured {conditions["rounds"]} times, in turns (A B C A B C), updates for {conditions["seconds"]:g} s each time; \
-the figures are medians. Other work of the machine disturbs single ones.
+the figures are medians. Other work of the machine disturbs single ones.{note}
 
 Each run checks what is stored when it is over: every session that was counted up must have its count, all rows must be
 there, a sweep must have swept what had expired. Where that fails there is no figure.
@@ -79,10 +80,11 @@ there, a sweep must have swept what had expired. Where that fails there is no fi
 ## From 1,000 to 10,000,000 stored sessions
 
 Sessions of 300 bytes, each second one with a time to live, loaded by one transaction (SQLite) or `COPY` (PostgreSQL).
-Times are milliseconds; updates are of chats chosen at random
-from all. *index lookup* and what is called *bare* are the database's own statements without this library, on the same
-table: what the index itself costs, and writing to pages all over the disk. *stats* is what `doctor` and `check` ask:
-facts, and the number of expired sessions.
+Times are milliseconds; updates are of chats chosen at random from all. *index lookup* and what is called *bare* are the
+database's own statements without this library, on the same table: what the index itself costs, and writing to pages all
+over the disk. *stats* is what `doctor` and `check` ask: facts, and the number of expired sessions. A sweep of PostgreSQL
+also looks through the locks of the last minute, which grow with the chats that are active, not with those that are
+stored.
 """
 
 
@@ -111,7 +113,8 @@ def _stored(name: str, table: Table) -> str:
 
 def _verdict(faster: Sequence[str]) -> str:
     rule = (
-        f"A step grows faster than the storage's own index if it grows by more than {NOISE:g} times, and by more than "
+        f"Growth is from the two smallest to the two largest numbers (the geometric mean of each pair). A step grows "
+        f"faster than the storage's own index if it grows by more than {NOISE:g} times, and by more than "
         "twice as much as the bare statement of the same kind (a lookup for what reads, an update for what writes)."
     )
     return f"{rule} {'**No step does.**' if not faster else '**Faster: ' + '; '.join(faster) + '.**'}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -40,9 +41,9 @@ def row(table: Table, step: str) -> dict[float, float]:
 
 
 def growth_of(values: Mapping[float, float]) -> float:
-    """How many times the first the last one is."""
+    """How many times the two smallest numbers the two largest take; of each pair, the geometric mean."""
     ordered = [values[size] for size in sorted(values)]
-    return ordered[-1] / ordered[0]
+    return statistics.geometric_mean(ordered[-2:]) / statistics.geometric_mean(ordered[:2])
 
 
 def is_too_fast(table: Table, step: str) -> bool:

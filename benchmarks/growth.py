@@ -105,7 +105,7 @@ def empty_storages(folder: Path) -> Generator[Fresh, None, None]:
         }
 
 
-async def run(rounds: int, seconds: float, largest: int) -> dict[str, object]:
+async def run(rounds: int, seconds: float, largest: int, note: str) -> dict[str, object]:
     """All of it."""
     begin = time.time()
     with tempfile.TemporaryDirectory(prefix="chatsession-growth-") as name:
@@ -126,6 +126,7 @@ async def run(rounds: int, seconds: float, largest: int) -> dict[str, object]:
         "cores": os.cpu_count(),
         "load_average": [round(each, 1) for each in os.getloadavg()],
         "postgres": SETTINGS,
+        "note": note,
     }
     return raw
 
@@ -141,12 +142,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement of updates")
     parser.add_argument("--largest", type=int, default=STORED[-1], help="number of stored sessions")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--note", default="", help="what else the reader should know of the conditions")
     parser.add_argument("--report", action="store_true", help="only draw and write what an earlier run measured")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "growth.json"
     if not given.report:
-        results.write_text(json.dumps(asyncio.run(run(given.rounds, given.seconds, given.largest)), indent=1) + "\n")
+        results.write_text(
+            json.dumps(asyncio.run(run(given.rounds, given.seconds, given.largest, given.note)), indent=1) + "\n"
+        )
     from benchmarks._growth_report import report  # needs matplotlib
 
     report(json.loads(results.read_text()), given.out)

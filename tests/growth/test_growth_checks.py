@@ -85,8 +85,12 @@ def _grown(stats: Sequence[float]) -> list[str]:
 
 
 def test_what_grows_with_the_sessions_is_said() -> None:
-    assert _grown([1.0, 3.0, 9.0]) == ["SQLite, stats"]
+    assert _grown([1.0, 3.0, 9.0, 27.0, 81.0]) == ["SQLite, stats"]
+
+
+def test_one_figure_alone_makes_no_growth() -> None:
+    assert _grown([0.2, 1.0, 1.0, 1.0, 1.0]) == []
 
 
 def test_what_grows_no_more_than_the_index_is_well() -> None:
-    assert _grown([1.0, 1.5, 2.9]) == []
+    assert _grown([1.0, 1.5, 2.9, 2.0, 3.0]) == []
