@@ -82,9 +82,9 @@ there, a sweep must have swept what had expired. Where that fails there is no fi
 Sessions of 300 bytes, each second one with a time to live, loaded by one transaction (SQLite) or `COPY` (PostgreSQL).
 Times are milliseconds; updates are of chats chosen at random from all. *index lookup* and what is called *bare* are the
 database's own statements without this library, on the same table: what the index itself costs, and writing to pages all
-over the disk. *stats* is what `doctor` and `check` ask: facts, and the number of expired sessions. A sweep of PostgreSQL
-also looks through the locks of the last minute, which grow with the chats that are active, not with those that are
-stored.
+over the disk. *stats* is what `doctor` and `check` ask: facts, and the number of expired sessions. A sweep of
+PostgreSQL also looks through the locks of the last minute, which grow with the chats that are active, not with those
+that are stored.
 """
 
 
