@@ -28,7 +28,6 @@ _PAIRS = [
     ("fencing", "no_fencing_no_versions", "sqlite"),
     ("fencing", "no_fencing_no_versions", "redis"),
     ("fencing", "no_fencing_no_versions", "postgres"),
-    ("compare-and-swap", "no_versions", "redis"),
     ("lock alone", "no_leases", "sqlite"),
     ("doubt of a process that stood still", "no_doubt_about_leases_no_versions_no_fencing", "sqlite"),
     ("nothing of a failed handler", "no_failed_handlers", "redis"),
@@ -54,7 +53,8 @@ def main() -> None:
         rows.append(f"| {guard} | `{name}`: {what} | {storage} | {updates} | {by} |")
         print(rows[-1], flush=True)
     if not wanted:
-        page = ["# Guards taken out", "", f"By `python -m torture.mutants`. {machine()}", "", *rows, ""]
+        behind = "What catches those with a dash: [Reliability](../reliability.md#guards-taken-out)."
+        page = ["# Guards taken out", "", f"By `python -m torture.mutants`. {machine()}", "", *rows, "", behind, ""]
         Path("docs/torture").mkdir(exist_ok=True)
         Path("docs/torture/mutants.md").write_text("\n".join(page))
 
