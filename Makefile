@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test servers storage-servers lint audit bench growth torture simulate soak fuzz docs clean
+.PHONY: demo test servers storage-servers lint audit bench bench-quick growth torture simulate soak fuzz docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -45,8 +45,11 @@ docs: $(READY)  ## the documentation, into site/; warnings are errors
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
 
-bench: $(READY) servers  ## everything measured side by side with its rivals, half an hour; results in docs/benchmarks
+bench: $(READY) servers  ## everything measured side by side with its rivals, in about 20 minutes; results in docs/benchmarks
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(READY) servers  ## the same, coarse, in about 3 minutes; results in build/benchmarks
+	$(BIN)/python -m benchmarks --quick
 
 growth: $(READY) servers  ## how the cost of each step grows, up to ten million sessions; results in docs/benchmarks
 	$(BIN)/python -m benchmarks.growth
