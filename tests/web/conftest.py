@@ -49,7 +49,7 @@ async def visitor(visiting: Callable[..., AbstractAsyncContextManager[Visitor]])
 @pytest.fixture(autouse=True)
 async def _no_task_is_left() -> AsyncIterator[None]:
     yield
-    for _ in range(3):
-        await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:  # those that are about to end
+        _, left = await asyncio.wait(left, timeout=60)
     assert not left, f"left running: {left}"
