@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import count
 
 import pytest
@@ -31,7 +31,10 @@ from chatsession.errors import (
 )
 from chatsession.storages import Action, Change, Committed, Refused
 from chatsession.storages.nats import NatsStorage, _subjects
+from chatsession.storages.nats._bucket import Done, Put, Stale
+from chatsession.storages.nats._entry import Entry
 from chatsession.storages.nats._listing import Listing
+from chatsession.storages.nats._wire import message_id
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
 from chatsession.testing.servers._process import free_ports
 from chatsession.testing.servers.nats import NatsServer, binaries
@@ -451,6 +454,25 @@ async def test_a_deleted_session_stays_deleted_when_the_server_is_killed(binary:
             for key in ("deleted", "in two steps", "short-lived", "shorter"):
                 assert await value_of(storage, key) is None, key
             assert await value_of(storage, "other") == b"1"
+
+
+async def test_the_question_whether_a_change_was_made_is_no_answer_when_it_arrives_twice(
+    storage: NatsStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server knows its id then, but from the question."""
+    await put(storage, "424242", b"1")
+    entries = storage._entries
+    assert entries is not None
+    put_all = entries.bucket.put_all
+
+    async def put_twice(puts: Sequence[Put]) -> Sequence[Done | Stale | StorageError]:
+        await put_all(puts)
+        return await put_all(puts)
+
+    monkeypatch.setattr(entries.bucket, "put_all", put_twice)
+    never_made = Put(_subjects.name_of("424242"), b"2", Entry(), 0, message_id(), entries.bucket.now())
+    assert isinstance(await entries._clear_up(never_made), StorageUnavailableError)
+    assert await value_of(storage, "424242") == b"1"
 
 
 async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str) -> None:

@@ -141,18 +141,23 @@ class Entries:
         If others have changed the entry since, the server is asked by the message ids that it remembers: the state as
         it is now is stored again under ours. Either the server has seen that id, or nothing changes.
         """
+        asked = False
         for _ in range(10):
             (stored,) = await self.bucket.get_all([put.name])
             if isinstance(stored, StorageError):
                 return stored
             if stored.message_id == put.message_id:
+                if asked:
+                    break  # it is the question
                 return Done(stored.revision)
             now = self.bucket.now()
             (outcome,) = await self.bucket.put_all(
                 [replace(_put(put.name, *carried(stored, now), stored, now), message_id=put.message_id)]
             )
+            asked = True
             if isinstance(outcome, Done):
-                if outcome.duplicate:
+                # The question may have arrived twice as well; what it asks about is older than what was stored before.
+                if outcome.duplicate and outcome.revision <= stored.revision:
                     return outcome
                 break
         return StorageUnavailableError(
