@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate
 from typing import TypeAlias
 
+from chatsession import Session
 from chatsession.manager import SessionManager
 from chatsession.testing.counting import Counter
 from chatsession.testing.history import HistoryFile
 from chatsession.testing.updates import Effect
-from torture.attempts import EXPECTED, Attempts, HandlerFailedError, Names
+from torture.attempts import EXPECTED, Attempt, Attempts, HandlerFailedError, Names
 from torture.messages import Keys
 
 Operation: TypeAlias = Callable[["Load", "Chat", Attempts], Awaitable[None]]
@@ -227,27 +228,23 @@ class Load:
         async with chat.sessions.open(chat.key) as session:
             attempt.read(session.data if session.exists else Counter())
             session.data = None
-            attempts.leave()
-            await session.save()
-            attempts.commit()
-            attempt = attempts.begin(chat.full, behind=attempt)
-            counted = attempt.read(Counter())
-            await self._pause()
-            session.data = counted
-            attempts.leave()
+            await self._save_and_count(session, attempt, attempts)
 
     async def _save(self, chat: Chat, attempts: Attempts) -> None:
         attempt = attempts.begin(chat.full)
         async with chat.sessions.open(chat.key) as session:
             session.data = attempt.read(session.data)
-            attempts.leave()
-            await session.save()
-            attempts.commit()
-            attempt = attempts.begin(chat.full, behind=attempt)
-            counted = attempt.read(session.data)
-            await self._pause()
-            session.data = counted
-            attempts.leave()
+            await self._save_and_count(session, attempt, attempts)
+
+    async def _save_and_count(self, session: Session[Counter], attempt: Attempt, attempts: Attempts) -> None:
+        """Commit what was changed, and count up behind it in the same open session."""
+        attempts.leave()
+        await session.save()
+        attempts.commit()
+        counted = attempts.begin(attempt.key, behind=attempt).read(session.data or Counter())
+        await self._pause()
+        session.data = counted
+        attempts.leave()
 
     async def _release(self, chat: Chat, attempts: Attempts) -> None:
         attempt = attempts.begin(chat.full)

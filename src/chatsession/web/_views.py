@@ -62,9 +62,8 @@ def view(key: str, stored: bytes, keyring: Keyring | None) -> View:
         return View("hex", None, hidden=True, encrypted=True, problem="It is encrypted with a key that was not given.")
     except (CodecError, ImportError) as error:
         return View("hex", stored, problem=f"It cannot be read: {error}.")
-    if compressed and data.startswith(
-        (SEALED, COMPRESSED)
-    ):  # which would mean something else if it lay there by itself
+    if compressed and data.startswith((SEALED, COMPRESSED)):
+        # Lying there by itself, it would mean something else.
         return View("hex", stored, problem="It cannot be read: what is compressed in it is no session's data.")
     found = _unwrapped(data)
     if found is None:
