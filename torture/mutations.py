@@ -68,7 +68,7 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
             await commit_many(unlocking)
         return outcomes
 
-    sessions._plan.gateway._commits._call = commit_blindly
+    sessions._plan.gateway._commits._batches._call = commit_blindly
 
 
 def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:

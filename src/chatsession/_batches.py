@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chatsession.errors import SessionError, StorageUnavailableError
+
+_log = logging.getLogger("chatsession")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -146,3 +149,11 @@ class Batches(Generic[Item, Result]):
             self._starting = False  # it may have been cancelled before it began
         if self._waiting and not self._starting and len(self._runners) < self._in_flight:
             self._start()
+
+
+def log_failure(batch: Batch[Any, Any], place: int) -> None:
+    """For locks that nobody waits for to be given back: say that it failed, if it did."""
+    try:
+        batch.result(place)
+    except Exception as error:
+        _log.warning("a session lock could not be given back, it will run out by itself: %s", error)

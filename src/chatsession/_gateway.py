@@ -6,22 +6,22 @@ Every manager of the same storage object shares one gateway, so that their sessi
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from chatsession._batches import Batch, Batches, Done
+from chatsession._batches import Batches
+from chatsession._chain import Flight
+from chatsession._commits import Commits
 from chatsession._kept import MOST_KEPT, MOST_KEPT_BYTES, Kept
-from chatsession._leases import Asked, Leases
+from chatsession._leases import Leases
+from chatsession._locks import Locks
+from chatsession._outcomes import made
 from chatsession._turns import Turns
-from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
 from chatsession.storages import (
     Action,
     Change,
@@ -29,16 +29,10 @@ from chatsession.storages import (
     Expect,
     ImmediateStorage,
     Lease,
-    Locked,
-    LockRequest,
-    Outcome,
     Record,
-    Refused,
     Storage,
     Version,
 )
-
-_log = logging.getLogger("chatsession")
 
 MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""
@@ -57,14 +51,12 @@ class Gateway:
 
     __slots__ = (
         "__weakref__",
-        "_abandons",
         "_closing",
         "_commits",
         "_kept",
         "_leased",
         "_locks",
         "_members",
-        "_names",
         "_now",
         "_opened_here",
         "_opening",
@@ -87,14 +79,11 @@ class Gateway:
         self.turns: Turns[Grant] = Turns(self._left_over)
         self._kept: Kept[Grant] = Kept(self._give_back)
         self.leases: Leases = Leases(storage)
-        size, in_flight = storage.batch_size, storage.batches_in_flight
-        self._reads: Batches[str, Record | None] = Batches(storage.read_many, size=size, in_flight=in_flight)
-        self._locks: Batches[LockRequest, Locked | None] = Batches(storage.lock_many, size=size, in_flight=in_flight)
-        self._abandons: Batches[LockRequest, None] = Batches(self._abandon_many, size=size, in_flight=in_flight)
-        self._commits: Batches[Change, Committed | Refused] = Batches(
-            storage.commit_many, size=size, in_flight=in_flight
+        self._reads: Batches[str, Record | None] = Batches(
+            storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
-        self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
+        self._commits = Commits(storage, lost=self.leases.drop)
+        self._locks = Locks(storage, self.leases, self._commits.unlock)
 
     @property
     def immediate(self) -> bool:
@@ -134,7 +123,7 @@ class Gateway:
         if self._members:
             return
         self._kept.give_back_all()
-        for batches in (self._reads, self._locks, self._abandons, self._commits):
+        for batches in (self._reads, self._locks, self._commits):
             await batches.drain()
         if self._members:  # one came meanwhile
             return
@@ -166,23 +155,12 @@ class Gateway:
         """
         if self._kept and change.lease is None and (kept := self._kept.take(change.key)) is not None:
             self._give_back(kept)  # what was kept with it is about to be out of date
-        if self._now is not None:
-            outcome = self._now.commit(change)
-        else:
-            batch, place = self._commits.add(change.key, change)
-            try:
-                await batch.done
-            except asyncio.CancelledError:
-                with contextlib.suppress(Exception):
-                    if note is not None and type(outcome := batch.result(place)) is Committed:
-                        note(outcome)
-                raise
-            outcome = batch.result(place)
-        if type(outcome) is Committed:
-            if note is not None:
-                note(outcome)
-            return outcome
-        raise _failure(outcome, change.key)
+        if self._now is None:
+            return await self._commits.make(change, note)
+        committed = made(change, self._now.commit(change))
+        if note is not None:
+            note(committed)
+        return committed
 
     async def enter(self, key: str, timeout: float, lease_seconds: float) -> Grant:
         """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
@@ -222,28 +200,21 @@ class Gateway:
         """The second half of `enter`, for the holder of the turn."""
         if not self._leased:
             return Grant(await self.read(key), None)
-        request = LockRequest(key, next(self._names), lease_seconds)
-        locked = await self._try_lock(request)
-        if locked is None:
-            locked = await self._wait_for_lock(request, timeout)
+        locked = await self._locks.lock(key, timeout, lease_seconds)
         return Grant(locked.record, locked.lease)
 
     async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
         """Like `lock`, but gives up at once if another process holds the key."""
         if not self._leased:
             return Grant(await self.read(key), None)
-        request = LockRequest(key, next(self._names), lease_seconds)
-        locked = await self._try_lock(request)
-        if locked is None:
-            self._abandon(request)
-            return None
-        return Grant(locked.record, locked.lease)
+        locked = await self._locks.lock_now(key, lease_seconds)
+        return None if locked is None else Grant(locked.record, locked.lease)
 
     async def unlock(self, grant: Grant) -> None:
         """Undo `lock` or `lock_now`, and keep the turn."""
         if grant.lease is not None:
             self.leases.drop(grant.lease)
-            await self._unlock(grant.lease)
+            await self._commits.unlock(grant.lease)
 
     def leave(
         self,
@@ -258,13 +229,18 @@ class Gateway:
         """Commit and unlock in one trip, then let the next update of this key in.
 
         While updates of the key wait in this process, the lease goes on to the next of them instead, together with
-        what is stored now, and nothing but a change travels. Returns `None` when there was nothing to commit.
+        what this one has made of the session. The next one begins at once, before that is durable; this one ends
+        when it is. Returns `None` when there was nothing to commit.
 
         Args:
             key: the session key.
             grant: what `enter` gave.
             record: what is stored before this commit.
             action: and all that follows, as in `Change`.
+
+        Raises:
+            SessionConflictError: what the change expected does not hold, or what this update was given by the one
+                before it could not be stored.
         """
         if grant.lease is not None:
             return self._leave_leased(key, grant, record, grant.lease, action, value, expect, ttl)
@@ -279,10 +255,7 @@ class Gateway:
             change = Change(key, action, value, expect, ttl)
             if self._now is None:
                 return await self.commit(change)
-            outcome = self._now.commit(change)
-            if type(outcome) is not Committed:
-                raise _failure(outcome, key)
-            return outcome
+            return made(change, self._now.commit(change))
         finally:
             self.turns.pass_on(key)
 
@@ -297,25 +270,54 @@ class Gateway:
         expect: Version | Expect | None,
         ttl: float | None,
     ) -> Committed | None:
+        if self.turns.wanted(key) and self._may_hand_over(grant, lease):
+            flight = self._hand_over(key, grant, record, lease, action, value, expect, ttl)
+            if flight is None:
+                return None
+            if action is Action.KEEP:
+                return await flight.certain()
+            await flight.done
+            return flight.result()
         gift: Grant | None = None
         try:
-            if self.turns.wanted(key):
-                if grant.handovers < MOST_HANDOVERS:  # then others have their turn
-                    committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                    gift = Grant(_stored_now(record, action, value, ttl, committed), lease, grant.handovers + 1)
-                    if not self.leases.holds(lease):  # the next one would be given what others have changed since
-                        self._give_back(gift)
-                        gift = None
-                    return committed
-            elif len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
+            self._commits.check(lease)
+            if not self.turns.wanted(key) and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
                 committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                gift = Grant(_stored_now(record, action, value, ttl, committed), lease)
+                gift = Grant(_made_of(record, action, value, ttl, committed and committed.version), lease)
                 return committed
-            self.leases.drop(lease)
             if action is Action.KEEP:
-                await self._unlock(lease)
-                return None
+                return await self._unlock(lease)
+            self.leases.drop(lease)
             return await self.commit(Change(key, action, value, expect, ttl, lease, unlock=True))
+        finally:
+            self.turns.pass_on(key, gift)
+
+    def _may_hand_over(self, grant: Grant, lease: Lease) -> bool:
+        if grant.handovers >= MOST_HANDOVERS and not self.storage.alone:  # others have their turn
+            return False
+        return self.leases.holds(lease)  # or the next one would be given what others have changed since
+
+    def _hand_over(
+        self,
+        key: str,
+        grant: Grant,
+        record: Record | None,
+        lease: Lease,
+        action: Action,
+        value: bytes,
+        expect: Version | Expect | None,
+        ttl: float | None,
+    ) -> Flight | None:
+        """Let the next update begin with what this one has made; gives what this one has to wait for yet."""
+        gift: Grant | None = None
+        try:
+            self._commits.check(lease)
+            if action is Action.KEEP:
+                flight = self._commits.basis(lease)
+            else:
+                flight = self._commits.follow(Change(key, action, value, expect, ttl, lease), lease)
+            gift = Grant(_made_of(record, action, value, ttl, flight), lease, grant.handovers + 1)
+            return flight
         finally:
             self.turns.pass_on(key, gift)
 
@@ -335,18 +337,26 @@ class Gateway:
     async def _commit_and_keep(
         self, key: str, lease: Lease, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
     ) -> Committed | None:
-        if action is Action.KEEP:
-            return None
         try:
+            if action is Action.KEEP:
+                return await self._commits.certain(lease)
             return await self.commit(Change(key, action, value, expect, ttl, lease))
         except BaseException:
             self.leases.drop(lease)
-            self._unlock(lease)
+            self._commits.unlock(lease)
             raise
+
+    async def _unlock(self, lease: Lease) -> None:
+        try:
+            await self._commits.certain(lease)
+        finally:
+            self.leases.drop(lease)
+            unlocked = self._commits.unlock(lease)
+        await unlocked
 
     def _left_over(self, key: str, gift: Grant) -> None:
         """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
-        if self._may_keep(gift.record, None):
+        if self._may_keep(gift.record, None) and gift.lease is not None and self._commits.basis(gift.lease) is None:
             self._kept.keep(key, gift)
         else:
             self._give_back(gift)
@@ -354,56 +364,7 @@ class Gateway:
     def _give_back(self, gift: Grant) -> None:
         if gift.lease is not None:
             self.leases.drop(gift.lease)
-            self._unlock(gift.lease)
-
-    async def _try_lock(self, request: LockRequest) -> Locked | None:
-        asked = Asked.now()
-        batch, place = self._locks.add(request.key, request)
-        try:
-            await batch.done
-        except asyncio.CancelledError:
-            with contextlib.suppress(Exception):
-                if (locked := batch.result(place)) is not None:
-                    self._unlock(locked.lease)
-                else:
-                    self._abandon(request)
-            raise
-        locked = batch.result(place)
-        if locked is not None:
-            self.leases.add(locked.lease, request.seconds, asked)
-        return locked
-
-    async def _wait_for_lock(self, request: LockRequest, timeout: float) -> Locked:
-        try:
-            async with asyncio.timeout(timeout):
-                for attempt in count():
-                    await self.storage.wait_unlocked(request, attempt)
-                    if (locked := await self._try_lock(request)) is not None:
-                        return locked
-        except BaseException as error:
-            self._abandon(request)
-            if not isinstance(error, TimeoutError):
-                raise
-        raise SessionLockTimeoutError(
-            f"another process held it for longer than lock_timeout ({timeout:g} s left of it here); "
-            "let long handlers call release_session(), or raise lock_timeout",
-            key=request.key,
-        )
-
-    async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
-        await self.storage.abandon_many(requests)
-        return [None] * len(requests)
-
-    def _abandon(self, request: LockRequest) -> None:
-        """Leave a key's queue; should that fail, the storage notices that the wish is not repeated."""
-        batch, place = self._abandons.add(request.key, request)
-        batch.done.add_done_callback(lambda _: _log_failure(batch, place))
-
-    def _unlock(self, lease: Lease) -> Done:
-        """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
-        batch, place = self._commits.add(lease.key, Change(lease.key, Action.KEEP, lease=lease, unlock=True))
-        batch.done.add_done_callback(lambda _: _log_failure(batch, place))
-        return batch.done
+            self._commits.unlock(gift.lease)
 
 
 _numbers = count()
@@ -429,26 +390,10 @@ def _immediate(storage: Storage) -> ImmediateStorage | None:
     return storage if own else None
 
 
-def _stored_now(
-    before: Record | None, action: Action, value: bytes, ttl: float | None, committed: Committed | None
+def _made_of(
+    before: Record | None, action: Action, value: bytes, ttl: float | None, version: Version | None
 ) -> Record | None:
-    if action is Action.PUT and committed is not None:
-        return Record(value, committed.version, None if ttl is None else time.time() + ttl)
+    """What a change makes of a record."""
+    if action is Action.PUT:
+        return Record(value, version, None if ttl is None else time.time() + ttl)
     return None if action is Action.DELETE else before
-
-
-def _failure(outcome: Outcome, key: str) -> SessionError:
-    if isinstance(outcome, SessionError):
-        return outcome
-    if outcome is Refused.LEASE_LOST:
-        what = "its lock was lost, because the handler (or this process) stalled for longer than lock_lease"
-    else:
-        what = "somebody else changed it since it was loaded"
-    return SessionConflictError(f"{what}; nothing was written, handle the update again if it must count", key=key)
-
-
-def _log_failure(batch: Batch[Any, Any], place: int) -> None:
-    try:
-        batch.result(place)
-    except Exception as error:
-        _log.warning("a session lock could not be given back, it will run out by itself: %s", error)

@@ -315,6 +315,8 @@ class Session(Generic[T]):
             if grant is not None:
                 record = grant.record if self._phase is _OPENING else self._record
                 await self._plan.gateway.leave(self._key, grant, record)
+        except SessionConflictError:  # what it was given was never stored, and nothing is to come of it anyway
+            pass
         except SessionError as error:  # the handler's own error is what its caller must see
             _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
         finally:
@@ -330,19 +332,14 @@ class Session(Generic[T]):
         action, value, ttl, _ = work
         expected = self._expected()
         grant, self._grant = self._grant, None
-        try:
-            if grant is not None:
-                committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
-            elif action is not Action.KEEP:
-                committed = await plan.gateway.commit(Change(self._key, action, value, expected, ttl))
-            else:
-                committed = None
-        except SessionConflictError:
-            if action is not Action.TOUCH:  # the one who was faster has counted the time to live anew
-                raise
+        if grant is not None:
+            committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
+        elif action is not Action.KEEP:
+            committed = await plan.gateway.commit(Change(self._key, action, value, expected, ttl))
         else:
-            if committed is not None and self._phase is _OPEN:
-                self._note(work, committed)
+            committed = None
+        if committed is not None and self._phase is _OPEN:
+            self._note(work, committed)
 
     def _outcome(self) -> Work:
         """What has to be done to the storage, rule 4."""

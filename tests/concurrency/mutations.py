@@ -56,7 +56,7 @@ def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> 
         return outcomes
 
     # The gateway has taken the method along when it was made.
-    patch.setattr(sessions._plan.gateway._commits, "_call", commit_blindly)
+    patch.setattr(sessions._plan.gateway._commits._batches, "_call", commit_blindly)
 
 
 # For workers, which are processes of their own and need not be put right again.

@@ -8,6 +8,7 @@ import pytest
 
 from chatsession.errors import SessionConflictError, StorageUnavailableError
 from chatsession.testing.history import Fate, HistoryFile, State, Update, find_faults, read_history
+from chatsession.testing.updates import Effect
 
 EMPTY = State()
 
@@ -123,10 +124,42 @@ def test_updates_of_unknown_fate_one_after_the_other() -> None:
 
 
 def test_an_update_of_unknown_fate_that_took_effect_and_was_lost() -> None:
-    unknown = update("u", EMPTY, Fate.UNKNOWN)
-    seen = update("b", State(1, "u"), Fate.REFUSED)
-    found = faults(unknown, seen, update("a", EMPTY), stored=State(1, "a"))
-    assert any("u and a all read 0" in fault for fault in found)
+    unknown = update("one:u", EMPTY, Fate.UNKNOWN)
+    for seen in (update("two:b", State(1, "one:u"), Fate.REFUSED), looked("one:b", State(1, "one:u"))):
+        found = faults(unknown, seen, update("a", EMPTY), stored=State(1, "a"))
+        assert any("one:u and a all read 0" in fault for fault in found)
+
+
+def looked(name: str, read: State) -> Update:
+    return Update(name, "chat", 0.0, read, 100.0, Fate.COMMITTED, effect=Effect.NOTHING)
+
+
+def test_within_a_process_an_update_may_be_given_what_is_never_stored_if_it_fails_as_well() -> None:
+    stored = update("a", EMPTY)
+    for fate in (Fate.UNKNOWN, Fate.REFUSED):
+        never = update("one:u", EMPTY, fate)
+        never.error = "SessionConflictError"
+        given = State(1, "one:u")
+        for failed in (Fate.UNKNOWN, Fate.REFUSED):
+            assert faults(never, update("one:b", given, failed), stored, stored=State(1, "a")) == []
+        assert faults(never, update("one:b", given), stored, stored=State(1, "a")) != []
+        assert faults(never, looked("one:b", given), stored, stored=State(1, "a")) != []
+        assert faults(never, update("two:b", given, Fate.REFUSED), stored, stored=State(1, "a")) != []
+
+
+def test_what_a_handler_made_that_failed_is_given_to_nobody() -> None:
+    failed = update("one:f", EMPTY, Fate.REFUSED)
+    failed.error = "HandlerFailedError"
+    found = faults(failed, update("one:b", State(1, "one:f"), Fate.REFUSED), stored=EMPTY)
+    assert found == ["chat: one:b read 1 by one:f, which no update that took effect wrote"]
+
+
+def test_a_deletion_of_unknown_fate_behind_an_update_of_unknown_fate() -> None:
+    deletion = Update("d", "chat", 0.0, State(2, "u"), None, Fate.UNKNOWN, effect=Effect.DELETE)
+    chain = [update("a", EMPTY), update("u", State(1, "a"), Fate.UNKNOWN), deletion, update("b", EMPTY)]
+    for undone in (False, True):
+        assert find_faults(chain, {"chat": State(1, "b")}, undone=undone) == []
+    assert find_faults([*chain[:2], chain[3]], {"chat": State(1, "b")}) != []
 
 
 def test_an_update_of_unknown_fate_that_took_effect_twice() -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from chatsession import LazySessionFlavor, MemoryStorage, SessionFlavor, SessionManager
-from chatsession._batches import Batches
 from chatsession._gateway import gateway_to
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.sqlite import SQLiteStorage
@@ -156,9 +155,9 @@ async def assert_nothing_is_held(storage: Storage) -> None:
     """Neither here nor in the storage is any lock, queue, lease or call left."""
     gateway = gateway_to(storage)
     gateway._kept.give_back_all()  # what an update left for the next one is not held by anybody
-    for slot in gateway.__slots__:
-        if isinstance(batches := getattr(gateway, slot, None), Batches):
-            await batches.drain()
+    for calls in (gateway._reads, gateway._locks, gateway._commits):
+        await calls.drain()
+    assert gateway._commits._chains == {}
     assert (len(gateway.turns), len(gateway.turns._queues), len(gateway.leases)) == (0, 0, 0)
     if isinstance(storage, SQLiteStorage) and storage.is_open:
         now = storage._clock()

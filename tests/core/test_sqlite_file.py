@@ -285,7 +285,7 @@ async def test_concurrent_commits_share_transactions(sqlite: Any) -> None:
         return await original(changes)
 
     sqlite.commit_many = commit_many
-    gateway_to(sqlite)._commits._call = commit_many
+    gateway_to(sqlite)._commits._batches._call = commit_many
     await asyncio.gather(*(by_open(counters, n, count_one) for n in range(200)))
     assert sum(calls) >= 200
     assert len(calls) < 50

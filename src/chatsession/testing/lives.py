@@ -75,6 +75,7 @@ def faults_of_key(
     known = {_written(update) for life in lives for update in life.chain} | {EMPTY}
     if undone:
         known |= {written for update in updates if update.fate is Fate.UNKNOWN and (written := update.writes)}
+    given = {(update.process, written) for update in updates if update.may_be_undone and (written := update.writes)}
     lives, rivals = _told_apart(lives, stored, expiry)
     if rivals:
         yield _fork([life.chain[0] for life in rivals], EMPTY)
@@ -91,6 +92,8 @@ def faults_of_key(
     for update in updates:
         if update.read is None:
             continue
+        if update.fate is not Fate.COMMITTED and (update.process, update.read) in given:
+            continue  # it was given what the one before it could not store, and failed with it
         if update.read not in known:
             yield f"{update.id} read {_shown(update.read)}, which no update that took effect wrote"
         elif update.id not in linked and not rivals and not forks:
@@ -132,8 +135,14 @@ class _Lives:
         following = [update for update in readers if self._took_effect(update)]
         if not following and state not in (EMPTY, self._stored):
             # The session came to an end, and nobody knows of an update that ended it but this one.
-            following = [update for update in readers if _may_have_deleted(update)][:1]
+            following = [update for update in readers if self._may_have_ended(update)][:1]
         return following
+
+    def _may_have_ended(self, update: Update) -> bool:
+        """Did it delete the session, or an update that built upon it? Nobody was told."""
+        if update.fate is not Fate.UNKNOWN or update.writes is None:
+            return False
+        return update.effect is Effect.DELETE or any(map(self._may_have_ended, self._readers.get(update.writes, ())))
 
     def _took_effect(self, update: Update) -> bool:
         if update.writes is None or update.fate is Fate.REFUSED:
@@ -144,8 +153,16 @@ class _Lives:
         written = _written(update)
         if written == self._stored:
             return True
-        readers = self._readers.get(written, ())
-        return any(map(self._took_effect, readers)) if self._undone else bool(readers)
+        return any(self._shows(reader, update) for reader in self._readers.get(written, ()))
+
+    def _shows(self, reader: Update, update: Update) -> bool:
+        """Is it certain that what this one read was stored?"""
+        if self._took_effect(reader):
+            return True
+        if self._undone:
+            return False
+        # Within a process, an update is given what the one before it is about to store, and fails if that fails.
+        return reader.fate is Fate.COMMITTED or reader.process != update.process
 
 
 def _told_apart(lives: Sequence[_Life], stored: State, expiry: Expiry | None) -> tuple[list[_Life], list[_Life]]:
@@ -238,10 +255,6 @@ def _written(update: Update) -> State:
     written = update.writes
     assert written is not None
     return written
-
-
-def _may_have_deleted(update: Update) -> bool:
-    return update.effect is Effect.DELETE and update.fate is Fate.UNKNOWN
 
 
 def _end(update: Update) -> float:

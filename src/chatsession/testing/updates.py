@@ -55,3 +55,16 @@ class Update(msgspec.Struct):
         if self.effect is Effect.COUNT:
             return State(self.read.count + 1, self.id)
         return None if self.read == State() else State()
+
+    @property
+    def process(self) -> str:
+        """Where it ran: what its id begins with."""
+        return self.id.rpartition(":")[0]
+
+    @property
+    def may_be_undone(self) -> bool:
+        """Its handler succeeded, so that the next one of its process was given what it made, but its commit did not."""
+        return self.fate is Fate.UNKNOWN or (self.fate is Fate.REFUSED and self.error in _OF_COMMITS)
+
+
+_OF_COMMITS = {"SessionConflictError", "StorageError", "StorageUnavailableError"}

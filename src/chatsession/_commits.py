@@ -1,0 +1,122 @@
+"""Changes on their way to the storage: together with those of other keys, and after those of the same key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from chatsession._batches import Batch, Batches, Done, log_failure
+from chatsession._chain import Chain, Flight, never_stored, settled
+from chatsession._outcomes import made
+from chatsession.storages import Action, Change, Committed, Lease, Outcome, Storage
+
+
+class Commits:
+    """All changes of one storage.
+
+    Args:
+        storage: where they are made.
+        lost: told of a lease under which nothing more can be written, and which is given back already.
+    """
+
+    __slots__ = ("_batches", "_chains", "_lost")
+
+    def __init__(self, storage: Storage, lost: Callable[[Lease], None]) -> None:
+        self._batches: Batches[Change, Outcome] = Batches(
+            storage.commit_many, size=storage.batch_size, in_flight=storage.batches_in_flight
+        )
+        self._chains: dict[Lease, Chain] = {}
+        self._lost = lost
+
+    async def make(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
+        """Make one change.
+
+        Args:
+            change: what to do.
+            note: told of a change that was made, also if the task that waits for it was cancelled meanwhile.
+
+        Raises:
+            SessionConflictError: what the change expected does not hold.
+        """
+        if self._chains and change.lease is not None and (chain := self._chains.get(change.lease)) is not None:
+            flight = chain.add(change)
+            done, result = flight.done, flight.result
+        else:
+            change = settled(change)
+            batch, place = self._batches.add(change.key, change)
+            done = batch.done
+
+            def result() -> Committed:
+                return made(change, batch.result(place))
+
+        try:
+            await done
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                if note is not None:
+                    note(result())
+            raise
+        committed = result()
+        if note is not None:
+            note(committed)
+        return committed
+
+    def follow(self, change: Change, lease: Lease) -> Flight:
+        """Make a change whose outcome the next update of the key does not wait for."""
+        chain = self._chains.get(lease)
+        if chain is None:
+            chain = self._chains[lease] = Chain(lease, self._send, self._over)
+        return chain.add(change)
+
+    def basis(self, lease: Lease) -> Flight | None:
+        """What has to land before anything that was seen under this lease is certain; `None`: it is certain."""
+        chain = self._chains.get(lease) if self._chains else None
+        return None if chain is None else chain.last
+
+    async def certain(self, lease: Lease) -> None:
+        """Wait until everything that was seen under this lease is durable. Raises `SessionConflictError` if not."""
+        if (basis := self.basis(lease)) is not None:
+            await basis.certain()
+
+    def check(self, lease: Lease) -> None:
+        """Called once by the last one that was given something under this lease."""
+        chain = self._chains.get(lease)
+        if chain is not None and chain.failed:
+            del self._chains[lease]
+            raise never_stored(lease.key)
+
+    def unlock(self, lease: Lease) -> Done:
+        """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
+        chain = self._chains.get(lease) if self._chains else None
+        if chain is None:
+            return self._unlock_at_once(lease)
+        if not chain.failed:
+            return chain.add(_unlocking(lease)).done
+        del self._chains[lease]
+        return self._unlock_at_once(lease)
+
+    async def drain(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        while under_way := [chain.last.done for chain in self._chains.values() if not chain.failed]:
+            await asyncio.wait(under_way)
+        await self._batches.drain()
+
+    def _send(self, change: Change) -> tuple[Batch[Change, Outcome], int]:
+        return self._batches.add(change.key, change)
+
+    def _over(self, chain: Chain) -> None:
+        if chain.closed or not chain.failed:
+            del self._chains[chain.lease]
+        if chain.failed:
+            self._lost(chain.lease)
+            self._unlock_at_once(chain.lease)
+
+    def _unlock_at_once(self, lease: Lease) -> Done:
+        batch, place = self._batches.add(lease.key, _unlocking(lease))
+        batch.done.add_done_callback(lambda _: log_failure(batch, place))
+        return batch.done
+
+
+def _unlocking(lease: Lease) -> Change:
+    return Change(lease.key, Action.KEEP, lease=lease, unlock=True)

@@ -1,0 +1,232 @@
+"""Updates that wait for one chat go on before the one ahead of them is durable, and are done only when they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_aids import assert_nothing_is_held
+
+from chatsession import SessionConflictError, SessionManager, StorageUnavailableError
+from chatsession.storages import Action, Change, Outcome
+from chatsession.storages.sqlite import SQLiteStorage
+
+UPDATES = 200
+
+
+class Gated(SQLiteStorage):
+    """Commits wait behind a gate, and some of them fail."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = asyncio.Event()
+        self.commits: list[Change] = []
+        self.failing: Callable[[Change], bool] = lambda _: False
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        await self.gate.wait()
+        kept = [change for change in changes if change.action is not Action.KEEP]
+        self.commits += kept
+        if any(map(self.failing, kept)):
+            raise StorageUnavailableError("the server does not answer")
+        return await super().commit_many(changes)
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> Gated:
+    return Gated(tmp_path / "bot.db")
+
+
+@dataclass
+class Counts:
+    """What the handlers saw, and what became of them."""
+
+    sessions: SessionManager[int]
+    seen: list[int]
+
+    async def count(self, *, change: bool = True) -> int:
+        async with self.sessions.open("chat") as session:
+            self.seen.append(session.data)
+            if change:
+                session.data += 1
+            return session.data
+
+    def all(self, *changes: bool) -> list[asyncio.Task[int]]:
+        """Start one after another, without waiting for any of them."""
+        return [asyncio.create_task(self.count(change=change)) for change in changes]
+
+    async def have_seen(self, updates: int) -> None:
+        while len(self.seen) < updates:
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def counts(storage: Gated) -> Any:
+    async with SessionManager(int, storage=storage) as sessions:
+        yield Counts(sessions, [])
+        storage.gate.set()
+    await assert_nothing_is_held(storage)
+
+
+async def test_12_they_go_on_at_once_and_are_done_when_they_are_durable(storage: Gated, counts: Counts) -> None:
+    tasks = counts.all(*[True] * 10)
+    await counts.have_seen(10)
+    assert counts.seen == list(range(10))
+    assert not any(task.done() for task in tasks)
+    assert await counts.sessions.get("chat") is None
+    storage.gate.set()
+    assert await asyncio.gather(*tasks) == list(range(1, 11))
+    assert await counts.sessions.get("chat") == 10
+
+
+async def test_12_what_waits_travels_together(storage: Gated, counts: Counts) -> None:
+    tasks = counts.all(*[True] * UPDATES)
+    storage.gate.set()
+    await asyncio.gather(*tasks)
+    assert await counts.sessions.get("chat") == UPDATES
+    assert len(storage.commits) < UPDATES / 5
+
+
+async def test_12_each_is_durable_when_it_is_done(storage: Gated, counts: Counts) -> None:
+    storage.gate.set()
+
+    async def count_and_look() -> None:
+        counted = await counts.count()
+        assert (await counts.sessions.get("chat") or 0) >= counted
+
+    await asyncio.gather(*(count_and_look() for _ in range(UPDATES)))
+
+
+async def test_12_what_was_given_something_that_is_never_stored_fails(storage: Gated, counts: Counts) -> None:
+    storage.failing = lambda change: change.value == b"1"
+    tasks = counts.all(True, True, False, True)
+    await counts.have_seen(4)
+    storage.gate.set()
+    first, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(first, StorageUnavailableError)
+    assert [type(error) for error in others] == [SessionConflictError] * 3
+    assert "could not be stored" in str(others[0])
+    assert await counts.sessions.get("chat") is None
+    storage.failing = lambda _: False
+    assert await counts.count() == 1
+
+
+async def test_12_the_one_that_runs_while_another_fails_fails_and_the_next_begins_afresh(
+    storage: Gated, counts: Counts
+) -> None:
+    storage.failing = lambda change: change.value == b"1"
+    over = asyncio.Event()
+
+    async def slow() -> None:
+        async with counts.sessions.open("chat") as session:
+            counts.seen.append(session.data)
+            await over.wait()
+            session.data += 1
+
+    first = asyncio.create_task(counts.count())
+    second = asyncio.create_task(slow())
+    third = asyncio.create_task(counts.count())
+    await counts.have_seen(2)
+    storage.gate.set()
+    with pytest.raises(StorageUnavailableError):
+        await first
+    storage.failing = lambda _: False
+    over.set()
+    with pytest.raises(SessionConflictError, match="could not be stored"):
+        await second
+    assert await third == 1
+
+
+async def test_12_a_save_on_what_is_never_stored_fails_too(storage: Gated, counts: Counts) -> None:
+    storage.failing = lambda change: change.value == b"1"
+
+    async def save() -> None:
+        async with counts.sessions.open("chat") as session:
+            counts.seen.append(session.data)
+            session.data += 1
+            await session.save()
+
+    first, second = asyncio.create_task(counts.count()), asyncio.create_task(save())
+    await counts.have_seen(2)
+    storage.gate.set()
+    with pytest.raises(StorageUnavailableError):
+        await first
+    with pytest.raises(SessionConflictError):
+        await second
+
+
+async def test_5_a_handler_that_fails_raises_its_own_error_whatever_it_was_given(
+    storage: Gated, counts: Counts, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.failing = lambda change: change.value == b"1"
+
+    async def fail() -> None:
+        async with counts.sessions.open("chat") as session:
+            counts.seen.append(session.data)
+            raise ZeroDivisionError
+
+    first, second = asyncio.create_task(counts.count()), asyncio.create_task(fail())
+    await counts.have_seen(2)
+    storage.gate.set()
+    with pytest.raises(ZeroDivisionError):
+        await second
+    with pytest.raises(StorageUnavailableError):
+        await first
+    assert caplog.records == []
+
+
+async def test_12_another_process_gets_the_key_at_once_when_a_commit_has_failed(
+    tmp_path: Path, storage: Gated, counts: Counts
+) -> None:
+    storage.failing = lambda change: change.value == b"1"
+    tasks = counts.all(True, True)
+    await counts.have_seen(2)
+    storage.gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with SessionManager(int, storage=SQLiteStorage(tmp_path / "bot.db"), lock_timeout=5) as elsewhere:
+        assert await elsewhere.update("chat", lambda count: count + 1) == 1
+
+
+async def test_3_deleted_and_made_anew_on_the_way(storage: Gated, counts: Counts) -> None:
+    async def reset() -> None:
+        async with counts.sessions.open("chat") as session:
+            counts.seen.append(session.data)
+            session.data = None
+
+    tasks: list[Awaitable[object]] = [*counts.all(True, True)]
+    tasks += [asyncio.create_task(reset()), *counts.all(True, False)]
+    tasks += [asyncio.create_task(reset()), *counts.all(False, True, True)]
+    await counts.have_seen(9)
+    assert counts.seen == [0, 1, 2, 0, 1, 1, 0, 0, 1]
+    storage.gate.set()
+    await asyncio.gather(*tasks)
+    assert await counts.sessions.get("chat") == 2
+
+
+@pytest.mark.parametrize("cancelled", range(4))
+async def test_12_one_that_is_cancelled_while_it_waits_to_be_durable_takes_nobody_with_it(
+    storage: Gated, counts: Counts, cancelled: int
+) -> None:
+    tasks = counts.all(*[True] * 4)
+    await counts.have_seen(4)
+    tasks[cancelled].cancel()
+    storage.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results.pop(cancelled), asyncio.CancelledError)
+    assert not any(isinstance(result, BaseException) for result in results)
+    assert await counts.sessions.get("chat") == 4
+
+
+async def test_16_sessions_that_expire_are_handed_on_as_well(storage: Gated) -> None:
+    async with SessionManager(int, storage=storage, ttl=60) as sessions:
+        counts = Counts(sessions, [])
+        tasks = counts.all(*[True, False] * 10)
+        await counts.have_seen(2)
+        storage.gate.set()
+        await asyncio.gather(*tasks)
+        assert await sessions.get("chat") == 10
+    await assert_nothing_is_held(storage)
