@@ -31,6 +31,8 @@ _PAIRS = [
     ("lock alone", "no_leases", "sqlite"),
     ("doubt of a process that stood still", "no_doubt_about_leases_no_versions_no_fencing", "sqlite"),
     ("nothing of a failed handler", "no_failed_handlers", "redis"),
+    ("those who were given what fails, fail: of looks", "no_failing_together", "sqlite"),
+    ("those who were given what fails, fail: of changes", "no_end_of_a_chain_no_versions", "sqlite"),
     ("cancellation shield", "no_shield", "redis"),
     ("retry de-duplication", "no_memory_of_commits", "redis"),
     ("retry de-duplication", "no_memory_of_commits", "postgres"),

@@ -12,14 +12,15 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from chatsession._batches import Done
-from chatsession._gateway import Gateway
+from chatsession._chain import Chain
+from chatsession._commits import Commits
 from chatsession._leases import Leases
+from chatsession._outcomes import made
 from chatsession._ready import Ready
 from chatsession._session import Session
 from chatsession._turns import Turns
-from chatsession.errors import SessionConflictError
 from chatsession.manager import SessionManager
-from chatsession.storages import Action, Change, Expect, Outcome, Refused
+from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter
 
 Sessions: TypeAlias = SessionManager[Counter]
@@ -85,15 +86,27 @@ def no_failed_handlers(_: Sessions) -> None:
 def no_shield(_: Sessions) -> None:
     """A cancellation takes effect at once, in the middle of a commit, whose outcome then nobody hears of."""
 
-    async def without_waiting(gateway: Gateway, change: Change, note: Callable[..., object] | None = None) -> Any:
-        batch, place = gateway._commits.add(change.key, change)
+    async def without_waiting(commits: Commits, change: Change, note: Callable[..., object] | None = None) -> Any:
+        batch, place = commits._batches.add(change.key, change)
         await asyncio.shield(_told(batch.done))
-        outcome = batch.result(place)
-        if isinstance(outcome, Refused):
-            raise SessionConflictError("somebody else was faster", key=change.key)
-        return outcome
+        return made(change, batch.result(place))
 
-    Gateway.commit = without_waiting  # type: ignore[method-assign]  # the guard that is taken out
+    Commits.make = without_waiting  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_failing_together(_: Sessions) -> None:
+    """An update that changed nothing is done, whatever becomes of the one before it, whose data it was given."""
+    Commits.basis = lambda *_: None  # type: ignore[method-assign]  # the guard that is taken out
+
+
+def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
+    """An update is committed although the one before it, whose data it was given, was not."""
+    no_versions(sessions)
+
+    def over(commits: Commits, chain: Chain) -> None:
+        commits._chains.pop(chain.lease)
+
+    Commits._over = over  # type: ignore[method-assign]  # the guard that is taken out
 
 
 def no_memory_of_commits(_: Sessions) -> None:

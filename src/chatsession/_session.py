@@ -293,6 +293,10 @@ class Session(Generic[T]):
             await self._plan.set_aside(self._key, record, error)
             self._misfit = True
 
+    def _forgo(self) -> None:
+        """Write nothing at the end, whatever was looked at."""
+        self._work = _NO_WORK
+
     def _prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
         if self._phase is _OPEN:

@@ -64,7 +64,7 @@ class StrictMiddleware(_Middleware, Generic[T]):
         self._binding.bind(ctx, session)
         await session._begin()
         if session._redelivered:
-            await session._abandon()
+            await session._finish()
             return
         try:
             await next()

@@ -60,8 +60,9 @@ class Counts:
         return [asyncio.create_task(self.count(change=change)) for change in changes]
 
     async def have_seen(self, updates: int) -> None:
-        while len(self.seen) < updates:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while len(self.seen) < updates:  # noqa: ASYNC110 - it is for the loop to go on
+                await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -193,10 +193,9 @@ class UpdateSession(Generic[T]):
 
     async def put_aside(self) -> None:
         """Nobody handled the update: commit what filters or middlewares changed, but make no session of a mere look."""
-        if self._as_made():
-            await self.abandon()
-        else:
-            await self.finish()
+        if self._as_made() and (session := self._session) is not None:
+            session._forgo()
+        await self.finish()
 
     async def abandon(self) -> None:
         """A handler failed: write nothing."""
