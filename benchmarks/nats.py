@@ -22,6 +22,7 @@ from chatsession.testing.servers.nats import NatsServer, binaries, version
 _BUCKET = "pizzas"
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
+KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
 BY_HAND, BY_HAND_ALONE = "KV get + put, 200 in flight", "KV get + put, 1 in flight"
 _WHY = (
     "by hand nothing is locked and no revision is checked: two calls an update, where sessions also make and delete a "
@@ -41,11 +42,18 @@ def group() -> Generator[Group]:
                 Contender(
                     f"{OURS}, uvloop", lambda: ours(server, meter, IN_FLIGHT), "ours", loop=uvloop.new_event_loop
                 ),
+                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, alone=True), "ours"),
                 Contender(BY_HAND_ALONE, lambda: by_hand(server, meter, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, alone=True), "ours"),
             ],
             f"{versions('nats-py', 'uvloop')}, NATS {'.'.join(map(str, version(binaries()[0])))}",
-            [no_slower(OURS, BY_HAND, _WHY), no_slower(OURS_ALONE, BY_HAND_ALONE, _WHY)],
+            [
+                no_slower(OURS, BY_HAND, _WHY),
+                no_slower(KEEPING, BY_HAND, _WHY),
+                no_slower(OURS_ALONE, BY_HAND_ALONE, _WHY),
+                no_slower(KEEPING_ALONE, BY_HAND_ALONE, _WHY),
+            ],
         )
 
 
@@ -58,10 +66,10 @@ def metered_server() -> Generator[tuple[NatsServer, Meter]]:
 
 
 @asynccontextmanager
-async def ours(server: NatsServer, meter: Meter, flight: int) -> AsyncGenerator[Running]:
+async def ours(server: NatsServer, meter: Meter, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
     async with _client(server) as client:
         await _remove_bucket(client)
-        async with sessions_in(NatsStorage(server.url, bucket=_BUCKET), flight, meter) as running:
+        async with sessions_in(NatsStorage(server.url, bucket=_BUCKET, alone=alone), flight, meter) as running:
             yield running
 
 

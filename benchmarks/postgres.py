@@ -25,6 +25,7 @@ from chatsession.testing.servers.postgres import PostgresServer
 CONNECTIONS = 10
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
+KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
 BATCHES = "SELECT … ANY + upsert by unnest, 200 a batch"
 STATEMENTS = f"asyncpg SELECT + upsert, pool of {CONNECTIONS}, 200 in flight"
 TWO_TRIPS = "asyncpg SELECT + upsert, 1 in flight"
@@ -56,9 +57,11 @@ def group() -> Generator[Group]:
                 Contender(
                     f"{OURS}, uvloop", lambda: ours(server, meter, IN_FLIGHT), "ours", loop=uvloop.new_event_loop
                 ),
+                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, alone=True), "ours"),
                 Contender(STATEMENTS, lambda: statements(server, meter, IN_FLIGHT)),
                 Contender(TWO_TRIPS, lambda: statements(server, meter, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, alone=True), "ours"),
             ],
             f"{versions('asyncpg', 'uvloop')}, PostgreSQL {server.psql('SHOW server_version').split()[0]}",
             [
@@ -70,12 +73,20 @@ def group() -> Generator[Group]:
                     why="the floor locks nothing and checks nothing; sessions write a lock and the value, both in the "
                     "same batches",
                 ),
+                Goal(
+                    "the same of a bot in one process (alone=True)",
+                    KEEPING,
+                    BATCHES,
+                    at_least=0.5,
+                    why="a busy chat's lock is kept, so that only the commit travels; it is fenced and compared",
+                ),
                 Goal("speed against one statement at a time", OURS, STATEMENTS, at_least=2.5),
                 no_slower(
                     OURS_ALONE,
                     TWO_TRIPS,
                     "two round trips each; ours also write and fence a lock in the first, which is a write more",
                 ),
+                no_slower(KEEPING_ALONE, TWO_TRIPS, "it locks nothing"),
             ],
         )
 
@@ -89,9 +100,9 @@ def metered_server() -> Generator[tuple[PostgresServer, Meter]]:
 
 
 @asynccontextmanager
-async def ours(server: PostgresServer, meter: Meter, flight: int) -> AsyncGenerator[Running]:
+async def ours(server: PostgresServer, meter: Meter, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
     start_afresh(server)
-    async with sessions_in(PostgresStorage(server.url, schema="bench"), flight, meter) as running:
+    async with sessions_in(PostgresStorage(server.url, schema="bench", alone=alone), flight, meter) as running:
         yield running
 
 

@@ -30,10 +30,12 @@ CONNECTIONS = 50
 """Of redis-py's pool; its speed is the same from 20 to 200, and without a limit it fails."""
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
+KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
 BATCHES, COMMANDS = "MGET + MSET, 200 a batch", "redis-py GET + SET, 200 in flight"
 TOOL = "redis-benchmark GET, then SET, 200 a pipeline"
 TWO_TRIPS = "redis-py GET + SET, 1 in flight"
 AIOGRAM, AIOGRAM_OURS = "aiogram, no state, 200 in flight", "aiogram + chatsession"
+AIOGRAM_KEEPING = "aiogram + chatsession, alone=True"
 AIOGRAM_FREE, AIOGRAM_ISOLATED = "aiogram + RedisStorage", "aiogram + RedisStorage, RedisEventIsolation"
 ASGI, ASGI_STARSESSIONS = "bare ASGI application", "ASGI + starsessions' RedisStore, 200 in flight"
 
@@ -49,11 +51,14 @@ def group() -> Generator[Group]:
                 Contender(BATCHES, lambda: batches(server), "floor", step=IN_FLIGHT),
                 Contender(OURS, lambda: ours(server, IN_FLIGHT), "ours"),
                 Contender(f"{OURS}, uvloop", lambda: ours(server, IN_FLIGHT), "ours", loop=uvloop.new_event_loop),
+                Contender(KEEPING, lambda: ours(server, IN_FLIGHT, alone=True), "ours"),
                 Contender(COMMANDS, lambda: commands(server, IN_FLIGHT)),
                 Contender(TWO_TRIPS, lambda: commands(server, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, 1), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, 1, alone=True), "ours"),
                 Contender(AIOGRAM, lambda: _aiogram.alone(IN_FLIGHT), "floor"),
-                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server), "ours", AIOGRAM),
+                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, alone=False), "ours", AIOGRAM),
+                Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, alone=True), "ours", AIOGRAM),
                 Contender(AIOGRAM_FREE, lambda: aiogram_own(server, isolated=False), base=AIOGRAM),
                 Contender(AIOGRAM_ISOLATED, lambda: aiogram_own(server, isolated=True), base=AIOGRAM),
                 Contender(ASGI, lambda: _starsessions.alone(IN_FLIGHT), "floor"),
@@ -70,8 +75,22 @@ def group() -> Generator[Group]:
                     "and compare each key by a script on the server, which costs several times a GET there",
                 ),
                 Goal(
+                    "the same of a bot in one process (alone=True)",
+                    KEEPING,
+                    BATCHES,
+                    at_least=0.5,
+                    why="a busy chat's lock is kept, so that only the commit travels; it is fenced and compared by a "
+                    "script all the same",
+                ),
+                Goal(
                     "what it adds to aiogram, against what RedisStorage with RedisEventIsolation adds",
                     (AIOGRAM_OURS, AIOGRAM),
+                    (AIOGRAM_ISOLATED, AIOGRAM),
+                    at_most=1 / 12,
+                ),
+                Goal(
+                    "the same of a bot in one process (alone=True)",
+                    (AIOGRAM_KEEPING, AIOGRAM),
                     (AIOGRAM_ISOLATED, AIOGRAM),
                     at_most=1 / 12,
                 ),
@@ -83,14 +102,15 @@ def group() -> Generator[Group]:
                     TWO_TRIPS,
                     "two round trips each; ours also run a script on the server that locks, checks and fences",
                 ),
+                no_slower(KEEPING_ALONE, TWO_TRIPS, "it locks nothing"),
             ],
         )
 
 
 @asynccontextmanager
-async def ours(server: RedisServer, flight: int) -> AsyncGenerator[Running]:
+async def ours(server: RedisServer, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
     server.ask("FLUSHALL")
-    async with sessions_in(RedisStorage(server.url), flight, redis_meter(server)) as running:
+    async with sessions_in(RedisStorage(server.url, alone=alone), flight, redis_meter(server)) as running:
         yield running
 
 
@@ -145,10 +165,10 @@ async def commands(server: RedisServer, flight: int) -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def aiogram_ours(server: RedisServer) -> AsyncGenerator[Running]:
+async def aiogram_ours(server: RedisServer, *, alone: bool) -> AsyncGenerator[Running]:
     """aiogram with our sessions: exclusive, fenced."""
     server.ask("FLUSHALL")
-    async with SessionManager(Pizza, storage=RedisStorage(server.url)) as sessions:
+    async with SessionManager(Pizza, storage=RedisStorage(server.url, alone=alone)) as sessions:
         run = _aiogram.with_sessions(sessions, IN_FLIGHT)
         yield Running(run, lambda: total_of(sessions), redis_meter(server))
 
