@@ -41,26 +41,13 @@ class Commits:
         """
         if self._chains and change.lease is not None and (chain := self._chains.get(change.lease)) is not None:
             flight = chain.add(change)
-            done, result = flight.done, flight.result
-        else:
-            change = settled(change)
-            batch, place = self._batches.add(change.key, change)
-            done = batch.done
-
-            def result() -> Committed:
-                return made(change, batch.result(place))
-
-        try:
-            await done
-        except asyncio.CancelledError:
-            with contextlib.suppress(Exception):
-                if note is not None:
-                    note(result())
-            raise
-        committed = result()
+            return await _noted(flight.done, flight.result, note)
+        change = settled(change)
+        batch, place = self._batches.add(change.key, change)
         if note is not None:
-            note(committed)
-        return committed
+            return await _noted(batch.done, lambda: made(change, batch.result(place)), note)
+        await batch.done
+        return made(change, batch.result(place))
 
     def follow(self, change: Change, lease: Lease) -> Flight:
         """Make a change whose outcome the next update of the key does not wait for."""
@@ -116,6 +103,20 @@ class Commits:
         batch, place = self._batches.add(lease.key, _unlocking(lease))
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
         return batch.done
+
+
+async def _noted(done: Done, result: Callable[[], Committed], note: Callable[[Committed], object] | None) -> Committed:
+    try:
+        await done
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            if note is not None:
+                note(result())
+        raise
+    committed = result()
+    if note is not None:
+        note(committed)
+    return committed
 
 
 def _unlocking(lease: Lease) -> Change:

@@ -13,9 +13,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chatsession._batches import Batches
-from chatsession._chain import Flight
 from chatsession._commits import Commits
 from chatsession._kept import MOST_KEPT, MOST_KEPT_BYTES, Kept
 from chatsession._leases import Leases
@@ -153,7 +153,7 @@ class Gateway:
         Raises:
             SessionConflictError: what the change expected does not hold.
         """
-        if self._kept and change.lease is None and (kept := self._kept.take(change.key)) is not None:
+        if change.lease is None and (kept := self._kept.take(change.key)) is not None:
             self._give_back(kept)  # what was kept with it is about to be out of date
         if self._now is None:
             return await self._commits.make(change, note)
@@ -182,7 +182,10 @@ class Gateway:
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
             if self._leased:
-                return self._take_kept(key) or await self.lock(key, timeout, lease_seconds)
+                if (kept := self._take_kept(key)) is not None:
+                    return kept
+                locked = await self._locks.lock(key, timeout, lease_seconds)
+                return Grant(locked.record, locked.lease)
             if self._now is not None:
                 return Grant(self._now.read(key), None)
             return Grant(await self.read(key), None)
@@ -242,9 +245,16 @@ class Gateway:
             SessionConflictError: what the change expected does not hold, or what this update was given by the one
                 before it could not be stored.
         """
-        if grant.lease is not None:
-            return self._leave_leased(key, grant, record, grant.lease, action, value, expect, ttl)
-        return self._leave_local(key, action, value, expect, ttl)
+        lease = grant.lease
+        if lease is None:
+            return self._leave_local(key, action, value, expect, ttl)
+        change = None if action is Action.KEEP else Change(key, action, value, expect, ttl, lease)
+        if self.turns.wanted(key):
+            if self._may_hand_over(grant, lease):
+                return self._hand_over(key, grant, record, lease, change)
+        elif len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
+            return self._keep(key, record, lease, change)
+        return self._unlock(key, lease, change)
 
     async def _leave_local(
         self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
@@ -259,100 +269,77 @@ class Gateway:
         finally:
             self.turns.pass_on(key)
 
-    async def _leave_leased(
-        self,
-        key: str,
-        grant: Grant,
-        record: Record | None,
-        lease: Lease,
-        action: Action,
-        value: bytes,
-        expect: Version | Expect | None,
-        ttl: float | None,
+    async def _hand_over(
+        self, key: str, grant: Grant, record: Record | None, lease: Lease, change: Change | None
     ) -> Committed | None:
-        if self.turns.wanted(key) and self._may_hand_over(grant, lease):
-            flight = self._hand_over(key, grant, record, lease, action, value, expect, ttl)
-            if flight is None:
-                return None
-            if action is Action.KEEP:
-                return await flight.certain()
-            await flight.done
-            return flight.result()
+        """Let the next update begin with what this one has made, and wait until that is durable."""
         gift: Grant | None = None
         try:
             self._commits.check(lease)
-            if not self.turns.wanted(key) and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
-                committed = await self._commit_and_keep(key, lease, action, value, expect, ttl)
-                gift = Grant(_made_of(record, action, value, ttl, committed and committed.version), lease)
-                return committed
-            if action is Action.KEEP:
-                return await self._unlock(lease)
-            self.leases.drop(lease)
-            return await self.commit(Change(key, action, value, expect, ttl, lease, unlock=True))
+            flight = self._commits.basis(lease) if change is None else self._commits.follow(change, lease)
+            gift = Grant(_made_of(record, change, flight), lease, grant.handovers + 1)
         finally:
             self.turns.pass_on(key, gift)
+        if flight is None:
+            return None
+        if change is None:
+            return await flight.certain()
+        await flight.done
+        return flight.result()
+
+    async def _keep(self, key: str, record: Record | None, lease: Lease, change: Change | None) -> Committed | None:
+        """Commit, and keep the lease for a moment."""
+        committed: Committed | None = None
+        gift: Grant | None = None
+        try:
+            self._commits.check(lease)
+            if change is None:
+                await self._commits.certain(lease)
+            else:
+                committed = await self._commits.make(change)
+            gift = Grant(_made_of(record, change, committed and committed.version), lease)
+            return committed
+        except BaseException:
+            self.leases.drop(lease)
+            self._commits.unlock(lease)
+            raise
+        finally:
+            self.turns.pass_on(key, gift)
+
+    async def _unlock(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
+        """Commit and give the lease back in one trip."""
+        try:
+            self._commits.check(lease)
+            if change is not None:
+                self.leases.drop(lease)
+                return await self._commits.make(replace(change, unlock=True))
+            try:
+                await self._commits.certain(lease)
+            finally:
+                self.leases.drop(lease)
+                unlocked = self._commits.unlock(lease)
+            await unlocked
+            return None
+        finally:
+            self.turns.pass_on(key)
 
     def _may_hand_over(self, grant: Grant, lease: Lease) -> bool:
         if grant.handovers >= MOST_HANDOVERS and not self.storage.alone:  # others have their turn
             return False
         return self.leases.holds(lease)  # or the next one would be given what others have changed since
 
-    def _hand_over(
-        self,
-        key: str,
-        grant: Grant,
-        record: Record | None,
-        lease: Lease,
-        action: Action,
-        value: bytes,
-        expect: Version | Expect | None,
-        ttl: float | None,
-    ) -> Flight | None:
-        """Let the next update begin with what this one has made; gives what this one has to wait for yet."""
-        gift: Grant | None = None
-        try:
-            self._commits.check(lease)
-            if action is Action.KEEP:
-                flight = self._commits.basis(lease)
-            else:
-                flight = self._commits.follow(Change(key, action, value, expect, ttl, lease), lease)
-            gift = Grant(_made_of(record, action, value, ttl, flight), lease, grant.handovers + 1)
-            return flight
-        finally:
-            self.turns.pass_on(key, gift)
-
     def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
+        if not self.storage.alone or ttl is not None or len(self._kept) >= MOST_KEPT:
+            return False
         # What expires meanwhile would still look alive here.
-        expires = ttl is not None or (record is not None and record.expires_at is not None)
-        small = record is None or len(record.value) <= MOST_KEPT_BYTES
-        return self.storage.alone and not expires and small and len(self._kept) < MOST_KEPT
+        return record is None or (record.expires_at is None and len(record.value) <= MOST_KEPT_BYTES)
 
     def _take_kept(self, key: str) -> Grant | None:
-        grant = self._kept.take(key) if self._kept else None
+        grant = self._kept.take(key)
         if grant is None or grant.lease is None or self.leases.holds(grant.lease):
             return grant
         self._give_back(grant)  # this process stood still for too long, and somebody else may have written
         return None
-
-    async def _commit_and_keep(
-        self, key: str, lease: Lease, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
-    ) -> Committed | None:
-        try:
-            if action is Action.KEEP:
-                return await self._commits.certain(lease)
-            return await self.commit(Change(key, action, value, expect, ttl, lease))
-        except BaseException:
-            self.leases.drop(lease)
-            self._commits.unlock(lease)
-            raise
-
-    async def _unlock(self, lease: Lease) -> None:
-        try:
-            await self._commits.certain(lease)
-        finally:
-            self.leases.drop(lease)
-            unlocked = self._commits.unlock(lease)
-        await unlocked
 
     def _left_over(self, key: str, gift: Grant) -> None:
         """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
@@ -383,17 +370,17 @@ def gateway_to(storage: Storage) -> Gateway:
 
 def _immediate(storage: Storage) -> ImmediateStorage | None:
     """A storage that may be asked without a coroutine, one key at a time."""
-    if not isinstance(storage, ImmediateStorage):
+    if storage.shared or not isinstance(storage, ImmediateStorage):
         return None
     kind = type(storage)
     own = (kind.read_many, kind.commit_many) == (ImmediateStorage.read_many, ImmediateStorage.commit_many)
     return storage if own else None
 
 
-def _made_of(
-    before: Record | None, action: Action, value: bytes, ttl: float | None, version: Version | None
-) -> Record | None:
+def _made_of(before: Record | None, change: Change | None, version: Version | None) -> Record | None:
     """What a change makes of a record."""
-    if action is Action.PUT:
-        return Record(value, version, None if ttl is None else time.time() + ttl)
-    return None if action is Action.DELETE else before
+    if change is None or change.action is Action.TOUCH:
+        return before
+    if change.action is Action.DELETE:
+        return None
+    return Record(change.value, version, None if change.ttl is None else time.time() + change.ttl)

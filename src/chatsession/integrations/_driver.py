@@ -6,7 +6,7 @@ A framework has to tell three things: whose update it is, when somebody wants th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Generic, TypeVar, cast
 
 from msgspec import Struct
@@ -94,40 +94,41 @@ class UpdateSession(Generic[T]):
 
     async def wanted(self) -> None:
         """Somebody is about to use the session: open it, unless that was done, or the update has none (rule 6)."""
-        while not self._closed:
-            if self._asked:
-                return
-            if not self._asking:
-                await self._ask()
-                return
+        while self._asking:
             self._answered = self._answered or asyncio.get_running_loop().create_future()
             await asyncio.wait([self._answered])
-        raise self._misused()
-
-    async def _ask(self) -> None:
+        if self._closed:
+            raise self._misused()
+        if self._asked:
+            return
         self._asking = True
         try:
-            key = await self._manager.key_of(self._context, self._scope)
+            key = self._manager._key_at_once(self._context, self._scope if self._per_bot else "")
             if key is not None:
-                holder: Session[T] | LazySession[T]
-                if self._lazy:
-                    holder = LazySession(lambda: self._manager._session(key, self._context))
-                    if self._manager._plan.deduplicate:
-                        self.redelivered = (await holder._load())._redelivered
-                else:
-                    holder = self._manager._session(key, self._context)
-                    await holder._begin()
-                    self.redelivered = holder._redelivered
-                if self._closed:  # the update ended meanwhile, without waiting for this
-                    await holder._abandon()
-                    raise self._misused()
-                self._holder = holder
+                await self._open(key if isinstance(key, str) else await key)
             self._asked = True
         finally:
             self._asking = False
             if self._answered is not None:
                 self._answered.set_result(None)
                 self._answered = None
+
+    async def _open(self, key: str | None) -> None:
+        if key is None:
+            return
+        holder: Session[T] | LazySession[T]
+        if self._lazy:
+            holder = LazySession(lambda: self._manager._session(key, self._context))
+            if self._manager._plan.deduplicate:
+                self.redelivered = (await holder._load())._redelivered
+        else:
+            holder = self._manager._session(key, self._context)
+            await holder._begin()
+            self.redelivered = holder._redelivered
+        if self._closed:  # the update ended meanwhile, without waiting for this
+            await holder._abandon()
+            raise self._misused()
+        self._holder = holder
 
     @property
     def asked(self) -> bool:
@@ -182,14 +183,14 @@ class UpdateSession(Generic[T]):
             return self._holder
         raise self._misused() if self._closed else self._missing()
 
-    async def finish(self) -> None:
+    def finish(self) -> Coroutine[Any, Any, None]:
         """The update was handled, or put aside by the framework's own control flow: commit."""
         self._closed = True
-        holder = self._holder
-        if isinstance(holder, LazySession):
-            holder = await holder._finish()
-        if holder is not None:
-            await holder._finish()
+        return self._holder._finish() if isinstance(self._holder, Session) else self._finish_lazy()
+
+    async def _finish_lazy(self) -> None:
+        if isinstance(self._holder, LazySession) and (session := await self._holder._finish()) is not None:
+            await session._finish()
 
     async def put_aside(self) -> None:
         """Nobody handled the update: commit what filters or middlewares changed, but make no session of a mere look."""

@@ -134,6 +134,7 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateSession[T]:
         """Put the unit of work of an update, not opened yet, into what handlers get."""
         found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
+        message = update.message
         context = UpdateContext(
             chat_id=found.chat_id,
             user_id=found.user_id,
@@ -142,8 +143,8 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             bot_id=data["bot"].id,
             update=update,
             update_id=update.update_id,
-            moved_from=None if update.message is None else update.message.migrate_from_chat_id,
-            moved_to=None if update.message is None else update.message.migrate_to_chat_id,
+            moved_from=None if message is None else message.migrate_from_chat_id,
+            moved_to=None if message is None else message.migrate_to_chat_id,
         )
         unit = self.set_up.begin(context)
         data[self.unit_name] = unit.session
