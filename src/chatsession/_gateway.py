@@ -61,6 +61,7 @@ class Gateway:
         "_opened_here",
         "_opening",
         "_reads",
+        "immediate",
         "leases",
         "number",
         "storage",
@@ -71,6 +72,8 @@ class Gateway:
         self.storage: Storage = storage
         self._leased = storage.shared
         self._now: ImmediateStorage | None = _immediate(storage)
+        self.immediate: bool = self._now is not None
+        """No call ever waits."""
         self.number: int = next(_numbers)
         self._members: set[object] = set()
         self._opened_here = False
@@ -84,11 +87,6 @@ class Gateway:
         )
         self._commits = Commits(storage, lost=self.leases.drop)
         self._locks = Locks(storage, self.leases, self._commits.unlock)
-
-    @property
-    def immediate(self) -> bool:
-        """No call ever waits."""
-        return self._now is not None
 
     async def join(self, member: object) -> None:
         """Open the storage, unless it is open, for one more that uses it."""
@@ -162,6 +160,16 @@ class Gateway:
             note(committed)
         return committed
 
+    def enter_now(self, key: str) -> Grant | None:
+        """As `enter`, where nothing has to be waited for; `None` where it has."""
+        if self._now is None or not self.turns.take_free(key, asyncio.current_task()):
+            return None
+        try:
+            return Grant(self._now.read(key), None)
+        except BaseException:
+            self.turns.pass_on(key)
+            raise
+
     async def enter(self, key: str, timeout: float, lease_seconds: float) -> Grant:
         """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
 
@@ -219,6 +227,19 @@ class Gateway:
             self.leases.drop(grant.lease)
             await self._commits.unlock(grant.lease)
 
+    def leave_now(
+        self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
+    ) -> Committed | None:
+        """As `leave`, for a storage that is `immediate`."""
+        assert self._now is not None
+        try:
+            if action is Action.KEEP:
+                return None
+            change = Change(key, action, value, expect, ttl)
+            return made(change, self._now.commit(change))
+        finally:
+            self.turns.pass_on(key)
+
     def leave(
         self,
         key: str,
@@ -260,12 +281,7 @@ class Gateway:
         self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
     ) -> Committed | None:
         try:
-            if action is Action.KEEP:
-                return None
-            change = Change(key, action, value, expect, ttl)
-            if self._now is None:
-                return await self.commit(change)
-            return made(change, self._now.commit(change))
+            return None if action is Action.KEEP else await self.commit(Change(key, action, value, expect, ttl))
         finally:
             self.turns.pass_on(key)
 

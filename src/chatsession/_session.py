@@ -188,7 +188,10 @@ class Session(Generic[T]):
         self._phase = _OPENING
         try:
             if plan.exclusive:
-                self._grant = grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
+                grant = plan.gateway.enter_now(self._key)
+                if grant is None:
+                    grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
+                self._grant = grant
                 record = grant.record
             else:
                 record = await plan.gateway.read(self._key)
@@ -336,7 +339,9 @@ class Session(Generic[T]):
         action, value, ttl, _ = work
         expected = self._expected()
         grant, self._grant = self._grant, None
-        if grant is not None:
+        if grant is not None and plan.gateway.immediate:
+            committed = plan.gateway.leave_now(self._key, action, value, expected, ttl)
+        elif grant is not None:
             committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
         elif action is not Action.KEEP:
             committed = await plan.gateway.commit(Change(self._key, action, value, expected, ttl))
