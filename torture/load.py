@@ -36,8 +36,10 @@ class Chat:
 class Lane:
     """One of the tasks that do one operation after another."""
 
-    def __init__(self, pick: Callable[[], Chat]) -> None:
+    def __init__(self, pick: Callable[[], Chat], operations: dict[Operation, float]) -> None:
         self.pick = pick
+        self.operations = list(operations)
+        self.weights = list(accumulate(operations.values()))
         self.task: asyncio.Task[None] | None = None
         self.since: float | None = None
         """When the operation under way began."""
@@ -49,6 +51,7 @@ class Load:
     Args:
         lasting: sessions that stay.
         expiring: sessions with a time to live.
+        optimistic: sessions that are not locked, and not deleted.
         history: where everything is written down.
         name: of this worker.
         keys: which chats there are.
@@ -60,6 +63,7 @@ class Load:
         self,
         lasting: SessionManager[Counter],
         expiring: SessionManager[Counter],
+        optimistic: SessionManager[Counter],
         history: HistoryFile,
         *,
         name: str,
@@ -74,18 +78,18 @@ class Load:
         self._stopping = False
         self._hot = [Chat(lasting, key) for key in keys.hot]
         self._tail = [Chat(lasting, key) for key in keys.tail]
-        self._expiring = [Chat(expiring, key) for key in keys.expiring]
+        self._expiring = [Chat(expiring, key) for key in keys.few]
+        self._optimistic = [Chat(optimistic, key) for key in keys.few]
         self._lanes: list[Lane] = []
-        self._operations = list(_OPERATIONS)
-        self._weights = list(accumulate(_OPERATIONS.values()))
         self.changed = 0
         self.ended = 0
 
     def start(self, in_flight: int) -> None:
-        """Begin; a tenth of what is under way is in the hot chat, another tenth has a time to live."""
+        """Begin; a tenth each of what is under way is in the hot chat, has a time to live, and is not locked."""
         part = max(1, in_flight // 10)
-        picks = [*[self._pick_hot] * part, *[self._pick_expiring] * part, *[self._pick_tail] * (in_flight - 2 * part)]
-        self._lanes = [Lane(pick) for pick in picks]
+        picks = [*[self._pick_hot] * part, *[self._pick_expiring] * part, *[self._pick_tail] * (in_flight - 3 * part)]
+        self._lanes = [Lane(pick, _OPERATIONS) for pick in picks]
+        self._lanes += [Lane(self._pick_optimistic, _WITHOUT_DELETION) for _ in range(part)]
         for lane in self._lanes:
             lane.task = asyncio.create_task(self._run(lane))
 
@@ -120,7 +124,7 @@ class Load:
     async def look_at_all(self) -> dict[str, Counter]:
         """What is stored now, under all keys; each look is a part of the history."""
         found: dict[str, Counter] = {}
-        for chat in (*self._hot, *self._tail, *self._expiring):
+        for chat in (*self._hot, *self._tail, *self._expiring, *self._optimistic):
             attempts = Attempts(self._history, self._names)
             attempt = attempts.begin(chat.full, Effect.NOTHING)
             counter = await chat.sessions.get(chat.key)
@@ -139,6 +143,9 @@ class Load:
     def _pick_expiring(self) -> Chat:
         return self._random.choice(self._expiring)
 
+    def _pick_optimistic(self) -> Chat:
+        return self._random.choice(self._optimistic)
+
     async def _run(self, lane: Lane) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -150,7 +157,7 @@ class Load:
                 task.uncancel()
 
     async def _do_one(self, lane: Lane) -> bool:
-        (operation,) = self._random.choices(self._operations, cum_weights=self._weights)
+        (operation,) = self._random.choices(lane.operations, cum_weights=lane.weights)
         attempts = Attempts(self._history, self._names)
         lane.since = time.monotonic()
         try:
@@ -291,3 +298,10 @@ _OPERATIONS: dict[Operation, float] = {
     Load._open_many: 3,
     Load._fail: 2,
 }
+
+_WITHOUT_DELETION = {
+    operation: weight
+    for operation, weight in _OPERATIONS.items()
+    if operation not in (Load._delete, Load._delete_and_create)
+}
+"""Of what was deleted and made anew while somebody had it open unlocked, nobody could say which life was first."""

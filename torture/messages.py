@@ -12,16 +12,18 @@ class Keys(msgspec.Struct, frozen=True):
 
     hot: list[str]
     tail: list[str]
-    expiring: list[str]
+    few: list[str]
+    """For the kinds of sessions of which there are not many."""
 
     @staticmethod
     def of(tail: int) -> Keys:
-        """One hot chat, so many others, and a few whose sessions expire."""
+        """One hot chat, so many others, and a few whose sessions expire or are not locked."""
         return Keys(["hot"], [f"tail:{n}" for n in range(tail)], [f"chat:{n}" for n in range(max(5, tail // 10))])
 
 
 LASTING = "lasting:"
 EXPIRING = "expiring:"
+OPTIMISTIC = "optimistic:"
 """Prefixes of the keys."""
 
 

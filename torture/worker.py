@@ -21,6 +21,7 @@ from torture.load import Load
 from torture.messages import (
     EXPIRING,
     LASTING,
+    OPTIMISTIC,
     Answer,
     Cancel,
     Command,
@@ -63,19 +64,23 @@ async def run(options: WorkerOptions, clock: Clock) -> int:
         lock_lease=options.lease,
         lock_timeout=options.lock_timeout,
     )
+    optimistic = SessionManager(
+        Counter, storage=lasting.storage, prefix=OPTIMISTIC, concurrency="optimistic", lock_timeout=options.lock_timeout
+    )
     if options.mutation is not None:
         _mutate(options.mutation, lasting)
     with HistoryFile(Path(options.folder, f"{options.name}.jsonl")) as history:
         load = Load(
             lasting,
             expiring,
+            optimistic,
             history,
             name=options.name,
             keys=options.keys,
             lease=options.lease,
             seed=options.seed,
         )
-        worker = _Worker([lasting, expiring], load, clock, Path(options.folder))
+        worker = _Worker([lasting, expiring, optimistic], load, clock, Path(options.folder))
         return await worker.run(options.in_flight)
 
 
