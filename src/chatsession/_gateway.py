@@ -227,6 +227,10 @@ class Gateway:
             self.leases.drop(grant.lease)
             await self._commits.unlock(grant.lease)
 
+    async def certain(self, lease: Lease) -> None:
+        """Wait until what was given with this lease is durable. Raises `SessionConflictError` if it never will be."""
+        await self._commits.certain(lease)
+
     def leave_now(
         self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
     ) -> Committed | None:

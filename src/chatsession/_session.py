@@ -149,9 +149,11 @@ class Session(Generic[T]):
             raise self._misused()
         work = self._outcome()
         action, value, ttl, _ = work
-        if action is Action.KEEP:
-            return
         lease = self._grant.lease if self._grant else None
+        if action is Action.KEEP:
+            if lease is not None:
+                await self._plan.gateway.certain(lease)
+            return
         change = Change(self._key, action, value, self._expected(), ttl, lease)
         await self._plan.gateway.commit(change, lambda committed: self._note(work, committed))
 

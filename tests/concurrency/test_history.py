@@ -147,6 +147,14 @@ def test_within_a_process_an_update_may_be_given_what_is_never_stored_if_it_fail
         assert faults(never, update("two:b", given, Fate.REFUSED), stored, stored=State(1, "a")) != []
 
 
+def test_what_an_update_made_that_ran_again_may_have_been_given_to_one_that_failed() -> None:
+    again = update("one:u", State(1, "a"))
+    again.before.append(EMPTY)
+    given = update("one:b", State(1, "one:u"), Fate.REFUSED)
+    assert faults(update("a", EMPTY), again, given, stored=State(2, "one:u")) == []
+    assert faults(update("a", EMPTY), again, update("one:b", State(1, "one:u")), stored=State(2, "one:u")) != []
+
+
 def test_what_a_handler_made_that_failed_is_given_to_nobody() -> None:
     failed = update("one:f", EMPTY, Fate.REFUSED)
     failed.error = "HandlerFailedError"

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from core_aids import assert_nothing_is_held
 
-from chatsession import SessionConflictError, SessionManager, StorageUnavailableError
+from chatsession import (
+    LazySessionFlavor,
+    SessionConflictError,
+    SessionFlavor,
+    SessionManager,
+    StorageUnavailableError,
+    multi_session,
+)
+from chatsession.integrations._driver import UpdateContext, UpdateSession
 from chatsession.storages import Action, Change, Outcome
 from chatsession.storages.sqlite import SQLiteStorage
 
@@ -86,10 +94,11 @@ async def test_12_they_go_on_at_once_and_are_done_when_they_are_durable(storage:
 
 async def test_12_what_waits_travels_together(storage: Gated, counts: Counts) -> None:
     tasks = counts.all(*[True] * UPDATES)
+    await counts.have_seen(UPDATES)
     storage.gate.set()
     await asyncio.gather(*tasks)
     assert await counts.sessions.get("chat") == UPDATES
-    assert len(storage.commits) < UPDATES / 5
+    assert [change.value for change in storage.commits] == [b"1", str(UPDATES).encode()]
 
 
 async def test_12_each_is_durable_when_it_is_done(storage: Gated, counts: Counts) -> None:
@@ -158,6 +167,32 @@ async def test_12_a_save_on_what_is_never_stored_fails_too(storage: Gated, count
         await first
     with pytest.raises(SessionConflictError):
         await second
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_12_a_save_of_nothing_is_done_when_what_it_was_given_is_durable(
+    storage: Gated, counts: Counts, failing: bool
+) -> None:
+    storage.failing = lambda _: failing
+
+    async def save_nothing() -> None:
+        async with counts.sessions.open("chat") as session:
+            counts.seen.append(session.data)
+            await session.save()
+            saved.set()
+
+    saved = asyncio.Event()
+    first, second = asyncio.create_task(counts.count()), asyncio.create_task(save_nothing())
+    await counts.have_seen(2)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not saved.is_set()
+    storage.gate.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == (
+        [StorageUnavailableError, SessionConflictError] if failing else [int, type(None)]
+    )
+    assert saved.is_set() is not failing
 
 
 async def test_5_a_handler_that_fails_raises_its_own_error_whatever_it_was_given(
@@ -230,4 +265,127 @@ async def test_16_sessions_that_expire_are_handed_on_as_well(storage: Gated) -> 
         storage.gate.set()
         await asyncio.gather(*tasks)
         assert await sessions.get("chat") == 10
+    await assert_nothing_is_held(storage)
+
+
+class Update(SessionFlavor[Any]):
+    def __init__(self) -> None:
+        self.chat_id, self.update_id = 1, 7
+
+
+class LazyUpdate(LazySessionFlavor[Any]):
+    def __init__(self) -> None:
+        self.chat_id, self.update_id = 1, 7
+
+
+async def strictly(sessions: SessionManager[int], handled: Callable[[], None]) -> None:
+    ctx = Update()
+
+    async def handler() -> None:
+        handled()
+        ctx.session += 1
+
+    await sessions.middleware()(ctx, handler)
+
+
+async def lazily(sessions: SessionManager[int], handled: Callable[[], None]) -> None:
+    ctx = LazyUpdate()
+
+    async def handler() -> None:
+        handled()
+        ctx.session = await ctx.session + 1
+
+    await sessions.lazy_middleware()(ctx, handler)
+
+
+async def as_one_of_several(sessions: SessionManager[int], handled: Callable[[], None]) -> None:
+    ctx = Update()
+
+    async def handler() -> None:
+        handled()
+        ctx.session.count += 1
+
+    await multi_session(count=sessions)(ctx, handler)
+
+
+async def lazily_as_one_of_several(sessions: SessionManager[int], handled: Callable[[], None]) -> None:
+    ctx = LazyUpdate()
+
+    async def handler() -> None:
+        handled()
+        session: Any = ctx.session
+        session.count = await session.count + 1
+
+    await multi_session(lazy=True, count=sessions)(ctx, handler)
+
+
+async def in_a_framework(sessions: SessionManager[int], handled: Callable[[], None]) -> None:
+    context = UpdateContext(
+        chat_id=1, user_id=1, thread_id=None, business_connection_id=None, bot_id=42, update=None, update_id=7
+    )
+    unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
+    count = await unit.load()
+    if not unit.redelivered:
+        handled()
+        unit.holder.data = count + 1
+    await unit.finish()
+
+
+@pytest.mark.parametrize(
+    "deliver",
+    [strictly, lazily, as_one_of_several, lazily_as_one_of_several, in_a_framework],
+    ids=lambda it: it.__name__,
+)
+async def test_19_an_update_that_comes_again_is_done_only_if_its_first_delivery_is_durable(
+    storage: Gated, deliver: Callable[[SessionManager[int], Callable[[], None]], Awaitable[None]]
+) -> None:
+    handled: list[bool] = []
+    async with SessionManager(int, storage=storage, deduplicate=5) as sessions:
+
+        async def update() -> None:
+            await deliver(sessions, lambda: handled.append(True))
+
+        for failing in (True, False):
+            handled.clear()
+            storage.gate.clear()
+            storage.failing = lambda _, failing=failing: failing
+            tasks = [asyncio.create_task(update()) for _ in range(2)]
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not any(task.done() for task in tasks)
+            storage.gate.set()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            wanted = [StorageUnavailableError, SessionConflictError] if failing else [type(None)] * 2
+            assert [type(result) for result in results] == wanted
+            assert len(handled) == 1
+        assert await sessions.get(1) == 1
+    await assert_nothing_is_held(storage)
+
+
+async def test_what_nobody_handled_for_what_is_never_stored_is_not_done(storage: Gated) -> None:
+    context = UpdateContext(chat_id=1, user_id=1, thread_id=None, business_connection_id=None, bot_id=42, update=None)
+    async with SessionManager(int, storage=storage) as sessions:
+
+        async def delete() -> None:
+            async with sessions.open(1) as session:
+                await asyncio.sleep(0)  # the other one waits for its turn now
+                session.data = None
+
+        async def put_aside() -> None:
+            unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
+            seen.append(await unit.load())
+            await unit.put_aside()
+
+        storage.gate.set()
+        await sessions.update(1, lambda count: count + 1)
+        storage.gate.clear()
+        storage.failing = lambda change: change.action is Action.DELETE
+        seen: list[int] = []
+        tasks = [asyncio.create_task(delete()), asyncio.create_task(put_aside())]
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        storage.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [StorageUnavailableError, SessionConflictError]
+        assert (seen, await sessions.get(1)) == ([0], 1)
     await assert_nothing_is_held(storage)

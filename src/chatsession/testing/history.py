@@ -146,6 +146,8 @@ def _begin(updates: dict[str, Update], event: _Event, wanted: Callable[[str], bo
 
 def _add(update: Update, event: _Event) -> None:
     if event.read is not None:
+        if update.read is not None:
+            update.before.append(update.read)
         update.read, update.read_at = event.read, event.at
         return
     if update.ended is not None:

@@ -75,7 +75,7 @@ def faults_of_key(
     known = {_written(update) for life in lives for update in life.chain} | {EMPTY}
     if undone:
         known |= {written for update in updates if update.fate is Fate.UNKNOWN and (written := update.writes)}
-    given = {(update.process, written) for update in updates if update.may_be_undone and (written := update.writes)}
+    given = {(update.process, state) for update in updates for state in update.given}
     lives, rivals = _told_apart(lives, stored, expiry)
     if rivals:
         yield _fork([life.chain[0] for life in rivals], EMPTY)

@@ -46,6 +46,8 @@ class Update(msgspec.Struct):
     error: str | None = None
     effect: Effect = Effect.COUNT
     read_at: float | None = None
+    before: list[State] = msgspec.field(default_factory=list[State])
+    """What it read when it ran before, and had to begin anew."""
 
     @property
     def writes(self) -> State | None:
@@ -62,9 +64,14 @@ class Update(msgspec.Struct):
         return self.id.rpartition(":")[0]
 
     @property
-    def may_be_undone(self) -> bool:
-        """Its handler succeeded, so that the next one of its process was given what it made, but its commit did not."""
-        return self.fate is Fate.UNKNOWN or (self.fate is Fate.REFUSED and self.error in _OF_COMMITS)
+    def given(self) -> list[State]:
+        """What the next one of its process may have been given, although it was never stored.
+
+        Its handler had succeeded then, but its commit did not.
+        """
+        given = [State(read.count + 1, self.id) for read in self.before]
+        failed = self.fate is Fate.UNKNOWN or (self.fate is Fate.REFUSED and self.error in _OF_COMMITS)
+        return [*given, self.writes] if failed and self.writes is not None else given
 
 
 _OF_COMMITS = {"SessionConflictError", "StorageError", "StorageUnavailableError"}
