@@ -56,7 +56,8 @@ def run(name: str, results: Results, until: float, *, quick: bool) -> None:
     """Measure one group, keep its results, and print its table."""
     try:
         with opened(name, quick=quick) as group:
-            measure(group.contenders, results.rounds, results.seconds, until=until, progress=_progress)
+            rounds = results.rounds if quick else group.times * results.rounds
+            measure(group.contenders, rounds, results.seconds, until=until, progress=_progress)
             results.add(name, group)
     except Exception as error:  # a group that cannot be set up stops only itself; the pages tell of it
         results.leave_out(name, f"{type(error).__name__}: {error}")

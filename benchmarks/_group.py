@@ -70,6 +70,7 @@ class Group:
         note: what a reader must know to judge the figures.
         headings: of the labels.
         labels: what stands at the beginning of a contender's row; its name, unless said otherwise.
+        times: so many times the usual rounds, where a goal is within what the machine's own noise is.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Group:
     note: str = ""
     headings: Sequence[str] = ("",)
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    times: int = 1
 
     def verdicts(self) -> list[str]:
         """What was to be reached, and whether it was."""

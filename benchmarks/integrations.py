@@ -91,4 +91,5 @@ def group() -> Generator[Group]:
             no_slower((TELEBOT_MEMORY, TELEBOT), (TELEBOT_STATES, TELEBOT), _DICTIONARY),
             no_slower((AIOGRAM_MEMORY, AIOGRAM), (AIOGRAM_FSM, AIOGRAM), _DICTIONARY),
         ],
+        times=2,
     )

@@ -76,6 +76,7 @@ def group() -> Generator[Group]:
                 "typed on the way",
             ),
         ],
+        times=3,
     )
 
 

@@ -23,6 +23,8 @@ from chatsession.testing.servers.redis import RedisServer
 _CHAIN = "bare (ctx, next) chain"
 _FRAMEWORKS = {"grammY": "grammy", "Telegraf": "telegraf"}
 _STORAGES = {"memory": "memory", "Redis": "redis", "PostgreSQL": "postgres", "files": "file"}
+_IN_ONE_PROCESS = ", alone=True"
+"""As those bots run: nothing in theirs keeps a second process from doing harm."""
 _WARM = 5_000
 """Updates after which Node.js has compiled what runs often."""
 _WHY = {
@@ -43,13 +45,15 @@ def group() -> Generator[Group]:
         contenders += [_bare(name) for name in _FRAMEWORKS]
         for storage in _STORAGES:
             contenders.append(_ours(storage, redis, database, meter))
+            if storage in ("Redis", "PostgreSQL"):
+                contenders.append(_ours(storage + _IN_ONE_PROCESS, redis, database, meter))
             contenders += [_theirs(name, storage, redis, database) for name in _FRAMEWORKS]
         yield Group(
             "Bots on Node.js, 300 bytes, 1,000 chats, 200 in flight",
             contenders,
             f"{_node.versions('grammy', 'telegraf', '@telegraf/session', 'ioredis', 'redis', 'pg')}, "
             f"Redis {version(redis)}, PostgreSQL {database.psql('SHOW server_version').split()[0]}",
-            [_goal(name, storage) for storage in _STORAGES for name in _FRAMEWORKS],
+            _goals(contenders),
             "Their sessions are neither locked nor isolated nor compared with what is stored; each language's bare bot "
             "(or chain) is what sessions are said to add to.",
         )
@@ -80,12 +84,17 @@ def _theirs(framework: str, storage: str, redis: RedisServer, database: Postgres
     )
 
 
-def _goal(framework: str, storage: str) -> Goal:
-    return no_slower(
-        (f"chatsession, {storage}", _CHAIN),
-        (f"{framework}, {storage}", f"{framework}, no state"),
-        _WHY[storage],
-    )
+def _goals(contenders: list[Contender]) -> list[Goal]:
+    ours = [each for each in contenders if each.role == "ours"]
+    return [_goal(each.name, framework, _storage_of(each)) for each in ours for framework in _FRAMEWORKS]
+
+
+def _storage_of(contender: Contender) -> str:
+    return contender.name.split(", ")[1]
+
+
+def _goal(ours: str, framework: str, storage: str) -> Goal:
+    return no_slower((ours, _CHAIN), (f"{framework}, {storage}", f"{framework}, no state"), _WHY[storage])
 
 
 @asynccontextmanager
@@ -96,12 +105,13 @@ async def ours(storage: str, redis: RedisServer, database: PostgresServer, meter
         make: dict[str, Callable[[], Storage]] = {
             "memory": MemoryStorage,
             "files": lambda: FileStorage(folder),
-            "Redis": lambda: RedisStorage(redis.url),
-            "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench"),
+            "Redis": lambda: RedisStorage(redis.url, alone=alone),
+            "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench", alone=alone),
         }
         meters = {"files": file_meter, "Redis": redis_meter(redis), "PostgreSQL": meter}
-        async with make[storage]() as opened:
-            work = Work(IN_FLIGHT, meter=meters.get(storage))
+        kind, alone = storage.removesuffix(_IN_ONE_PROCESS), storage.endswith(_IN_ONE_PROCESS)
+        async with make[kind]() as opened:
+            work = Work(IN_FLIGHT, meter=meters.get(kind))
             async with strict_changed(opened, work) as running:
                 yield running
 
