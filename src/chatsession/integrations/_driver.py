@@ -28,7 +28,7 @@ _KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
 class UpdateContext(Struct, frozen=True, kw_only=True):
     """What a `get_session_key` function is given: where an update comes from, and the update itself.
 
-    Args:
+    Attributes:
         chat_id: of the chat, if the update has one.
         user_id: of the user who caused it, if it has one.
         thread_id: of the topic in a forum.
