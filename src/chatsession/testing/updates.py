@@ -70,8 +70,9 @@ class Update(msgspec.Struct):
         Its handler had succeeded then, but its commit did not.
         """
         given = [State(read.count + 1, self.id) for read in self.before]
-        failed = self.fate is Fate.UNKNOWN or (self.fate is Fate.REFUSED and self.error in _OF_COMMITS)
+        failed = self.fate is Fate.UNKNOWN or (self.fate is Fate.REFUSED and self.error not in _OF_HANDLERS)
         return [*given, self.writes] if failed and self.writes is not None else given
 
 
-_OF_COMMITS = {"SessionConflictError", "StorageError", "StorageUnavailableError"}
+_OF_HANDLERS = {"HandlerFailedError", "CancelledError"}
+"""A refused update that ended so was still in its handler: nobody was given anything of it."""
