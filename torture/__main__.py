@@ -29,7 +29,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # however it is ended, it leaves no server and no disk behind
         signal.signal(number, signal.default_int_handler)
     if given.check is not None:
-        return _check(given.check)
+        return _check(given.check, given.report)
     out = given.out or Path(tempfile.mkdtemp(prefix="torture-histories-"))
     results: list[Result] = []
     for name in given.storage or list(PLACES):
@@ -63,7 +63,12 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of the histories; default: a new temporary one")
     parser.add_argument("--report", type=Path, help="folder of the table and the raw results, such as docs/torture")
     parser.add_argument("--mutation", help="take a guard out: a name in torture/mutations.py, or module:function")
-    parser.add_argument("--check", type=Path, metavar="FOLDER", help="only check the histories of a campaign")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="FOLDER",
+        help="only check the histories of a campaign, and with --report say there what comes of it",
+    )
     return parser
 
 
@@ -82,8 +87,10 @@ def _aims(given: argparse.Namespace) -> Aims:
     )
 
 
-def _check(folder: Path) -> int:
+def _check(folder: Path, kept: Path | None) -> int:
     verdict = check(folder)
+    if kept is not None:
+        report.write_again(folder.name, verdict, kept)
     for fault in verdict.faults:
         print(fault)
     print(f"{verdict.updates:,} updates of {verdict.keys:,} keys, {len(verdict.faults)} violations")

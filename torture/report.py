@@ -11,6 +11,7 @@ import msgspec
 
 from torture.campaign import Result
 from torture.places import PLACES
+from torture.verdict import Verdict
 
 _MOST_SHOWN = 20
 
@@ -24,6 +25,12 @@ def write(results: Sequence[Result], folder: Path) -> None:
     paths = [folder / f"{name}.json" for name in PLACES]
     kept = [msgspec.json.decode(path.read_bytes(), type=Result) for path in paths if path.exists()]
     (folder / "README.md").write_text(page(kept))
+
+
+def write_again(storage: str, verdict: Verdict, folder: Path) -> None:
+    """Put a later verdict on the same history into what was kept of its campaign."""
+    kept = msgspec.json.decode((folder / f"{storage}.json").read_bytes(), type=Result)
+    write([msgspec.structs.replace(kept, verdict=verdict)], folder)
 
 
 def page(results: Sequence[Result]) -> str:
