@@ -403,3 +403,16 @@ async def test_versions_never_go_back(path: Path) -> None:
                 await put(storage, "chat", b"1")
                 seen.append((await storage.read_many(["chat"]))[0].version)  # type: ignore[union-attr]
     assert seen == sorted(set(seen))
+
+
+async def test_a_storage_whose_last_write_fails_is_closed_all_the_same(
+    sqlite: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk; the locks that it held run out by themselves."""
+    refusal = "CREATE TRIGGER full BEFORE DELETE ON session_holders BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    await sqlite._at_work.submit(lambda connection: connection.execute(refusal), writes=True)
+    await sqlite.close()
+    assert not sqlite.is_open
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    async with SessionManager(int, storage=sqlite) as counters:
+        assert await counters.update("chat", lambda count: count + 1) == 1

@@ -54,6 +54,17 @@ def test_deleted_and_created_again() -> None:
     assert faults(deleted("nothing", EMPTY, 0, 1)) == []
 
 
+def test_what_was_given_before_an_update_ran_again_says_nothing_about_when_its_session_began() -> None:
+    again = made("one:x", State(1, "one:c"), 11, 14)
+    given = made("one:r", State(2, "one:x"), -6, -4, fate=Fate.REFUSED)
+    lives = [made("a", EMPTY, 0, 1), deleted("d", State(1, "a"), 8, 10), made("one:c", EMPTY, 10, 12), again]
+    again.before.append(State(1, "long ago"))
+    assert (
+        faults(*lives, given, deleted("e", State(2, "one:x"), 14, 15), made("f", EMPTY, 15, 16), stored=State(1, "f"))
+        == []
+    )
+
+
 def test_many_lives_that_overlap_in_time() -> None:
     lives: list[Update] = []
     for n in range(50):

@@ -42,7 +42,13 @@ class _Life:
         self.chain = chain
         self.over = chain[-1].effect is Effect.DELETE
         self.end = EMPTY if self.over else _written(chain[-1])
-        seen = [reader for update in chain if update.writes != EMPTY for reader in readers.get(_written(update), ())]
+        seen = [
+            reader
+            for update in chain
+            if update.writes != EMPTY
+            for reader in readers.get(_written(update), ())
+            if _was_stored(reader, update)
+        ]
         self.begun = min(min(map(_end, chain)), min(map(_read_by, seen), default=math.inf))
         self.going = max(max(map(_asked, chain)), max((reader.started for reader in seen), default=-math.inf))
 
@@ -161,8 +167,15 @@ class _Lives:
             return True
         if self._undone:
             return False
-        # Within a process, an update is given what the one before it is about to store, and fails if that fails.
-        return reader.fate is Fate.COMMITTED or reader.process != update.process
+        return _was_stored(reader, update)
+
+
+def _was_stored(reader: Update, writer: Update) -> bool:
+    """Did this one read what was stored, and not what the writer was about to store?
+
+    Within a process, an update is given what the one before it is about to store, and fails if that fails.
+    """
+    return reader.fate is Fate.COMMITTED or reader.process != writer.process
 
 
 def _told_apart(lives: Sequence[_Life], stored: State, expiry: Expiry | None) -> tuple[list[_Life], list[_Life]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 import time
@@ -18,6 +19,8 @@ from chatsession.storages.sqlite import _locks, _rows, _telling
 from chatsession.storages.sqlite._liveness import my_identity
 from chatsession.storages.sqlite._schema import is_prepared, prepare
 from chatsession.storages.sqlite._worker import Worker
+
+_log = logging.getLogger("chatsession")
 
 Synchronous: TypeAlias = Literal["normal", "full", "extra"]
 
@@ -112,6 +115,8 @@ class SQLiteStorage(Storage):
             return
         try:
             await worker.submit(lambda connection: _locks.unregister(connection, self._holder), writes=True)
+        except StorageError as error:  # as on a full disk; others see that it is gone when this process is
+            _log.warning("an SQLite file was closed, but could not be told so: %s", error)
         finally:
             await worker.stop()
 
