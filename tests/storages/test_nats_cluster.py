@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from chatsession import SessionManager, open_storage
-from chatsession.errors import SessionConflictError, StorageUnavailableError
+from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Outcome, Refused
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.conformance.single import lock, put, value_of
@@ -101,14 +101,14 @@ async def test_the_majority_of_a_cluster_is_gone() -> None:
             for each in cluster.servers[:2]:
                 await asyncio.to_thread(each.process.kill)
             assert storage._entries is not None
-            storage._entries.wire._patience = storage._entries._patience = 1.0
+            storage._entries.wire.patience = storage._entries._patience = 1.0
             async with asyncio.timeout(120):
                 assert isinstance(await store(b"2"), StorageUnavailableError)
                 for each in cluster.servers[:2]:
                     await asyncio.to_thread(each.start)
                 while not isinstance(outcome := await store(b"3"), Committed):
                     assert isinstance(outcome, StorageUnavailableError)
-            storage._entries.wire._patience = storage._entries._patience = 60.0
+            storage._entries.wire.patience = storage._entries._patience = 60.0
             locked = await lock(storage, "424242")
             assert locked.record is not None
             assert locked.record.value == b"3"
@@ -143,3 +143,13 @@ async def test_a_certificate_that_nobody_trusts_is_told(scheme: str) -> None:
             await NatsStorage(url, patience=5).open()
         assert "SSLCertVerificationError" in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+async def test_too_few_servers_for_so_many_replicas(cluster: NatsCluster) -> None:
+    """It waits for them as long as `patience` says: servers of a cluster that was just started come one by one."""
+    storage = NatsStorage(cluster.urls, bucket="many", replicas=5, patience=0.5)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(StorageError, match="no suitable peers"):
+        await storage.open()
+    assert asyncio.get_running_loop().time() - began >= 0.5
+    await storage.close()

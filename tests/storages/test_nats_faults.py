@@ -480,7 +480,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
         async with NatsStorage(server.url, bucket=bucket) as storage:
             await put(storage, "424242", b"1")
             assert storage._entries is not None
-            storage._entries.wire._patience = storage._entries._patience = 0.5
+            storage._entries.wire.patience = storage._entries._patience = 0.5
             server.process.signal(signal.SIGSTOP)
             os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - takes no time; until then it may answer
             async with asyncio.timeout(60):

@@ -21,6 +21,8 @@ _MAY_COME_YET = 10158
 """An earlier copy of the same message is still under way."""
 _NAME_IN_USE = 10058
 _NO_STREAM = 10059
+_NO_PEERS = 10005
+"""A cluster whose servers have not all found each other yet, or too few for so many replicas."""
 _DUPLICATES_SECONDS = 60
 _OPENING = 2.0
 _LARGE = 64 * 1024
@@ -122,7 +124,7 @@ class Bucket:
         """Make the bucket, unless it is there, and set the clock."""
         info = await self._info()
         if info.error is not None and info.error.err_code == _NO_STREAM:
-            info = await self._create()
+            info = await self._create_once_there_are_servers()
         if info.error is not None:
             raise StorageError(f"NATS refused to open the bucket {self._name!r}: {info.error.description}")
         config = info.config
@@ -200,6 +202,14 @@ class Bucket:
                 "or not for this account, or has no leader yet"
             )
         return _decode(reply, _StreamInfo)
+
+    async def _create_once_there_are_servers(self) -> _StreamInfo:
+        end = time.monotonic() + self._wire.patience
+        while True:
+            info = await self._create()
+            if info.error is None or info.error.err_code != _NO_PEERS or time.monotonic() > end:
+                return info
+            await asyncio.sleep(0.1)
 
     async def _create(self) -> _StreamInfo:
         config = {

@@ -54,7 +54,7 @@ class Wire:
     def __init__(self, client: Client, patience: float, woken: Callable[[str], None]) -> None:
         self.client = client
         self.inbox = client.new_inbox()
-        self._patience = patience
+        self.patience = patience
         self._woken = woken
         self._numbers = count()
         self._pending: dict[str, asyncio.Future[Msg | None]] = {}
@@ -104,7 +104,7 @@ class Wire:
             In their order the replies, or an error where none came within the patience of this object.
         """
         now = asyncio.get_running_loop().time()
-        end = now + self._patience
+        end = now + self.patience
         refused_until = end if patience is None else now + patience
         replies: dict[int, Reply] = {}
         waiting = list(range(len(requests)))
@@ -165,9 +165,9 @@ class Wire:
         if self.client.is_closed:
             return StorageUnavailableError("the connection to NATS is closed")
         if not tries:
-            return StorageUnavailableError(f"NATS could not be reached for {self._patience:g} s")
+            return StorageUnavailableError(f"NATS could not be reached for {self.patience:g} s")
         return StorageUnavailableError(
-            f"NATS did not answer within {self._patience:g} s; it is not known whether what was asked for was done"
+            f"NATS did not answer within {self.patience:g} s; it is not known whether what was asked for was done"
         )
 
 
