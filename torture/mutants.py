@@ -19,23 +19,6 @@ _FIRST, _LAST = 500, 32_000
 """Updates of the shortest and of the longest campaign."""
 _SEED = 7
 
-_NETWORK_ONLY = frozenset(
-    {
-        "handlers cancelled",
-        "clock shifted",
-        "sessions closed and opened",
-        "worker stopped (SIGSTOP)",
-        "worker killed (SIGKILL)",
-        "worker killed (SIGKILL), all else quiet",
-        "worker shut down (SIGTERM)",
-        "server stopped at once and started",
-        "server restarted",
-        "disk full",
-    }
-)
-_WITHOUT = {("no_memory_of_commits", "postgres"): _NETWORK_ONLY}
-"""Events left out where only an answer that gets lost shows that the guard is missing."""
-
 _PAIRS = [
     ("lock", "no_leases_no_versions", "sqlite"),
     ("lock", "no_leases_no_versions", "redis"),
@@ -93,7 +76,6 @@ async def _torment(mutation: str, storage: str) -> tuple[str, str]:
                 pause=0.2,
                 tail=50,
                 mutation=f"torture.mutations:{mutation}",
-                without=_WITHOUT.get((mutation, storage), frozenset()),
             )
             result = await run(storage, Path(folder), aims, _SEED)
         if result.verdict.faults or result.hangs:

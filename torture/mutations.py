@@ -50,10 +50,20 @@ def no_versions(_: Sessions) -> None:
     Session._expected = lambda _: Expect.ANYTHING  # type: ignore[method-assign]  # the guard that is taken out
 
 
+def _no_versions_where_locked() -> None:
+    """Leaves those alone that nothing but versions guards, and that would go red whatever else is missing."""
+    expected = Session._expected
+
+    def anything(session: Session[Any]) -> Any:
+        return Expect.ANYTHING if session._plan.exclusive else expected(session)
+
+    Session._expected = anything  # type: ignore[method-assign]  # the guard that is taken out
+
+
 def no_leases_no_versions(sessions: Sessions) -> None:
     """Neither is another process waited for, nor is it seen that one was faster."""
     no_leases(sessions)
-    no_versions(sessions)
+    _no_versions_where_locked()
 
 
 def no_fencing_no_versions(sessions: Sessions) -> None:
@@ -62,7 +72,7 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
     commit_many = storage.commit_many
 
     async def commit_blindly(changes: Sequence[Change]) -> Sequence[Outcome]:
-        blind = [replace(change, expect=Expect.ANYTHING, lease=None, unlock=False) for change in changes]
+        blind = [_blind(change) if change.lease is not None else change for change in changes]
         outcomes = await commit_many(blind)
         unlocking = [Change(each.key, Action.KEEP, lease=each.lease, unlock=True) for each in changes if each.unlock]
         if unlocking:
@@ -70,6 +80,10 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
         return outcomes
 
     sessions._plan.gateway._commits._batches._call = commit_blindly
+
+
+def _blind(change: Change) -> Change:
+    return replace(change, expect=Expect.ANYTHING, lease=None, unlock=False)
 
 
 def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:
@@ -101,7 +115,7 @@ def no_failing_together(_: Sessions) -> None:
 
 def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
     """An update is committed although the one before it, whose data it was given, was not."""
-    no_versions(sessions)
+    _no_versions_where_locked()
 
     def over(commits: Commits, chain: Chain) -> None:
         commits._chains.pop(chain.lease)
