@@ -52,7 +52,7 @@ def no_versions(_: Sessions) -> None:
 
 def _no_versions_where_locked() -> None:
     """Leaves those alone that nothing but versions guards, and that would go red whatever else is missing."""
-    expected: Callable[[Session[Any]], Any] = Session._expected
+    expected = Session[Any]._expected
 
     def anything(session: Session[Any]) -> Any:
         return Expect.ANYTHING if session._plan.exclusive else expected(session)
