@@ -47,10 +47,7 @@ class Batch(Generic[Item, Result]):
     def result(self, place: int) -> Result:
         """What became of the item in this place. Raises its error, or that of the whole call."""
         if self._failure is not None:
-            # One exception raised in many tasks would gather all their tracebacks.
-            failure = copy.copy(self._failure)
-            failure.__cause__ = self._failure
-            raise failure
+            raise again(self._failure)
         result = self._results[place]
         if isinstance(result, SessionError):
             raise result
@@ -149,6 +146,13 @@ class Batches(Generic[Item, Result]):
             self._starting = False  # it may have been cancelled before it began
         if self._waiting and not self._starting and len(self._runners) < self._in_flight:
             self._start()
+
+
+def again(failure: BaseException) -> BaseException:
+    """A copy to raise: one exception raised in many tasks would gather all their tracebacks."""
+    copied = copy.copy(failure)
+    copied.__cause__ = failure
+    return copied
 
 
 def log_failure(batch: Batch[Any, Any], place: int) -> None:

@@ -10,14 +10,13 @@ updates were given something that was never stored.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from msgspec.structs import replace
 
-from chatsession._batches import Batch, Done
+from chatsession._batches import Batch, Done, again
 from chatsession._outcomes import verdict
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Committed, Expect, Lease, Outcome, Version
@@ -47,9 +46,7 @@ class Flight:
         assert self._outcome is not None
         if isinstance(self._outcome, Committed):
             return self._outcome
-        failure = copy.copy(self._outcome)  # raised in many tasks, one exception would gather all their tracebacks
-        failure.__cause__ = self._outcome
-        raise failure
+        raise again(self._outcome)
 
     async def certain(self) -> None:
         """Wait until what it made is durable. Raises `SessionConflictError` if it never will be."""

@@ -76,11 +76,9 @@ class Commits:
     def unlock(self, lease: Lease) -> Done:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
         chain = self._chains.get(lease) if self._chains else None
-        if chain is None:
-            return self._unlock_at_once(lease)
-        if not chain.failed:
+        if chain is not None and not chain.failed:
             return chain.add(_unlocking(lease)).done
-        del self._chains[lease]
+        self._chains.pop(lease, None)
         return self._unlock_at_once(lease)
 
     async def drain(self) -> None:

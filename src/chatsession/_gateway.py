@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from chatsession._batches import Batches
 from chatsession._commits import Commits
@@ -194,8 +193,6 @@ class Gateway:
                     return kept
                 locked = await self._locks.lock(key, timeout, lease_seconds)
                 return Grant(locked.record, locked.lease)
-            if self._now is not None:
-                return Grant(self._now.read(key), None)
             return Grant(await self.read(key), None)
         except BaseException:
             self.turns.pass_on(key)
@@ -273,11 +270,14 @@ class Gateway:
         lease = grant.lease
         if lease is None:
             return self._leave_local(key, action, value, expect, ttl)
-        change = None if action is Action.KEEP else Change(key, action, value, expect, ttl, lease)
-        if self.turns.wanted(key):
-            if self._may_hand_over(grant, lease):
-                return self._hand_over(key, grant, record, lease, change)
-        elif len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl):
+        wanted = self.turns.wanted(key)
+        hands_over = wanted and self._may_hand_over(grant, lease)
+        keeps = not wanted and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl)
+        unlock = not (hands_over or keeps)
+        change = None if action is Action.KEEP else Change(key, action, value, expect, ttl, lease, unlock)
+        if hands_over:
+            return self._hand_over(key, grant, record, lease, change)
+        if keeps:
             return self._keep(key, record, lease, change)
         return self._unlock(key, lease, change)
 
@@ -332,7 +332,7 @@ class Gateway:
             self._commits.check(lease)
             if change is not None:
                 self.leases.drop(lease)
-                return await self._commits.make(replace(change, unlock=True))
+                return await self._commits.make(change)
             try:
                 await self._commits.certain(lease)
             finally:
