@@ -51,7 +51,7 @@ def redis_meter(server: RedisServer) -> Meter:
             BYTES_IN: float(fields["total_net_input_bytes"]),
             BYTES_OUT: float(fields["total_net_output_bytes"]),
             TRIPS: float(fields["total_reads_processed"]),
-            **_cpu(server.process.pid),
+            **cpu_of(server.process.pid),
         }
 
     return read
@@ -68,7 +68,7 @@ def postgres_meter(server: PostgresServer, *, wired: bool = True) -> Meter:
 
     def read() -> Mapping[str, float]:
         calls = server.psql("SELECT coalesce(sum(calls), 0) FROM pg_stat_statements")
-        return {TRIPS: float(calls), **(_wire(server.port) if wired else {}), **_cpu(main)}
+        return {TRIPS: float(calls), **(_wire(server.port) if wired else {}), **cpu_of(main)}
 
     return read
 
@@ -91,7 +91,7 @@ def nats_meter(pid: int, monitor: int) -> Meter:
             TRIPS: fields["in_msgs"],
             BYTES_IN: fields["in_bytes"],
             BYTES_OUT: fields["out_bytes"],
-            **_cpu(pid),
+            **cpu_of(pid),
         }
 
     return read
@@ -122,7 +122,7 @@ def _written(field: str) -> dict[str, float]:
     return {BYTES_IN: float(fields[field])}
 
 
-def _cpu(pid: int) -> dict[str, float]:
+def cpu_of(pid: int) -> dict[str, float]:
     """Of a process and its children: to the nanosecond while they live, in ticks of the clock once they have ended."""
     if not (_PROC / str(pid) / "schedstat").exists():
         return {}
