@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from chatsession._batches import Batch, Done, again
 from chatsession._outcomes import verdict
 from chatsession.errors import SessionConflictError
-from chatsession.storages import Action, Change, Committed, Expect, Lease, Outcome, Version
+from chatsession.storages import Change, Committed, Lease, Outcome, Version
+from chatsession.storages._base import ANYTHING, KEEP, PUT
 
 
 class Flight:
@@ -38,7 +39,7 @@ class Flight:
         self._outcome = outcome
         if isinstance(outcome, Committed):
             self.version = outcome.version
-        self.change = Change(self.change.key, Action.KEEP)  # what stands for a version may stay, its value need not
+        self.change = Change(self.change.key, KEEP)  # what stands for a version may stay, its value need not
         self.done.set_result(None)
 
     def result(self) -> Committed:
@@ -137,10 +138,10 @@ def settled(change: Change) -> Change:
 
 def _joined(waiting: Change, change: Change) -> Change | None:
     """Both in one, if nobody can tell the difference afterwards."""
-    if change.action is Action.KEEP:
+    if change.action is KEEP:
         return replace(waiting, unlock=change.unlock)
-    if waiting.action is Action.PUT and change.action is Action.PUT:
+    if waiting.action is PUT and change.action is PUT:
         # A session that expires is written whatever is stored, for it may have expired meanwhile.
-        anything = change.expect is Expect.ANYTHING
-        return replace(change, expect=Expect.ANYTHING if anything else waiting.expect)
+        anything = change.expect is ANYTHING
+        return replace(change, expect=ANYTHING if anything else waiting.expect)
     return None

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from chatsession._batches import Batch, Batches, Done, log_failure
 from chatsession._chain import Chain, Flight, never_stored, settled
 from chatsession._outcomes import made
 from chatsession.storages import Action, Change, Committed, Lease, Outcome, Storage
+
+
+class Sent:
+    """A change that nothing of its key is ahead of."""
+
+    __slots__ = ("_batch", "_change", "_place", "done")
+
+    def __init__(self, change: Change, batch: Batch[Change, Outcome], place: int) -> None:
+        self.done = batch.done
+        self._change = change
+        self._batch = batch
+        self._place = place
+
+    def result(self) -> Committed:
+        """What became of it, after `done`. Raises what it failed with."""
+        return made(self._change, self._batch.result(self._place))
 
 
 class Commits:
@@ -29,25 +44,13 @@ class Commits:
         self._chains: dict[Lease, Chain] = {}
         self._lost = lost
 
-    async def make(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
-        """Make one change.
-
-        Args:
-            change: what to do.
-            note: told of a change that was made, also if the task that waits for it was cancelled meanwhile.
-
-        Raises:
-            SessionConflictError: what the change expected does not hold.
-        """
+    def send(self, change: Change) -> Sent | Flight:
+        """Make one change, to be waited for by its `done`; its `result` then tells what became of it."""
         if self._chains and change.lease is not None and (chain := self._chains.get(change.lease)) is not None:
-            flight = chain.add(change)
-            return await _noted(flight.done, flight.result, note)
+            return chain.add(change)
         change = settled(change)
         batch, place = self._batches.add(change.key, change)
-        if note is not None:
-            return await _noted(batch.done, lambda: made(change, batch.result(place)), note)
-        await batch.done
-        return made(change, batch.result(place))
+        return Sent(change, batch, place)
 
     def follow(self, change: Change, lease: Lease) -> Flight:
         """Make a change whose outcome the next update of the key does not wait for."""
@@ -101,20 +104,6 @@ class Commits:
         batch, place = self._batches.add(lease.key, _unlocking(lease))
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
         return batch.done
-
-
-async def _noted(done: Done, result: Callable[[], Committed], note: Callable[[Committed], object] | None) -> Committed:
-    try:
-        await done
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            if note is not None:
-                note(result())
-        raise
-    committed = result()
-    if note is not None:
-        note(committed)
-    return committed
 
 
 def _unlocking(lease: Lease) -> Change:

@@ -6,6 +6,7 @@ Every manager of the same storage object shares one gateway, so that their sessi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from itertools import count
@@ -32,6 +33,7 @@ from chatsession.storages import (
     Storage,
     Version,
 )
+from chatsession.storages._base import ANYTHING, DELETE, KEEP, TOUCH
 
 MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""
@@ -152,9 +154,18 @@ class Gateway:
         """
         if change.lease is None and (kept := self._kept.take(change.key)) is not None:
             self._give_back(kept)  # what was kept with it is about to be out of date
-        if self._now is None:
-            return await self._commits.make(change, note)
-        committed = made(change, self._now.commit(change))
+        if self._now is not None:
+            committed = made(change, self._now.commit(change))
+        else:
+            sent = self._commits.send(change)
+            try:
+                await sent.done
+            except asyncio.CancelledError:
+                with contextlib.suppress(Exception):
+                    if note is not None:
+                        note(sent.result())
+                raise
+            committed = sent.result()
         if note is not None:
             note(committed)
         return committed
@@ -191,7 +202,10 @@ class Gateway:
             if self._leased:
                 if (kept := self._take_kept(key)) is not None:
                     return kept
-                locked = await self._locks.lock(key, timeout, lease_seconds)
+                request = self._locks.request(key, lease_seconds)
+                locked = await self._locks.attempt(request)
+                if locked is None:
+                    locked = await self._locks.wait(request, timeout)
                 return Grant(locked.record, locked.lease)
             return Grant(await self.read(key), None)
         except BaseException:
@@ -208,15 +222,20 @@ class Gateway:
         """The second half of `enter`, for the holder of the turn."""
         if not self._leased:
             return Grant(await self.read(key), None)
-        locked = await self._locks.lock(key, timeout, lease_seconds)
+        request = self._locks.request(key, lease_seconds)
+        locked = await self._locks.attempt(request) or await self._locks.wait(request, timeout)
         return Grant(locked.record, locked.lease)
 
     async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
         """Like `lock`, but gives up at once if another process holds the key."""
         if not self._leased:
             return Grant(await self.read(key), None)
-        locked = await self._locks.lock_now(key, lease_seconds)
-        return None if locked is None else Grant(locked.record, locked.lease)
+        request = self._locks.request(key, lease_seconds)
+        locked = await self._locks.attempt(request)
+        if locked is None:
+            self._locks.abandon(request)
+            return None
+        return Grant(locked.record, locked.lease)
 
     async def unlock(self, grant: Grant) -> None:
         """Undo `lock` or `lock_now`, and keep the turn."""
@@ -234,7 +253,7 @@ class Gateway:
         """As `leave`, for a storage that is `immediate`."""
         assert self._now is not None
         try:
-            if action is Action.KEEP:
+            if action is KEEP:
                 return None
             change = Change(key, action, value, expect, ttl)
             return made(change, self._now.commit(change))
@@ -246,9 +265,9 @@ class Gateway:
         key: str,
         grant: Grant,
         record: Record | None,
-        action: Action = Action.KEEP,
+        action: Action = KEEP,
         value: bytes = b"",
-        expect: Version | Expect | None = Expect.ANYTHING,
+        expect: Version | Expect | None = ANYTHING,
         ttl: float | None = None,
     ) -> Coroutine[Any, Any, Committed | None]:
         """Commit and unlock in one trip, then let the next update of this key in.
@@ -274,7 +293,7 @@ class Gateway:
         hands_over = wanted and self._may_hand_over(grant, lease)
         keeps = not wanted and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl)
         unlock = not (hands_over or keeps)
-        change = None if action is Action.KEEP else Change(key, action, value, expect, ttl, lease, unlock)
+        change = None if action is KEEP else Change(key, action, value, expect, ttl, lease, unlock)
         if hands_over:
             return self._hand_over(key, grant, record, lease, change)
         if keeps:
@@ -285,7 +304,7 @@ class Gateway:
         self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
     ) -> Committed | None:
         try:
-            return None if action is Action.KEEP else await self.commit(Change(key, action, value, expect, ttl))
+            return None if action is KEEP else await self.commit(Change(key, action, value, expect, ttl))
         finally:
             self.turns.pass_on(key)
 
@@ -316,7 +335,9 @@ class Gateway:
             if change is None:
                 await self._commits.certain(lease)
             else:
-                committed = await self._commits.make(change)
+                sent = self._commits.send(change)
+                await sent.done
+                committed = sent.result()
             gift = Grant(_made_of(record, change, committed and committed.version), lease)
             return committed
         except BaseException:
@@ -332,7 +353,9 @@ class Gateway:
             self._commits.check(lease)
             if change is not None:
                 self.leases.drop(lease)
-                return await self._commits.make(change)
+                sent = self._commits.send(change)
+                await sent.done
+                return sent.result()
             try:
                 await self._commits.certain(lease)
             finally:
@@ -399,8 +422,8 @@ def _immediate(storage: Storage) -> ImmediateStorage | None:
 
 def _made_of(before: Record | None, change: Change | None, version: Version | None) -> Record | None:
     """What a change makes of a record."""
-    if change is None or change.action is Action.TOUCH:
+    if change is None or change.action is TOUCH:
         return before
-    if change.action is Action.DELETE:
+    if change.action is DELETE:
         return None
     return Record(change.value, version, None if change.ttl is None else time.time() + change.ttl)

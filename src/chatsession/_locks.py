@@ -34,35 +34,17 @@ class Locks:
         self._abandons: Batches[LockRequest, None] = Batches(self._abandon_many, size=size, in_flight=in_flight)
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
-    async def lock(self, key: str, timeout: float, lease_seconds: float) -> Locked:
-        """Lock a key and read it in the same trip, when no other process has it any more.
+    def request(self, key: str, seconds: float) -> LockRequest:
+        """A new wish to lock a key.
 
         Args:
             key: the session key.
-            timeout: seconds to wait at most.
-            lease_seconds: how long the key stays locked should this process die.
-
-        Raises:
-            SessionLockTimeoutError: others held the key for longer than `timeout`.
+            seconds: how long the key stays locked should this process die.
         """
-        request = LockRequest(key, next(self._names), lease_seconds)
-        locked = await self._try(request)
-        return await self._wait(request, timeout) if locked is None else locked
+        return LockRequest(key, next(self._names), seconds)
 
-    async def lock_now(self, key: str, lease_seconds: float) -> Locked | None:
-        """Like `lock`, but gives up at once if another process holds the key."""
-        request = LockRequest(key, next(self._names), lease_seconds)
-        locked = await self._try(request)
-        if locked is None:
-            self._abandon(request)
-        return locked
-
-    async def drain(self) -> None:
-        """Wait until nothing is waiting or under way."""
-        await self._locks.drain()
-        await self._abandons.drain()
-
-    async def _try(self, request: LockRequest) -> Locked | None:
+    async def attempt(self, request: LockRequest) -> Locked | None:
+        """Lock a key and read it in the same trip; `None` if another process has it, and the wish is in its queue."""
         asked = Asked.now()
         batch, place = self._locks.add(request.key, request)
         try:
@@ -72,22 +54,31 @@ class Locks:
                 if (locked := batch.result(place)) is not None:
                     self._unlock(locked.lease)
                 else:
-                    self._abandon(request)
+                    self.abandon(request)
             raise
         locked = batch.result(place)
         if locked is not None:
             self._leases.add(locked.lease, request.seconds, asked)
         return locked
 
-    async def _wait(self, request: LockRequest, timeout: float) -> Locked:
+    async def wait(self, request: LockRequest, timeout: float) -> Locked:
+        """Lock a key for which an attempt was in vain, when no other process has it any more.
+
+        Args:
+            request: the wish.
+            timeout: seconds to wait at most.
+
+        Raises:
+            SessionLockTimeoutError: others held the key for longer than `timeout`.
+        """
         try:
             async with asyncio.timeout(timeout):
                 for attempt in count():
                     await self._storage.wait_unlocked(request, attempt)
-                    if (locked := await self._try(request)) is not None:
+                    if (locked := await self.attempt(request)) is not None:
                         return locked
         except BaseException as error:
-            self._abandon(request)
+            self.abandon(request)
             if not isinstance(error, TimeoutError):
                 raise
         raise SessionLockTimeoutError(
@@ -96,11 +87,16 @@ class Locks:
             key=request.key,
         )
 
-    async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
-        await self._storage.abandon_many(requests)
-        return [None] * len(requests)
-
-    def _abandon(self, request: LockRequest) -> None:
+    def abandon(self, request: LockRequest) -> None:
         """Leave a key's queue; should that fail, the storage notices that the wish is not repeated."""
         batch, place = self._abandons.add(request.key, request)
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
+
+    async def drain(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        await self._locks.drain()
+        await self._abandons.drain()
+
+    async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
+        await self._storage.abandon_many(requests)
+        return [None] * len(requests)

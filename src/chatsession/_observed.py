@@ -10,7 +10,7 @@ from chatsession._plan import Plan
 from chatsession._session import Session, Work
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.observing import Observer, Outcome, SessionEvent
-from chatsession.storages import Action, Record
+from chatsession.storages import Action, Committed, Record
 
 T = TypeVar("T")
 
@@ -57,18 +57,20 @@ class ObservedSession(Session[T]):
         await super()._arrive(record)
         self._since = time.perf_counter()
 
-    async def _load(self, record: Record) -> None:
+    def _load(self, record: Record) -> SessionError | None:
         self._read = len(record.value)
-        await super()._load(record)
+        return super()._load(record)
 
     def _outcome(self) -> Work:
         self._done = super()._outcome()
         return self._done
 
-    async def _commit_and_leave(self) -> None:
+    async def _leave(self) -> Committed | None:
         self._committing = time.perf_counter()
+        committed: Committed | None = None
         try:
-            await super()._commit_and_leave()
+            if (leaving := super()._leave()) is not None:
+                committed = await leaving
         except SessionConflictError as error:
             self._tell("conflict", error)
             raise
@@ -76,6 +78,7 @@ class ObservedSession(Session[T]):
             self._tell("error", error)
             raise
         self._tell(_OUTCOMES[Action.KEEP if self._done is None else self._done[0]], None)
+        return committed
 
     async def _abandon(self) -> None:
         handed_out = self._since > 0 and self._committing is None

@@ -22,6 +22,7 @@ from chatsession.errors import (
     SessionMigrationError,
 )
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
+from chatsession.storages._base import ANYTHING, DELETE, KEEP, PUT, TOUCH
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ _TURN = Grant(None, None)
 
 Work: TypeAlias = tuple[Action, bytes, float | None, Opened | None]
 """What a commit does: its action, the bytes and the time to live of the `Change`, and what the bytes are made of."""
-_NO_WORK: Work = (Action.KEEP, b"", None, None)
+_NO_WORK: Work = (KEEP, b"", None, None)
 
 _TOMBSTONE = 86_400.0
 """Seconds to remember the updates of a session that was deleted: for so long Telegram delivers them again."""
@@ -150,7 +151,7 @@ class Session(Generic[T]):
         work = self._outcome()
         action, value, ttl, _ = work
         lease = self._grant.lease if self._grant else None
-        if action is Action.KEEP:
+        if action is KEEP:
             if lease is not None:
                 await self._plan.gateway.certain(lease)
             return
@@ -166,9 +167,10 @@ class Session(Generic[T]):
         if self._phase is not _OPEN:
             raise self._misused()
         try:
-            await self._commit_and_leave()
+            if (leaving := self._leave()) is not None:
+                self._note(self._work, await leaving)
         except BaseException:
-            self._close()
+            await self._abandon()
             raise
         self._phase = _RELEASED
         self._released_as = self._looks()
@@ -197,8 +199,8 @@ class Session(Generic[T]):
                 record = grant.record
             else:
                 record = await plan.gateway.read(self._key)
-            if record is not None:
-                await self._load(record)
+            if record is not None and (misfit := self._load(record)) is not None:
+                await self._set_aside(record, misfit)
             self._phase = _OPEN
         except Elsewhere as elsewhere:
             await self._abandon()
@@ -271,18 +273,23 @@ class Session(Generic[T]):
         self._phase = _OPENING
 
     async def _arrive(self, record: Record | None) -> None:
-        if record is not None:
-            await self._load(record)
+        if record is not None and (misfit := self._load(record)) is not None:
+            await self._set_aside(record, misfit)
         self._phase = _OPEN
 
-    async def _load(self, record: Record) -> None:
+    async def _set_aside(self, record: Record, misfit: SessionError) -> None:
+        await self._plan.set_aside(self._key, record, misfit)
+        self._misfit = True
+
+    def _load(self, record: Record) -> SessionError | None:
+        """Take what is stored; returns why it is none of ours."""
         self._record = record
         plan = self._plan
         try:
             stored = record.value
             if plan.bare and not looks_enveloped(stored):
                 self._value = plan.decode(self._key, stored)
-                return
+                return None
             opened = plan.opened(self._key, stored)
             if opened is not None:
                 self._opened = opened
@@ -290,13 +297,13 @@ class Session(Generic[T]):
                     raise Elsewhere(cast("Session[object]", self), opened)
                 self._redelivered = self._update in opened.updates
                 if opened.vacant:
-                    return
+                    return None
             self._value = plan.decode(self._key, stored if opened is None else opened.data)
         except (SessionDecryptError, SessionMigrationError):  # the data is good, and what is missing is here
             raise
         except SessionError as error:
-            await self._plan.set_aside(self._key, record, error)
-            self._misfit = True
+            return error
+        return None
 
     def _forgo(self) -> None:
         """Write nothing at the end, whatever was looked at."""
@@ -311,11 +318,14 @@ class Session(Generic[T]):
         """The handler returned: commit, and let the next one in."""
         try:
             if self._phase is _OPEN:
-                await self._commit_and_leave()
+                if (leaving := self._leave()) is not None:
+                    self._note(self._work, await leaving)
             elif self._phase is _RELEASED:
                 self._check_unchanged()
-        finally:
-            self._close()
+        except BaseException:
+            await self._abandon()
+            raise
+        self._close()
 
     async def _abandon(self) -> None:
         """The handler failed: write nothing, and let the next one in."""
@@ -331,26 +341,18 @@ class Session(Generic[T]):
         finally:
             self._close()
 
-    async def _commit_and_leave(self) -> None:
-        try:
-            work = self._work or self._outcome()
-        except BaseException:
-            await self._abandon()
-            raise
-        plan = self._plan
+    def _leave(self) -> Coroutine[Any, Any, Committed | None] | None:
+        """Commit, and let the next one in; `None` if that is done already."""
+        work = self._work = self._work or self._outcome()
         action, value, ttl, _ = work
-        expected = self._expected()
+        gateway, expected = self._plan.gateway, self._expected()
         grant, self._grant = self._grant, None
-        if grant is not None and plan.gateway.immediate:
-            committed = plan.gateway.leave_now(self._key, action, value, expected, ttl)
-        elif grant is not None:
-            committed = await plan.gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
-        elif action is not Action.KEEP:
-            committed = await plan.gateway.commit(Change(self._key, action, value, expected, ttl))
-        else:
-            committed = None
-        if committed is not None and self._phase is _OPEN:
-            self._note(work, committed)
+        if grant is None:
+            return None if action is KEEP else gateway.commit(Change(self._key, action, value, expected, ttl))
+        if not gateway.immediate:
+            return gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
+        self._note(work, gateway.leave_now(self._key, action, value, expected, ttl))
+        return None
 
     def _outcome(self) -> Work:
         """What has to be done to the storage, rule 4."""
@@ -369,12 +371,12 @@ class Session(Generic[T]):
         if encoded is None:
             return self._unchanged()
         if plan.bare and opened is None and self._update is None and not looks_enveloped(encoded):
-            return Action.PUT, encoded, None if plan.ttl is None else self._ttl(), None
+            return PUT, encoded, None if plan.ttl is None else self._ttl(), None
         return self._put(encoded)
 
     def _put(self, data: bytes) -> Work:
         value, opened = self._plan.sealed(self._key, data, self._opened, self._update)
-        return Action.PUT, value, self._ttl(), opened
+        return PUT, value, self._ttl(), opened
 
     def _unchanged(self) -> Work:
         record, opened = self._record, self._opened
@@ -388,18 +390,18 @@ class Session(Generic[T]):
             return self._put(opened.data)
         if self._plan.ttl is None or not self._plan.sliding or not self.exists:
             return _NO_WORK
-        return Action.TOUCH, b"", self._plan.ttl, opened
+        return TOUCH, b"", self._plan.ttl, opened
 
     def _deleted(self) -> Work:
         if self._update is not None:
             return self._remembered()
-        return (Action.DELETE, b"", None, None) if self.exists else _NO_WORK
+        return (DELETE, b"", None, None) if self.exists else _NO_WORK
 
     def _remembered(self) -> Work:
         """Nothing is left of the session but the updates that it has seen."""
         value, opened = self._plan.sealed(self._key, None, self._opened, self._update)
         expiring = self._plan.gateway.storage.expiring
-        return Action.PUT, value, _TOMBSTONE if expiring else None, opened
+        return PUT, value, _TOMBSTONE if expiring else None, opened
 
     def _ttl(self) -> float | None:
         ttl, record = self._plan.ttl, self._record
@@ -410,19 +412,21 @@ class Session(Generic[T]):
     def _expected(self) -> Version | Expect | None:
         record = self._record
         if self._plan.unchecked:
-            return Expect.ANYTHING
+            return ANYTHING
         if record is not None and record.expires_at is not None and self._grant is not None:
-            return Expect.ANYTHING  # it may expire under the handler, whose lock guards it from others
+            return ANYTHING  # it may expire under the handler, whose lock guards it from others
         return None if record is None else record.version
 
-    def _note(self, work: Work, committed: Committed) -> None:
+    def _note(self, work: Work | None, committed: Committed | None) -> None:
+        if committed is None or work is None:  # nothing had to be done
+            return
         action, value, ttl, opened = work
-        if action is Action.PUT:
+        if action is PUT:
             expires_at = None if ttl is None else self._plan.gateway.storage.now() + ttl
             self._record = Record(value, committed.version, expires_at)
             self._opened = opened
             self._misfit = False
-        elif action is Action.DELETE:
+        elif action is DELETE:
             self._record = self._opened = None
 
     def _looks(self) -> object:

@@ -125,6 +125,12 @@ class Refused(Enum):
     """The lease ran out and may have gone to somebody else."""
 
 
+# The members by names of their own: until Python 3.12, looking one up in its class takes as long as a call.
+PUT, DELETE, TOUCH, KEEP = Action
+ANYTHING = Expect.ANYTHING
+CONFLICT, LEASE_LOST = Refused
+
+
 class Page(NamedTuple):
     """A part of an enumeration, and where the next one starts (`None`: this was the last)."""
 

@@ -13,10 +13,14 @@ from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
 from chatsession.storages._base import (
-    Action,
+    ANYTHING,
+    CONFLICT,
+    DELETE,
+    LEASE_LOST,
+    PUT,
+    TOUCH,
     Change,
     Committed,
-    Expect,
     ImmediateStorage,
     Lease,
     Locked,
@@ -24,7 +28,6 @@ from chatsession.storages._base import (
     Outcome,
     Page,
     Record,
-    Refused,
 )
 from chatsession.storages._powers import HeldLock
 from chatsession.storages._urls import options
@@ -82,14 +85,14 @@ class MemoryStorage(ImmediateStorage):
         key, action, lease = change.key, change.action, change.lease
         if lease is not None:
             if not self._holds(lease):
-                return Refused.LEASE_LOST
+                return LEASE_LOST
             if change.unlock:
                 del self._locks[key]
         record = self.read(key)
         version = None if record is None else record.version
-        if change.expect is not Expect.ANYTHING and change.expect != version:
-            return Refused.CONFLICT
-        if action is Action.PUT:
+        if change.expect is not ANYTHING and change.expect != version:
+            return CONFLICT
+        if action is PUT:
             version = next(self._numbers)
             if key not in self._records:
                 self._places[key] = version
@@ -97,10 +100,10 @@ class MemoryStorage(ImmediateStorage):
             self._records[key] = Record(
                 change.value, version, None if change.ttl is None else self._expiry(key, change.ttl)
             )
-        elif action is Action.DELETE:
+        elif action is DELETE:
             self._remove(key)
             version = None
-        elif action is Action.TOUCH and record is not None:
+        elif action is TOUCH and record is not None:
             self._records[key] = Record(
                 record.value, version, None if change.ttl is None else self._expiry(key, change.ttl)
             )

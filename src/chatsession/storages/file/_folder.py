@@ -19,16 +19,20 @@ from typing import NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._base import (
-    Action,
+    ANYTHING,
+    CONFLICT,
+    DELETE,
+    KEEP,
+    LEASE_LOST,
+    PUT,
+    TOUCH,
     Change,
     Committed,
-    Expect,
     Lease,
     Locked,
     LockRequest,
     Outcome,
     Record,
-    Refused,
 )
 from chatsession.storages.file import _disk
 from chatsession.storages.file._files import KEY, VALUE, SessionFiles
@@ -184,29 +188,29 @@ class SessionFolder:
     ) -> Outcome:
         name, lease = self._name(change.key), change.lease
         if lease is not None and not shard.is_holder(name, lease.token, self._clock()):
-            return Refused.LEASE_LOST
+            return LEASE_LOST
         try:
             outcome = _guarded(change.key, lambda: self._apply(name, change, draft))
         finally:
             if lease is not None and change.unlock:
                 shard.release(name, self._wake)
-        if isinstance(outcome, Committed) and change.action is not Action.KEEP:
+        if isinstance(outcome, Committed) and change.action is not KEEP:
             touched[self.files.folder(name)].append(change.key)
         return outcome
 
     def _apply(self, name: str, change: Change, draft: Draft | None) -> Outcome:
         stored = self.files.look(name)
-        if change.expect is not Expect.ANYTHING and change.expect != stored.version:
-            return Refused.CONFLICT
-        if change.action is Action.KEEP:
+        if change.expect is not ANYTHING and change.expect != stored.version:
+            return CONFLICT
+        if change.action is KEEP:
             return Committed(stored.version)
         path = self.files.path(name) + VALUE
         if stored.stamp is not None and not os.access(path, os.R_OK):
             return StorageError(f"{path} cannot be read by this user, and is not overwritten", key=change.key)
-        if change.action is Action.DELETE:
+        if change.action is DELETE:
             self.files.remove(name)
             return Committed(None)
-        if change.action is Action.TOUCH:
+        if change.action is TOUCH:
             self.files.touch(name, change.ttl, stored)
             return Committed(stored.version)
         if draft is None or draft.error is not None:
@@ -217,7 +221,7 @@ class SessionFolder:
 
     def _draft(self, changes: Sequence[Change]) -> dict[str, Draft]:
         """Write the new values to the disk, before any lock file is taken."""
-        drafts = {change.key: Draft(self._draft_path()) for change in changes if change.action is Action.PUT}
+        drafts = {change.key: Draft(self._draft_path()) for change in changes if change.action is PUT}
         files = [(drafts[change.key].path, change.value) for change in changes if change.key in drafts]
         files += [
             (draft.path + KEY, key.encode("utf-8", "replace")) for key, draft in drafts.items() if self._is_long(key)

@@ -10,16 +10,19 @@ from msgspec.structs import replace
 
 from chatsession.errors import SessionTooLargeError
 from chatsession.storages._base import (
-    Action,
+    ANYTHING,
+    CONFLICT,
+    DELETE,
+    LEASE_LOST,
+    PUT,
+    TOUCH,
     Change,
     Committed,
-    Expect,
     Lease,
     Locked,
     LockRequest,
     Outcome,
     Record,
-    Refused,
 )
 from chatsession.storages.nats._entry import HEARTBEAT, Entry, Stored, Wish
 
@@ -90,14 +93,14 @@ def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[No
 def commit(change: Change, largest: int, stored: Stored, now: float) -> Decision[Outcome]:
     """Check lease and version, change the session, unlock."""
     if change.lease is not None and change.lease.token != stored.token:
-        return Refused.LEASE_LOST
+        return LEASE_LOST
     before = carried(stored, now)
     value, entry, answer = _changed(change, largest, *before, now)
     wake = None
     if change.lease is not None and change.unlock:
         entry = replace(entry, locked_at=0, lease_seconds=0.0, until=0.0)
         wake = entry.queue[0] if entry.queue else None
-    elif (value, entry) == before and change.action is not Action.PUT:
+    elif (value, entry) == before and change.action is not PUT:
         return answer(stored)
     if entry.is_nothing() and stored.entry.is_nothing():
         return answer(stored)
@@ -108,16 +111,16 @@ def _changed(
     change: Change, largest: int, value: bytes, entry: Entry, now: float
 ) -> tuple[bytes, Entry, Callable[[Stored], Outcome]]:
     version = None if entry.missing else entry.stored_at
-    if change.expect is not Expect.ANYTHING and change.expect != version:
-        return value, entry, lambda _: Refused.CONFLICT
+    if change.expect is not ANYTHING and change.expect != version:
+        return value, entry, lambda _: CONFLICT
     expires = None if change.ttl is None else now + change.ttl
-    if change.action is Action.PUT:
+    if change.action is PUT:
         if len(change.value) > largest:
             return value, entry, lambda _: _too_large(change, largest)
         return change.value, replace(entry, missing=False, expires=expires, stored_at=0), _committed
-    if change.action is Action.DELETE:
+    if change.action is DELETE:
         return b"", replace(entry, missing=True, expires=None, stored_at=0), lambda _: Committed(None)
-    if change.action is Action.TOUCH and version is not None:
+    if change.action is TOUCH and version is not None:
         entry = replace(entry, expires=expires)
     return value, entry, lambda _: Committed(version)
 

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
 from chatsession.errors import SessionKeyError
-from chatsession.storages._base import Action, Change, Committed, Expect, Lease, LockRequest, Outcome, Record, Refused
+from chatsession.storages._base import (
+    ANYTHING,
+    PUT,
+    Change,
+    Committed,
+    Lease,
+    LockRequest,
+    Outcome,
+    Record,
+    Refused,
+)
 from chatsession.storages.postgres._keys import StoredKey, stored_key
 
 Item = TypeVar("Item", str, Change, Lease, LockRequest)
@@ -16,7 +26,7 @@ Value = TypeVar("Value")
 LONGEST_TIME = 1e10
 """Seconds; PostgreSQL's calendar ends in the year 294276."""
 
-_ANYTHING = -1
+_ANY_NUMBER = -1
 _NO_SUCH_NUMBER = 0
 _REFUSED = {-1: Refused.CONFLICT, -2: Refused.LEASE_LOST}
 
@@ -64,7 +74,7 @@ def commit_call(batch: Batch[Change], *, singly: bool) -> tuple[str, Sequence[ob
     """
     if singly and len(batch.items) == 1:
         change, whole_key = batch.items[0], batch.whole_keys[0]
-        if change.action is Action.PUT and change.lease is not None and change.expect is not Expect.ANYTHING:
+        if change.action is PUT and change.lease is not None and change.expect is not ANYTHING:
             expect, ttl, token = _expected(change.expect), _seconds(change.ttl), number(change.lease.token)
             arguments = (batch.keys[0], whole_key, change.value, expect, ttl, token, change.unlock)
             return "ARRAY[{commit_one}($1, $2, $3, $4, $5, $6, $7, $8)]", arguments
@@ -77,7 +87,7 @@ def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
         batch.keys,
         _or_null(batch.whole_keys),
         [change.action.value for change in changes],
-        _or_null([change.value if change.action is Action.PUT else None for change in changes]),
+        _or_null([change.value if change.action is PUT else None for change in changes]),
         [_expected(change.expect) for change in changes],
         _or_null([_seconds(change.ttl) for change in changes]),
         _or_null([None if change.lease is None else number(change.lease.token) for change in changes]),
@@ -108,8 +118,8 @@ def _or_null(values: list[Value | None]) -> list[Value | None] | None:
 
 
 def _expected(expect: object) -> int | None:
-    if expect is Expect.ANYTHING:
-        return _ANYTHING
+    if expect is ANYTHING:
+        return _ANY_NUMBER
     return None if expect is None else number(expect)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages._base import Action, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages._base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages._powers import Fact, HeldLock
 from chatsession.storages.postgres import _telling
 from chatsession.storages.postgres._arrays import (
@@ -241,7 +241,7 @@ class PostgresStorage(Storage):
         results: list[Outcome | None] = [batch.refused.get(place) for place in range(len(changes))]
         if not batch.keys:
             return cast("list[Outcome]", results)
-        keeps_all = all(change.action is Action.KEEP for change in batch.items)
+        keeps_all = all(change.action is KEEP for change in batch.items)
         name = None if keeps_all else uuid.uuid4()
         expression, arguments = commit_call(batch, singly=not self._schema.text_only)
         sql = self._schema.sql(f"SELECT {expression}")

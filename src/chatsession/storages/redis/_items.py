@@ -9,12 +9,23 @@ from typing import cast
 import msgspec
 
 from chatsession.errors import SessionError
-from chatsession.storages._base import Action, Change, Committed, Expect, Outcome, Record, Refused
+from chatsession.storages._base import (
+    ANYTHING,
+    CONFLICT,
+    DELETE,
+    KEEP,
+    LEASE_LOST,
+    PUT,
+    TOUCH,
+    Change,
+    Committed,
+    Outcome,
+    Record,
+)
 from chatsession.storages.redis._errors import of_key
 from chatsession.storages.redis._servers import Word
 
-_PUT = Action.PUT
-_ACTIONS = {Action.PUT: "P", Action.DELETE: "D", Action.TOUCH: "T", Action.KEEP: "K"}
+_ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
 _BYTES_PER_SCRIPT = 1 << 18
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
@@ -52,8 +63,8 @@ def words_of(change: Change) -> tuple[Word | bool, ...]:
     """What the script is told about a change, besides its value."""
     expect, ttl, lease = change.expect, change.ttl, change.lease
     return (
-        "P" if change.action is _PUT else _ACTIONS[change.action],
-        "-" if expect is None else "*" if expect is Expect.ANYTHING else str(expect),
+        "P" if change.action is PUT else _ACTIONS[change.action],
+        "-" if expect is None else "*" if expect is ANYTHING else str(expect),
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
         change.unlock,
@@ -67,13 +78,13 @@ def _known(token: int) -> int:
 def outcome_of(change: Change, reply: object) -> Outcome:
     """What the script says became of a change."""
     if reply == 1:
-        if change.action is Action.PUT:
+        if change.action is PUT:
             return Committed(Digest(change.value))
-        return Committed(None if change.action is Action.DELETE else change.expect)
+        return Committed(None if change.action is DELETE else change.expect)
     if reply == 0:
-        return Refused.CONFLICT
+        return CONFLICT
     if reply == -1:
-        return Refused.LEASE_LOST
+        return LEASE_LOST
     if isinstance(reply, Exception):
         return of_key(reply, change.key)
     version = cast("bytes", reply)

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chatsession.storages._base import Action, Change, Committed, Expect, Outcome, Page, Record, Refused
+from chatsession.storages._base import (
+    ANYTHING,
+    CONFLICT,
+    DELETE,
+    LEASE_LOST,
+    PUT,
+    TOUCH,
+    Change,
+    Committed,
+    Outcome,
+    Page,
+    Record,
+)
 
 _json = msgspec.json.Encoder().encode
 
@@ -73,27 +85,27 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
         action, expect, lease = change.action, change.expect, change.lease
         if lease is not None:
             if token != lease.token or until <= now:
-                outcomes.append(Refused.LEASE_LOST)
+                outcomes.append(LEASE_LOST)
                 continue
             if change.unlock:
                 writes.unlocks.append(change.key)
         if expires_at is not None and expires_at <= now:
             version = None
-        if expect is not Expect.ANYTHING and expect != version:
-            outcomes.append(Refused.CONFLICT)
+        if expect is not ANYTHING and expect != version:
+            outcomes.append(CONFLICT)
             continue
         expiry = None if change.ttl is None else now + change.ttl
-        if action is Action.PUT:
+        if action is PUT:
             version = number
             if row is None:
                 writes.inserts.append((_stored(change.value), number, expiry, escaped(change.key)))
             else:
                 writes.updates.append((_stored(change.value), number, expiry, row))
-        elif action is Action.DELETE:
+        elif action is DELETE:
             version = None
             if row is not None:
                 writes.deletes.append((row,))
-        elif action is Action.TOUCH and version is not None:
+        elif action is TOUCH and version is not None:
             writes.touches.append((expiry, row))
         outcomes.append(Committed(version))
     _carry_out(connection, writes)
