@@ -104,31 +104,31 @@ class UpdateSession(Generic[T]):
         self._asking = True
         try:
             key = self._manager._key_at_once(self._context, self._scope if self._per_bot else "")
-            if key is not None:
-                await self._open(key if isinstance(key, str) else await key)
+            if key is not None and not isinstance(key, str):
+                key = await key
+            if key is not None and self._lazy:
+                self._holder = await self._lazily(key)
+            elif key is not None:
+                session = self._manager._session(key, self._context)
+                await session._begin()
+                self.redelivered = session._redelivered
+                self._holder = session
             self._asked = True
         finally:
             self._asking = False
             if self._answered is not None:
                 self._answered.set_result(None)
                 self._answered = None
-
-    async def _open(self, key: str | None) -> None:
-        if key is None:
-            return
-        holder: Session[T] | LazySession[T]
-        if self._lazy:
-            holder = LazySession(lambda: self._manager._session(key, self._context))
-            if self._manager._plan.deduplicate:
-                self.redelivered = (await holder._load())._redelivered
-        else:
-            holder = self._manager._session(key, self._context)
-            await holder._begin()
-            self.redelivered = holder._redelivered
-        if self._closed:  # the update ended meanwhile, without waiting for this
+        if self._closed and (holder := self._holder) is not None:  # the update ended, without waiting for this
+            self._holder = None
             await holder._abandon()
             raise self._misused()
-        self._holder = holder
+
+    async def _lazily(self, key: str) -> LazySession[T]:
+        lazy = LazySession(lambda: self._manager._session(key, self._context))
+        if self._manager._plan.deduplicate:
+            self.redelivered = (await lazy._load())._redelivered
+        return lazy
 
     @property
     def asked(self) -> bool:
