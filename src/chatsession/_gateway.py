@@ -170,16 +170,6 @@ class Gateway:
             note(committed)
         return committed
 
-    def enter_now(self, key: str) -> Grant | None:
-        """As `enter`, where nothing has to be waited for; `None` where it has."""
-        if self._now is None or not self.turns.take_free(key, asyncio.current_task()):
-            return None
-        try:
-            return Grant(self._now.read(key), None)
-        except BaseException:
-            self.turns.pass_on(key)
-            raise
-
     async def enter(self, key: str, timeout: float, lease_seconds: float) -> Grant:
         """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
 
@@ -192,6 +182,25 @@ class Gateway:
             SessionLockTimeoutError: others held the key for longer than `timeout`.
             SessionError: this task has the key open already.
         """
+        return self.enter_now(key) or await self.enter_later(key, timeout, lease_seconds)
+
+    def enter_now(self, key: str) -> Grant | None:
+        """The first half of `enter`: what need not be waited for; `None` if it must be."""
+        if self._now is None:
+            kept = self._take_kept(key)
+            if kept is not None:  # then nobody has the turn
+                self.turns.take_free(key, asyncio.current_task())
+            return kept
+        if not self.turns.take_free(key, asyncio.current_task()):
+            return None
+        try:
+            return Grant(self._now.read(key), None)
+        except BaseException:
+            self.turns.pass_on(key)
+            raise
+
+    async def enter_later(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+        """The second half of `enter`, without an `await` in between."""
         if not self.turns.take_free(key, asyncio.current_task()):
             started = asyncio.get_running_loop().time()
             gift = await self.turns.wait(key, timeout)
@@ -200,8 +209,6 @@ class Gateway:
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
             if self._leased:
-                if (kept := self._take_kept(key)) is not None:
-                    return kept
                 request = self._locks.request(key, lease_seconds)
                 locked = await self._locks.attempt(request)
                 if locked is None:

@@ -194,7 +194,7 @@ class Session(Generic[T]):
             if plan.exclusive:
                 grant = plan.gateway.enter_now(self._key)
                 if grant is None:
-                    grant = await plan.gateway.enter(self._key, plan.lock_timeout, plan.lock_lease)
+                    grant = await plan.gateway.enter_later(self._key, plan.lock_timeout, plan.lock_lease)
                 self._grant = grant
                 record = grant.record
             else:
