@@ -19,21 +19,24 @@ local function wait(name, lock, waiter)
 end
 
 local function try(session, name, waiter, milliseconds)
+  local value = call('GET', session)
+  local expires_at = value and expiry(session) or -1
+  local token, ends = math.max(micros, newest + 1), now + milliseconds
+  -- Nearly always nobody has it, and nobody waits.
+  if call('SET', name, cmsgpack.pack({token, ends, waiter, {}}), 'PX', milliseconds, 'NX') then
+    return {token, value, expires_at}
+  end
   local lock = load_lock(name)
   local queue = lock[QUEUE]
   -- Whoever holds it already asks again because the answer was lost on its way.
   if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
     drop_the_dead(queue)
     if lock[ENDS] > now or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end
-  end
-  local value = call('GET', session)
-  local expires_at = value and expiry(session) or -1
-  if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
     if queue[1] then table.remove(queue, 1) end
-    lock[TOKEN] = math.max(micros, newest + 1, lock[TOKEN] + 1)
+    lock[TOKEN] = math.max(token, lock[TOKEN] + 1)
     lock[HOLDER] = waiter
   end
-  lock[ENDS] = now + milliseconds
+  lock[ENDS] = ends
   save_lock(name, lock)
   return {lock[TOKEN], value, expires_at}
 end
