@@ -55,6 +55,7 @@ class Plan(Generic[T]):
         "_raw_decode",
         "_raw_encode",
         "_ready",
+        "_verbatim",
         "active",
         "bare",
         "deduplicate",
@@ -103,7 +104,8 @@ class Plan(Generic[T]):
         self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
         self.bare: bool = self.form is not None and self.form.writes_bare and json is not None
         """JSON that does not look like an envelope is stored as it is, and read so."""
-        self._exact = bool(getattr(codec, "exact", False)) and storage.verbatim
+        self._exact = bool(getattr(codec, "exact", False))
+        self._verbatim = storage.verbatim
         self._initial = options.initial
         self._max_size = options.max_size
         self._on_decode_error = options.on_decode_error
@@ -210,9 +212,13 @@ class Plan(Generic[T]):
         if not self._comparable:
             return encoded
         if stored:
-            if encoded == stored or (not self._exact and self._raw_encode(self._raw_decode(stored)) == encoded):
+            if encoded == stored:
                 return None
-            if self._carry_over is not None and not self._ready.made(key, stored):
+            ours = self._ready.made(key, stored)
+            comparable = self._exact and (self._verbatim or ours)
+            if not comparable and self._raw_encode(self._raw_decode(stored)) == encoded:
+                return None
+            if self._carry_over is not None and not ours:
                 return self._carried_over(key, stored, encoded)
         self._ready.put(key, encoded, self._read_back(key, encoded))
         return encoded
