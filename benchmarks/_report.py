@@ -13,10 +13,9 @@ from benchmarks._plots import plot_group, plot_matrix
 
 MATRIX = "matrix-"
 
-_HOW = """One run on one machine: all contenders of a group take turns (A B C A B C …; rounds: {rounds}, in the first
-two groups several times as many, each of about {seconds:g} s after a warm-up); medians with their spread, garbage
-collection off while the clock runs. A row whose stored counts did not add up has no figure. Raw results lie beside this
-page as JSON.
+_HOW = """One run on one machine: all contenders of a group take turns (A B C A B C …; rounds: {rounds}, in some groups
+several times as many, each of about {seconds:g} s after a warm-up); medians with their spread, garbage collection off
+while the clock runs. A row whose stored counts did not add up has no figure. Raw results lie beside this page as JSON.
 
 - *µs added*: over the same bot, application or chain without any sessions.
 - *p50*, *p99*: from the start of an update until it is committed; with many in flight, that is mostly waiting in line.

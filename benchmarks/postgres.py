@@ -88,6 +88,7 @@ def group() -> Generator[Group]:
                 ),
                 no_slower(KEEPING_ALONE, TWO_TRIPS, "it locks nothing"),
             ],
+            times=2,
         )
 
 

@@ -62,6 +62,7 @@ def group() -> Generator[Group]:
             Goal("speed against aiosqlite", OURS, AIOSQLITE, at_least=5),
             no_slower(OURS_ALONE, AIOSQLITE, "one update alone pays for the lock and the commit, a transaction each"),
         ],
+        times=3,
     )
 
 
