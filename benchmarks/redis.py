@@ -88,8 +88,8 @@ def group() -> Generator[Group]:
                     (AIOGRAM_OURS, AIOGRAM),
                     (AIOGRAM_ISOLATED, AIOGRAM),
                     at_most=1 / 12,
-                    why="an update that waits in aiogram leaves some twenty coroutines behind, and 200 of them do not fit "
-                    "into the processor's cache: two waits that do nothing add 10 to 18 µs there",
+                    why="an update that waits in aiogram leaves some twenty coroutines behind, and 200 of them do not "
+                    "fit into the processor's cache: two waits that do nothing add 10 to 18 µs there",
                 ),
                 Goal(
                     "the same of a bot in one process (alone=True)",
