@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
 from chatsession._batches import Done
-from chatsession._chain import Chain
-from chatsession._commits import Commits
+from chatsession._chain import Chain, settled
+from chatsession._commits import Commits, Sent
 from chatsession._leases import Leases
-from chatsession._outcomes import made
 from chatsession._ready import Ready
 from chatsession._session import Session
 from chatsession._turns import Turns
@@ -36,18 +35,18 @@ def no_turns_no_versions(sessions: Sessions) -> None:
     def pass_on(self: Turns[object], key: str, gift: object = None) -> None:
         return None
 
-    Turns.take_free = take_free  # type: ignore[method-assign]  # the guard that is taken out
-    Turns.pass_on = pass_on  # type: ignore[method-assign]  # as above
+    _take_out(Turns, "take_free", take_free)
+    _take_out(Turns, "pass_on", pass_on)
 
 
 def no_leases(sessions: Sessions) -> None:
     """Other processes are not waited for."""
-    sessions._plan.gateway._leased = False
+    _take_out(sessions._plan.gateway, "_leased", False)
 
 
 def no_versions(_: Sessions) -> None:
     """Every commit is made, whatever is stored."""
-    Session._expected = lambda _: Expect.ANYTHING  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Session, "_expected", lambda *_: Expect.ANYTHING)
 
 
 def _no_versions_where_locked() -> None:
@@ -57,7 +56,7 @@ def _no_versions_where_locked() -> None:
     def anything(session: Session[Any]) -> Any:
         return Expect.ANYTHING if session._plan.exclusive else expected(session)
 
-    Session._expected = anything  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Session, "_expected", anything)
 
 
 def no_leases_no_versions(sessions: Sessions) -> None:
@@ -79,7 +78,7 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
             await commit_many(unlocking)
         return outcomes
 
-    sessions._plan.gateway._commits._batches._call = commit_blindly
+    _take_out(sessions._plan.gateway._commits._batches, "_call", commit_blindly)
 
 
 def _blind(change: Change) -> Change:
@@ -89,28 +88,37 @@ def _blind(change: Change) -> Change:
 def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:
     """A process that stood still trusts what it kept."""
     no_fencing_no_versions(sessions)
-    Leases.holds = lambda *_: True  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Leases, "holds", lambda *_: True)
 
 
 def no_failed_handlers(_: Sessions) -> None:
     """What a handler changed before it failed is stored."""
-    Session._abandon = Session._finish  # type: ignore[method-assign]  # the guard that is taken out
+    abandon = Session[Any]._abandon
+
+    async def finish(session: Session[Any]) -> None:
+        if session._grant is not None and (leaving := session._leave()) is not None:
+            await leaving
+        await abandon(session)
+
+    _take_out(Session, "_abandon", finish)
 
 
 def no_shield(_: Sessions) -> None:
     """A cancellation takes effect at once, in the middle of a commit, whose outcome then nobody hears of."""
 
-    async def without_waiting(commits: Commits, change: Change, note: Callable[..., object] | None = None) -> Any:
+    def send(commits: Commits, change: Change) -> Sent:
+        change = settled(change)
         batch, place = commits._batches.add(change.key, change)
-        await asyncio.shield(_told(batch.done))
-        return made(change, batch.result(place))
+        sent = Sent(change, batch, place)
+        sent.done = cast("Done", asyncio.shield(_told(batch.done)))
+        return sent
 
-    Commits.make = without_waiting  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Commits, "send", send)
 
 
 def no_failing_together(_: Sessions) -> None:
     """An update that changed nothing is done, whatever becomes of the one before it, whose data it was given."""
-    Commits.basis = lambda *_: None  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Commits, "basis", lambda *_: None)
 
 
 def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
@@ -120,7 +128,7 @@ def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
     def over(commits: Commits, chain: Chain) -> None:
         commits._chains.pop(chain.lease)
 
-    Commits._over = over  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Commits, "_over", over)
 
 
 def no_memory_of_commits(_: Sessions) -> None:
@@ -140,8 +148,8 @@ def no_memory_of_commits(_: Sessions) -> None:
             trial.sent = True
             return await call(connection, False)
 
-    redis.commit_call = as_the_first
-    postgres.Calls._try = attempt  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(redis, "commit_call", as_the_first)
+    _take_out(postgres.Calls, "_try", attempt)
 
 
 def no_look_at_ready_values(_: Sessions) -> None:
@@ -151,8 +159,15 @@ def no_look_at_ready_values(_: Sessions) -> None:
         found = self._values.pop(key, None)
         return None if found is None else found[1]
 
-    Ready.take = whatever  # type: ignore[method-assign]  # the guard that is taken out
+    _take_out(Ready, "take", whatever)
 
 
 async def _told(done: Done) -> None:
     await done
+
+
+def _take_out(owner: object, guard: str, instead: Callable[..., Any] | bool) -> None:
+    """Put something else in the place of a guard, which must be there: or nothing would be taken out."""
+    if not hasattr(owner, guard):
+        raise AttributeError(f"{owner!r} has no {guard} any more; mend the mutation")
+    setattr(owner, guard, instead)

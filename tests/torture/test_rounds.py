@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torture.campaign import Aims, Result, run
 from torture.places import PLACES
 from torture.verdict import Verdict
 
-from torture import report
+from torture import mutations, report
 
 SHORT = Aims(
     updates=0,
@@ -55,6 +56,26 @@ async def test_a_round_without_locks_and_versions_goes_red_and_can_be_replayed(
     monkeypatch.setattr(sys, "argv", ["torture", "--check", str(tmp_path / "sqlite")])
     assert main() == 1
     assert "is lost" in capsys.readouterr().out
+
+
+GUARDS = [name for name in vars(mutations) if name.startswith("no_")]
+
+APPLY = """
+import asyncio, sys
+from chatsession import SessionManager
+from chatsession.testing.counting import Counter
+from torture import mutations
+
+async def main() -> None:
+    getattr(mutations, sys.argv[1])(SessionManager(Counter, storage="memory:"))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_mutation_finds_the_guard_that_it_takes_out(name: str) -> None:
+    subprocess.run([sys.executable, "-c", APPLY, name], check=True)
 
 
 def test_reports_are_kept_side_by_side(tmp_path: Path) -> None:
