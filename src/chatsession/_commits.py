@@ -8,7 +8,8 @@ from collections.abc import Callable
 from chatsession._batches import Batch, Batches, Done, log_failure
 from chatsession._chain import Chain, Flight, never_stored, settled
 from chatsession._outcomes import made
-from chatsession.storages import Action, Change, Committed, Lease, Outcome, Storage
+from chatsession.storages import Change, Committed, Lease, Outcome, Storage
+from chatsession.storages._base import KEEP
 
 
 class Sent:
@@ -107,4 +108,4 @@ class Commits:
 
 
 def _unlocking(lease: Lease) -> Change:
-    return Change(lease.key, Action.KEEP, lease=lease, unlock=True)
+    return Change(lease.key, KEEP, lease=lease, unlock=True)

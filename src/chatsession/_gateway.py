@@ -208,13 +208,7 @@ class Gateway:
                 return gift
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
-            if self._leased:
-                request = self._locks.request(key, lease_seconds)
-                locked = await self._locks.attempt(request)
-                if locked is None:
-                    locked = await self._locks.wait(request, timeout)
-                return Grant(locked.record, locked.lease)
-            return Grant(await self.read(key), None)
+            return await self.lock(key, timeout, lease_seconds)
         except BaseException:
             self.turns.pass_on(key)
             raise

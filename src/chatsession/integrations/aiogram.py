@@ -156,11 +156,7 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
         unit: UpdateSession[T] = data[self.unit_name]
         if (scenes := data.get("scenes")) is not None:
             self._scene_actions.serve(scenes.registry)
-        names = named(data["handler"])
-        if self.name in names or self.context_name in names:
-            await unit.wanted()
-        if self.name in names:
-            data[self.name] = unit.holder.data
+        await self.give(named(data["handler"]), data)
         unit.handled = True
         if self.set_up.deduplicates:
             units = data.setdefault(_REMEMBERING, [])
