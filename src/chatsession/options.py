@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import EnumType
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession.adapters import StorageAdapter
@@ -173,6 +174,10 @@ def _check_callable(initial: Callable[[], object]) -> None:
         raise TypeError(f"initial must be a class or a function, not {initial!r}; write initial=lambda: …")
     if inspect.iscoroutinefunction(initial):
         raise TypeError("initial must not be async: it is called when a handler first looks at the session")
+    if isinstance(initial, EnumType):  # its signature takes anything from Python 3.13 on
+        raise TypeError(
+            f"initial is called without arguments, but {initial!r} needs the value of a member; write initial=lambda: …"
+        )
     try:
         inspect.signature(initial).bind()
     except TypeError as error:

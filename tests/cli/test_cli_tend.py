@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_check_knows_the_type_of_a_manager(shell: Shell, bot: Path) -> None:
 def test_sweep_removes_what_has_expired(shell: Shell) -> None:
     shell.put({"1": b"1", "2": b"2"}, ttl=1000)
     shell.put({"3": b"3"})
-    with sqlite3.connect("bot.db") as file:
+    with closing(sqlite3.connect("bot.db", isolation_level=None)) as file:
         file.execute("UPDATE sessions SET expires_at = 1")
         file.execute("UPDATE sessions SET expires_at = NULL WHERE key = '3'")
 
@@ -107,7 +108,7 @@ async def test_a_lock_whose_holder_died_is_found(shell: Shell) -> None:
     await put_all(shell.url, {"42": b"1"})
     async with SQLiteStorage("bot.db") as storage:
         await storage.lock_many([LockRequest("42", "waiter", 1000)])
-        with sqlite3.connect("bot.db") as file:
+        with closing(sqlite3.connect("bot.db", isolation_level=None)) as file:
             file.execute("UPDATE session_holders SET identity = replace(identity, ' ', ' 9')")
         # No process has such a number; who opens the file next would clear it away.
         (lock,) = await storage.list_locks("", 10)

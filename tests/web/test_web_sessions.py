@@ -65,7 +65,7 @@ async def test_any_key_is_found_read_and_changed(key: str, bot: Storage, visitor
         (b'"\\ud800"', "text", '"\\ud800"'),
         (b"\xff\x00", "hex", "ff 00"),
         (b"a\r\nb", "hex", "61 0d 0a 62"),
-        (b"[" * 3000 + b"]" * 3000, "text", None),
+        (b"[" * 50_000 + b"]" * 50_000, "text", None),
         (b"\x01z not zstandard", "hex", None),
         (b"\x01h\xff\xff\xff\xff", "hex", "01 68 ff ff ff ff"),
     ],
@@ -97,7 +97,7 @@ async def test_a_session_that_does_not_decode_can_be_mended(bot: Storage, visito
         ("{\n  'a': 1}", "json", "line 2, column 3"),
         ('{"a": 1', "json", "ends too early"),
         ("abc", "hex", "hexadecimal"),
-        ("[" * 5000, "json", "too deeply"),
+        ("[" * 50_000, "json", "too deeply"),
     ],
 )
 async def test_what_is_no_json_is_refused_with_its_place(
