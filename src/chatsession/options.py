@@ -169,7 +169,7 @@ class SessionKeywords(TypedDict, Generic[T], total=False):
     name: str
 
 
-def _check_callable(initial: Callable[[], object]) -> None:
+def _check_callable(initial: object) -> None:
     if not callable(initial):
         raise TypeError(f"initial must be a class or a function, not {initial!r}; write initial=lambda: …")
     if inspect.iscoroutinefunction(initial):
