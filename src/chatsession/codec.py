@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import re
 from collections.abc import Callable, Iterator
-from enum import Enum
 from inspect import signature
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
+
+from chatsession._untyped import Look, look_into, parts
 
 T = TypeVar("T")
 
@@ -44,7 +44,8 @@ class JsonCodec(Generic[T]):
     containers of them; pydantic models by their own methods. Nothing in the data is ever executed or imported.
 
     What is encoded is decoded once before it counts, so that a value which could not be read back (a string where
-    the class says `int`) is refused when it is written and not found out weeks later. Fields of a stored object
+    the class says `int`) is refused when it is written and not found out weeks later. Where the type is not known
+    (`dict[str, Any]`, `object`), what would come back as something else is refused too: a tuple, a date. Fields of a stored object
     that the class does not know, left by a newer or older version of the program, are kept (at the top level).
 
     Args:
@@ -59,12 +60,15 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_encode", "_known", "_probe", "_type", "_untyped", "exact", "raw_decode", "raw_encode")
+    __slots__ = ("_known", "_probe", "_type", "exact", "foreign", "raw_decode", "raw_encode")
 
     raw_decode: Callable[[bytes], T]
     """`decode` less its words on what is wrong: for the many times that nothing is."""
     raw_encode: Callable[[T], bytes]
-    """`encode` less its words on what is wrong."""
+    """`encode` less its words on what is wrong, and less the look for what is foreign."""
+
+    foreign: Look | None
+    """Finds a part of an encoded value that would come back as something else; `None`: there can be none."""
 
     exact: bool
     """Equal values always give equal bytes (not so with sets, whose order is arbitrary)."""
@@ -76,14 +80,14 @@ class JsonCodec(Generic[T]):
             self.raw_decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=_from_json).decode)
         except TypeError as error:
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
-        self._encode = msgspec.json.Encoder(enc_hook=to_json).encode
-        self._untyped = _is_untyped(described)
-        self.raw_encode = self.encode if self._untyped else self._encode
+        self.raw_encode = msgspec.json.Encoder(enc_hook=to_json).encode
+        self.foreign = look_into(described)
         self.exact = True
-        for part in _parts(described):
-            if isinstance(part, inspect.CustomType):
+        for part in parts(described):
+            if isinstance(part, inspect.CustomType) and part.cls is not object:
                 _check_custom(part.cls)
-            if isinstance(part, (inspect.SetType, inspect.FrozenSetType, inspect.CustomType)):
+                self.exact = False
+            if isinstance(part, (inspect.SetType, inspect.FrozenSetType)):
                 self.exact = False
         self._known = _field_names(described)
         self._probe = _probe(self._known) if self._known is not None else None
@@ -94,15 +98,12 @@ class JsonCodec(Generic[T]):
     def encode(self, value: T) -> bytes:
         """Give the JSON of a value. Raises `CodecError` with the path of the part that has none."""
         try:
-            encoded = self._encode(value)
+            encoded = self.raw_encode(value)
         except Exception as error:
-            where = _unencodable(self._encode, value)
+            where = _unencodable(cast("Callable[[object], bytes]", self.raw_encode), value)
             raise CodecError(f"{where} cannot be stored as JSON: {_reason(error)}") from None
-        if self._untyped and (foreign := _foreign(value)) is not None:
-            raise CodecError(
-                f"{foreign} would come back as something else, because its type is not known; "
-                "pass type=…, or give initial a return annotation, that tells the type of all parts"
-            )
+        if self.foreign is not None and (found := self.foreign(value)) is not None:
+            raise CodecError(str(found))
         return encoded
 
     def decode(self, data: bytes) -> T:
@@ -163,19 +164,6 @@ class ValueCopies(Generic[T]):
             raise CodecError(_misfit(error)) from None
 
 
-_PLAIN = (dict, list, str, int, float, bool, type(None))
-
-_NAMES = (inspect.AnyType, inspect.StrType)
-_PLAIN_TYPES = (
-    *_NAMES,
-    inspect.DictType,
-    inspect.ListType,
-    inspect.IntType,
-    inspect.FloatType,
-    inspect.BoolType,
-    inspect.NoneType,
-)
-
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -204,6 +192,8 @@ def to_json(value: object) -> object:
 
 
 def _from_json(wanted: type, data: object) -> object:
+    if wanted is object:
+        return data
     naming = {"by_name": True, "by_alias": True} if _takes_names(wanted) else {}
     errors = None
     try:
@@ -229,49 +219,6 @@ def _check_custom(cls: type) -> None:
             f"sessions with a {cls.__qualname__} cannot be stored as JSON: make it a dataclass, a msgspec.Struct, a "
             "TypedDict, an attrs class or a pydantic model, or give the manager a codec of your own"
         )
-
-
-def _is_untyped(described: inspect.Type) -> bool:
-    """Is this plain data of which, somewhere, any kind may stand?"""
-    parts = list(_parts(described))
-    plain = all(isinstance(part, _PLAIN_TYPES) for part in parts)
-    names = all(isinstance(part.key_type, _NAMES) for part in parts if isinstance(part, inspect.DictType))
-    return plain and names and any(isinstance(part, inspect.AnyType) for part in parts)
-
-
-def _foreign(value: object, path: str = "$") -> str | None:
-    """The part of plain data that JSON would give back as something else."""
-    kind = type(value)
-    if kind is dict:
-        for name, child in cast("dict[object, object]", value).items():
-            if type(name) is not str:
-                return f"a {type(name).__name__} as a key of the dict at `{path}`"
-            if type(child) is not str and (found := _foreign(child, f"{path}[...]")) is not None:
-                return found
-    elif kind is list:
-        for number, child in enumerate(cast("list[object]", value)):
-            if type(child) is not str and (found := _foreign(child, f"{path}[{number}]")) is not None:
-                return found
-    elif isinstance(value, str) and not isinstance(value, Enum):
-        return None  # some frameworks have a class of their own for texts; as plain text it is equal
-    elif kind not in _PLAIN or (kind is float and not math.isfinite(cast("float", value))):
-        return f"a {kind.__name__} at `{path}`" if kind is not float else f"the infinite or missing number at `{path}`"
-    return None
-
-
-def _parts(described: object) -> Iterator[inspect.Type]:
-    """All types inside a type, each once; types may contain themselves."""
-    seen: set[int] = set()
-    left: list[object] = [described]
-    while left:
-        part = left.pop()
-        if isinstance(part, tuple):
-            left.extend(cast("tuple[object, ...]", part))
-        elif isinstance(part, (inspect.Type, inspect.Field)) and id(part) not in seen:
-            seen.add(id(part))
-            if isinstance(part, inspect.Type):
-                yield part
-            left.extend(getattr(part, name) for name in part.__struct_fields__)
 
 
 def _field_names(described: inspect.Type) -> frozenset[str] | None:

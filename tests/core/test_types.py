@@ -452,7 +452,6 @@ class Loose:
     real: float | None = None
 
 
-@pytest.mark.xfail(strict=True, reason="the untyped parts of typed objects are not compared with what comes back")
 @pytest.mark.parametrize("value", [Loose(rest={"a": {1: 2}}), Loose(rest={"a": (1,)}), Loose(real=float("nan"))])
 async def test_11_inside_a_typed_object_too(storage: Any, value: Loose) -> None:
     sessions = SessionManager(Loose, storage=storage)

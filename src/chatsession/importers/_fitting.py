@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.codec import CodecError, JsonCodec, to_json
+from chatsession.codec import CodecError, JsonCodec
 from chatsession.errors import SessionDecodeError
 from chatsession.importers._entries import Entry
 from chatsession.migrations import Migrations
@@ -34,7 +34,7 @@ class Fit(Generic[T]):
             SessionMigrationError: the data could not be brought up to date.
         """
         try:
-            data = self._encoded(entry)
+            data = self._codec.encode(cast("T", entry.data))
             if entry.migrate and self._migrations is not None:
                 data = self._migrations.run(key, data, entry.version)
             value = self._codec.decode(data)
@@ -45,14 +45,6 @@ class Fit(Generic[T]):
             ) from None
         except RecursionError:
             raise SessionDecodeError("the data found for it is nested too deeply", key=key) from None
-
-    def _encoded(self, entry: Entry) -> bytes:
-        if self._codec._untyped:  # then it refuses what JSON would give back as something else
-            return self._codec.encode(cast("T", entry.data))
-        try:
-            return msgspec.json.encode(entry.data, enc_hook=to_json)
-        except Exception as error:
-            raise CodecError(f"something in it has no form in JSON ({type(error).__name__})") from None
 
 
 def _lost(before: Any, after: Any, path: str = "$") -> list[str]:

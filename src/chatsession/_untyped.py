@@ -1,0 +1,233 @@
+"""The parts of a value whose type is not known, and what JSON would give back as something else there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias, cast, get_origin
+
+from msgspec import inspect
+
+
+class Foreign(NamedTuple):
+    """A part of a value that would come back as something else."""
+
+    what: str
+    why: str
+    path: str = ""
+
+    def below(self, step: str) -> Foreign:
+        return self._replace(path=step + self.path)
+
+    def __str__(self) -> str:
+        return f"{self.what} at `${self.path}` would come back as something else, because {self.why}"
+
+
+Look: TypeAlias = Callable[[Any], "Foreign | None"]
+"""Finds the first foreign part of a value."""
+
+_NO_TYPE = "its type is not known; pass type=…, or give initial a return annotation, that tells the type of all parts"
+_NO_NUMBER = "JSON has only finite numbers"
+
+_ARRAYS = (list, tuple, set, frozenset)
+_SAFE = frozenset({str, int, bool, type(None)})
+"""What can be told to come back by its class alone."""
+_NAMES = (inspect.AnyType, inspect.StrType)
+_PLAIN_TYPES = (
+    *_NAMES,
+    inspect.DictType,
+    inspect.ListType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.NoneType,
+)
+
+
+def parts(described: object) -> Iterator[inspect.Type]:
+    """All types inside a type, each once; types may contain themselves."""
+    seen: set[int] = set()
+    left: list[object] = [described]
+    while left:
+        part = left.pop()
+        if isinstance(part, tuple):
+            left.extend(cast("tuple[object, ...]", part))
+        elif isinstance(part, (inspect.Type, inspect.Field)) and id(part) not in seen:
+            seen.add(id(part))
+            if isinstance(part, inspect.Type):
+                yield part
+            left.extend(getattr(part, name) for name in part.__struct_fields__)
+
+
+def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> Look | None:
+    """What looks for foreign parts in values of a type; `None`: they have none, as the types of all parts are known.
+
+    Args:
+        described: the type.
+        known: the looks that have been made for the objects around, for types that contain themselves.
+    """
+    known = {} if known is None else known
+    if id(described) in known:
+        return known[id(described)]
+    if not any(_is_any(part) or _may_lack_number(part) for part in parts(described)):
+        return None
+    if _is_plain(described):
+        return foreign
+    if isinstance(described, inspect.UnionType):
+        return _into_union(described, known)
+    if isinstance(described, inspect.DictType):
+        return _into_dict(described, known)
+    if isinstance(described, inspect.TupleType):
+        return _into_tuple(described, known)
+    if isinstance(described, inspect.TypedDictType):
+        return _into_fields(described, known, lambda value, name: value.get(name))
+    if isinstance(described, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
+        return _into_fields(described, known, lambda value, name: getattr(value, name, None))
+    item = getattr(described, "item_type", None)
+    return None if item is None else _into_array(look_into(item, known))
+
+
+def foreign(value: object) -> Foreign | None:
+    """The first part of what should be plain data that JSON would give back as something else."""
+    kind = type(value)
+    if kind is dict:
+        for name, child in cast("dict[object, object]", value).items():
+            if type(name) is not str:
+                return _foreign_key(name)
+            if type(child) not in _SAFE and (found := foreign(child)) is not None:
+                return found.below("[...]")
+    elif kind is list:
+        for number, child in enumerate(cast("list[object]", value)):
+            if type(child) not in _SAFE and (found := foreign(child)) is not None:
+                return found.below(f"[{number}]")
+    elif kind is float:
+        return _foreign_number(cast("float", value))
+    elif kind not in _SAFE and (not isinstance(value, str) or isinstance(value, Enum)):
+        # Texts of a class of their own, as some frameworks have them, are equal to the plain text that comes back.
+        return Foreign(f"a {kind.__name__}", _NO_TYPE)
+    return None
+
+
+def _foreign_key(name: object) -> Foreign:
+    return Foreign(f"a {type(name).__name__} as a key of the dict", _NO_TYPE)
+
+
+def _foreign_number(value: float) -> Foreign | None:
+    return None if math.isfinite(value) else Foreign("the infinite or missing number", _NO_NUMBER)
+
+
+def _into_union(described: inspect.UnionType, known: dict[int, Look]) -> Look:
+    if any(_is_any(member) for member in described.types):
+        return foreign
+    members: list[tuple[tuple[type, ...], Look]] = [
+        (_kinds(member), inside) for member in described.types if (inside := look_into(member, known)) is not None
+    ]
+    if _may_lack_number(described):
+        members.append(((float,), _foreign_number))
+
+    def look(value: object) -> Foreign | None:
+        for kinds, look_inside in members:
+            if isinstance(value, kinds):
+                return look_inside(value)
+        return None
+
+    return look
+
+
+def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
+    look_inside = look_into(described.value_type, known)
+    any_key = _is_any(described.key_type)
+
+    def look(value: object) -> Foreign | None:
+        if not isinstance(value, dict):
+            return None
+        for name, child in cast("dict[object, object]", value).items():
+            if any_key and type(name) is not str:
+                return _foreign_key(name)
+            if look_inside is not None and (found := look_inside(child)) is not None:
+                return found.below("[...]")
+        return None
+
+    return look
+
+
+def _into_array(look_inside: Look | None) -> Look | None:
+    if look_inside is None:
+        return None
+
+    def look(value: object) -> Foreign | None:
+        if not isinstance(value, _ARRAYS):
+            return None
+        for number, child in enumerate(cast("list[object]", value)):
+            if (found := look_inside(child)) is not None:
+                return found.below(f"[{number}]")
+        return None
+
+    return look
+
+
+def _into_tuple(described: inspect.TupleType, known: dict[int, Look]) -> Look:
+    looks = [look_into(item, known) for item in described.item_types]
+
+    def look(value: object) -> Foreign | None:
+        if not isinstance(value, _ARRAYS):
+            return None
+        for number, (look_inside, child) in enumerate(zip(looks, cast("list[object]", value), strict=False)):
+            if look_inside is not None and (found := look_inside(child)) is not None:
+                return found.below(f"[{number}]")
+        return None
+
+    return look
+
+
+_Fields: TypeAlias = inspect.TypedDictType | inspect.StructType | inspect.DataclassType | inspect.NamedTupleType
+
+
+def _into_fields(described: _Fields, known: dict[int, Look], get: Callable[[Any, str], object]) -> Look:
+    looks: list[tuple[str, Look]] = []
+    kinds = _kinds(described)
+
+    def look(value: object) -> Foreign | None:
+        if not isinstance(value, kinds):
+            return None
+        for name, look_inside in looks:
+            if (found := look_inside(get(value, name))) is not None:
+                return found.below(f".{name}")
+        return None
+
+    known[id(described)] = look  # before its fields are looked at, which may be of this type again
+    looks += [
+        (field.name, inside) for field in described.fields if (inside := look_into(field.type, known)) is not None
+    ]
+    return look
+
+
+def _is_any(described: inspect.Type) -> bool:
+    return isinstance(described, inspect.AnyType) or (
+        isinstance(described, inspect.CustomType) and described.cls is object
+    )
+
+
+def _is_plain(described: inspect.Type) -> bool:
+    """Are values of this type what `json.loads` gives?"""
+    inside = list(parts(described))
+    names = all(isinstance(part.key_type, _NAMES) for part in inside if isinstance(part, inspect.DictType))
+    return names and all(isinstance(part, _PLAIN_TYPES) or _is_any(part) for part in inside)
+
+
+def _may_lack_number(described: inspect.Type) -> bool:
+    """A number that is not finite is `null` as JSON, which is then taken for the `None` that may stand there too."""
+    if not isinstance(described, inspect.UnionType):
+        return False
+    kinds = {type(member) for member in described.types}
+    return inspect.FloatType in kinds and inspect.NoneType in kinds
+
+
+def _kinds(described: inspect.Type) -> tuple[type, ...]:
+    """The classes of the values that a member of a union stands for."""
+    if isinstance(described, (inspect.DictType, inspect.TypedDictType)):
+        return (dict,)
+    if isinstance(described, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
+        return (get_origin(described.cls) or described.cls,)
+    return _ARRAYS
