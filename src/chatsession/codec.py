@@ -45,8 +45,10 @@ class JsonCodec(Generic[T]):
 
     What is encoded is decoded once before it counts, so that a value which could not be read back (a string where
     the class says `int`) is refused when it is written and not found out weeks later. Where the type is not known
-    (`dict[str, Any]`, `object`), what would come back as something else is refused too: a tuple, a date. Fields of a stored object
-    that the class does not know, left by a newer or older version of the program, are kept (at the top level).
+    (`dict[str, Any]`, `object`), what would come back as something else is refused too: a tuple, a date.
+
+    Fields of a stored object that the class does not know, left by a newer or older version of the program, are kept
+    (at the top level).
 
     Args:
         type: what stored data must fit; `typing.Any`: any JSON.
