@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
+from chatsession._apart import check_apart
 from chatsession._lazy import LazySession
 from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
@@ -308,6 +309,9 @@ def multi_session(
         lazy: read each only when it is asked for: `await ctx.session.<name>`.
         fragments: the sessions by name.
 
+    Raises:
+        ValueError: two fragments would have the same keys in the same storage, and need prefixes.
+
     Example:
         >>> from chatsession import MemoryStorage, SessionOptions, multi_session, per_user
         >>> storage = MemoryStorage()
@@ -319,7 +323,9 @@ def multi_session(
     if not fragments:
         raise TypeError("multi_session needs at least one fragment, as in multi_session(cart=SessionOptions(…))")
     storages: dict[str, Storage] = {}
-    return MultiMiddleware({name: _manager_of(given, storages) for name, given in fragments.items()}, lazy=lazy)
+    managers = {name: _manager_of(given, storages) for name, given in fragments.items()}
+    check_apart(list(managers.items()))
+    return MultiMiddleware(managers, lazy=lazy)
 
 
 def _manager_of(given: SessionOptions[Any] | SessionManager[Any], storages: dict[str, Storage]) -> SessionManager[Any]:

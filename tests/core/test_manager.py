@@ -22,6 +22,7 @@ from chatsession import (
     SessionOptions,
     lazy_session,
     multi_session,
+    per_chat,
     per_user,
     session,
 )
@@ -253,17 +254,30 @@ async def test_9_a_name_that_no_fragment_has_is_told(storage: Any) -> None:
         multi_session()
 
 
-async def test_9_fragments_with_one_key_in_one_storage_are_an_error_at_once(storage: Any) -> None:
-    middleware = multi_session(a=SessionManager(int, storage=storage), b=SessionManager(str, storage=storage))
+@pytest.mark.parametrize(("key_of_a", "key_of_b"), [(per_chat, per_chat), (per_user, per_chat)])
+def test_9_fragments_with_the_same_keys_in_one_storage_are_refused(storage: Any, key_of_a: Any, key_of_b: Any) -> None:
+    a = SessionManager(int, storage=storage, get_session_key=key_of_a)
+    with pytest.raises(ValueError, match=r"'a' and 'b' would have the same keys .* prefix='b:'"):
+        multi_session(a=a, b=SessionManager(str, storage=storage, get_session_key=key_of_b))
+    multi_session(a=a, b=SessionManager(str, storage=storage, get_session_key=key_of_b, prefix="b:"))
+
+
+def test_9_fragments_with_the_same_keys_in_one_file_given_by_url_are_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'bot.db'}"
+    fragment: SessionOptions[int] = SessionOptions(initial=int, storage=url)
+    with pytest.raises(ValueError, match="the same keys in the same storage"):
+        multi_session(a=SessionManager(int, storage=url), b=SessionManager(int, storage=url))
+    with pytest.raises(ValueError, match="the same keys in the same storage"):
+        multi_session(a=fragment, b=fragment)
+
+
+async def test_9_fragments_that_meet_by_key_functions_of_ones_own_are_an_error_at_once(storage: Any) -> None:
+    fragments = {
+        name: SessionManager(int, storage=storage, get_session_key=lambda ctx: "same")  # two functions
+        for name in ("a", "b")
+    }
     with pytest.raises(SessionError, match="open already"):
-        await asyncio.wait_for(middleware(Context(1), lambda: steps(1)), 120)
-
-
-async def test_9_fragments_with_one_key_in_one_file_given_by_url_are_an_error_at_once(tmp_path: Path) -> None:
-    fragment: SessionOptions[int] = SessionOptions(initial=int, storage=f"sqlite:///{tmp_path / 'bot.db'}")
-    async with multi_session(a=fragment, b=fragment) as middleware:
-        with pytest.raises(SessionError, match="open already"):
-            await middleware(Context(1), lambda: steps(1))
+        await asyncio.wait_for(multi_session(**fragments)(Context(1), lambda: steps(1)), 120)
 
 
 async def test_9_fragments_in_memory_do_not_meet_though_their_url_is_the_same() -> None:

@@ -12,7 +12,7 @@ from chatsession.integrations._driver import (
     SessionContext,
     UpdateContext,
     UpdateSession,
-    check_apart,
+    check_set_up,
 )
 from chatsession.manager import SessionManager
 
@@ -54,7 +54,7 @@ class SetUp(Generic[T]):
 
     def check_beside(self, other: SetUp[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
-        check_apart(self.sessions, other.sessions, same_scope=self.per_bot == other.per_bot)
+        check_set_up(self.sessions, other.sessions, same_scope=self.per_bot == other.per_bot)
         self.check_names(other.names)
 
     def begin(self, context: UpdateContext) -> Unit[T]:

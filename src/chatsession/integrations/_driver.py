@@ -12,17 +12,15 @@ from typing import Any, Generic, TypeVar, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from chatsession._apart import check_apart
 from chatsession._lazy import LazySession
 from chatsession._moving import move
 from chatsession._session import Session
 from chatsession.errors import SessionClosedError, SessionError
-from chatsession.keys import missing, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.keys import missing, per_user_in_chat
 from chatsession.manager import SessionManager
 
 T = TypeVar("T")
-
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
 
 
 class UpdateContext(Struct, frozen=True, kw_only=True):
@@ -285,7 +283,7 @@ class LazySessionContext(_Context[T]):
         self._unit.holder.data = cast("T | None", value)
 
 
-def check_apart(one: SessionManager[Any], other: SessionManager[Any], *, same_scope: bool) -> None:
+def check_set_up(one: SessionManager[Any], other: SessionManager[Any], *, same_scope: bool) -> None:
     """Raises `ValueError` if two managers of one bot have the same name, or the same keys in the same storage.
 
     Args:
@@ -293,17 +291,11 @@ def check_apart(one: SessionManager[Any], other: SessionManager[Any], *, same_sc
         other: was set up before.
         same_scope: both keep the sessions of several bots apart, or neither does.
     """
-    mine, theirs = one.options, other.options
-    if theirs.name == mine.name:
+    name = one.options.name
+    if other.options.name == name:
         raise ValueError(
-            f"sessions of the name {mine.name!r} are set up already; "
+            f"sessions of the name {name!r} are set up already; "
             "give the second SessionManager another name, as in SessionManager(…, name='cart')"
         )
-    same_storage = one.storage is other.storage or (one.storage.shared and mine.storage == theirs.storage)
-    functions = {mine.get_session_key, theirs.get_session_key}
-    same_keys = len(functions) == 1 or functions <= _KEYS_OF_OURS
-    if same_storage and same_keys and mine.prefix == theirs.prefix and same_scope:
-        raise ValueError(
-            f"{theirs.name!r} and {mine.name!r} would have the same keys in the same storage; "
-            f"give one of them a prefix, as in SessionManager(…, prefix='{mine.name}:')"
-        )
+    if same_scope:
+        check_apart([(other.options.name, other), (name, one)])

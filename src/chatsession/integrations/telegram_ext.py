@@ -13,7 +13,7 @@ except ImportError as error:
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations._driver import UpdateContext, check_apart
+from chatsession.integrations._driver import UpdateContext, check_set_up
 from chatsession.integrations._telegram_ext_application import kinds_of, serve_application
 from chatsession.integrations._telegram_ext_context import (
     LazySessionAttribute,
@@ -103,6 +103,6 @@ def setup_sessions(
         raise TypeError(f"setup_sessions needs the Application, not a {type(application).__name__}; build it before")
     kind = Kind(sessions, lazy, per_bot)
     for other in kinds_of(application):
-        check_apart(sessions, other.sessions, same_scope=per_bot == other.per_bot)
+        check_set_up(sessions, other.sessions, same_scope=per_bot == other.per_bot)
     serve_contexts(application, kind)
     serve_application(application, kind)
