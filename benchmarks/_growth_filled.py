@@ -86,7 +86,8 @@ class FilledSQLite(Filled):
         pragmas = ("journal_mode = delete", "journal_mode = off", "synchronous = off")
         for pragma in pragmas:
             self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute(_LOAD, (self.sessions, stored(SMALL).decode(), time.time() + _A_YEAR))
+        given = {"sessions": self.sessions, "value": stored(SMALL).decode(), "until": time.time() + _A_YEAR}
+        self._connection.execute(_LOAD, given)
         for pragma in ("journal_mode = wal", "synchronous = normal"):
             self._connection.execute(f"PRAGMA {pragma}")
 
@@ -116,9 +117,9 @@ class FilledSQLite(Filled):
 
 
 _LOAD = """
-WITH RECURSIVE numbers(n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1 - 1)
+WITH RECURSIVE numbers(n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n < :sessions - 1)
 INSERT INTO sessions (key, value, version, expires_at)
-SELECT printf('chat:%08d', n), ?2, 0, CASE WHEN n % 2 THEN NULL ELSE ?3 + n END FROM numbers
+SELECT printf('chat:%08d', n), :value, 0, CASE WHEN n % 2 THEN NULL ELSE :until + n END FROM numbers
 """
 
 

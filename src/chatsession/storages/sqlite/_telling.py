@@ -22,9 +22,9 @@ def locks(connection: sqlite3.Connection, prefix: str, limit: int, now: float) -
     """`ListsLocks.list_locks`."""
     rows = connection.execute(
         "SELECT l.key, l.token, l.until, h.identity, "
-        "(SELECT count(*) FROM session_waiters AS w WHERE w.key = l.key AND w.until > ?1) "
-        "FROM session_locks AS l LEFT JOIN session_holders AS h ON h.id = l.holder WHERE l.until > ?1 ORDER BY l.key",
-        (now,),
+        "(SELECT count(*) FROM session_waiters AS w WHERE w.key = l.key AND w.until > :now) "
+        "FROM session_locks AS l LEFT JOIN session_holders AS h ON h.id = l.holder WHERE l.until > :now ORDER BY l.key",
+        {"now": now},
     )
     held: list[HeldLock] = []
     for key, token, until, identity, waiters in rows:
