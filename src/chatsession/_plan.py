@@ -45,11 +45,11 @@ class Plan(Generic[T]):
     __slots__ = (
         "_all_left",
         "_carry_over",
+        "_check",
         "_closed",
         "_codec",
         "_comparable",
         "_exact",
-        "_foreign",
         "_initial",
         "_max_size",
         "_on_decode_error",
@@ -99,7 +99,7 @@ class Plan(Generic[T]):
         json = codec if isinstance(codec, JsonCodec) else None
         self._raw_encode = json.raw_encode if json else codec.encode
         self._raw_decode = json.raw_decode if json else codec.decode
-        self._foreign = json.foreign if json else None
+        self._check = json.check if json else None
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
         self._ready: Ready[T] = Ready()
@@ -160,12 +160,12 @@ class Plan(Generic[T]):
         try:
             # By way of bytes, because nothing else tells whether `initial` gives the same object each time.
             made = self._raw_decode(self._raw_encode(value))
-            if self._foreign is None or self._foreign(value) is None:
-                return made
+            if self._check is not None:
+                self._check(value)
+            return made
         except Exception:
-            pass  # what is wrong is told below, as of what is foreign
-        why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
-        raise SessionEncodeError(f"initial() made a value that cannot be stored: {why}", key=key)
+            why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
+            raise SessionEncodeError(f"initial() made a value that cannot be stored: {why}", key=key) from None
 
     def opened(self, key: str, stored: bytes) -> Opened | None:
         """What is stored, less all that lies round the data; `None` where that is nothing.
@@ -224,8 +224,11 @@ class Plan(Generic[T]):
             comparable = self._exact and (self._verbatim or ours)
             if not comparable and self._raw_encode(self._raw_decode(stored)) == encoded:
                 return None
-        if self._foreign is not None and self._foreign(value) is not None:
-            raise self._unencodable(key, value)
+        if self._check is not None:
+            try:
+                self._check(value)
+            except Exception:
+                raise self._unencodable(key, value) from None
         if stored and self._carry_over is not None and not ours:
             return self._carried_over(key, stored, encoded)
         self._ready.put(key, encoded, self._read_back(key, encoded))

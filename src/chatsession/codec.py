@@ -62,15 +62,15 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_known", "_probe", "_type", "exact", "foreign", "raw_decode", "raw_encode")
+    __slots__ = ("_known", "_probe", "_type", "check", "exact", "raw_decode", "raw_encode")
 
     raw_decode: Callable[[bytes], T]
     """`decode` less its words on what is wrong: for the many times that nothing is."""
     raw_encode: Callable[[T], bytes]
-    """`encode` less its words on what is wrong, and less the look for what is foreign."""
+    """`encode` less its words on what is wrong, and less `check`."""
 
-    foreign: Look | None
-    """Finds a part of an encoded value that would come back as something else; `None`: there can be none."""
+    check: Callable[[T], None] | None
+    """Raises `CodecError` for a part that would come back as something else; `None`: there can be none."""
 
     exact: bool
     """Equal values always give equal bytes (not so with sets, whose order is arbitrary)."""
@@ -83,7 +83,8 @@ class JsonCodec(Generic[T]):
         except TypeError as error:
             raise TypeError(f"sessions of type {type!r} cannot be stored: {error}") from None
         self.raw_encode = msgspec.json.Encoder(enc_hook=to_json).encode
-        self.foreign = look_into(described)
+        look = look_into(described)
+        self.check = functools.partial(_refuse_foreign, look) if look is not None else None
         self.exact = True
         for part in parts(described):
             if isinstance(part, inspect.CustomType) and part.cls is not object:
@@ -104,8 +105,8 @@ class JsonCodec(Generic[T]):
         except Exception as error:
             where = _unencodable(cast("Callable[[object], bytes]", self.raw_encode), value)
             raise CodecError(f"{where} cannot be stored as JSON: {_reason(error)}") from None
-        if self.foreign is not None and (found := self.foreign(value)) is not None:
-            raise CodecError(str(found))
+        if self.check is not None:
+            self.check(value)
         return encoded
 
     def decode(self, data: bytes) -> T:
@@ -241,6 +242,15 @@ def _probe(names: frozenset[str]) -> Callable[[bytes], object]:
     fields = [(attribute, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for attribute in attributes]
     known = msgspec.defstruct("Known", fields, rename=attributes, forbid_unknown_fields=True)
     return msgspec.json.Decoder(known).decode
+
+
+def _refuse_foreign(look: Look, value: object) -> None:
+    try:
+        found = look(value)
+    except RecursionError:  # msgspec goes deeper than Python, from 3.12 on
+        raise CodecError("it is nested too deeply") from None
+    if found is not None:
+        raise CodecError(str(found))
 
 
 def _unencodable(encode: Callable[[object], bytes], value: object, path: str = "$", depth: int = 50) -> str:

@@ -460,6 +460,23 @@ async def test_11_inside_a_typed_object_too(storage: Any, value: Loose) -> None:
             s.data = value
 
 
+@pytest.mark.parametrize("type_", [dict[str, Any], Loose])
+@pytest.mark.parametrize("depth", [300, 940, 980, 5000])
+async def test_11_what_is_nested_deeply_is_stored_or_refused(storage: Any, type_: Any, depth: int) -> None:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    sessions: SessionManager[Any] = SessionManager(type=type_, storage=storage)
+    refused = None
+    try:
+        async with sessions.open("chat") as s:
+            s.data = value if type_ is not Loose else Loose(rest=value)
+    except SessionEncodeError as error:
+        refused = str(error)
+    assert (refused is None) == (storage.writes != [])
+    assert refused is None or "nested too deeply" in refused
+
+
 async def test_11_nothing_stored_is_executed(storage: Any) -> None:
     class Bomb:
         def __reduce__(self) -> Any:
