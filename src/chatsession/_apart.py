@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import combinations
 from typing import Any
 
 from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
@@ -12,7 +13,7 @@ _KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
 """They give the same keys in private chats."""
 
 
-def check_apart(named: Sequence[tuple[str, SessionManager[Any]]]) -> None:
+def check_apart(named: Iterable[tuple[str, SessionManager[Any]]]) -> None:
     """See that no two have the same keys in the same storage.
 
     Args:
@@ -21,13 +22,12 @@ def check_apart(named: Sequence[tuple[str, SessionManager[Any]]]) -> None:
     Raises:
         ValueError: two have.
     """
-    for number, (name, manager) in enumerate(named):
-        for earlier_name, earlier in named[:number]:
-            if _same_storage(earlier, manager) and _same_keys(earlier, manager):
-                raise ValueError(
-                    f"{earlier_name!r} and {name!r} would have the same keys in the same storage; "
-                    f"give one of them a prefix, as in prefix='{name}:'"
-                )
+    for (earlier_name, earlier), (name, manager) in combinations(named, 2):
+        if _same_storage(earlier, manager) and _same_keys(earlier, manager):
+            raise ValueError(
+                f"{earlier_name!r} and {name!r} would have the same keys in the same storage; "
+                f"give one of them a prefix, as in prefix='{name}:'"
+            )
 
 
 def _same_storage(one: SessionManager[Any], other: SessionManager[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from enum import Enum
+from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias, cast, get_origin
 
 from msgspec import inspect
@@ -79,13 +80,13 @@ def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> 
     if isinstance(described, inspect.DictType):
         return _into_dict(described, known)
     if isinstance(described, inspect.TupleType):
-        return _into_tuple(described, known)
+        return _into_items([look_into(item, known) for item in described.item_types])
     if isinstance(described, inspect.TypedDictType):
         return _into_fields(described, known, lambda value, name: value.get(name))
     if isinstance(described, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
         return _into_fields(described, known, lambda value, name: getattr(value, name, None))
     item = getattr(described, "item_type", None)
-    return None if item is None else _into_array(look_into(item, known))
+    return None if item is None else _into_items(repeat(look_into(item, known)))
 
 
 def foreign(value: object) -> Foreign | None:
@@ -152,23 +153,8 @@ def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
     return look
 
 
-def _into_array(look_inside: Look | None) -> Look | None:
-    if look_inside is None:
-        return None
-
-    def look(value: object) -> Foreign | None:
-        if not isinstance(value, _ARRAYS):
-            return None
-        for number, child in enumerate(cast("list[object]", value)):
-            if (found := look_inside(child)) is not None:
-                return found.below(f"[{number}]")
-        return None
-
-    return look
-
-
-def _into_tuple(described: inspect.TupleType, known: dict[int, Look]) -> Look:
-    looks = [look_into(item, known) for item in described.item_types]
+def _into_items(looks: list[Look | None] | repeat[Look | None]) -> Look:
+    """Into arrays, with the look for each item, or one `repeat`ed for all."""
 
     def look(value: object) -> Foreign | None:
         if not isinstance(value, _ARRAYS):

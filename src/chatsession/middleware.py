@@ -324,7 +324,7 @@ def multi_session(
         raise TypeError("multi_session needs at least one fragment, as in multi_session(cart=SessionOptions(…))")
     storages: dict[str, Storage] = {}
     managers = {name: _manager_of(given, storages) for name, given in fragments.items()}
-    check_apart(list(managers.items()))
+    check_apart(managers.items())
     return MultiMiddleware(managers, lazy=lazy)
 
 
