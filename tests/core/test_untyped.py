@@ -131,6 +131,8 @@ def same(one: Any, other: Any) -> bool:
     """Equal, and of the same classes all the way down."""
     if type(one) is not type(other):
         return False
+    if isinstance(one, Box):
+        return same(one.content, other.content)
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[name], other[name]) for name in one)
     if isinstance(one, (list, tuple)):
@@ -138,15 +140,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"a": [x]}, lambda x: Box(x)], ids=["bare", "dict", "object"])
+@pytest.mark.parametrize(
+    ("kind", "wrap"),
+    [(object, lambda x: x), (dict[str, list[Any]] | None, lambda x: {"a": [x]}), (Box[Any], Box)],
+    ids=["bare", "dict", "object"],
+)
 @given(value=odd)
-def test_11_anything_is_refused_or_comes_back_the_same(wrap: Any, value: Any) -> None:
-    kinds: dict[type, Any] = {dict: dict[str, list[Any]] | None, Box: Box[Any]}
+def test_11_anything_is_refused_or_comes_back_the_same(kind: Any, wrap: Any, value: Any) -> None:
+    codec: JsonCodec[Any] = JsonCodec(kind)
     wrapped = wrap(value)
-    codec: JsonCodec[Any] = JsonCodec(kinds[type(wrapped)] if wrap(1) != 1 else object)
     try:
         encoded = codec.encode(wrapped)
     except CodecError:
         return
-    back = codec.decode(encoded)
-    assert same(back.content if isinstance(back, Box) else back, value if isinstance(back, Box) else wrapped)
+    assert same(codec.decode(encoded), wrapped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import pytest
 from fuzz_aids import fuzzed
@@ -117,7 +117,9 @@ def test_what_was_found_once_is_told(url: str, says: str) -> None:
 
 
 def test_a_url_that_changes_when_it_is_put_together_has_a_repr() -> None:
-    assert " at " in repr(open_storage("postgresql:////:2]x"))
+    url = "postgresql:////:2]x"
+    changes = urlunsplit(urlsplit(url)) != url  # not from Python 3.13 on
+    assert ("at the URL given" if changes else "at //:2]x") in repr(open_storage(url))
 
 
 @pytest.mark.parametrize("seconds", ["1e300", "inf"])
