@@ -1,0 +1,1 @@
+"""All traffic with one storage: who is next, the lock, what travels together."""
