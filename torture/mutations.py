@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from chatsession._commits import Commits, Sent
 from chatsession._leases import Leases
 from chatsession._ready import Ready
 from chatsession._session import Session
 from chatsession._turns import Turns
 from chatsession.coordination.batching import Done
+from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
 from chatsession.manager import SessionManager
 from chatsession.storages import Action, Change, Expect, Outcome
