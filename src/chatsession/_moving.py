@@ -18,10 +18,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chatsession._form import NOTHING, Opened
 from chatsession._holding import Held, holding
 from chatsession._plan import MOVED, Plan, aside_key
 from chatsession.errors import SessionConflictError, SessionError, shown
+from chatsession.serialization.pipeline import NOTHING, Opened
 from chatsession.storages import Action, Change
 
 _log = logging.getLogger("chatsession")

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession._form import Form, Opened
 from chatsession._gateway import Gateway, gateway_to
 from chatsession._ready import Ready
 from chatsession.adapters import AdapterStorage
@@ -25,6 +24,7 @@ from chatsession.errors import (
     shown,
 )
 from chatsession.options import SessionOptions
+from chatsession.serialization.pipeline import Form, Opened
 from chatsession.storages import Action, Change, Record, Storage
 
 T = TypeVar("T")

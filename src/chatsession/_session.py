@@ -9,7 +9,6 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from chatsession._form import Opened
 from chatsession._gateway import Grant
 from chatsession._moving import where
 from chatsession._plan import Plan
@@ -21,6 +20,7 @@ from chatsession.errors import (
     SessionError,
     SessionMigrationError,
 )
+from chatsession.serialization.pipeline import Opened
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 from chatsession.storages._base import ANYTHING, DELETE, KEEP, PUT, TOUCH
 

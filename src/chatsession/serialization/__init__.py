@@ -1,0 +1,1 @@
+"""From a value to stored bytes, and back."""
