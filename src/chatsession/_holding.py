@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatsession._gateway import Gateway, Grant
 from chatsession._plan import Plan
+from chatsession.coordination.coordinator import Gateway, Grant
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
 

@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession._gateway import Gateway, gateway_to
 from chatsession._ready import Ready
 from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
+from chatsession.coordination.coordinator import Gateway, gateway_to
 from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,

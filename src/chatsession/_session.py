@@ -9,9 +9,9 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from chatsession._gateway import Grant
 from chatsession._moving import where
 from chatsession._plan import Plan
+from chatsession.coordination.coordinator import Grant
 from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession._gateway import Gateway, Grant, gateway_to
+from chatsession.coordination.coordinator import Gateway, Grant, gateway_to
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Record, Storage
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from chatsession import LazySessionFlavor, MemoryStorage, SessionFlavor, SessionManager
-from chatsession._gateway import gateway_to
+from chatsession.coordination.coordinator import gateway_to
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.sqlite import SQLiteStorage
 

@@ -25,8 +25,8 @@ from core_aids import (
 )
 
 from chatsession import MemoryStorage, SessionManager, multi_session
-from chatsession._gateway import gateway_to
 from chatsession.coordination.batching import Batches
+from chatsession.coordination.coordinator import gateway_to
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
 

@@ -37,7 +37,7 @@ from chatsession import (
     SessionManager,
     multi_session,
 )
-from chatsession._gateway import gateway_to
+from chatsession.coordination.coordinator import gateway_to
 from chatsession.storages import Storage
 from chatsession.testing.storages import MovableClock
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from chatsession import SessionConflictError, SessionManager
-from chatsession._gateway import MOST_KEPT, gateway_to
+from chatsession.coordination.coordinator import MOST_KEPT, gateway_to
 from chatsession.storages import Locked, LockRequest
 from chatsession.storages.sqlite import SQLiteStorage
 

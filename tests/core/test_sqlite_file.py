@@ -21,7 +21,7 @@ import pytest
 from core_aids import by_open, count_one, put, rows, steps, value_of
 
 from chatsession import SessionDecodeError, SessionManager, StorageError, StorageUnavailableError
-from chatsession._gateway import gateway_to
+from chatsession.coordination.coordinator import gateway_to
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.testing.storages import MovableClock

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from chatsession._gateway import Gateway, gateway_to
 from chatsession._holding import change_stored
+from chatsession.coordination.coordinator import Gateway, gateway_to
 from chatsession.errors import SessionError
 from chatsession.storages import Record, Storage
 

@@ -11,8 +11,8 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from chatsession._gateway import gateway_to
 from chatsession._holding import change_stored
+from chatsession.coordination.coordinator import gateway_to
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.storages import Record, Storage
 from chatsession.web._latencies import Latencies
