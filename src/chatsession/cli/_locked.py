@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from chatsession._holding import change_stored
 from chatsession.coordination.coordinator import Gateway, gateway_to
 from chatsession.errors import SessionError
 from chatsession.storages import Record, Storage
+from chatsession.unit_of_work.locked_key import change_stored
 
 LOCK_TIMEOUT = 60.0
 

@@ -11,10 +11,10 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from chatsession._holding import change_stored
 from chatsession.coordination.coordinator import gateway_to
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.storages import Record, Storage
+from chatsession.unit_of_work.locked_key import change_stored
 from chatsession.web._latencies import Latencies
 
 KEYS_A_PAGE = 100

@@ -1,0 +1,1 @@
+"""One update's session, from begin to commit or abort."""
