@@ -11,13 +11,13 @@ from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from chatsession._leases import Leases
 from chatsession._ready import Ready
 from chatsession._session import Session
 from chatsession._turns import Turns
 from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
+from chatsession.coordination.leases import Leases
 from chatsession.manager import SessionManager
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from chatsession._leases import Asked, Leases
 from chatsession.coordination.batching import Batches, log_failure
+from chatsession.coordination.leases import Asked, Leases
 from chatsession.errors import SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Storage
 

@@ -106,7 +106,7 @@ async def test_what_was_kept_is_not_trusted_when_the_clock_was_set(
     async with SessionManager(int, storage=storage) as sessions:
         await count_up(sessions)
         shifted = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + seconds)
-        monkeypatch.setattr("chatsession._leases.time", shifted)
+        monkeypatch.setattr("chatsession.coordination.leases.time", shifted)
         await count_up(sessions)
         locked = storage.locked
         assert locked > 1

@@ -28,8 +28,8 @@ from core_aids import (
 )
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, multi_session, session
-from chatsession._leases import Asked, Leases
 from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.leases import Asked, Leases
 from chatsession.storages import Lease, LockRequest, Storage
 
 
