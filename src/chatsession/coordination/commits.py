@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from chatsession._outcomes import made
 from chatsession.coordination.batching import Batch, Batches, Done, log_failure
 from chatsession.coordination.group_commit import Chain, Flight, never_stored, settled
+from chatsession.coordination.outcomes import made
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
 from chatsession.storages._base import KEEP
 

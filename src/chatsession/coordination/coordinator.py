@@ -15,13 +15,13 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from chatsession._outcomes import made
 from chatsession._turns import Turns
 from chatsession.coordination.batching import Batches
 from chatsession.coordination.commits import Commits
 from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, Kept
 from chatsession.coordination.leases import Leases
 from chatsession.coordination.locks import Locks
+from chatsession.coordination.outcomes import made
 from chatsession.storages import (
     Action,
     Change,

@@ -16,8 +16,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from chatsession._outcomes import verdict
 from chatsession.coordination.batching import Batch, Done, again
+from chatsession.coordination.outcomes import verdict
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Change, Committed, Lease, Outcome, Version
 from chatsession.storages._base import ANYTHING, KEEP, PUT
