@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatsession._plan import ASIDE, Plan
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.serialization.pipeline import Opened
 from chatsession.unit_of_work.locked_key import Held, holding
+from chatsession.unit_of_work.runtime import ASIDE, Plan
 
 _PAGE = 200
 _MOST_FAILURES = 1000

@@ -9,7 +9,6 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from chatsession._plan import Plan
 from chatsession.coordination.coordinator import Grant
 from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
@@ -23,6 +22,7 @@ from chatsession.serialization.pipeline import Opened
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 from chatsession.storages._base import ANYTHING, DELETE, KEEP, PUT, TOUCH
 from chatsession.unit_of_work.move import where
+from chatsession.unit_of_work.runtime import Plan
 
 T = TypeVar("T")
 

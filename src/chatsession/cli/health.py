@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from chatsession._plan import Plan
 from chatsession.cli._diagnosis import Finding, examine, moved_to
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress
@@ -18,6 +17,7 @@ from chatsession.copying import pages
 from chatsession.errors import shown
 from chatsession.storages import Record, Storage
 from chatsession.storages._powers import CountsExpired, ListsLocks
+from chatsession.unit_of_work.runtime import Plan
 
 _SWEPT_AT_ONCE = 1000
 _MOST_LOCKS = 10_000

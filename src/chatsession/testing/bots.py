@@ -24,9 +24,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import pytest
 
-from chatsession._plan import Plan
 from chatsession.manager import SessionManager
 from chatsession.storages.memory import MemoryStorage
+from chatsession.unit_of_work.runtime import Plan
 
 T = TypeVar("T")
 

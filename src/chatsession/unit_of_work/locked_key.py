@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatsession._plan import Plan
 from chatsession.coordination.coordinator import Gateway, Grant
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
+from chatsession.unit_of_work.runtime import Plan
 
 
 class Held:

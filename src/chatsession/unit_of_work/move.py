@@ -18,11 +18,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chatsession._plan import MOVED, Plan, aside_key
 from chatsession.errors import SessionConflictError, SessionError, shown
 from chatsession.serialization.pipeline import NOTHING, Opened
 from chatsession.storages import Action, Change
 from chatsession.unit_of_work.locked_key import Held, holding
+from chatsession.unit_of_work.runtime import MOVED, Plan, aside_key
 
 _log = logging.getLogger("chatsession")
 
