@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from chatsession._ready import Ready
 from chatsession._session import Session
 from chatsession._turns import Turns
 from chatsession.coordination.batching import Done
@@ -19,6 +18,7 @@ from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
 from chatsession.coordination.leases import Leases
 from chatsession.manager import SessionManager
+from chatsession.serialization.decoded_cache import Ready
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter
 

@@ -10,8 +10,8 @@ import pytest
 from core_aids import put
 
 from chatsession import MemoryStorage, SessionManager
-from chatsession._ready import Ready
 from chatsession.errors import SessionDecodeError
+from chatsession.serialization.decoded_cache import Ready
 
 
 @dataclass
