@@ -3,7 +3,6 @@
 The public names, and nothing else. Storages, integrations and the testing aids are in modules of their own.
 """
 
-from chatsession._rewriting import RewriteReport
 from chatsession._session import Session
 from chatsession.adapters import StorageAdapter
 from chatsession.codec import Codec, JsonCodec
@@ -32,6 +31,7 @@ from chatsession.options import SessionOptions
 from chatsession.storages import Storage, open_storage
 from chatsession.storages.memory import MemoryStorage
 from chatsession.unit_of_work.lazy import LazySession
+from chatsession.unit_of_work.rewrite import RewriteReport
 
 __version__ = "0.1.0"
 
