@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from chatsession._session import Session
 from chatsession._turns import Turns
 from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
@@ -21,6 +20,7 @@ from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import Ready
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter
+from chatsession.unit_of_work.session import Session
 
 Sessions: TypeAlias = SessionManager[Counter]
 

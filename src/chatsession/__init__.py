@@ -3,7 +3,6 @@
 The public names, and nothing else. Storages, integrations and the testing aids are in modules of their own.
 """
 
-from chatsession._session import Session
 from chatsession.adapters import StorageAdapter
 from chatsession.codec import Codec, JsonCodec
 from chatsession.encryption import generate_encryption_key
@@ -32,6 +31,7 @@ from chatsession.storages import Storage, open_storage
 from chatsession.storages.memory import MemoryStorage
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.rewrite import RewriteReport
+from chatsession.unit_of_work.session import Session
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from chatsession._session import Elsewhere, Session
+from chatsession.unit_of_work.session import Elsewhere, Session
 
 
 async def begin_all(sessions: Sequence[Session[Any]]) -> None:

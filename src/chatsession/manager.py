@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from chatsession._session import Session
 from chatsession._together import abandon_all, begin_all, finish_all
 from chatsession._updates import update_id_of
 from chatsession.adapters import adapted
@@ -25,6 +24,7 @@ from chatsession.unit_of_work.move import move, where
 from chatsession.unit_of_work.observed import ObservedSession
 from chatsession.unit_of_work.rewrite import RewriteReport, rewrite_all
 from chatsession.unit_of_work.runtime import ASIDE, Plan
+from chatsession.unit_of_work.session import Session
 
 if TYPE_CHECKING:
     from chatsession.middleware import LazyMiddleware, StrictMiddleware

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from chatsession import SessionManager
-from chatsession._session import Session
 from chatsession._turns import Turns
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter
+from chatsession.unit_of_work.session import Session
 
 
 def no_turns(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:

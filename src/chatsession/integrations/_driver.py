@@ -13,12 +13,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from chatsession._apart import check_apart
-from chatsession._session import Session
 from chatsession.errors import SessionClosedError, SessionError
 from chatsession.keys import missing, per_user_in_chat
 from chatsession.manager import SessionManager
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.move import move
+from chatsession.unit_of_work.session import Session
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from telegram.ext import ApplicationHandlerStop
 
-from chatsession._session import Session
 from chatsession.errors import SessionError
 from chatsession.integrations._driver import UpdateContext, UpdateSession
 from chatsession.manager import SessionManager
 from chatsession.unit_of_work.lazy import LazySession
+from chatsession.unit_of_work.session import Session
 
 AnySession = Session[Any] | LazySession[Any]
 

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator
 from typing import Generic, TypeVar, cast
 
-from chatsession._session import Session
 from chatsession.errors import SessionClosedError
+from chatsession.unit_of_work.session import Session
 
 T = TypeVar("T")
 

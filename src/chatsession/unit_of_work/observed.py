@@ -6,11 +6,11 @@ import logging
 import time
 from typing import Self, TypeVar
 
-from chatsession._session import Session, Work
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.observing import Observer, Outcome, SessionEvent
 from chatsession.storages import Action, Committed, Record
 from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.session import Session, Work
 
 T = TypeVar("T")
 
