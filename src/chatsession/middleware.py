@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
 from chatsession._apart import check_apart
-from chatsession._together import abandon_all, begin_all, finish_all
 from chatsession.errors import SessionKeyError
 from chatsession.flavors import Binding, Holder
 from chatsession.keys import missing
 from chatsession.manager import SessionManager
 from chatsession.options import SessionKeywords, SessionOptions
 from chatsession.storages import Storage, open_storage
+from chatsession.unit_of_work.group import abandon_all, begin_all, finish_all
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.session import Session
 
