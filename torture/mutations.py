@@ -11,10 +11,10 @@ from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
-from chatsession._turns import Turns
 from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
+from chatsession.coordination.key_queue import Turns
 from chatsession.coordination.leases import Leases
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import Ready

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from chatsession import SessionManager
-from chatsession._turns import Turns
+from chatsession.coordination.key_queue import Turns
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.testing.counting import Counter
 from chatsession.unit_of_work.session import Session

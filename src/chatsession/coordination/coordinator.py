@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from chatsession._turns import Turns
 from chatsession.coordination.batching import Batches
 from chatsession.coordination.commits import Commits
+from chatsession.coordination.key_queue import Turns
 from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, Kept
 from chatsession.coordination.leases import Leases
 from chatsession.coordination.locks import Locks
