@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import msgspec
 from msgspec import inspect
 
-from chatsession._untyped import Look, look_into, parts
+from chatsession.serialization.untyped import Look, look_into, parts
 
 T = TypeVar("T")
 
