@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.adapters import StorageAdapter, settled
 from chatsession.codec import to_json
 from chatsession.migrations import Migration, Migrations
+from chatsession.storages.adapter import StorageAdapter, settled
 
 T = TypeVar("T")
 

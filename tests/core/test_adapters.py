@@ -32,7 +32,7 @@ from chatsession import (
     StorageError,
     multi_session,
 )
-from chatsession.adapters import adapted
+from chatsession.storages.adapter import adapted
 
 
 class Shelf:

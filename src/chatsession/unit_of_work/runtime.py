@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.adapters import AdapterStorage
 from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.coordination.coordinator import Gateway, gateway_to
 from chatsession.envelope import looks_enveloped
@@ -26,6 +25,7 @@ from chatsession.options import SessionOptions
 from chatsession.serialization.decoded_cache import Ready
 from chatsession.serialization.pipeline import Form, Opened
 from chatsession.storages import Action, Change, Record, Storage
+from chatsession.storages.adapter import AdapterStorage
 
 T = TypeVar("T")
 
