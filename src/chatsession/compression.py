@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from chatsession.codec import CodecError
 from chatsession.envelope import MARK
+from chatsession.serialization.codec import CodecError
 
 COMPRESSED = MARK + b"z"
 """Begins compressed data; a Zstandard frame follows."""

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, cast, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from chatsession.codec import CodecError, JsonCodec, to_json
 from chatsession.errors import SessionMigrationError
+from chatsession.serialization.codec import CodecError, JsonCodec, to_json
 
 Migration: TypeAlias = Callable[[Any], object]
 """From the data of one version to that of the next; its annotations, if it has any, say which types these are."""

@@ -11,10 +11,10 @@ from datetime import timedelta
 from enum import EnumType
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
-from chatsession.codec import Codec, JsonCodec
 from chatsession.keys import GetSessionKey, per_chat
 from chatsession.migrations import Migration
 from chatsession.observing import SessionEvent
+from chatsession.serialization.codec import Codec, JsonCodec
 from chatsession.storages import Storage
 from chatsession.storages.adapter import StorageAdapter
 

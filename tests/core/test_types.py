@@ -32,7 +32,7 @@ from chatsession import (
     SessionOptions,
     SessionTooLargeError,
 )
-from chatsession.codec import CodecError
+from chatsession.serialization.codec import CodecError
 
 
 class Size(enum.Enum):

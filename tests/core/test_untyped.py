@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatsession.codec import CodecError, JsonCodec
+from chatsession.serialization.codec import CodecError, JsonCodec
 
 T = TypeVar("T")
 

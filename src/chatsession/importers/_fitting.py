@@ -6,11 +6,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.codec import CodecError, JsonCodec
 from chatsession.errors import SessionDecodeError
 from chatsession.importers._entries import Entry
 from chatsession.migrations import Migrations
 from chatsession.options import SessionOptions
+from chatsession.serialization.codec import CodecError, JsonCodec
 
 T = TypeVar("T")
 

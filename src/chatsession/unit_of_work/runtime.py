@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.coordination.coordinator import Gateway, gateway_to
 from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
@@ -22,6 +21,7 @@ from chatsession.errors import (
     shown,
 )
 from chatsession.options import SessionOptions
+from chatsession.serialization.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.serialization.decoded_cache import Ready
 from chatsession.serialization.pipeline import Form, Opened
 from chatsession.storages import Action, Change, Record, Storage
