@@ -3,7 +3,6 @@
 The public names, and nothing else. Storages, integrations and the testing aids are in modules of their own.
 """
 
-from chatsession.encryption import generate_encryption_key
 from chatsession.enhanced import enhance_storage
 from chatsession.errors import (
     SessionClosedError,
@@ -26,6 +25,7 @@ from chatsession.middleware import lazy_session, multi_session, session
 from chatsession.observing import SessionEvent, log_sessions
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import Codec, JsonCodec
+from chatsession.serialization.encryption import generate_encryption_key
 from chatsession.storages import Storage, open_storage
 from chatsession.storages.adapter import StorageAdapter
 from chatsession.storages.memory import MemoryStorage

@@ -13,8 +13,8 @@ import zstandard
 from fuzz_aids import damaged, envelopes, fuzzed, json_bytes, json_values, texts
 from hypothesis import strategies as st
 
-from chatsession.encryption import SEALED, Keyring
 from chatsession.serialization.compression import COMPRESSED
+from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.storages import Action, Change, Record
 from chatsession.storages.memory import MemoryStorage
 from chatsession.web._answers import described

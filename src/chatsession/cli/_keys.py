@@ -6,7 +6,7 @@ import os
 from functools import cache
 
 from chatsession.cli._running import USAGE, CommandError
-from chatsession.encryption import SEALED, Keyring
+from chatsession.serialization.encryption import SEALED, Keyring
 
 _VARIABLE = "CHATSESSION_ENCRYPTION_KEYS"
 

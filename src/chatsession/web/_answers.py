@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from chatsession.encryption import Keyring
+from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Record
 from chatsession.web._sessions import mark_of
 from chatsession.web._views import View, view

@@ -15,7 +15,6 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from chatsession.encryption import Keyring
 from chatsession.errors import (
     SessionError,
     SessionKeyError,
@@ -23,6 +22,7 @@ from chatsession.errors import (
     StorageUnavailableError,
 )
 from chatsession.keys import checked
+from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Record, Storage
 from chatsession.web._answers import described
 from chatsession.web._sessions import ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from chatsession.encryption import Keyring
+from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Storage, open_storage
 from chatsession.web._app import Api
 from chatsession.web._guard import Guard
