@@ -3,7 +3,6 @@
 The public names, and nothing else. Storages, integrations and the testing aids are in modules of their own.
 """
 
-from chatsession.enhanced import enhance_storage
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
@@ -28,6 +27,7 @@ from chatsession.serialization.codec import Codec, JsonCodec
 from chatsession.serialization.encryption import generate_encryption_key
 from chatsession.storages import Storage, open_storage
 from chatsession.storages.adapter import StorageAdapter
+from chatsession.storages.enhanced import enhance_storage
 from chatsession.storages.memory import MemoryStorage
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.rewrite import RewriteReport

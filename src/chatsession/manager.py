@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 from chatsession._updates import update_id_of
-from chatsession.enhanced import enhance_storage
 from chatsession.errors import SessionConflictError, SessionKeyError
 from chatsession.keys import Key, checked
 from chatsession.options import SessionKeywords, SessionOptions
 from chatsession.storages import Record, Storage, open_storage
 from chatsession.storages.adapter import adapted
+from chatsession.storages.enhanced import enhance_storage
 from chatsession.storages.memory import MemoryStorage
 from chatsession.unit_of_work.group import abandon_all, begin_all, finish_all
 from chatsession.unit_of_work.move import move, where
