@@ -25,12 +25,12 @@ from chatsession import (
     open_storage,
 )
 from chatsession.cli import _lines
-from chatsession.envelope import unwrap, wrap
 from chatsession.errors import SessionDecryptError
 from chatsession.importers._pickles import PickleError, Plain, load
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
+from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages.file import _disk, _grammy_names, _names
 from chatsession.storages.nats import _entry, _subjects
 from chatsession.storages.redis import _names as _redis_names

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatsession import SessionManager, SessionMigrationError, StorageAdapter, enhance_storage
-from chatsession.envelope import unwrap, wrap
+from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages import Action, Change, Record, Storage
 
 

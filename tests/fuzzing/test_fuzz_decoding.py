@@ -23,10 +23,10 @@ from chatsession import (
     SessionMigrationError,
     generate_encryption_key,
 )
-from chatsession.envelope import unwrap, wrap
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
+from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages import Action, Change, Record
 
 KEY, OTHER_KEY = "a" * 43 + "=", "b" * 43 + "="

@@ -8,11 +8,11 @@ import msgspec
 from msgspec import UNSET
 
 from chatsession.cli._values import is_json
-from chatsession.envelope import MARK, looks_enveloped, unwrap
 from chatsession.errors import SessionError
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
+from chatsession.serialization.envelope import MARK, looks_enveloped, unwrap
 from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, Plan
 
 Trouble = Literal["undecodable", "torn", "expired", "orphaned", "quarantined"]

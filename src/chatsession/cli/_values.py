@@ -9,10 +9,10 @@ from typing import Literal
 
 import msgspec
 
-from chatsession.envelope import MARK
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
+from chatsession.serialization.envelope import MARK
 
 Kind = Literal["json", "text", "encrypted", "compressed", "framed", "binary"]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from chatsession.envelope import unwrap
 from chatsession.errors import SessionError, StorageUnavailableError, shown
 from chatsession.importers._entries import Entry
+from chatsession.serialization.envelope import unwrap
 
 if TYPE_CHECKING:
     from chatsession.importers._redis import Source

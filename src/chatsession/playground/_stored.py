@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from chatsession.envelope import unwrap
 from chatsession.errors import SessionError
+from chatsession.serialization.envelope import unwrap
 from chatsession.storages import Storage, open_storage
 
 SECONDS_BETWEEN_LOOKS = 0.02

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from chatsession.envelope import MARK
 from chatsession.serialization.codec import CodecError
+from chatsession.serialization.envelope import MARK
 
 COMPRESSED = MARK + b"z"
 """Begins compressed data; a Zstandard frame follows."""

@@ -9,9 +9,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chatsession.envelope import MARK
 from chatsession.errors import SessionDecryptError
 from chatsession.serialization.codec import CodecError
+from chatsession.serialization.envelope import MARK
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from chatsession.coordination.coordinator import Gateway, gateway_to
-from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionDecodeError,
@@ -23,6 +22,7 @@ from chatsession.errors import (
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.serialization.decoded_cache import Ready
+from chatsession.serialization.envelope import looks_enveloped
 from chatsession.serialization.pipeline import Form, Opened
 from chatsession.storages import Action, Change, Record, Storage
 from chatsession.storages.adapter import AdapterStorage

@@ -10,7 +10,6 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 import msgspec
 
 from chatsession.coordination.coordinator import Grant
-from chatsession.envelope import looks_enveloped
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
@@ -18,6 +17,7 @@ from chatsession.errors import (
     SessionError,
     SessionMigrationError,
 )
+from chatsession.serialization.envelope import looks_enveloped
 from chatsession.serialization.pipeline import Opened
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 from chatsession.storages._base import ANYTHING, DELETE, KEEP, PUT, TOUCH

@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
-from chatsession.envelope import Envelope, looks_enveloped, unwrap, wrap
 from chatsession.errors import SessionDecryptError
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, Compressor, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
+from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap, wrap
 
 Kind: TypeAlias = Literal["json", "text", "hex"]
 
