@@ -12,9 +12,9 @@ from enum import EnumType
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession.keys import GetSessionKey, per_chat
-from chatsession.migrations import Migration
 from chatsession.observing import SessionEvent
 from chatsession.serialization.codec import Codec, JsonCodec
+from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage
 from chatsession.storages.adapter import StorageAdapter
 
@@ -40,7 +40,7 @@ class SessionOptions(Generic[T]):
         ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
         migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
-            as in `{1: f, 2: g, 10.1: h}` (rule 17, and `chatsession.migrations.Migrations`).
+            as in `{1: f, 2: g, 10.1: h}` (rule 17, and `chatsession.serialization.migrations.Migrations`).
         concurrency: `"exclusive"`: updates of one key run one after another (rule 12); `"optimistic"`: they run in
             parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
             protection at all.

@@ -8,9 +8,9 @@ import msgspec
 
 from chatsession.errors import SessionDecodeError
 from chatsession.importers._entries import Entry
-from chatsession.migrations import Migrations
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import CodecError, JsonCodec
+from chatsession.serialization.migrations import Migrations
 
 T = TypeVar("T")
 

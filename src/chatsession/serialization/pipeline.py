@@ -9,12 +9,12 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from chatsession.errors import SessionDecryptError
-from chatsession.migrations import Migrations
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, Compressor, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap, wrap
+from chatsession.serialization.migrations import Migrations
 
 _LARGEST = 16 * 1024 * 1024
 """Bytes that compressed data may have, should `max_size` be smaller today than it was."""
