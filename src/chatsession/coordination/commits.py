@@ -9,7 +9,7 @@ from chatsession.coordination.batching import Batch, Batches, Done, log_failure
 from chatsession.coordination.group_commit import Chain, Flight, never_stored, settled
 from chatsession.coordination.outcomes import made
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
-from chatsession.storages._base import KEEP
+from chatsession.storages.base import KEEP
 
 
 class Sent:

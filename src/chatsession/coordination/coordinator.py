@@ -33,7 +33,7 @@ from chatsession.storages import (
     Storage,
     Version,
 )
-from chatsession.storages._base import ANYTHING, DELETE, KEEP, TOUCH
+from chatsession.storages.base import ANYTHING, DELETE, KEEP, TOUCH
 
 MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""

@@ -20,7 +20,7 @@ from chatsession.coordination.batching import Batch, Done, again
 from chatsession.coordination.outcomes import verdict
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Change, Committed, Lease, Outcome, Version
-from chatsession.storages._base import ANYTHING, KEEP, PUT
+from chatsession.storages.base import ANYTHING, KEEP, PUT
 
 
 class Flight:

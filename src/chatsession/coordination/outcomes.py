@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.storages import Change, Committed, Outcome
-from chatsession.storages._base import LEASE_LOST, TOUCH
+from chatsession.storages.base import LEASE_LOST, TOUCH
 
 
 def verdict(change: Change, outcome: Outcome) -> Committed | SessionError:

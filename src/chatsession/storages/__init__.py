@@ -1,6 +1,7 @@
 """Where sessions are kept: the base of all back ends, and `open_storage` to make one from a URL."""
 
-from chatsession.storages._base import (
+from chatsession.storages._urls import open_storage
+from chatsession.storages.base import (
     Action,
     Change,
     Committed,
@@ -16,7 +17,6 @@ from chatsession.storages._base import (
     Storage,
     Version,
 )
-from chatsession.storages._urls import open_storage
 
 __all__ = [
     "Action",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from chatsession.errors import StorageError
-from chatsession.storages._base import Storage
+from chatsession.storages.base import Storage
 
 _log = logging.getLogger("chatsession")
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from chatsession.errors import StorageError
-from chatsession.storages._base import Storage
+from chatsession.storages.base import Storage
 
 # scheme: the module that knows it; each offers `from_url(SplitResult) -> Storage`
 _MODULES = {

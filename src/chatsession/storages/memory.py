@@ -12,7 +12,9 @@ from typing import ClassVar
 from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
-from chatsession.storages._base import (
+from chatsession.storages._powers import HeldLock
+from chatsession.storages._urls import options
+from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
     DELETE,
@@ -29,8 +31,6 @@ from chatsession.storages._base import (
     Page,
     Record,
 )
-from chatsession.storages._powers import HeldLock
-from chatsession.storages._urls import options
 
 
 class MemoryStorage(ImmediateStorage):

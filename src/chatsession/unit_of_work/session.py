@@ -20,7 +20,7 @@ from chatsession.errors import (
 from chatsession.serialization.envelope import looks_enveloped
 from chatsession.serialization.pipeline import Opened
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
-from chatsession.storages._base import ANYTHING, DELETE, KEEP, PUT, TOUCH
+from chatsession.storages.base import ANYTHING, DELETE, KEEP, PUT, TOUCH
 from chatsession.unit_of_work.move import where
 from chatsession.unit_of_work.runtime import Plan
 

@@ -26,7 +26,10 @@ from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_a
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages._base import (
+from chatsession.storages._bells import Bells
+from chatsession.storages._sweeping import sweep_now_and_then
+from chatsession.storages._urls import options
+from chatsession.storages.base import (
     Change,
     Lease,
     Locked,
@@ -36,9 +39,6 @@ from chatsession.storages._base import (
     Record,
     Storage,
 )
-from chatsession.storages._bells import Bells
-from chatsession.storages._sweeping import sweep_now_and_then
-from chatsession.storages._urls import options
 
 if os.name == "posix":
     from chatsession.storages.file import _disk, _grammy_names, _names

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from chatsession.errors import StorageError
-from chatsession.storages._base import Record, Version
+from chatsession.storages.base import Record, Version
 from chatsession.storages.file import _disk
 from chatsession.storages.file._names import Naming
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages._base import (
+from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
     DELETE,

@@ -30,7 +30,10 @@ except ImportError as error:
     raise ImportError("sessions in NATS need a driver: pip install 'chatsession[nats]'") from error
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
-from chatsession.storages._base import (
+from chatsession.storages._bells import Bells
+from chatsession.storages._sweeping import sweep_now_and_then
+from chatsession.storages._urls import flag, options
+from chatsession.storages.base import (
     Change,
     Lease,
     Locked,
@@ -40,9 +43,6 @@ from chatsession.storages._base import (
     Record,
     Storage,
 )
-from chatsession.storages._bells import Bells
-from chatsession.storages._sweeping import sweep_now_and_then
-from chatsession.storages._urls import flag, options
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._connection import connect

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
-from chatsession.storages._base import Lease, Locked
 from chatsession.storages._bells import sign_of
+from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._entry import Entry, Stored, laid_upon
 from chatsession.storages.nats._operations import Decision, Write, carried

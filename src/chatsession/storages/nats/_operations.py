@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from chatsession.errors import SessionTooLargeError
-from chatsession.storages._base import (
+from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
     DELETE,

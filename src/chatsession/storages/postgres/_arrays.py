@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
 from chatsession.errors import SessionKeyError
-from chatsession.storages._base import (
+from chatsession.storages.base import (
     ANYTHING,
     PUT,
     Change,

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from chatsession.errors import StorageError
-from chatsession.storages._base import Action, Change, Expect
+from chatsession.storages.base import Action, Change, Expect
 from chatsession.storages.postgres._driver import Connection
 from chatsession.storages.postgres._schema import NEWEST, SQL, Schema
 

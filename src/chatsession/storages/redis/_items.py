@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from chatsession.errors import SessionError
-from chatsession.storages._base import (
+from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
     DELETE,

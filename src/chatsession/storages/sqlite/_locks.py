@@ -6,7 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
-from chatsession.storages._base import Lease, Locked, LockRequest
+from chatsession.storages.base import Lease, Locked, LockRequest
 from chatsession.storages.sqlite._liveness import can_tell, is_dead
 from chatsession.storages.sqlite._rows import escaped, listed, read, record, reserve
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chatsession.storages._base import (
+from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
     DELETE,
