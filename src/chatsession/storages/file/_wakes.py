@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from chatsession.storages._bells import SIGN_LENGTH, sign_of
+from chatsession.storages._shared.waiters import SIGN_LENGTH, sign_of
 
 
 class Pipe:

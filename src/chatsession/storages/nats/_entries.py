@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
-from chatsession.storages._bells import sign_of
+from chatsession.storages._shared.waiters import sign_of
 from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._entry import Entry, Stored, laid_upon
