@@ -11,7 +11,7 @@ from benchmarks._growth_chats import key_of, some_of, updates
 from benchmarks._growth_filled import Filled, some_keys
 from benchmarks._measure import WorkNotDoneError
 from chatsession.storages import Action, Change, Storage
-from chatsession.storages._powers import CountsExpired, Tells
+from chatsession.storages.inspection import CountsExpired, Tells
 
 PAGE = 500
 SWEPT = 1_000

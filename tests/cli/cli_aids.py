@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from chatsession import open_storage
 from chatsession.cli._app import app
 from chatsession.storages import Action, Change, Committed, Record, Storage
-from chatsession.storages._powers import ListsLocks
+from chatsession.storages.inspection import ListsLocks
 
 
 class Done(NamedTuple):

@@ -12,7 +12,7 @@ from cli_aids import Shell, all_records, put_all, until_awaited
 from chatsession import MemoryStorage, SessionManager, copying, open_storage
 from chatsession.errors import SessionKeyError
 from chatsession.storages import Action, Change, Record
-from chatsession.storages._powers import ListsLocks
+from chatsession.storages.inspection import ListsLocks
 
 ODD = {
     "json": b'{"count":1,"name":"\xf0\x9f\x8d\x95"}',

@@ -14,7 +14,7 @@ from chatsession import SessionConflictError, SessionManager, generate_encryptio
 from chatsession.cli._running import CommandError
 from chatsession.cli.locks import break_lock
 from chatsession.storages import LockRequest
-from chatsession.storages._powers import HeldLock
+from chatsession.storages.inspection import HeldLock
 from chatsession.storages.sqlite import SQLiteStorage
 
 

@@ -18,7 +18,7 @@ from chatsession.cli._running import FOUND, command, opened
 from chatsession.cli._screen import duration, emit, note, safe, say
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Storage
-from chatsession.storages._powers import Fact, Tells
+from chatsession.storages.inspection import Fact, Tells
 
 _TIMES = 20
 _SLOW = 0.1

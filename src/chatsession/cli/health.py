@@ -16,7 +16,7 @@ from chatsession.cli.rewriting import manager_named
 from chatsession.copying import pages
 from chatsession.errors import shown
 from chatsession.storages import Record, Storage
-from chatsession.storages._powers import CountsExpired, ListsLocks
+from chatsession.storages.inspection import CountsExpired, ListsLocks
 from chatsession.unit_of_work.runtime import Plan
 
 _SWEPT_AT_ONCE = 1000

@@ -12,7 +12,7 @@ from chatsession.cli._running import FAILED, MISSING, USAGE, CommandError, comma
 from chatsession.cli._screen import emit, is_terminal, moment, note, remaining, safe, table
 from chatsession.errors import SessionError, shown
 from chatsession.storages import Action, Change, Committed, Lease, Storage
-from chatsession.storages._powers import HeldLock, ListsLocks
+from chatsession.storages.inspection import HeldLock, ListsLocks
 
 _MOST = 10_000
 

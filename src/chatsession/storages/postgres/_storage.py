@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages._powers import Fact, HeldLock
 from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.postgres import _telling
 from chatsession.storages.postgres._arrays import (
     LONGEST_TIME,

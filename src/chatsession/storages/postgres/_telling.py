@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._schema import Schema
 

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult
 from redis.asyncio import Redis, RedisCluster
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages._powers import Fact, HeldLock
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _scan, _telling
 from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
 from chatsession.storages.redis._check import check_server

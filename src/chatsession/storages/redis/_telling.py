@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from chatsession.errors import StorageError
-from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis._calls import Call, Calls
 from chatsession.storages.redis._names import LOCK, locked_by
 from chatsession.storages.redis._servers import Servers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from chatsession.storages._powers import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.sqlite._liveness import is_dead
 from chatsession.storages.sqlite._rows import unescaped
 
