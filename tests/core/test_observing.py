@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chatsession import SessionConflictError, SessionEncodeError, SessionEvent, SessionManager, log_sessions
 from chatsession.storages import Action, Change, Storage
-from chatsession.storages._retries import retried
+from chatsession.storages._shared.retries import retried
 from chatsession.telemetry import OpenTelemetry
 
 

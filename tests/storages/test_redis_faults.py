@@ -15,7 +15,7 @@ from _redis_proxy import RedisProxy
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest, Record, Refused
-from chatsession.storages._retries import retries
+from chatsession.storages._shared.retries import retries
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.redis._check import objection
 from chatsession.storages.redis._servers import single_server

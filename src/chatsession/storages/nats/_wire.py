@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages._retries import retried
+from chatsession.storages._shared.retries import retried
 
 LONGEST_TRY = 3.0
 """Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
