@@ -26,8 +26,8 @@ from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_a
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import SessionError, StorageError
+from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import Bells
-from chatsession.storages._sweeping import sweep_now_and_then
 from chatsession.storages._urls import options
 from chatsession.storages.base import (
     Change,

@@ -30,8 +30,8 @@ except ImportError as error:
     raise ImportError("sessions in NATS need a driver: pip install 'chatsession[nats]'") from error
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import Bells
-from chatsession.storages._sweeping import sweep_now_and_then
 from chatsession.storages._urls import flag, options
 from chatsession.storages.base import (
     Change,
