@@ -46,13 +46,13 @@ clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
 
 bench: $(READY) servers  ## everything measured side by side with its rivals, in about 20 minutes; results in docs/benchmarks
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m tools.benchmarks
 
 bench-quick: $(READY) servers  ## the same, coarse, in about 3 minutes; results in build/benchmarks
-	$(BIN)/python -m benchmarks --quick
+	$(BIN)/python -m tools.benchmarks --quick
 
 growth: $(READY) servers  ## how the cost of each step grows, up to ten million sessions; results in docs/benchmarks
-	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m tools.benchmarks.growth
 
 torture: $(READY) servers simulate  ## real processes on real servers, and what goes wrong with them; two hours and more
 	$(BIN)/python -m torture --report docs/torture

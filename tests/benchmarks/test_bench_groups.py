@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from subprocess import PIPE, Popen
 
 import pytest
-from benchmarks._group import Group
-from benchmarks._measure import Contender, measure
-from benchmarks._meters import BYTES_IN, CPU, TRIPS, cpu_of, metered
-from benchmarks._pizza import SMALL
-
-from benchmarks import files, hot, integrations, matrix, middleware, nats, postgres, redis, sqlite, tending
+from tools.benchmarks import files, hot, integrations, matrix, middleware, nats, postgres, redis, sqlite, tending
+from tools.benchmarks._group import Group
+from tools.benchmarks._measure import Contender, measure
+from tools.benchmarks._meters import BYTES_IN, CPU, TRIPS, cpu_of, metered
+from tools.benchmarks._pizza import SMALL
 
 GROUPS = {
     "middleware": middleware.group,

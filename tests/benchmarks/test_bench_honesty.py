@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from benchmarks.__main__ import GROUPS
-from benchmarks._group import Goal, Group, no_slower
-from benchmarks._measure import Contender, Done, Round, Running, in_flight, measure
-from benchmarks._meters import metered
-from benchmarks._report import Results, finish, keep
+from tools.benchmarks.__main__ import GROUPS
+from tools.benchmarks._group import Goal, Group, no_slower
+from tools.benchmarks._measure import Contender, Done, Round, Running, in_flight, measure
+from tools.benchmarks._meters import metered
+from tools.benchmarks._report import Results, finish, keep
 
 Setup = Callable[[], AbstractAsyncContextManager[Running]]
 

@@ -10,9 +10,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-
-from benchmarks._group import Group
-from benchmarks._measure import Contender, Role
+from tools.benchmarks._group import Group
+from tools.benchmarks._measure import Contender, Role
 
 _COLORS: dict[Role, str] = {"ours": "#0b6e99", "peer": "#c26a1b", "floor": "#8a8f98"}
 _MEANINGS: dict[Role, str] = {"ours": "chatsession", "peer": "peer", "floor": "floor"}

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks._chats import CHATS
-from benchmarks._measure import Running, in_flight
-from benchmarks._meters import Meter
-from benchmarks._pizza import SMALL, Pizza, pizzas_of
+from tools.benchmarks._chats import CHATS
+from tools.benchmarks._measure import Running, in_flight
+from tools.benchmarks._meters import Meter
+from tools.benchmarks._pizza import SMALL, Pizza, pizzas_of
+
 from chatsession import (
     LazySessionFlavor,
     SessionFlavor,

@@ -14,13 +14,13 @@ from aiogram.fsm.storage.memory import DisabledEventIsolation
 from aiogram.fsm.storage.redis import RedisStorage as AiogramStorage
 from aiogram.types import Message
 from redis.asyncio import BlockingConnectionPool, Redis
+from tools.benchmarks import _aiogram, _starsessions
+from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in, total, total_of
+from tools.benchmarks._group import Goal, Group, no_slower, versions
+from tools.benchmarks._measure import Contender, Done, Running, in_flight
+from tools.benchmarks._meters import cpu_of_children, redis_meter
+from tools.benchmarks._pizza import SMALL, Pizza
 
-from benchmarks import _aiogram, _starsessions
-from benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in, total, total_of
-from benchmarks._group import Goal, Group, no_slower, versions
-from benchmarks._measure import Contender, Done, Running, in_flight
-from benchmarks._meters import cpu_of_children, redis_meter
-from benchmarks._pizza import SMALL, Pizza
 from chatsession import SessionManager
 from chatsession.storages.redis import RedisStorage
 from chatsession.testing.servers._process import program

@@ -1,4 +1,4 @@
-"""Several processes that update the same chats: each is `python -m benchmarks._growth_workers URL SECONDS`."""
+"""Several processes that update the same chats: each is `python -m tools.benchmarks._growth_workers URL SECONDS`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
+from tools.benchmarks._growth_chats import Chat, Figure, key_of, some_of
+from tools.benchmarks._measure import WorkNotDoneError
 
-from benchmarks._growth_chats import Chat, Figure, key_of, some_of
-from benchmarks._measure import WorkNotDoneError
 from chatsession import SessionError, SessionManager, open_storage
 
 CHATS = 1_000
@@ -26,7 +26,7 @@ async def together(url: str, processes: int, seconds: float) -> Figure:
         WorkNotDoneError: what is stored afterwards is not what all of them counted.
     """
     before = await _total(url)
-    command = [sys.executable, "-m", "benchmarks._growth_workers", url, str(seconds)]
+    command = [sys.executable, "-m", "tools.benchmarks._growth_workers", url, str(seconds)]
     workers = [_started(command) for _ in range(processes)]
     try:
         for worker in workers:

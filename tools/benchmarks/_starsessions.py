@@ -11,10 +11,9 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware
 from starsessions.stores.redis import RedisStore
-
-from benchmarks._chats import CHATS
-from benchmarks._measure import Run, Running, in_flight
-from benchmarks._pizza import Pizza
+from tools.benchmarks._chats import CHATS
+from tools.benchmarks._measure import Run, Running, in_flight
+from tools.benchmarks._pizza import Pizza
 
 _PREFIX = "starsessions."
 

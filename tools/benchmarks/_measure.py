@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from benchmarks._meters import Meter, metered
+from tools.benchmarks._meters import Meter, metered
 
 Role: TypeAlias = Literal["ours", "peer", "floor"]
 

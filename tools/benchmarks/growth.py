@@ -1,4 +1,4 @@
-"""`python -m benchmarks.growth`: how the cost of each step grows with what is stored, hot, large, or running."""
+"""`python -m tools.benchmarks.growth`: how the cost of each step grows with what is stored, hot, large, or running."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks._growth_chats import Figure, medians, some_of, updates
-from benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
-from benchmarks._growth_steps import measured
-from benchmarks._growth_workers import together
+from tools.benchmarks._growth_chats import Figure, medians, some_of, updates
+from tools.benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
+from tools.benchmarks._growth_steps import measured
+from tools.benchmarks._growth_workers import together
+
 from chatsession import open_storage
 from chatsession.testing.servers.postgres import PostgresServer
 from chatsession.testing.servers.redis import RedisServer
@@ -137,7 +138,7 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Parse the arguments, measure, write down."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.growth", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="all is measured so often, in turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement of updates")
     parser.add_argument("--largest", type=int, default=STORED[-1], help="number of stored sessions")
@@ -151,7 +152,7 @@ def main() -> None:
         results.write_text(
             json.dumps(asyncio.run(run(given.rounds, given.seconds, given.largest, given.note)), indent=1) + "\n"
         )
-    from benchmarks._growth_report import report  # needs matplotlib
+    from tools.benchmarks._growth_report import report  # needs matplotlib
 
     report(json.loads(results.read_text()), given.out)
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
+from tools.benchmarks import nats, postgres
+from tools.benchmarks._chain import Work, bare_chain, for_all, multi, strict_changed, strict_unchanged, untouched
+from tools.benchmarks._group import Group, versions
+from tools.benchmarks._measure import Contender, Running
+from tools.benchmarks._meters import Meter, file_meter, redis_meter, sqlite_meter
+from tools.benchmarks._pizza import SMALL, Pizza
 
-from benchmarks import nats, postgres
-from benchmarks._chain import Work, bare_chain, for_all, multi, strict_changed, strict_unchanged, untouched
-from benchmarks._group import Group, versions
-from benchmarks._measure import Contender, Running
-from benchmarks._meters import Meter, file_meter, redis_meter, sqlite_meter
-from benchmarks._pizza import SMALL, Pizza
 from chatsession import MemoryStorage, Session, Storage
 from chatsession.storages.file import FileStorage
 from chatsession.storages.nats import NatsStorage

@@ -13,8 +13,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot
-
-from benchmarks._growth_verdict import NOISE, STEPS, Table, growth_of, is_too_fast, row, too_fast
+from tools.benchmarks._growth_verdict import NOISE, STEPS, Table, growth_of, is_too_fast, row, too_fast
 
 
 def report(raw: dict[str, Any], folder: Path) -> bool:
@@ -68,7 +67,7 @@ def _heading(conditions: Mapping[str, Any]) -> str:
     note = f" {conditions['note']}" if conditions.get("note") else ""
     return f"""# How the cost grows
 
-By `python -m benchmarks.growth`, {conditions["begin"]}, in {conditions["took_s"]} s: {conditions["python"]} on \
+By `python -m tools.benchmarks.growth`, {conditions["begin"]}, in {conditions["took_s"]} s: {conditions["python"]} on \
 {conditions["system"]}, {conditions["cores"]} cores, SQLite {conditions["sqlite"]}, load average at the end \
 {conditions["load_average"][0]}; PostgreSQL flushes each commit, with {_settings(conditions["postgres"])}. All \
 is measured {conditions["rounds"]} times, in turns (A B C A B C), updates for {conditions["seconds"]:g} s each time; \

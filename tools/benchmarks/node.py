@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
-from benchmarks import _node, postgres
-from benchmarks._chain import Work, bare_chain, strict_changed
-from benchmarks._chats import IN_FLIGHT
-from benchmarks._group import Goal, Group, no_slower
-from benchmarks._measure import Contender, Running
-from benchmarks._meters import Meter, file_meter, postgres_meter, redis_meter
-from benchmarks.redis import version
+from tools.benchmarks import _node, postgres
+from tools.benchmarks._chain import Work, bare_chain, strict_changed
+from tools.benchmarks._chats import IN_FLIGHT
+from tools.benchmarks._group import Goal, Group, no_slower
+from tools.benchmarks._measure import Contender, Running
+from tools.benchmarks._meters import Meter, file_meter, postgres_meter, redis_meter
+from tools.benchmarks.redis import version
+
 from chatsession import MemoryStorage, Storage
 from chatsession.storages.file import FileStorage
 from chatsession.storages.postgres import PostgresStorage

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks._chats import CHATS
-from benchmarks._measure import Done, Running
-from benchmarks._meters import Meter
+from tools.benchmarks._chats import CHATS
+from tools.benchmarks._measure import Done, Running
+from tools.benchmarks._meters import Meter
+
 from chatsession.testing.servers._process import ServerFailedError, program
 
 HERE = Path(__file__).with_name("node")

@@ -10,11 +10,11 @@ import uvloop
 from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
+from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, key_of, sessions_in, total
+from tools.benchmarks._group import Group, no_slower, versions
+from tools.benchmarks._measure import Contender, Running, in_flight
+from tools.benchmarks._meters import Meter, nats_meter
 
-from benchmarks._chats import CHATS, IN_FLIGHT, counted_up, key_of, sessions_in, total
-from benchmarks._group import Group, no_slower, versions
-from benchmarks._measure import Contender, Running, in_flight
-from benchmarks._meters import Meter, nats_meter
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.servers._process import free_ports
 from chatsession.testing.servers.nats import NatsServer, binaries, version

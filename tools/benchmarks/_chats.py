@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
+from tools.benchmarks._measure import Running, in_flight
+from tools.benchmarks._meters import Meter
+from tools.benchmarks._pizza import Pizza
 
-from benchmarks._measure import Running, in_flight
-from benchmarks._meters import Meter
-from benchmarks._pizza import Pizza
 from chatsession import SessionManager, Storage
 
 CHATS = 1_000

@@ -7,9 +7,10 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from benchmarks._growth_chats import key_of, some_of, updates
-from benchmarks._growth_filled import Filled, some_keys
-from benchmarks._measure import WorkNotDoneError
+from tools.benchmarks._growth_chats import key_of, some_of, updates
+from tools.benchmarks._growth_filled import Filled, some_keys
+from tools.benchmarks._measure import WorkNotDoneError
+
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.inspection import CountsExpired, Tells
 

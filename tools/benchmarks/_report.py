@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks._group import Group
-from benchmarks._measure import Contender
-from benchmarks._plots import plot_group, plot_matrix
+from tools.benchmarks._group import Group
+from tools.benchmarks._measure import Contender
+from tools.benchmarks._plots import plot_group, plot_matrix
 
 MATRIX = "matrix-"
 

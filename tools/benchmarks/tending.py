@@ -9,10 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 
 import msgspec
+from tools.benchmarks._group import Group, versions
+from tools.benchmarks._measure import Contender, Running
+from tools.benchmarks._pizza import Pizza
 
-from benchmarks._group import Group, versions
-from benchmarks._measure import Contender, Running
-from benchmarks._pizza import Pizza
 from chatsession import SessionManager
 from chatsession.copying import copy
 from chatsession.storages import Action, Change, Storage

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import asyncpg
 import uvloop
+from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
+from tools.benchmarks._group import Goal, Group, no_slower, versions
+from tools.benchmarks._measure import Contender, Done, Running, in_flight
+from tools.benchmarks._meters import POSTGRES_SETTINGS, Meter, cpu_of_children, postgres_meter
+from tools.benchmarks._pizza import Pizza
 
-from benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
-from benchmarks._group import Goal, Group, no_slower, versions
-from benchmarks._measure import Contender, Done, Running, in_flight
-from benchmarks._meters import POSTGRES_SETTINGS, Meter, cpu_of_children, postgres_meter
-from benchmarks._pizza import Pizza
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.testing.servers.postgres import PostgresServer
 

@@ -16,9 +16,9 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+from tools.benchmarks._growth_chats import SMALL, key_of, stored
+from tools.benchmarks._measure import WorkNotDoneError
 
-from benchmarks._growth_chats import SMALL, key_of, stored
-from benchmarks._measure import WorkNotDoneError
 from chatsession.storages import Storage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.sqlite import SQLiteStorage

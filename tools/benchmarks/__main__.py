@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks._group import Group
-from benchmarks._measure import measure
-from benchmarks._report import Results, finish, keep
+from tools.benchmarks._group import Group
+from tools.benchmarks._measure import measure
+from tools.benchmarks._report import Results, finish, keep
 
 MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats")
 GROUPS = (
@@ -24,7 +24,7 @@ GROUPS = (
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m tools.benchmarks", description=__doc__)
     arguments.add_argument("groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)}; default: all")
     arguments.add_argument("--rounds", type=int, default=3, help="of each contender, interleaved (default: 3)")
     arguments.add_argument("--seconds", type=float, default=0.3, help="that a round lasts, about (default: 0.3)")
@@ -68,7 +68,7 @@ def run(name: str, results: Results, until: float, *, quick: bool) -> None:
 def opened(name: str, *, quick: bool) -> AbstractContextManager[Group]:
     """The group of that name, with the servers that it needs."""
     if name.startswith("matrix-"):
-        matrix = import_module("benchmarks.matrix")
+        matrix = import_module("tools.benchmarks.matrix")
         return matrix.group(name.removeprefix("matrix-"), matrix.QUICK if quick else matrix.FULL)
     return import_module(f"benchmarks.{name}").group()
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TypeAlias
 
-from benchmarks._measure import Contender
-from benchmarks._meters import BYTES_IN, BYTES_OUT, CPU, TRIPS
+from tools.benchmarks._measure import Contender
+from tools.benchmarks._meters import BYTES_IN, BYTES_OUT, CPU, TRIPS
 
 Cost: TypeAlias = str | tuple[str, str]
 """The time of a contender's update; of two: what the first adds to the second."""

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from benchmarks import postgres, redis, sqlite
-from benchmarks._aiogram import alone
-from benchmarks._chats import IN_FLIGHT, counted_up, key_of, sessions_in
-from benchmarks._group import Goal, Group, versions
-from benchmarks._measure import Contender, Done, Role, Running, in_flight
-from benchmarks._meters import Meter, redis_meter, sqlite_meter
+from tools.benchmarks import postgres, redis, sqlite
+from tools.benchmarks._aiogram import alone
+from tools.benchmarks._chats import IN_FLIGHT, counted_up, key_of, sessions_in
+from tools.benchmarks._group import Goal, Group, versions
+from tools.benchmarks._measure import Contender, Done, Role, Running, in_flight
+from tools.benchmarks._meters import Meter, redis_meter, sqlite_meter
+
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.sqlite import SQLiteStorage
