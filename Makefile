@@ -61,7 +61,7 @@ simulate: $(READY)  ## thousands of simulated schedules of the core, each with i
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-2000} $(BIN)/pytest tests/simulation
 
 soak: $(READY) servers  ## an hour at a steady load on every storage; results in docs/soak
-	$(BIN)/python -m soak
+	$(BIN)/python -m tools.soak
 
 fuzz: $(READY)  ## everything that decodes bytes from outside, guided by coverage (FUZZ_SECONDS of each)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz

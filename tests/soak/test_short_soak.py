@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from soak._load import Load
-from soak._samples import held
-from soak._storages import STORAGES
+from tools.soak._load import Load
+from tools.soak._samples import held
+from tools.soak._storages import STORAGES
 
 from chatsession import MemoryStorage, open_storage
 

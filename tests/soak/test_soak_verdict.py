@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from soak._verdict import Columns, Verdict, judge
+from tools.soak._verdict import Columns, Verdict, judge
 
 _SAMPLES = 400
 _MB = 2**20

@@ -1,4 +1,4 @@
-"""`python -m soak`: a steady load on every storage at once, with all that could leak written down."""
+"""`python -m tools.soak`: a steady load on every storage at once, with all that could leak written down."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from soak._run import run
-from soak._storages import STORAGES
+from tools.soak._run import run
+from tools.soak._storages import STORAGES
 
 
 def main() -> None:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__)
     parser.add_argument("--storage", action="append", choices=list(STORAGES), help="only this one (may be repeated)")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=100, help="updates per second on each storage")
@@ -24,7 +24,7 @@ def main() -> None:
     names = given.storage or list(STORAGES)
     if not given.report:
         run(names, given.out, minutes=given.minutes, rate=given.rate, every=given.every, note=given.note)
-    from soak._report import report  # needs matplotlib, which a run itself does not
+    from tools.soak._report import report  # needs matplotlib, which a run itself does not
 
     sys.exit(not report(given.out))
 

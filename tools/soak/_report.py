@@ -1,4 +1,4 @@
-"""Records as plots and as a table: `python -m soak --report`."""
+"""Records as plots and as a table: `python -m tools.soak --report`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from soak._plots import plot
-from soak._verdict import MOST_GROWTH, POOLS, Grown, Verdict, columns, judge
+from tools.soak._plots import plot
+from tools.soak._verdict import MOST_GROWTH, POOLS, Grown, Verdict, columns, judge
 
 _HEADING = """# Soak: does anything grow?
 
@@ -18,7 +18,7 @@ the same time: chats that count, updates that change nothing, sessions that are 
 pause and the process is looked at: memory, file descriptors, sockets, threads, asyncio tasks, how late its event loop
 was, how long updates took. Every 30 s the server is asked for its connections and the bytes it holds.
 
-    python -m soak --minutes {minutes:g} --rate {rate:g} --every {every:g}
+    python -m tools.soak --minutes {minutes:g} --rate {rate:g} --every {every:g}
 
 Conditions: {begin}, {rate:g} updates per second on each storage, Python {python}, {cores} cores, {system}. {note}
 

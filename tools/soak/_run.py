@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from soak._storages import STORAGES, Soaked
+from tools.soak._storages import STORAGES, Soaked
 
 _ASK_EVERY = 30.0
 
@@ -39,7 +39,7 @@ def run(names: Sequence[str], out: Path, *, minutes: float, rate: float, every: 
         given = [str(number) for number in (minutes, rate, every)]
         workers = {
             name: subprocess.Popen(
-                [sys.executable, "-m", "soak._worker", each.url, str(out / f"{name}.csv"), *given],
+                [sys.executable, "-m", "tools.soak._worker", each.url, str(out / f"{name}.csv"), *given],
                 stdout=subprocess.PIPE,
                 text=True,
             )

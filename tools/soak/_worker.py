@@ -1,4 +1,4 @@
-"""The process that soaks one storage: `python -m soak._worker URL RECORD MINUTES RATE EVERY`."""
+"""The process that soaks one storage: `python -m tools.soak._worker URL RECORD MINUTES RATE EVERY`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+from tools.soak._load import Load
+from tools.soak._samples import Lag, Sample, held, quantile
+
 from chatsession import open_storage
-from soak._load import Load
-from soak._samples import Lag, Sample, held, quantile
 
 _COUNT_STORED_EVERY = 6
 """Samples; counting reads all keys."""

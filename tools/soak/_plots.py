@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
-
-from soak._verdict import Columns
+from tools.soak._verdict import Columns
 
 mpl.use("Agg")
 from matplotlib import pyplot
