@@ -65,4 +65,4 @@ soak: $(READY) servers  ## an hour at a steady load on every storage; results in
 
 fuzz: $(READY)  ## everything that decodes bytes from outside, guided by coverage (FUZZ_SECONDS of each)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
-	$(BIN)/python -m fuzz
+	$(BIN)/python -m tools.fuzz

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fuzz.harnesses import HARNESSES
-from fuzz.seeds import SEEDS
+from tools.fuzz.harnesses import HARNESSES
+from tools.fuzz.seeds import SEEDS
 
 
 @pytest.mark.parametrize("name", HARNESSES)

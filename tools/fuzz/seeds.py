@@ -5,10 +5,10 @@ from __future__ import annotations
 import pickle
 
 import zstandard
+from tools.fuzz.harnesses import KEY
 
 from chatsession.serialization.compression import COMPRESSED
 from chatsession.serialization.encryption import Keyring
-from fuzz.harnesses import KEY
 
 _JSON = [b'{"name":"Ann","coins":7,"parts":{"a":[1.5]},"since":"2026-05-04T03:02:01Z","inner":{}}', b'["a",1,null]']
 _ENVELOPES = [
