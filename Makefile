@@ -55,7 +55,7 @@ growth: $(READY) servers  ## how the cost of each step grows, up to ten million 
 	$(BIN)/python -m tools.benchmarks.growth
 
 torture: $(READY) servers simulate  ## real processes on real servers, and what goes wrong with them; two hours and more
-	$(BIN)/python -m torture --report docs/torture
+	$(BIN)/python -m tools.torture --report docs/torture
 
 simulate: $(READY)  ## thousands of simulated schedules of the core, each with its seed (SIMULATION_SEEDS of each kind)
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-2000} $(BIN)/pytest tests/simulation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from torture.disk import Disk
+from tools.torture.disk import Disk
 
 
 def test_a_disk_is_full_until_it_is_emptied(tmp_path: Path) -> None:

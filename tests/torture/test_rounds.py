@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from torture.__main__ import main
-from torture.campaign import Aims, Result, run
-from torture.places import PLACES
-from torture.verdict import Verdict
-
-from torture import mutations, report
+from tools.torture import mutations, report
+from tools.torture.__main__ import main
+from tools.torture.campaign import Aims, Result, run
+from tools.torture.places import PLACES
+from tools.torture.verdict import Verdict
 
 SHORT = Aims(
     updates=0,
@@ -46,7 +45,7 @@ async def test_a_round_without_locks_and_versions_goes_red_and_can_be_replayed(
         in_flight=20,
         tail=5,
         pause=60,
-        mutation="torture.mutations:no_leases_no_versions",
+        mutation="tools.torture.mutations:no_leases_no_versions",
     )
     result = await run("sqlite", tmp_path / "sqlite", aims, seed=1)
     assert any("is lost" in fault for fault in result.verdict.faults)
@@ -64,7 +63,7 @@ APPLY = """
 import asyncio, sys
 from chatsession import SessionManager
 from chatsession.testing.counting import Counter
-from torture import mutations
+from tools.torture import mutations
 
 async def main() -> None:
     getattr(mutations, sys.argv[1])(SessionManager(Counter, storage="memory:"))

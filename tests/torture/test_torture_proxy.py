@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
-from torture.proxy import Direction, Proxy
+from tools.torture.proxy import Direction, Proxy
 
 
 class Echo(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""Take each guard out, and see after how many updates the campaign goes red: `python -m torture.mutants`.
+"""Take each guard out, and see after how many updates the campaign goes red: `python -m tools.torture.mutants`.
 
 Writes docs/torture/mutants.md. A campaign is run again and again, twice as long each time, until it finds a fault.
 """
@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from torture import mutations
-from torture.campaign import Aims, Result, run
-from torture.report import machine
+from tools.torture import mutations
+from tools.torture.campaign import Aims, Result, run
+from tools.torture.report import machine
 
 _FIRST, _LAST = 500, 32_000
 """Updates of the shortest and of the longest campaign."""
@@ -60,7 +60,16 @@ def main() -> None:
         print(rows[-1], flush=True)
     if not wanted:
         behind = "What catches those with a dash: [Reliability](../reliability.md#guards-taken-out)."
-        page = ["# Guards taken out", "", f"By `python -m torture.mutants`. {machine()}", "", *rows, "", behind, ""]
+        page = [
+            "# Guards taken out",
+            "",
+            f"By `python -m tools.torture.mutants`. {machine()}",
+            "",
+            *rows,
+            "",
+            behind,
+            "",
+        ]
         Path("docs/torture").mkdir(exist_ok=True)
         Path("docs/torture/mutants.md").write_text("\n".join(page))
 
@@ -75,7 +84,7 @@ async def _torment(mutation: str, storage: str) -> tuple[str, str]:
                 seconds=120,
                 pause=0.2,
                 tail=50,
-                mutation=f"torture.mutations:{mutation}",
+                mutation=f"tools.torture.mutations:{mutation}",
             )
             result = await run(storage, Path(folder), aims, _SEED)
         if result.verdict.faults or result.hangs:

@@ -12,14 +12,13 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
-
-from torture.crew import Crew, Member, WorkerFailedError
-from torture.disk import Disk
-from torture.messages import Dump, Dumped, Finish, Finished, Keys, WorkerOptions
-from torture.nemesis import LARGEST_SHIFT, Nemesis
-from torture.places import PLACES, Place
-from torture.proxy import Proxy
-from torture.verdict import Terms, Verdict, check
+from tools.torture.crew import Crew, Member, WorkerFailedError
+from tools.torture.disk import Disk
+from tools.torture.messages import Dump, Dumped, Finish, Finished, Keys, WorkerOptions
+from tools.torture.nemesis import LARGEST_SHIFT, Nemesis
+from tools.torture.places import PLACES, Place
+from tools.torture.proxy import Proxy
+from tools.torture.verdict import Terms, Verdict, check
 
 _HANG = 60.0
 """Seconds after which what makes no progress hangs."""

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate
 from typing import TypeAlias
 
+from tools.torture.attempts import EXPECTED, Attempt, Attempts, HandlerFailedError, Names
+from tools.torture.messages import Keys
+
 from chatsession import Session
 from chatsession.manager import SessionManager
 from chatsession.testing.counting import Counter
 from chatsession.testing.history import HistoryFile
 from chatsession.testing.updates import Effect
-from torture.attempts import EXPECTED, Attempt, Attempts, HandlerFailedError, Names
-from torture.messages import Keys
 
 Operation: TypeAlias = Callable[["Load", "Chat", Attempts], Awaitable[None]]
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-
-from torture.campaign import Result
-from torture.places import PLACES
-from torture.verdict import Verdict
+from tools.torture.campaign import Result
+from tools.torture.places import PLACES
+from tools.torture.verdict import Verdict
 
 _MOST_SHOWN = 20
 
@@ -39,7 +38,7 @@ def page(results: Sequence[Result]) -> str:
         [
             "# The last campaigns",
             "",
-            f"By `python -m torture`. {machine()} What the columns mean: [Reliability](../reliability.md).",
+            f"By `python -m tools.torture`. {machine()} What the columns mean: [Reliability](../reliability.md).",
             "",
             *table(results),
             "",

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-
-from torture.messages import Answer, Command, Dumped, Finished, Progress, Reopened, WorkerOptions
+from tools.torture.messages import Answer, Command, Dumped, Finished, Progress, Reopened, WorkerOptions
 
 _ROOT = Path(__file__).parent.parent
 
@@ -54,7 +53,7 @@ class Member:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "torture.process",
+                "tools.torture.process",
                 msgspec.json.encode(self._options).decode(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

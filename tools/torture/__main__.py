@@ -1,10 +1,10 @@
 """`make torture`: campaigns against every storage; prints a table, keeps the raw results.
 
 Examples:
-    python -m torture                                        # all storages, until each has its fill
-    python -m torture --storage sqlite --seconds 20          # a short one
-    python -m torture --storage sqlite --mutation no_leases_no_versions --seconds 20   # must go red
-    python -m torture --check FOLDER                         # replay the histories of a campaign
+    python -m tools.torture                                        # all storages, until each has its fill
+    python -m tools.torture --storage sqlite --seconds 20          # a short one
+    python -m tools.torture --storage sqlite --mutation no_leases_no_versions --seconds 20   # must go red
+    python -m tools.torture --check FOLDER                         # replay the histories of a campaign
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from torture import report
-from torture.campaign import Aims, Result, run
-from torture.places import PLACES
-from torture.verdict import check
+from tools.torture import report
+from tools.torture.campaign import Aims, Result, run
+from tools.torture.places import PLACES
+from tools.torture.verdict import check
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = ", ".join(PLACES)
     parser.add_argument("--storage", action="append", choices=list(PLACES), help=f"one of {known}; default: all")
@@ -62,7 +62,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--without", action="append", default=[], metavar="EVENT", help="an event left out, by name")
     parser.add_argument("--out", type=Path, help="folder of the histories; default: a new temporary one")
     parser.add_argument("--report", type=Path, help="folder of the table and the raw results, such as docs/torture")
-    parser.add_argument("--mutation", help="take a guard out: a name in torture/mutations.py, or module:function")
+    parser.add_argument("--mutation", help="take a guard out: a name in tools/torture/mutations.py, or module:function")
     parser.add_argument(
         "--check",
         type=Path,
@@ -75,7 +75,7 @@ def _arguments() -> argparse.ArgumentParser:
 def _aims(given: argparse.Namespace) -> Aims:
     mutation: str | None = given.mutation
     if mutation is not None and ":" not in mutation:
-        mutation = f"torture.mutations:{mutation}"
+        mutation = f"tools.torture.mutations:{mutation}"
     return Aims(
         updates=given.updates,
         events=given.events,

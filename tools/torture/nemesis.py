@@ -11,12 +11,11 @@ from random import Random
 from typing import TypeAlias
 
 import msgspec
-
-from torture.crew import Crew, Member, WorkerFailedError
-from torture.disk import Disk
-from torture.messages import Cancel, Reopen, Reopened, Shift
-from torture.places import Place
-from torture.proxy import Direction, Proxy
+from tools.torture.crew import Crew, Member, WorkerFailedError
+from tools.torture.disk import Disk
+from tools.torture.messages import Cancel, Reopen, Reopened, Shift
+from tools.torture.places import Place
+from tools.torture.proxy import Direction, Proxy
 
 LARGEST_SHIFT = 1.25
 """Of a worker's clock, in leases."""

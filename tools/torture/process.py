@@ -1,4 +1,4 @@
-"""One worker of a campaign: `python -m torture.process OPTIONS`; `crew.py` is its other side.
+"""One worker of a campaign: `python -m tools.torture.process OPTIONS`; `crew.py` is its other side.
 
 Its clock can be shifted, and its connections lead through proxies: both is arranged before anything of the library is
 imported, which then finds nothing but a machine with a strange clock and a strange network.
@@ -39,8 +39,8 @@ def lead_through_proxies(routes: Mapping[int, int]) -> None:
 if __name__ == "__main__":
     clock = Clock()
     time.time = clock
-    from torture.messages import WorkerOptions  # noqa: I001 - after the clock
-    from torture.worker import run
+    from tools.torture.messages import WorkerOptions  # noqa: I001 - after the clock
+    from tools.torture.worker import run
 
     import msgspec
 

@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-
-from chatsession.manager import SessionManager
-from chatsession.testing.counting import Counter
-from chatsession.testing.history import HistoryFile
-from torture.load import Load
-from torture.messages import (
+from tools.torture.load import Load
+from tools.torture.messages import (
     EXPIRING,
     LASTING,
     OPTIMISTIC,
@@ -35,6 +31,10 @@ from torture.messages import (
     Shift,
     WorkerOptions,
 )
+
+from chatsession.manager import SessionManager
+from chatsession.testing.counting import Counter
+from chatsession.testing.history import HistoryFile
 
 _PATIENCE = 5.0
 """Seconds that a shutdown waits for open sessions."""
