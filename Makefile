@@ -36,7 +36,7 @@ servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, C
 	@scripts/install-servers
 
 storage-servers: $(READY) servers  ## one of each server, in temporary folders; prints the URLs, Ctrl-C stops them
-	@$(BIN)/python -m chatsession.testing.servers
+	@$(BIN)/python -m tools.servers
 
 docs: $(READY)  ## the documentation, into site/; warnings are errors
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs

@@ -17,14 +17,14 @@ settings.load_profile("steady")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
-    from chatsession.testing.servers.nats import NatsServer
-    from chatsession.testing.servers.postgres import PostgresServer
-    from chatsession.testing.servers.redis import RedisCluster, RedisServer
+    from tools.servers.nats import NatsServer
+    from tools.servers.postgres import PostgresServer
+    from tools.servers.redis import RedisCluster, RedisServer
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    from chatsession.testing.servers.redis import RedisServer
+    from tools.servers.redis import RedisServer
 
     with RedisServer() as server:
         yield server
@@ -32,7 +32,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
-    from chatsession.testing.servers.redis import RedisCluster
+    from tools.servers.redis import RedisCluster
 
     with RedisCluster(down_after=60) as cluster:
         yield cluster
@@ -40,7 +40,7 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    from chatsession.testing.servers.postgres import PostgresServer
+    from tools.servers.postgres import PostgresServer
 
     with PostgresServer() as server:
         yield server
@@ -48,7 +48,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[NatsServer]:
-    from chatsession.testing.servers.nats import NatsServer
+    from tools.servers.nats import NatsServer
 
     with NatsServer() as server:
         yield server

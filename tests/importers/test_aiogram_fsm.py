@@ -12,14 +12,14 @@ from aiogram.fsm.state import State, StatesGroup
 from aiogram.fsm.storage.base import DefaultKeyBuilder, StorageKey
 from aiogram.fsm.storage.redis import RedisStorage
 from redis.asyncio import Redis
+from tools.servers._process import free_ports
 
 from chatsession import SessionManager, StorageUnavailableError, per_chat, per_user_in_chat
 from chatsession.importers import Entry, aiogram_fsm, import_into
 from chatsession.importers.aiogram_fsm import DefaultKeys
-from chatsession.testing.servers._process import free_ports
 
 if TYPE_CHECKING:
-    from chatsession.testing.servers.redis import RedisServer
+    from tools.servers.redis import RedisServer
 
 
 class Form(StatesGroup):

@@ -13,14 +13,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from tools.servers._process import free_ports
 
 from chatsession import SessionError, SessionManager, StorageUnavailableError
 from chatsession.importers import Entry, grammy, import_into
-from chatsession.testing.servers._process import free_ports
 
 if TYPE_CHECKING:
-    from chatsession.testing.servers.postgres import PostgresServer
-    from chatsession.testing.servers.redis import RedisServer
+    from tools.servers.postgres import PostgresServer
+    from tools.servers.redis import RedisServer
 
 
 @dataclass

@@ -10,9 +10,8 @@ from itertools import count
 
 import pytest
 from grammy_aids import HERE, GrammyBots, Place
-
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 _chats = count(424242)
 

@@ -8,13 +8,13 @@ from itertools import count
 
 import asyncpg
 import pytest
+from tools.servers.postgres import PostgresServer
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import StorageError
 from chatsession.storages import Action, Change, Committed, Refused
 from chatsession.storages.postgres import PostgresStorage, grammy_schema_sql
 from chatsession.testing.conformance.single import commit, lock, put, read, scan_all_keys, value_of
-from chatsession.testing.servers.postgres import PostgresServer
 from chatsession.testing.storages import MakeStorage, StorageConformance
 
 _tables = (f"grammy_{number}" for number in count())

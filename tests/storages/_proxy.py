@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Self
 
-from chatsession.testing.servers._process import free_ports
+from tools.servers._process import free_ports
 
 
 class Proxy(ABC):

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 from chatsession import SessionManager, Storage, open_storage
 from chatsession.errors import SessionConflictError, StorageError
 from chatsession.storages import Locked, LockRequest
-from chatsession.testing.servers.nats import NatsServer
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
 
 Make = Callable[..., Storage]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from tools.servers.nats import NatsServer, binaries
 
 from chatsession.storages.nats import NatsStorage
-from chatsession.testing.servers.nats import NatsServer, binaries
 from chatsession.testing.storages import MakeStorage, StorageConformance
 
 _buckets = count()

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from nats.aio.client import Client
+from tools.servers.nats import NatsCluster, NatsServer
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Outcome, Refused
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.conformance.single import lock, put, value_of
-from chatsession.testing.servers.nats import NatsCluster, NatsServer
 
 
 @pytest.fixture(scope="module")

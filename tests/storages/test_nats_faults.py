@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig
+from tools.servers._process import free_ports
+from tools.servers.nats import NatsServer, binaries
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import (
@@ -36,8 +38,6 @@ from chatsession.storages.nats._entry import Entry
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._wire import message_id
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
-from chatsession.testing.servers._process import free_ports
-from chatsession.testing.servers.nats import NatsServer, binaries
 
 _buckets = count()
 

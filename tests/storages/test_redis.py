@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 from chatsession.storages.redis import RedisStorage
-from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
 from chatsession.testing.storages import MakeStorage, StorageConformance
 
 

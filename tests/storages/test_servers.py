@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tools.servers._process import free_ports
+from tools.servers.redis import RedisServer
 
 from chatsession import open_storage
 from chatsession.testing.conformance.single import put, value_of
-from chatsession.testing.servers._process import free_ports
-from chatsession.testing.servers.redis import RedisServer
 
 NAMES = ["Redis", "Redis Sentinel", "Redis Cluster", "PostgreSQL", "NATS"]
 
@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 async def servers(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.testing.servers"),
+        *(sys.executable, "-m", "tools.servers"),
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=asyncio.subprocess.PIPE,
     )
@@ -84,7 +84,7 @@ async def test_stopped_while_they_start_they_leave_nothing_behind(
 
 async def test_a_missing_program_is_told(folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.testing.servers"),
+        *(sys.executable, "-m", "tools.servers"),
         env={"PATH": str(folder), "TMPDIR": str(folder)},
         stderr=asyncio.subprocess.PIPE,
     )

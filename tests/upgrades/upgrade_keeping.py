@@ -22,10 +22,9 @@ import nats
 from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 from redis import Redis
-
-from chatsession.testing.servers.nats import NatsServer
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 _NOISE = ("--", "SET ", "\\restrict", "\\unrestrict", "SELECT pg_catalog.set_config")
 """Begins lines of `pg_dump` that only some versions of PostgreSQL know."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.request import urlopen
 
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 CPU, BYTES_IN, BYTES_OUT, TRIPS = "cpu", "bytes_in", "bytes_out", "trips"
 """Seconds that the server computed; bytes that it received (or that were written to files), and sent; round trips."""

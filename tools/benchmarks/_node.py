@@ -13,8 +13,7 @@ from typing import Any
 from tools.benchmarks._chats import CHATS
 from tools.benchmarks._measure import Done, Running
 from tools.benchmarks._meters import Meter
-
-from chatsession.testing.servers._process import ServerFailedError, program
+from tools.servers._process import ServerFailedError, program
 
 HERE = Path(__file__).with_name("node")
 _LONGEST_LINE = 1 << 20

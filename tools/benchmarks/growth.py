@@ -20,10 +20,10 @@ from tools.benchmarks._growth_chats import Figure, medians, some_of, updates
 from tools.benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
 from tools.benchmarks._growth_steps import measured
 from tools.benchmarks._growth_workers import together
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 from chatsession import open_storage
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
 
 STORED = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 HOT = (1, 10, 100, 1_000, 10_000)

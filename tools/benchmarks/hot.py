@@ -14,12 +14,12 @@ from tools.benchmarks._chats import IN_FLIGHT, counted_up, key_of, sessions_in
 from tools.benchmarks._group import Goal, Group, versions
 from tools.benchmarks._measure import Contender, Done, Role, Running, in_flight
 from tools.benchmarks._meters import Meter, redis_meter, sqlite_meter
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
 
 _LEASE = 30_000
 """Milliseconds for which a lock by hand is held at most."""

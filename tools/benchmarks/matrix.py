@@ -18,6 +18,7 @@ from tools.benchmarks._group import Group, versions
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._meters import Meter, file_meter, redis_meter, sqlite_meter
 from tools.benchmarks._pizza import SMALL, Pizza
+from tools.servers.redis import RedisServer
 
 from chatsession import MemoryStorage, Session, Storage
 from chatsession.storages.file import FileStorage
@@ -25,7 +26,6 @@ from chatsession.storages.nats import NatsStorage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.testing.servers.redis import RedisServer
 
 _KEY = bytes(range(32))
 _LARGEST = 100_000_000

@@ -14,10 +14,10 @@ from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, key_of, sessio
 from tools.benchmarks._group import Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running, in_flight
 from tools.benchmarks._meters import Meter, nats_meter
+from tools.servers._process import free_ports
+from tools.servers.nats import NatsServer, binaries, version
 
 from chatsession.storages.nats import NatsStorage
-from chatsession.testing.servers._process import free_ports
-from chatsession.testing.servers.nats import NatsServer, binaries, version
 
 _BUCKET = "pizzas"
 

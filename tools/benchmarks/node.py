@@ -13,13 +13,13 @@ from tools.benchmarks._group import Goal, Group, no_slower
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._meters import Meter, file_meter, postgres_meter, redis_meter
 from tools.benchmarks.redis import version
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 from chatsession import MemoryStorage, Storage
 from chatsession.storages.file import FileStorage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisServer
 
 _CHAIN = "bare (ctx, next) chain"
 _FRAMEWORKS = {"grammY": "grammy", "Telegraf": "telegraf"}

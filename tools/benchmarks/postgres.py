@@ -18,9 +18,9 @@ from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
 from tools.benchmarks._meters import POSTGRES_SETTINGS, Meter, cpu_of_children, postgres_meter
 from tools.benchmarks._pizza import Pizza
+from tools.servers.postgres import PostgresServer
 
 from chatsession.storages.postgres import PostgresStorage
-from chatsession.testing.servers.postgres import PostgresServer
 
 CONNECTIONS = 10
 

@@ -20,11 +20,11 @@ from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
 from tools.benchmarks._meters import cpu_of_children, redis_meter
 from tools.benchmarks._pizza import SMALL, Pizza
+from tools.servers._process import program
+from tools.servers.redis import RedisServer
 
 from chatsession import SessionManager
 from chatsession.storages.redis import RedisStorage
-from chatsession.testing.servers._process import program
-from chatsession.testing.servers.redis import RedisServer
 
 CONNECTIONS = 50
 """Of redis-py's pool; its speed is the same from 20 to 200, and without a limit it fails."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
-from chatsession.testing.servers._process import free_ports
-from chatsession.testing.servers.nats import NatsServer
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
+from tools.servers._process import free_ports
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 
 class Told(NamedTuple):

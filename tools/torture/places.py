@@ -11,10 +11,10 @@ from random import Random
 from types import TracebackType
 from typing import ClassVar, Self
 
-from chatsession.testing.servers._process import ServerProcess, wait_until
-from chatsession.testing.servers.nats import NatsServer
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
+from tools.servers._process import ServerProcess, wait_until
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
 
 _DEAD_AFTER = 2000
 """Milliseconds of silence after which a server is replaced; sooner, a busy machine replaces servers that are alive."""

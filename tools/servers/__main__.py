@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
 
-from chatsession.testing.servers._process import ServerFailedError, ServerNotFoundError
-from chatsession.testing.servers.nats import NatsServer
-from chatsession.testing.servers.postgres import PostgresServer
-from chatsession.testing.servers.redis import RedisCluster, RedisSentinel, RedisServer
+from tools.servers._process import ServerFailedError, ServerNotFoundError
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 
 class Server(Protocol):

@@ -14,8 +14,8 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from chatsession.testing.servers._certificate import certificate_in
-from chatsession.testing.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
+from tools.servers._certificate import certificate_in
+from tools.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
 
 
 class NatsServer:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from chatsession.testing.servers._certificate import certificate_in
-from chatsession.testing.servers._process import (
+from tools.servers._certificate import certificate_in
+from tools.servers._process import (
     ServerFailedError,
     ServerProcess,
     free_ports,

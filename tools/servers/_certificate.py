@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from chatsession.testing.servers._process import program
+from tools.servers._process import program
 
 
 class Certificate(NamedTuple):

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Literal
 
-from chatsession.testing.servers._process import (
+from tools.servers._process import (
     ServerFailedError,
     ServerProcess,
     free_ports,
