@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from tools.histories.counting import Counter
 
 from chatsession import SessionManager
 from chatsession.coordination.key_queue import Turns
 from chatsession.storages import Action, Change, Expect, Outcome
-from chatsession.testing.counting import Counter
 from chatsession.unit_of_work.session import Session
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from places import Place
-
-from chatsession.testing.processes import Workers
-from chatsession.testing.worker import Count, Held, Hold, Release, Released, Told
+from tools.histories.processes import Workers
+from tools.histories.worker import Count, Held, Hold, Release, Released, Told
 
 HERE = Path(__file__).parent
 

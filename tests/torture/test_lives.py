@@ -6,10 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-
-from chatsession.testing.history import HistoryFile, find_faults, read_history
-from chatsession.testing.lives import Expiry
-from chatsession.testing.updates import Effect, Fate, State, Update
+from tools.histories.history import HistoryFile, find_faults, read_history
+from tools.histories.lives import Expiry
+from tools.histories.updates import Effect, Fate, State, Update
 
 EMPTY = State()
 

@@ -62,7 +62,7 @@ GUARDS = [name for name in vars(mutations) if name.startswith("no_")]
 APPLY = """
 import asyncio, sys
 from chatsession import SessionManager
-from chatsession.testing.counting import Counter
+from tools.histories.counting import Counter
 from tools.torture import mutations
 
 async def main() -> None:

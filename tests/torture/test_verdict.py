@@ -7,15 +7,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tools.histories.counting import Counter
+from tools.histories.history import HistoryFile, read_history
+from tools.histories.updates import Effect, Fate
 from tools.torture import verdict
 from tools.torture.attempts import Attempts, HandlerFailedError, Names
 from tools.torture.nemesis import Event
 from tools.torture.verdict import Terms, check
 
 from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
-from chatsession.testing.counting import Counter
-from chatsession.testing.history import HistoryFile, read_history
-from chatsession.testing.updates import Effect, Fate
 
 
 class Campaign:

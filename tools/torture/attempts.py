@@ -6,10 +6,11 @@ import asyncio
 import time
 from itertools import count
 
+from tools.histories.counting import Counter
+from tools.histories.history import HistoryFile
+from tools.histories.updates import Effect, Fate, State
+
 from chatsession.errors import SessionError, StorageUnavailableError
-from chatsession.testing.counting import Counter
-from chatsession.testing.history import HistoryFile
-from chatsession.testing.updates import Effect, Fate, State
 
 
 class HandlerFailedError(Exception):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
+from tools.histories.counting import Counter
 
 from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
@@ -19,7 +20,6 @@ from chatsession.coordination.leases import Leases
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import Ready
 from chatsession.storages import Action, Change, Expect, Outcome
-from chatsession.testing.counting import Counter
 from chatsession.unit_of_work.session import Session
 
 Sessions: TypeAlias = SessionManager[Counter]

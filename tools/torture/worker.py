@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from tools.histories.counting import Counter
+from tools.histories.history import HistoryFile
 from tools.torture.load import Load
 from tools.torture.messages import (
     EXPIRING,
@@ -33,8 +35,6 @@ from tools.torture.messages import (
 )
 
 from chatsession.manager import SessionManager
-from chatsession.testing.counting import Counter
-from chatsession.testing.history import HistoryFile
 
 _PATIENCE = 5.0
 """Seconds that a shutdown waits for open sessions."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from chatsession.testing.updates import Effect, Fate, State, Update
+from tools.histories.updates import Effect, Fate, State, Update
 
 EMPTY = State()
 

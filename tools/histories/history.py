@@ -19,9 +19,8 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-
-from chatsession.testing.lives import Expiry, faults_of_key
-from chatsession.testing.updates import Effect, Fate, State, Update
+from tools.histories.lives import Expiry, faults_of_key
+from tools.histories.updates import Effect, Fate, State, Update
 
 
 class _Event(msgspec.Struct, omit_defaults=True):

@@ -20,11 +20,11 @@ from typing import Self, TypeVar
 from uuid import uuid4
 
 import msgspec
+from tools.histories.counting import Counter, stored_states
+from tools.histories.history import find_faults, read_history
+from tools.histories.worker import Count, Counted, Held, Hold, Ready, Release, Released, Told, WorkerOptions
 
 from chatsession.manager import SessionManager
-from chatsession.testing.counting import Counter, stored_states
-from chatsession.testing.history import find_faults, read_history
-from chatsession.testing.worker import Count, Counted, Held, Hold, Ready, Release, Released, Told, WorkerOptions
 
 Message = TypeVar("Message", Ready, Told, Counted, Held, Released)
 
@@ -55,7 +55,7 @@ class WorkerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "chatsession.testing.worker",
+                "tools.histories.worker",
                 msgspec.json.encode(self._options).decode(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""One of several processes that share sessions: `python -m chatsession.testing.worker OPTIONS`.
+"""One of several processes that share sessions: `python -m tools.histories.worker OPTIONS`.
 
 It is told by JSON lines on its standard input what to do, and says by JSON lines on its standard output what it did;
-`chatsession.testing.processes` is its other side. It ends when its input ends.
+`tools.histories.processes` is its other side. It ends when its input ends.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 
 import msgspec
+from tools.histories.counting import Counter, Tally, count_up, keys_of_updates
+from tools.histories.history import Fate, HistoryFile, State
 
 from chatsession.errors import SessionError
 from chatsession.manager import SessionManager
-from chatsession.testing.counting import Counter, Tally, count_up, keys_of_updates
-from chatsession.testing.history import Fate, HistoryFile, State
 
 
 class WorkerOptions(msgspec.Struct, kw_only=True):
