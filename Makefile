@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
-	@$(BIN)/python -m chatsession.playground examples/pizza_bot.py
+	@$(BIN)/python -m chatsession_playground examples/pizza_bot.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-
-from chatsession.playground.bot_api import BotApiServer
+from chatsession_playground.bot_api import BotApiServer
 
 
 @pytest.fixture

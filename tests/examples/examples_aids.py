@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from chatsession.playground.bot_api import BotApiServer
-from chatsession.playground.chats import Chat
+from chatsession_playground.bot_api import BotApiServer
+from chatsession_playground.chats import Chat
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 120
@@ -23,7 +23,7 @@ import runpy, sys
 url, script = sys.argv[1:]
 words = open(script).read()
 if "aiogram" in words:
-    from chatsession.playground._loopback import redirect_aiogram
+    from chatsession_playground._loopback import redirect_aiogram
     redirect_aiogram(url)
 if "telegram.ext" in words:
     from telegram.ext import ApplicationBuilder

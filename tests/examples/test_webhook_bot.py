@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from chatsession_playground.bot_api import BotApiServer
 from examples_aids import EXAMPLES, answer, answers
-
-from chatsession.playground.bot_api import BotApiServer
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import count
 
 from aiogram import Bot
+from chatsession_playground import _updates as build
+from chatsession_playground._updates import JsonObject, User
 
-from chatsession.playground import _updates as build
-from chatsession.playground._updates import JsonObject, User
 from chatsession.testing.integration_suite.suite import CountingStorage, Pizza
 
 __all__ = [

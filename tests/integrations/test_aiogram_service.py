@@ -18,6 +18,7 @@ from aiogram.webhook.aiohttp_server import SimpleRequestHandler, setup_applicati
 from aiogram_aids import ANN, BOT, CountingStorage, Pizza, group, message
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from chatsession_playground.bot_api import BotApiServer
 
 from chatsession import (
     MemoryStorage,
@@ -28,7 +29,6 @@ from chatsession import (
     StorageUnavailableError,
 )
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
-from chatsession.playground.bot_api import BotApiServer
 
 
 class PlainSession(AiohttpSession):

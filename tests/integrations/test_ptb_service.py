@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from aiogram_aids import Pizza, group, message
+from chatsession_playground.bot_api import BotApiServer
 from ptb_aids import App, Context, build, errors_of, on_text, process, serving, until
 from telegram import Update
 from telegram.ext import Application, ContextTypes
 
 from chatsession import SessionManager, StorageError
 from chatsession.integrations.telegram_ext import setup_sessions
-from chatsession.playground.bot_api import BotApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_ptb.py"
 

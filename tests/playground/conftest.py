@@ -2,9 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiogram import Bot
+from chatsession_playground.bot_api import BotApiServer
 from playground_bots import aiogram_bot
-
-from chatsession.playground.bot_api import BotApiServer
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from aiogram import Bot, Dispatcher
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
-
-from chatsession.playground.bot_api import Audience, BotApiServer
+from chatsession_playground.bot_api import Audience, BotApiServer
 
 
 class PlainSession(AiohttpSession):

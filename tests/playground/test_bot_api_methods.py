@@ -19,8 +19,7 @@ from aiogram.types import (
     ReplyKeyboardRemove,
     ReplyParameters,
 )
-
-from chatsession.playground.bot_api import BotApiServer, User
+from chatsession_playground.bot_api import BotApiServer, User
 
 BUTTON = InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text="More", callback_data="more")]])
 

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from chatsession.playground._bot_process import BotDiedError, BotProcess
-from chatsession.playground.bot_api import BotApiServer
+from chatsession_playground._bot_process import BotDiedError, BotProcess
+from chatsession_playground.bot_api import BotApiServer
 
 BOT = """
 import asyncio, os, sys
@@ -75,7 +74,7 @@ async def test_the_bot_leaves_with_whoever_started_it(api: BotApiServer, tmp_pat
     script = tmp_path / "bot.py"
     script.write_text("import time\nprint('here', flush=True)\ntime.sleep(600)")
     process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "chatsession.playground._loopback", api.url, str(script)],
+        *[sys.executable, "-m", "chatsession_playground._loopback", api.url, str(script)],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -9,14 +9,13 @@ from typing import TypeVar, cast
 import pytest
 from aiogram import Dispatcher, F
 from aiogram.types import Message
+from chatsession_playground._bot_process import BotProcess
+from chatsession_playground._conversation import Conversation, WrongCountError
+from chatsession_playground._stage import Stage
+from chatsession_playground._stored import StoredSessions
+from chatsession_playground._style import Style
+from chatsession_playground.bot_api import BotApiServer
 from playground_bots import polling
-
-from chatsession.playground._bot_process import BotProcess
-from chatsession.playground._conversation import Conversation, WrongCountError
-from chatsession.playground._stage import Stage
-from chatsession.playground._stored import StoredSessions
-from chatsession.playground._style import Style
-from chatsession.playground.bot_api import BotApiServer
 
 T = TypeVar("T")
 
@@ -124,7 +123,7 @@ async def test_a_bot_that_counts_right_passes(api: BotApiServer) -> None:
 async def test_a_bot_that_counts_wrong_is_found_out(
     api: BotApiServer, monkeypatch: pytest.MonkeyPatch, faults: dict[str, int], words: str
 ) -> None:
-    monkeypatch.setattr("chatsession.playground._conversation.SECONDS_TO_STORE", 0.5)
+    monkeypatch.setattr("chatsession_playground._conversation.SECONDS_TO_STORE", 0.5)
     memory = Memory()
     with pytest.raises(WrongCountError, match=words.replace("{", r"\{")):
         await play(api, memory, pizza_bot(memory, **faults))

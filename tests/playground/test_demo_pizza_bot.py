@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DEMO = [sys.executable, "-m", "chatsession.playground"]
+DEMO = [sys.executable, "-m", "chatsession_playground"]
 PIZZA_BOT = "examples/pizza_bot.py"
 COLOURS = re.compile(r"\x1b\[[0-9]*[mK]|\r")
 

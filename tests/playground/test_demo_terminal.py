@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from chatsession.playground import _extra
-from chatsession.playground._style import Style
-from chatsession.playground.terminal import main
+from chatsession_playground import _extra
+from chatsession_playground._style import Style
+from chatsession_playground.terminal import main
 
 
 class Terminal:
@@ -52,9 +51,9 @@ def test_a_missing_extra_says_how_to_install_it(
 
 def test_the_server_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    monkeypatch.delitem(sys.modules, "chatsession.playground.bot_api", raising=False)
+    monkeypatch.delitem(sys.modules, "chatsession_playground.bot_api", raising=False)
     with pytest.raises(ImportError, match=r"needs aiohttp: pip install 'chatsession\[aiogram\]'"):
-        importlib.import_module("chatsession.playground.bot_api")
+        importlib.import_module("chatsession_playground.bot_api")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Runs a bot's script unchanged, as `__main__`, against another server than Telegram.
 
-`python -m chatsession.playground._loopback URL SCRIPT` imports the framework, waits for a byte on its standard input,
+`python -m chatsession_playground._loopback URL SCRIPT` imports the framework, waits for a byte on its standard input,
 and runs the script until that input ends.
 """
 

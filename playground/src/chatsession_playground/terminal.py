@@ -1,6 +1,6 @@
 """The demo: a bot's script, unchanged, against a Bot API server on 127.0.0.1.
 
-`python -m chatsession.playground examples/pizza_bot.py`
+`python -m chatsession_playground examples/pizza_bot.py`
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 if a count was wrong or the bot died.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m chatsession.playground",
+        prog="python -m chatsession_playground",
         description="Runs a bot's script against a Bot API server on 127.0.0.1; with BOT_TOKEN set, on Telegram.",
     )
     parser.add_argument("script", type=Path, help="such as examples/pizza_bot.py")

@@ -1,4 +1,4 @@
-"""`python -m chatsession.playground examples/pizza_bot.py`"""
+"""`python -m chatsession_playground examples/pizza_bot.py`"""
 
 import sys
 

@@ -15,7 +15,7 @@ from ._queue import Update, UpdateQueue
 from ._updates import JsonObject, User
 from ._webhook import Webhook, deliver
 
-logger = logging.getLogger("chatsession.playground")
+logger = logging.getLogger("chatsession_playground")
 
 # What a bot doesn't get unless it asks: https://core.telegram.org/bots/api#getupdates
 ONLY_ON_DEMAND = frozenset({"chat_member", "message_reaction", "message_reaction_count"})
