@@ -27,13 +27,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 audit: $(READY)  ## known vulnerabilities in what this depends on
-	@$(BIN)/python scripts/audit.py
+	@$(BIN)/python tools/audit.py
 
 test: servers lint audit
 	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, Chromium, Node.js
-	@scripts/install-servers
+	@tools/install-servers
 
 storage-servers: $(READY) servers  ## one of each server, in temporary folders; prints the URLs, Ctrl-C stops them
 	@$(BIN)/python -m tools.servers

@@ -29,7 +29,7 @@ expect.set_options(timeout=_PATIENCE)
 async def chromium() -> AsyncGenerator[Browser]:
     """A browser of its own."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert path is not None, "this test needs Chromium: run scripts/install-servers"
+    assert path is not None, "this test needs Chromium: run tools/install-servers"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS, timeout=_PATIENCE)
         yield browser

@@ -32,7 +32,7 @@ def program(name: str, *folders: str) -> str:
         (str(Path(folder, name)) for folder in folders if os.access(Path(folder, name), os.X_OK)), None
     )
     if path is None:
-        raise ServerNotFoundError(f"{name} is not installed; `make servers` installs it (see scripts/install-servers)")
+        raise ServerNotFoundError(f"{name} is not installed; `make servers` installs it (see tools/install-servers)")
     return path
 
 
