@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession.coordination.coordinator import Gateway, Grant, gateway_to
+from chatsession.coordination.coordinator import Coordinator, Grant, coordinator_of
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Record, Storage
 
@@ -142,17 +142,17 @@ class Writer:
 
     def __init__(self, storage: Storage, report: CopyReport, *, existing: Existing, dry_run: bool) -> None:
         self._storage = storage
-        self._gateway: Gateway = gateway_to(storage)
+        self._coordinator: Coordinator = coordinator_of(storage)
         self._report = report
         self._replace = existing == "replace"
         self._dry_run = dry_run
 
     async def __aenter__(self) -> Self:
-        await self._gateway.join(self)
+        await self._coordinator.join(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._gateway.part(self)
+        await self._coordinator.part(self)
 
     async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
         """Put key, value and expiry (Unix time) of several sessions; returns when all of them are settled."""
@@ -202,24 +202,26 @@ class Writer:
             self._fail(error)
 
     async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
-        gateway = self._gateway
-        gift = await gateway.take_turn(key, _LOCK_TIMEOUT)
+        coordinator = self._coordinator
+        gift = await coordinator.take_turn(key, _LOCK_TIMEOUT)
         try:
-            grant = gift or await gateway.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
+            grant = gift or await coordinator.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
             await self._commit(key, value, expires_at, grant)
         finally:
-            gateway.turns.pass_on(key)  # without the grant, since one that is kept for the next keeps its session, too
+            coordinator.turns.pass_on(
+                key
+            )  # without the grant, since one that is kept for the next keeps its session, too
 
     async def _commit(self, key: str, value: bytes, expires_at: float | None, grant: Grant) -> None:
         stored, lease = grant.record, grant.lease
         ttl = None if expires_at is None else expires_at - self._storage.now()
         if self._is_settled(key, value, expires_at, stored) or (ttl is not None and ttl <= 0):
-            await self._gateway.unlock(grant)
+            await self._coordinator.unlock(grant)
             return
         if lease is not None:
-            self._gateway.leases.drop(lease)
+            self._coordinator.leases.drop(lease)
         expect = None if stored is None else stored.version
-        await self._gateway.commit(Change(key, Action.PUT, value, expect, ttl, lease, unlock=lease is not None))
+        await self._coordinator.commit(Change(key, Action.PUT, value, expect, ttl, lease, unlock=lease is not None))
         self._report.written += 1
 
     def _fail(self, error: SessionError) -> None:

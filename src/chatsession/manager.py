@@ -204,7 +204,7 @@ class SessionManager(Generic[T]):
 
     async def _look(self, key: str) -> T | None:
         plan = self._plan
-        record = await plan.gateway.read(key)
+        record = await plan.coordinator.read(key)
         if record is None:
             return None
         opened = plan.opened(key, record.value)

@@ -148,7 +148,7 @@ class MultiMiddleware(_Middleware):
     ) -> list[Session[Any]]:
         """Load the fragments that know their updates; in one order, like all who open several."""
         remembering = [name for name in lazies if self.fragments[name]._plan.deduplicate]
-        remembering.sort(key=lambda name: (self.fragments[name]._plan.gateway.number, keys[name] or ""))
+        remembering.sort(key=lambda name: (self.fragments[name]._plan.coordinator.number, keys[name] or ""))
         return [await lazies[name]._load() for name in remembering]
 
     def _missing(self, name: str) -> NoSession:

@@ -38,7 +38,7 @@ def no_versions(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
 
 def no_leases(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
     """Other processes are not thought of."""
-    patch.setattr(sessions._plan.gateway, "_leased", False)
+    patch.setattr(sessions._plan.coordinator, "_leased", False)
 
 
 def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
@@ -55,8 +55,8 @@ def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> 
         await commit_many(unlocking)
         return outcomes
 
-    # The gateway has taken the method along when it was made.
-    patch.setattr(sessions._plan.gateway._commits._batches, "_call", commit_blindly)
+    # The coordinator has taken the method along when it was made.
+    patch.setattr(sessions._plan.coordinator._commits._batches, "_call", commit_blindly)
 
 
 # For workers, which are processes of their own and need not be put right again.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from chatsession import LazySessionFlavor, MemoryStorage, SessionFlavor, SessionManager
-from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.sqlite import SQLiteStorage
 
@@ -153,12 +153,12 @@ async def steps(count: int) -> None:
 
 async def assert_nothing_is_held(storage: Storage) -> None:
     """Neither here nor in the storage is any lock, queue, lease or call left."""
-    gateway = gateway_to(storage)
-    gateway._kept.give_back_all()  # what an update left for the next one is not held by anybody
-    for calls in (gateway._reads, gateway._locks, gateway._commits):
+    coordinator = coordinator_of(storage)
+    coordinator._kept.give_back_all()  # what an update left for the next one is not held by anybody
+    for calls in (coordinator._reads, coordinator._locks, coordinator._commits):
         await calls.drain()
-    assert gateway._commits._chains == {}
-    assert (len(gateway.turns), len(gateway.turns._queues), len(gateway.leases)) == (0, 0, 0)
+    assert coordinator._commits._chains == {}
+    assert (len(coordinator.turns), len(coordinator.turns._queues), len(coordinator.leases)) == (0, 0, 0)
     if isinstance(storage, SQLiteStorage) and storage.is_open:
         now = storage._clock()
         for table in ("session_locks", "session_waiters"):

@@ -26,7 +26,7 @@ from core_aids import (
 
 from chatsession import MemoryStorage, SessionManager, multi_session
 from chatsession.coordination.batching import Batches
-from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
 
@@ -307,9 +307,9 @@ async def _count(counters: SessionManager[int], keys: list[str]) -> None:
 
 
 async def _drained(storage: Storage) -> None:
-    gateway = gateway_to(storage)
-    for slot in gateway.__slots__:
-        if isinstance(batches := getattr(gateway, slot, None), Batches):
+    coordinator = coordinator_of(storage)
+    for slot in coordinator.__slots__:
+        if isinstance(batches := getattr(coordinator, slot, None), Batches):
             await batches.drain()
 
 

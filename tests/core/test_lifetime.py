@@ -28,7 +28,7 @@ from core_aids import (
 )
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, multi_session, session
-from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.coordination.leases import Asked, Leases
 from chatsession.storages import Lease, LockRequest, Storage
 
@@ -261,8 +261,8 @@ async def test_many_distinct_chats_leave_no_state_behind(way: Way) -> None:
     for chat in range(30_000):
         await way(counters, chat, look)
         await storage.commit_many([])
-    gateway = gateway_to(storage)
-    assert (len(gateway.turns), len(gateway.turns._queues), len(gateway.leases)) == (0, 0, 0)
+    coordinator = coordinator_of(storage)
+    assert (len(coordinator.turns), len(coordinator.turns._queues), len(coordinator.leases)) == (0, 0, 0)
 
 
 async def test_many_distinct_chats_in_flight_leave_no_state_behind(sqlite: Any) -> None:
@@ -270,7 +270,7 @@ async def test_many_distinct_chats_in_flight_leave_no_state_behind(sqlite: Any) 
     for start in range(0, 2_000, 500):
         await asyncio.gather(*(by_open(counters, chat, count_one) for chat in range(start, start + 500)))
     await assert_nothing_is_held(sqlite)
-    held = [getattr(gateway_to(sqlite), slot, None) for slot in gateway_to(sqlite).__slots__]
+    held = [getattr(coordinator_of(sqlite), slot, None) for slot in coordinator_of(sqlite).__slots__]
     assert not [thing for thing in held if isinstance(thing, dict | list) and len(thing) > 10]
 
 

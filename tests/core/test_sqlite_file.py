@@ -21,7 +21,7 @@ import pytest
 from core_aids import by_open, count_one, put, rows, steps, value_of
 
 from chatsession import SessionDecodeError, SessionManager, StorageError, StorageUnavailableError
-from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.testing.storages import MovableClock
@@ -285,7 +285,7 @@ async def test_concurrent_commits_share_transactions(sqlite: Any) -> None:
         return await original(changes)
 
     sqlite.commit_many = commit_many
-    gateway_to(sqlite)._commits._batches._call = commit_many
+    coordinator_of(sqlite)._commits._batches._call = commit_many
     await asyncio.gather(*(by_open(counters, n, count_one) for n in range(200)))
     assert sum(calls) >= 200
     assert len(calls) < 50

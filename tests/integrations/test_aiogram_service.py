@@ -213,7 +213,7 @@ async def test_200_updates_of_one_chat_at_once_are_exact_and_in_order(where: str
     await asyncio.gather(*[dp.feed_raw_update(BOT, message(str(n), chat=group())) for n in range(200)])
     assert await sessions.get(-100) == Pizza(200, [str(n) for n in range(200)])
     await sessions.aclose()
-    assert len(sessions._plan.gateway.turns) == len(sessions._plan.gateway.leases) == 0
+    assert len(sessions._plan.coordinator.turns) == len(sessions._plan.coordinator.leases) == 0
 
 
 class Shelf(StorageAdapter[Pizza]):
@@ -266,7 +266,7 @@ async def test_1000_chats_run_beside_each_other(sqlite: str) -> None:
         await asyncio.gather(*[dp.feed_raw_update(BOT, message(chat=group(-n))) for n in range(1, 1001)])
     assert {key: pizza.count async for key, pizza in sessions.entries()} == {str(-n): -n for n in range(1, 1001)}
     await sessions.aclose()
-    assert len(sessions._plan.gateway.turns) == len(sessions._plan.gateway.leases) == 0
+    assert len(sessions._plan.coordinator.turns) == len(sessions._plan.coordinator.leases) == 0
 
 
 async def test_a_busy_chat_does_not_hold_the_others_up(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:

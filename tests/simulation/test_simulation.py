@@ -112,8 +112,8 @@ async def settled(
     for manager in alive:
         assert manager._plan.active == 0, "a session is still open"
         await manager.aclose(timeout=100)
-        gateway = manager._plan.gateway
-        assert not gateway.turns._holders, "a turn was not passed on"
+        coordinator = manager._plan.coordinator
+        assert not coordinator.turns._holders, "a turn was not passed on"
 
 
 @pytest.mark.parametrize("faults", WORLDS.values(), ids=WORLDS)

@@ -41,7 +41,7 @@ def no_turns_no_versions(sessions: Sessions) -> None:
 
 def no_leases(sessions: Sessions) -> None:
     """Other processes are not waited for."""
-    _take_out(sessions._plan.gateway, "_leased", False)
+    _take_out(sessions._plan.coordinator, "_leased", False)
 
 
 def no_versions(_: Sessions) -> None:
@@ -78,7 +78,7 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
             await commit_many(unlocking)
         return outcomes
 
-    _take_out(sessions._plan.gateway._commits._batches, "_call", commit_blindly)
+    _take_out(sessions._plan.coordinator._commits._batches, "_call", commit_blindly)
 
 
 def _blind(change: Change) -> Change:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from chatsession.coordination.coordinator import Gateway, gateway_to
+from chatsession.coordination.coordinator import Coordinator, coordinator_of
 from chatsession.errors import SessionError
 from chatsession.storages import Record, Storage
 from chatsession.unit_of_work.locked_key import change_stored
@@ -17,9 +17,9 @@ Unseen = Literal["whatever"]
 
 
 @asynccontextmanager
-async def gateway(storage: Storage) -> AsyncGenerator[Gateway]:
+async def coordinator(storage: Storage) -> AsyncGenerator[Coordinator]:
     """The traffic with a storage, with locks; all that is held is given back at the end."""
-    made, member = gateway_to(storage), object()
+    made, member = coordinator_of(storage), object()
     await made.join(member)
     try:
         yield made
@@ -36,7 +36,7 @@ async def read(storage: Storage, key: str) -> Record | None:
 
 
 async def change(
-    through: Gateway,
+    through: Coordinator,
     key: str,
     value: bytes | None,
     *,
@@ -47,7 +47,7 @@ async def change(
     """As `change_stored`, by the record that was seen.
 
     Args:
-        through: the gateway.
+        through: the coordinator.
         key: the session.
         value: what to store.
         seen: what must still be stored; `None`: nothing.

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
-from chatsession.cli._locked import change, gateway, read
+from chatsession.cli._locked import change, coordinator, read
 from chatsession.cli._options import Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import note, safe
@@ -63,7 +63,7 @@ async def _edit_until_stored(
         raise CommandError(USAGE, "this is no JSON; nothing was stored (--raw stores any text)")
     if record is not None and is_sealed(record.value):
         data = sealed(key, data)
-    async with gateway(storage) as through:
+    async with coordinator(storage) as through:
         try:
             await change(through, key, data, seen=record)
         except SessionConflictError:

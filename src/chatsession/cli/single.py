@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
-from chatsession.cli._locked import change, gateway, read
+from chatsession.cli._locked import change, coordinator, read
 from chatsession.cli._options import AsJson, Key, Prefix, Url, Yes
 from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import emit, is_terminal, note, safe, safe_json, say
@@ -60,7 +60,7 @@ async def set_(
     data = _given(value, file)
     if not raw and not is_json(data):
         raise CommandError(USAGE, "this is no JSON; nothing was written (strings need quotes; --raw stores any bytes)")
-    async with opened(url, create=True) as storage, gateway(storage) as through:
+    async with opened(url, create=True) as storage, coordinator(storage) as through:
         before = await read(storage, key)
         if not raw and before is not None and is_sealed(before.value):
             data = sealed(key, data)
@@ -93,7 +93,7 @@ async def rm(
 async def _remove(storage: Storage, keys: list[str]) -> list[str]:
     """Delete them; returns those that were not there."""
     missing: list[str] = []
-    async with gateway(storage) as through:
+    async with coordinator(storage) as through:
         for key in keys:
             if await change(through, key, None) is None:
                 missing.append(key)
@@ -107,7 +107,7 @@ async def _remove_all(storage: Storage, prefix: str, yes: bool) -> int | None:
         typer.confirm(f"Delete all sessions whose keys begin with {safe(shown(prefix))}?", abort=True, err=True)
     removed = failed = 0
     cursor: str | None = None
-    async with gateway(storage) as through:
+    async with coordinator(storage) as through:
         while True:
             keys, cursor = await storage.scan_keys(prefix, cursor, _PAGE)
             for key in keys:

@@ -1,6 +1,6 @@
 """All of one storage's traffic in this process: turns, leases, and calls that travel together.
 
-Every manager of the same storage object shares one gateway, so that their sessions wait for each other.
+Every manager of the same storage object shares one coordinator, so that their sessions wait for each other.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Grant(Struct, frozen=True, gc=False):
     handovers: int = 0
 
 
-class Gateway:
+class Coordinator:
     """What the core does with a storage, one key at a time."""
 
     __slots__ = (
@@ -400,16 +400,16 @@ class Gateway:
 
 _numbers = count()
 
-# By the storage's identity; a gateway keeps its storage alive, so that an identity is not reused while it is here.
-_gateways: WeakValueDictionary[int, Gateway] = WeakValueDictionary()
+# By the storage's identity; a coordinator keeps its storage alive, so that an identity is not reused while it is here.
+_coordinators: WeakValueDictionary[int, Coordinator] = WeakValueDictionary()
 
 
-def gateway_to(storage: Storage) -> Gateway:
-    """The gateway that all managers of this storage object share."""
-    gateway = _gateways.get(id(storage))
-    if gateway is None:
-        gateway = _gateways[id(storage)] = Gateway(storage)
-    return gateway
+def coordinator_of(storage: Storage) -> Coordinator:
+    """The coordinator that all managers of this storage object share."""
+    coordinator = _coordinators.get(id(storage))
+    if coordinator is None:
+        coordinator = _coordinators[id(storage)] = Coordinator(storage)
+    return coordinator
 
 
 def _immediate(storage: Storage) -> ImmediateStorage | None:

@@ -100,7 +100,7 @@ async def _to_the_end(doing: Sequence[Coroutine[Any, Any, bool | None]]) -> list
 
 
 def _immediate(sessions: Sequence[Session[Any]]) -> bool:
-    return all(session._plan.gateway.immediate for session in sessions)
+    return all(session._plan.coordinator.immediate for session in sessions)
 
 
 def _raise_first(results: Sequence[object]) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatsession.coordination.coordinator import Gateway, Grant
+from chatsession.coordination.coordinator import Coordinator, Grant
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
 from chatsession.unit_of_work.runtime import Plan
@@ -19,21 +19,21 @@ class Held:
     def __init__(self, plan: Plan[Any], key: str, grant: Grant) -> None:
         self.key = key
         self.record: Record | None = grant.record
-        self._gateway = plan.gateway
+        self._coordinator = plan.coordinator
         self._lease = grant.lease
 
     async def put(self, value: bytes, ttl: float | None) -> None:
         """Store bytes, if what is stored has not changed meanwhile. Raises `SessionConflictError`."""
         version = None if self.record is None else self.record.version
-        committed = await self._gateway.commit(Change(self.key, Action.PUT, value, version, ttl, self._lease))
-        expires_at = None if ttl is None else self._gateway.storage.now() + ttl
+        committed = await self._coordinator.commit(Change(self.key, Action.PUT, value, version, ttl, self._lease))
+        expires_at = None if ttl is None else self._coordinator.storage.now() + ttl
         self.record = Record(value, committed.version, expires_at)
 
     async def delete(self) -> None:
         """Delete what is stored, if it has not changed meanwhile. Raises `SessionConflictError`."""
         if self.record is not None:
             change = Change(self.key, Action.DELETE, expect=self.record.version, lease=self._lease)
-            await self._gateway.commit(change)
+            await self._coordinator.commit(change)
             self.record = None
 
 
@@ -44,18 +44,18 @@ async def holding(plan: Plan[Any], key: str) -> AsyncGenerator[Held, None]:
         await plan.admit(key)
     plan.active += 1
     try:
-        grant = await plan.gateway.enter(key, plan.lock_timeout, plan.lock_lease)
+        grant = await plan.coordinator.enter(key, plan.lock_timeout, plan.lock_lease)
         held = Held(plan, key, grant)
         try:
             yield held
         finally:
-            await plan.gateway.leave(key, grant, held.record)
+            await plan.coordinator.leave(key, grant, held.record)
     finally:
         plan.leave()
 
 
 async def change_stored(
-    gateway: Gateway,
+    coordinator: Coordinator,
     key: str,
     value: bytes | None,
     *,
@@ -69,7 +69,7 @@ async def change_stored(
     """Write a session, or delete it (`None`), after the update that is running for it, if it is what was seen.
 
     Args:
-        gateway: to the storage.
+        coordinator: to the storage.
         key: the session, with its prefix.
         value: what to store.
         seen: tells whether what is stored now is what the change is meant for.
@@ -85,17 +85,19 @@ async def change_stored(
     Raises:
         SessionConflictError: what is stored is not what was seen; nothing was written.
     """
-    grant = await gateway.enter(key, wait, lease)
+    grant = await coordinator.enter(key, wait, lease)
     before = grant.record
     if not seen(before):
-        await gateway.leave(key, grant, before)
+        await coordinator.leave(key, grant, before)
         raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
     if expires_at is None and before is not None:
         expires_at = before.expires_at
     if ttl is None and expires_at is not None:
-        ttl = max(expires_at - gateway.storage.now(), 0.001)
+        ttl = max(expires_at - coordinator.storage.now(), 0.001)
     action = Action.DELETE if value is None else Action.PUT
     with committing or contextlib.nullcontext():
         # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
-        await asyncio.shield(gateway.leave(key, grant, before, action, value or b"", before and before.version, ttl))
+        await asyncio.shield(
+            coordinator.leave(key, grant, before, action, value or b"", before and before.version, ttl)
+        )
     return before

@@ -129,7 +129,7 @@ def _merged(plan: Plan[Any], old: str, new: str, there: bytes, here: bytes) -> b
 async def _set_aside(plan: Plan[Any], old: str, data: bytes) -> None:
     aside = aside_key(MOVED, old, data)
     stored, _ = plan.sealed(aside, data, None, None)
-    await plan.gateway.commit(Change(aside, Action.PUT, stored))
+    await plan.coordinator.commit(Change(aside, Action.PUT, stored))
     _log.warning(
         "session %s moved to where one was already, which stays; the old one was set aside under %s "
         "(pass merge=… to make one of two)",

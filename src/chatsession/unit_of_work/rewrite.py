@@ -55,7 +55,7 @@ async def rewrite_all(
     if not plan.running:
         await plan.admit()
     while True:
-        page, cursor = await plan.gateway.storage.scan(plan.prefix, report.cursor, _PAGE)
+        page, cursor = await plan.coordinator.storage.scan(plan.prefix, report.cursor, _PAGE)
         keys = [key for key, _ in page if not key.startswith(ASIDE)]
         values = {key: record.value for key, record in page}
         outdated = [key for key in keys if _is_outdated(plan, key, values[key], report)]
@@ -106,6 +106,6 @@ async def _put_anew(plan: Plan[Any], held: Held) -> bool:
         return False
     stored, _ = plan.sealed(held.key, None if opened.vacant else opened.data, opened, None)
     expires_at = record.expires_at  # which stays: nobody has used the session
-    ttl = None if expires_at is None else max(expires_at - plan.gateway.storage.now(), 0.001)
+    ttl = None if expires_at is None else max(expires_at - plan.coordinator.storage.now(), 0.001)
     await held.put(stored, ttl)
     return True

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.coordination.coordinator import Gateway, gateway_to
+from chatsession.coordination.coordinator import Coordinator, coordinator_of
 from chatsession.errors import (
     SessionClosedError,
     SessionDecodeError,
@@ -59,10 +59,10 @@ class Plan(Generic[T]):
         "_verbatim",
         "active",
         "bare",
+        "coordinator",
         "deduplicate",
         "exclusive",
         "form",
-        "gateway",
         "lock_lease",
         "lock_timeout",
         "merge",
@@ -85,7 +85,7 @@ class Plan(Generic[T]):
             raise SessionError(
                 "encryption_keys, compression and deduplicate need a storage of bytes; a StorageAdapter gets values"
             )
-        self.gateway: Gateway = gateway_to(storage)
+        self.coordinator: Coordinator = coordinator_of(storage)
         self.prefix: str = options.prefix
         self.exclusive: bool = options.concurrency == "exclusive"
         self.unchecked: bool = options.concurrency == "last-write-wins" or (adapter and self.exclusive)
@@ -136,7 +136,7 @@ class Plan(Generic[T]):
     async def start(self) -> None:
         """Connect, and let sessions be opened (again)."""
         self._closed = False
-        await self.gateway.join(self)
+        await self.coordinator.join(self)
         self.running = not self._closed
 
     async def stop(self, timeout: float) -> int:
@@ -149,7 +149,7 @@ class Plan(Generic[T]):
         if self.active:
             self._all_left = self._all_left or asyncio.get_running_loop().create_future()
             await asyncio.wait([self._all_left], timeout=timeout)
-        await self.gateway.part(self)
+        await self.coordinator.part(self)
         return self.active
 
     def fresh(self, key: str) -> T:
@@ -263,7 +263,7 @@ class Plan(Generic[T]):
             raise error
         if self._on_decode_error == "quarantine":
             aside = aside_key(QUARANTINE, key, record.value)
-            await self.gateway.commit(Change(aside, Action.PUT, record.value))
+            await self.coordinator.commit(Change(aside, Action.PUT, record.value))
             _log.error("%s; it was set aside under %s, and the session starts afresh", error, shown(aside))
         else:
             _log.error("%s; the session starts afresh, as on_decode_error='reset' says", error)

@@ -118,7 +118,7 @@ class Session(Generic[T]):
     @property
     def _order(self) -> tuple[int, str]:
         """Where it stands in the one order in which sessions are locked."""
-        return self._plan.gateway.number, self._key
+        return self._plan.coordinator.number, self._key
 
     @property
     def exists(self) -> bool:
@@ -153,10 +153,10 @@ class Session(Generic[T]):
         lease = self._grant.lease if self._grant else None
         if action is KEEP:
             if lease is not None:
-                await self._plan.gateway.certain(lease)
+                await self._plan.coordinator.certain(lease)
             return
         change = Change(self._key, action, value, self._expected(), ttl, lease)
-        await self._plan.gateway.commit(change, lambda committed: self._note(work, committed))
+        await self._plan.coordinator.commit(change, lambda committed: self._note(work, committed))
 
     async def release(self) -> None:
         """Commit now what has changed, and let the key's next update in; for handlers that go on for long.
@@ -192,13 +192,13 @@ class Session(Generic[T]):
         self._phase = _OPENING
         try:
             if plan.exclusive:
-                grant = plan.gateway.enter_now(self._key)
+                grant = plan.coordinator.enter_now(self._key)
                 if grant is None:
-                    grant = await plan.gateway.enter_later(self._key, plan.lock_timeout, plan.lock_lease)
+                    grant = await plan.coordinator.enter_later(self._key, plan.lock_timeout, plan.lock_lease)
                 self._grant = grant
                 record = grant.record
             else:
-                record = await plan.gateway.read(self._key)
+                record = await plan.coordinator.read(self._key)
             if record is not None and (misfit := self._load(record)) is not None:
                 await self._set_aside(record, misfit)
             self._phase = _OPEN
@@ -237,7 +237,7 @@ class Session(Generic[T]):
         if not self._plan.exclusive:
             return
         try:
-            gift = await self._plan.gateway.take_turn(self._key, self._plan.lock_timeout)
+            gift = await self._plan.coordinator.take_turn(self._key, self._plan.lock_timeout)
         except BaseException:
             self._close()
             raise
@@ -247,10 +247,10 @@ class Session(Generic[T]):
         """The second half of `_begin`: lock and load; `False` if another process holds the key."""
         plan = self._plan
         if not plan.exclusive:
-            await self._arrive(await plan.gateway.read(self._key))
+            await self._arrive(await plan.coordinator.read(self._key))
             return True
         if self._grant is _TURN:
-            grant = await plan.gateway.lock_now(self._key, plan.lock_lease)
+            grant = await plan.coordinator.lock_now(self._key, plan.lock_lease)
             if grant is None:
                 return False
             self._grant = grant
@@ -260,7 +260,7 @@ class Session(Generic[T]):
     async def _lock(self) -> None:
         """As `_lock_now`, but waits for the other process."""
         plan = self._plan
-        self._grant = await plan.gateway.lock(self._key, plan.lock_timeout, plan.lock_lease)
+        self._grant = await plan.coordinator.lock(self._key, plan.lock_timeout, plan.lock_lease)
         await self._arrive(self._grant.record)
 
     async def _unlock(self) -> None:
@@ -268,7 +268,7 @@ class Session(Generic[T]):
         grant = self._grant
         if grant is not None and grant is not _TURN:
             self._grant = _TURN
-            await self._plan.gateway.unlock(grant)
+            await self._plan.coordinator.unlock(grant)
         self._renew()
         self._phase = _OPENING
 
@@ -333,7 +333,7 @@ class Session(Generic[T]):
         try:
             if grant is not None:
                 record = grant.record if self._phase is _OPENING else self._record
-                await self._plan.gateway.leave(self._key, grant, record)
+                await self._plan.coordinator.leave(self._key, grant, record)
         except SessionConflictError:  # what it was given was never stored, and nothing is to come of it anyway
             pass
         except SessionError as error:  # the handler's own error is what its caller must see
@@ -345,13 +345,13 @@ class Session(Generic[T]):
         """Commit, and let the next one in; `None` if that is done already."""
         work = self._work = self._work or self._outcome()
         action, value, ttl, _ = work
-        gateway, expected = self._plan.gateway, self._expected()
+        coordinator, expected = self._plan.coordinator, self._expected()
         grant, self._grant = self._grant, None
         if grant is None:
-            return None if action is KEEP else gateway.commit(Change(self._key, action, value, expected, ttl))
-        if not gateway.immediate:
-            return gateway.leave(self._key, grant, self._record, action, value, expected, ttl)
-        self._note(work, gateway.leave_now(self._key, action, value, expected, ttl))
+            return None if action is KEEP else coordinator.commit(Change(self._key, action, value, expected, ttl))
+        if not coordinator.immediate:
+            return coordinator.leave(self._key, grant, self._record, action, value, expected, ttl)
+        self._note(work, coordinator.leave_now(self._key, action, value, expected, ttl))
         return None
 
     def _outcome(self) -> Work:
@@ -400,14 +400,14 @@ class Session(Generic[T]):
     def _remembered(self) -> Work:
         """Nothing is left of the session but the updates that it has seen."""
         value, opened = self._plan.sealed(self._key, None, self._opened, self._update)
-        expiring = self._plan.gateway.storage.expiring
+        expiring = self._plan.coordinator.storage.expiring
         return PUT, value, _TOMBSTONE if expiring else None, opened
 
     def _ttl(self) -> float | None:
         ttl, record = self._plan.ttl, self._record
         if ttl is None or self._plan.sliding or record is None or record.expires_at is None or not self.exists:
             return ttl
-        return max(record.expires_at - self._plan.gateway.storage.now(), 0.001)
+        return max(record.expires_at - self._plan.coordinator.storage.now(), 0.001)
 
     def _expected(self) -> Version | Expect | None:
         record = self._record
@@ -422,7 +422,7 @@ class Session(Generic[T]):
             return
         action, value, ttl, opened = work
         if action is PUT:
-            expires_at = None if ttl is None else self._plan.gateway.storage.now() + ttl
+            expires_at = None if ttl is None else self._plan.coordinator.storage.now() + ttl
             self._record = Record(value, committed.version, expires_at)
             self._opened = opened
             self._misfit = False

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from chatsession.coordination.coordinator import gateway_to
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.storages import Record, Storage
 from chatsession.unit_of_work.locked_key import change_stored
@@ -65,15 +65,15 @@ class Sessions:
     def __init__(self, storage: Storage) -> None:
         self.latencies = Latencies()
         self._storage = storage
-        self._gateway = gateway_to(storage)
+        self._coordinator = coordinator_of(storage)
         self._undos: OrderedDict[str, _Undo] = OrderedDict()
 
     async def __aenter__(self) -> Self:
-        await self._gateway.join(self)
+        await self._coordinator.join(self)
         return self
 
     async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None):
-        await self._gateway.part(self)
+        await self._coordinator.part(self)
 
     async def find(self, prefix: str, cursor: str | None) -> Found:
         """One page of the keys that begin with a prefix.
@@ -150,7 +150,7 @@ class Sessions:
     ) -> tuple[Record | None, str]:
         try:
             before = await change_stored(
-                self._gateway,
+                self._coordinator,
                 key,
                 value,
                 seen=lambda record: mark_of(record) == seen,
