@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession.coordination.coordinator import Coordinator, Grant, coordinator_of
+from chatsession.coordination.coordinator import Acquired, Coordinator, coordinator_of
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Record, Storage
 
@@ -203,16 +203,16 @@ class Writer:
 
     async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
         coordinator = self._coordinator
-        gift = await coordinator.take_turn(key, _LOCK_TIMEOUT)
+        handover = await coordinator.take_turn(key, _LOCK_TIMEOUT)
         try:
-            grant = gift or await coordinator.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
+            grant = handover or await coordinator.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
             await self._commit(key, value, expires_at, grant)
         finally:
-            coordinator.turns.pass_on(
+            coordinator.turns.release(
                 key
             )  # without the grant, since one that is kept for the next keeps its session, too
 
-    async def _commit(self, key: str, value: bytes, expires_at: float | None, grant: Grant) -> None:
+    async def _commit(self, key: str, value: bytes, expires_at: float | None, grant: Acquired) -> None:
         stored, lease = grant.record, grant.lease
         ttl = None if expires_at is None else expires_at - self._storage.now()
         if self._is_settled(key, value, expires_at, stored) or (ttl is not None and ttl <= 0):

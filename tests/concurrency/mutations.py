@@ -10,7 +10,7 @@ import pytest
 from tools.histories.counting import Counter
 
 from chatsession import SessionManager
-from chatsession.coordination.key_queue import Turns
+from chatsession.coordination.key_queue import KeyQueue
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.unit_of_work.session import Session
 
@@ -18,17 +18,17 @@ from chatsession.unit_of_work.session import Session
 def no_turns(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
     """Everybody has the turn at once."""
 
-    def take_free(self: Turns[object], key: str, task: asyncio.Task[object] | None) -> bool:
+    def try_enter(self: KeyQueue[object], key: str, task: asyncio.Task[object] | None) -> bool:
         return True
 
-    def wanted(self: Turns[object], key: str) -> bool:
+    def wanted(self: KeyQueue[object], key: str) -> bool:
         return False
 
-    def pass_on(self: Turns[object], key: str, gift: object = None) -> bool:
+    def release(self: KeyQueue[object], key: str, handover: object = None) -> bool:
         return False
 
-    for method in (take_free, wanted, pass_on):
-        patch.setattr(Turns, method.__name__, method)
+    for method in (try_enter, wanted, release):
+        patch.setattr(KeyQueue, method.__name__, method)
 
 
 def no_versions(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from tools.histories.counting import Counter
 from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
-from chatsession.coordination.key_queue import Turns
+from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.leases import Leases
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import Ready
@@ -29,14 +29,14 @@ def no_turns_no_versions(sessions: Sessions) -> None:
     """Updates of one process do not wait for each other, and every commit is made, whatever is stored."""
     no_leases_no_versions(sessions)
 
-    def take_free(self: Turns[object], key: str, task: asyncio.Task[object] | None) -> bool:
+    def try_enter(self: KeyQueue[object], key: str, task: asyncio.Task[object] | None) -> bool:
         return True
 
-    def pass_on(self: Turns[object], key: str, gift: object = None) -> None:
+    def release(self: KeyQueue[object], key: str, handover: object = None) -> None:
         return None
 
-    _take_out(Turns, "take_free", take_free)
-    _take_out(Turns, "pass_on", pass_on)
+    _take_out(KeyQueue, "try_enter", try_enter)
+    _take_out(KeyQueue, "release", release)
 
 
 def no_leases(sessions: Sessions) -> None:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from chatsession.coordination.batching import Batches
 from chatsession.coordination.commits import Commits
-from chatsession.coordination.key_queue import Turns
+from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, Kept
 from chatsession.coordination.leases import Leases
 from chatsession.coordination.locks import Locks
@@ -39,7 +39,7 @@ MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""
 
 
-class Grant(Struct, frozen=True, gc=False):
+class Acquired(Struct, frozen=True, gc=False):
     """A turn, and the lease that guards it against other processes."""
 
     record: Record | None
@@ -80,8 +80,8 @@ class Coordinator:
         self._opened_here = False
         self._opening: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
-        self.turns: Turns[Grant] = Turns(self._left_over)
-        self._kept: Kept[Grant] = Kept(self._give_back)
+        self.turns: KeyQueue[Acquired] = KeyQueue(self._left_over)
+        self._kept: Kept[Acquired] = Kept(self._give_back)
         self.leases: Leases = Leases(storage)
         self._reads: Batches[str, Record | None] = Batches(
             storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
@@ -170,7 +170,7 @@ class Coordinator:
             note(committed)
         return committed
 
-    async def enter(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+    async def enter(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
         """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
 
         Args:
@@ -184,61 +184,61 @@ class Coordinator:
         """
         return self.enter_now(key) or await self.enter_later(key, timeout, lease_seconds)
 
-    def enter_now(self, key: str) -> Grant | None:
+    def enter_now(self, key: str) -> Acquired | None:
         """The first half of `enter`: what need not be waited for; `None` if it must be."""
         if self._now is None:
             kept = self._take_kept(key)
             if kept is not None:  # then nobody has the turn
-                self.turns.take_free(key, asyncio.current_task())
+                self.turns.try_enter(key, asyncio.current_task())
             return kept
-        if not self.turns.take_free(key, asyncio.current_task()):
+        if not self.turns.try_enter(key, asyncio.current_task()):
             return None
         try:
-            return Grant(self._now.read(key), None)
+            return Acquired(self._now.read(key), None)
         except BaseException:
-            self.turns.pass_on(key)
+            self.turns.release(key)
             raise
 
-    async def enter_later(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+    async def enter_later(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
         """The second half of `enter`, without an `await` in between."""
-        if not self.turns.take_free(key, asyncio.current_task()):
+        if not self.turns.try_enter(key, asyncio.current_task()):
             started = asyncio.get_running_loop().time()
-            gift = await self.turns.wait(key, timeout)
-            if gift is not None:
-                return gift
+            handover = await self.turns.wait(key, timeout)
+            if handover is not None:
+                return handover
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
             return await self.lock(key, timeout, lease_seconds)
         except BaseException:
-            self.turns.pass_on(key)
+            self.turns.release(key)
             raise
 
-    async def take_turn(self, key: str, timeout: float) -> Grant | None:
+    async def take_turn(self, key: str, timeout: float) -> Acquired | None:
         """Only the first half of `enter`: the turn, and the grant that the one before may have left."""
-        if self.turns.take_free(key, asyncio.current_task()):
+        if self.turns.try_enter(key, asyncio.current_task()):
             return self._take_kept(key)
         return await self.turns.wait(key, timeout)
 
-    async def lock(self, key: str, timeout: float, lease_seconds: float) -> Grant:
+    async def lock(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
         """The second half of `enter`, for the holder of the turn."""
         if not self._leased:
-            return Grant(await self.read(key), None)
+            return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
         locked = await self._locks.attempt(request) or await self._locks.wait(request, timeout)
-        return Grant(locked.record, locked.lease)
+        return Acquired(locked.record, locked.lease)
 
-    async def lock_now(self, key: str, lease_seconds: float) -> Grant | None:
+    async def lock_now(self, key: str, lease_seconds: float) -> Acquired | None:
         """Like `lock`, but gives up at once if another process holds the key."""
         if not self._leased:
-            return Grant(await self.read(key), None)
+            return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
         locked = await self._locks.attempt(request)
         if locked is None:
             self._locks.abandon(request)
             return None
-        return Grant(locked.record, locked.lease)
+        return Acquired(locked.record, locked.lease)
 
-    async def unlock(self, grant: Grant) -> None:
+    async def unlock(self, grant: Acquired) -> None:
         """Undo `lock` or `lock_now`, and keep the turn."""
         if grant.lease is not None:
             self.leases.drop(grant.lease)
@@ -259,12 +259,12 @@ class Coordinator:
             change = Change(key, action, value, expect, ttl)
             return made(change, self._now.commit(change))
         finally:
-            self.turns.pass_on(key)
+            self.turns.release(key)
 
     def leave(
         self,
         key: str,
-        grant: Grant,
+        grant: Acquired,
         record: Record | None,
         action: Action = KEEP,
         value: bytes = b"",
@@ -307,19 +307,19 @@ class Coordinator:
         try:
             return None if action is KEEP else await self.commit(Change(key, action, value, expect, ttl))
         finally:
-            self.turns.pass_on(key)
+            self.turns.release(key)
 
     async def _hand_over(
-        self, key: str, grant: Grant, record: Record | None, lease: Lease, change: Change | None
+        self, key: str, grant: Acquired, record: Record | None, lease: Lease, change: Change | None
     ) -> Committed | None:
         """Let the next update begin with what this one has made, and wait until that is durable."""
-        gift: Grant | None = None
+        handover: Acquired | None = None
         try:
             self._commits.check(lease)
             flight = self._commits.basis(lease) if change is None else self._commits.follow(change, lease)
-            gift = Grant(_made_of(record, change, flight), lease, grant.handovers + 1)
+            handover = Acquired(_made_of(record, change, flight), lease, grant.handovers + 1)
         finally:
-            self.turns.pass_on(key, gift)
+            self.turns.release(key, handover)
         if flight is None:
             return None
         if change is None:
@@ -330,7 +330,7 @@ class Coordinator:
     async def _keep(self, key: str, record: Record | None, lease: Lease, change: Change | None) -> Committed | None:
         """Commit, and keep the lease for a moment."""
         committed: Committed | None = None
-        gift: Grant | None = None
+        handover: Acquired | None = None
         try:
             self._commits.check(lease)
             if change is None:
@@ -339,14 +339,14 @@ class Coordinator:
                 sent = self._commits.send(change)
                 await sent.done
                 committed = sent.result()
-            gift = Grant(_made_of(record, change, committed and committed.version), lease)
+            handover = Acquired(_made_of(record, change, committed and committed.version), lease)
             return committed
         except BaseException:
             self.leases.drop(lease)
             self._commits.unlock(lease)
             raise
         finally:
-            self.turns.pass_on(key, gift)
+            self.turns.release(key, handover)
 
     async def _unlock(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
         """Commit and give the lease back in one trip."""
@@ -365,9 +365,9 @@ class Coordinator:
             await unlocked
             return None
         finally:
-            self.turns.pass_on(key)
+            self.turns.release(key)
 
-    def _may_hand_over(self, grant: Grant, lease: Lease) -> bool:
+    def _may_hand_over(self, grant: Acquired, lease: Lease) -> bool:
         if grant.handovers >= MOST_HANDOVERS and not self.storage.alone:  # others have their turn
             return False
         return self.leases.holds(lease)  # or the next one would be given what others have changed since
@@ -378,24 +378,28 @@ class Coordinator:
         # What expires meanwhile would still look alive here.
         return record is None or (record.expires_at is None and len(record.value) <= MOST_KEPT_BYTES)
 
-    def _take_kept(self, key: str) -> Grant | None:
+    def _take_kept(self, key: str) -> Acquired | None:
         grant = self._kept.take(key)
         if grant is None or grant.lease is None or self.leases.holds(grant.lease):
             return grant
         self._give_back(grant)  # this process stood still for too long, and somebody else may have written
         return None
 
-    def _left_over(self, key: str, gift: Grant) -> None:
+    def _left_over(self, key: str, handover: Acquired) -> None:
         """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
-        if self._may_keep(gift.record, None) and gift.lease is not None and self._commits.basis(gift.lease) is None:
-            self._kept.keep(key, gift)
+        if (
+            self._may_keep(handover.record, None)
+            and handover.lease is not None
+            and self._commits.basis(handover.lease) is None
+        ):
+            self._kept.keep(key, handover)
         else:
-            self._give_back(gift)
+            self._give_back(handover)
 
-    def _give_back(self, gift: Grant) -> None:
-        if gift.lease is not None:
-            self.leases.drop(gift.lease)
-            self._commits.unlock(gift.lease)
+    def _give_back(self, handover: Acquired) -> None:
+        if handover.lease is not None:
+            self.leases.drop(handover.lease)
+            self._commits.unlock(handover.lease)
 
 
 _numbers = count()

@@ -9,31 +9,31 @@ from typing import Any, Generic, TypeVar
 
 from chatsession.errors import SessionError, SessionLockTimeoutError
 
-Gift = TypeVar("Gift")
+Handover = TypeVar("Handover")
 
 
-class Turns(Generic[Gift]):
+class KeyQueue(Generic[Handover]):
     """First come, first served, for each key; a key that nobody holds leaves nothing behind.
 
-    Whoever ends a turn passes it to the one that has waited longest, together with a gift: what the next one would
+    Whoever ends a turn passes it to the one that has waited longest, together with a handover: what the next one would
     otherwise have to fetch anew.
 
     Args:
-        left_over: takes a key's gift that found nobody.
+        left_over: takes a key's handover that found nobody.
     """
 
     __slots__ = ("_holders", "_left_over", "_queues")
 
-    def __init__(self, left_over: Callable[[str, Gift], object]) -> None:
+    def __init__(self, left_over: Callable[[str, Handover], object]) -> None:
         self._left_over = left_over
         self._holders: dict[str, asyncio.Task[object] | None] = {}
-        self._queues: dict[str, deque[asyncio.Future[Gift | None]]] = {}
+        self._queues: dict[str, deque[asyncio.Future[Handover | None]]] = {}
 
     def __len__(self) -> int:
         """How many keys are held."""
         return len(self._holders)
 
-    def take_free(self, key: str, task: asyncio.Task[object] | None) -> bool:
+    def try_enter(self, key: str, task: asyncio.Task[object] | None) -> bool:
         """Take the turn at once if nobody has it."""
         if key in self._holders:
             return False
@@ -44,11 +44,11 @@ class Turns(Generic[Gift]):
         """Does anybody here wait for this key?"""
         return key in self._queues
 
-    async def wait(self, key: str, timeout: float) -> Gift | None:
+    async def wait(self, key: str, timeout: float) -> Handover | None:
         """Wait for the turn; cancelled or timed out, it goes to the next one.
 
         Args:
-            key: one that `take_free` refused.
+            key: one that `try_enter` refused.
             timeout: seconds.
 
         Raises:
@@ -63,24 +63,24 @@ class Turns(Generic[Gift]):
                 key=key,
             )
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Gift | None] = loop.create_future()
+        turn: asyncio.Future[Handover | None] = loop.create_future()
         self._queues.setdefault(key, deque()).append(turn)
         alarm = loop.call_later(timeout, _expire, turn, key, timeout)
         try:
-            gift = await turn
+            handover = await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.pass_on(key, turn.result())
+                self.release(key, turn.result())
             else:
                 self._give_up(key, turn)
             raise
         finally:
             alarm.cancel()
         self._holders[key] = task
-        return gift
+        return handover
 
-    def pass_on(self, key: str, gift: Gift | None = None) -> None:
-        """End the turn; the one who waits longest has it now, and the gift."""
+    def release(self, key: str, handover: Handover | None = None) -> None:
+        """End the turn; the one who waits longest has it now, and the handover."""
         queue = self._queues.get(key)
         while queue:
             turn = queue.popleft()
@@ -88,18 +88,18 @@ class Turns(Generic[Gift]):
                 del self._queues[key]
             if not turn.done():
                 self._holders[key] = None  # until the next one wakes up, which enters itself
-                turn.set_result(gift)
+                turn.set_result(handover)
                 return
         del self._holders[key]
-        if gift is not None:
-            self._left_over(key, gift)
+        if handover is not None:
+            self._left_over(key, handover)
 
-    def hand_on(self, key: str, task: asyncio.Task[object] | None) -> None:
+    def reassign(self, key: str, task: asyncio.Task[object] | None) -> None:
         """The turn belongs to another task now: the one that had it may ask for the key anew, and wait for it."""
         if key in self._holders:
             self._holders[key] = task
 
-    def _give_up(self, key: str, turn: asyncio.Future[Gift | None]) -> None:
+    def _give_up(self, key: str, turn: asyncio.Future[Handover | None]) -> None:
         queue = self._queues.get(key)
         if queue is None or turn not in queue:
             return

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Grant = TypeVar("Grant")
+Acquired = TypeVar("Acquired")
 
 KEPT_SECONDS = 1.0
 """At most twice as long a lease is kept; another process that comes waits no longer for it."""
@@ -20,7 +20,7 @@ MOST_KEPT_BYTES = 4096
 """Of one session: what is kept with a lock fills no more than 40 MB, however large sessions are."""
 
 
-class Kept(Generic[Grant]):
+class Kept(Generic[Acquired]):
     """What was granted and not given back yet, by key.
 
     Args:
@@ -29,22 +29,22 @@ class Kept(Generic[Grant]):
 
     __slots__ = ("_give_back", "_new", "_old", "_timer")
 
-    def __init__(self, give_back: Callable[[Grant], object]) -> None:
+    def __init__(self, give_back: Callable[[Acquired], object]) -> None:
         self._give_back = give_back
-        self._new: dict[str, Grant] = {}
-        self._old: dict[str, Grant] = {}
+        self._new: dict[str, Acquired] = {}
+        self._old: dict[str, Acquired] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
 
-    def keep(self, key: str, grant: Grant) -> None:
+    def keep(self, key: str, grant: Acquired) -> None:
         """Keep a grant; the key has none here."""
         self._new[key] = grant
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._age)
 
-    def take(self, key: str) -> Grant | None:
+    def take(self, key: str) -> Acquired | None:
         """Take a key's grant out, if there is one."""
         return self._new.pop(key, None) or self._old.pop(key, None)
 

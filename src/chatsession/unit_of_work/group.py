@@ -1,6 +1,6 @@
 """Several sessions opened and ended as one, without ever waiting in a circle.
 
-Turns and locks are taken in one order, that of storage and key, which is the same for everybody: so whoever holds
+KeyQueue and locks are taken in one order, that of storage and key, which is the same for everybody: so whoever holds
 one waits only for later ones, and no two callers wait for each other. As long as nobody else holds any of them, all
 are asked for at once.
 """

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from chatsession.coordination.coordinator import Coordinator, Grant
+from chatsession.coordination.coordinator import Acquired, Coordinator
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
 from chatsession.unit_of_work.runtime import Plan
@@ -16,7 +16,7 @@ from chatsession.unit_of_work.runtime import Plan
 class Held:
     """One key while it is held; `record` is what is stored now."""
 
-    def __init__(self, plan: Plan[Any], key: str, grant: Grant) -> None:
+    def __init__(self, plan: Plan[Any], key: str, grant: Acquired) -> None:
         self.key = key
         self.record: Record | None = grant.record
         self._coordinator = plan.coordinator

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from chatsession.coordination.coordinator import Grant
+from chatsession.coordination.coordinator import Acquired
 from chatsession.errors import (
     SessionClosedError,
     SessionConflictError,
@@ -40,7 +40,7 @@ class _Phase(Enum):
 _NEW, _OPENING, _OPEN, _RELEASED, _CLOSED = _Phase
 _UNMADE = object()
 """Nothing is stored, and nobody has looked yet: `initial` was not called."""
-_TURN = Grant(None, None)
+_TURN = Acquired(None, None)
 """The turn in this process, without a lock on the storage yet."""
 
 Work: TypeAlias = tuple[Action, bytes, float | None, Opened | None]
@@ -95,7 +95,7 @@ class Session(Generic[T]):
         self._plan = plan
         self._key = key
         self._phase = _NEW
-        self._grant: Grant | None = None
+        self._grant: Acquired | None = None
         self._record: Record | None = None
         self._opened: Opened | None = None
         self._update: int | str | None = None
@@ -237,11 +237,11 @@ class Session(Generic[T]):
         if not self._plan.exclusive:
             return
         try:
-            gift = await self._plan.coordinator.take_turn(self._key, self._plan.lock_timeout)
+            handover = await self._plan.coordinator.take_turn(self._key, self._plan.lock_timeout)
         except BaseException:
             self._close()
             raise
-        self._grant = gift or _TURN
+        self._grant = handover or _TURN
 
     async def _lock_now(self) -> bool:
         """The second half of `_begin`: lock and load; `False` if another process holds the key."""
