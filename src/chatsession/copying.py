@@ -208,7 +208,7 @@ class Writer:
             grant = handover or await coordinator.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
             await self._commit(key, value, expires_at, grant)
         finally:
-            coordinator.turns.release(
+            coordinator.queue.release(
                 key
             )  # without the grant, since one that is kept for the next keeps its session, too
 

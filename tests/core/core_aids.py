@@ -158,7 +158,7 @@ async def assert_nothing_is_held(storage: Storage) -> None:
     for calls in (coordinator._reads, coordinator._locks, coordinator._commits):
         await calls.drain()
     assert coordinator._commits._chains == {}
-    assert (len(coordinator.turns), len(coordinator.turns._queues), len(coordinator.leases)) == (0, 0, 0)
+    assert (len(coordinator.queue), len(coordinator.queue._queues), len(coordinator.leases)) == (0, 0, 0)
     if isinstance(storage, SQLiteStorage) and storage.is_open:
         now = storage._clock()
         for table in ("session_locks", "session_waiters"):

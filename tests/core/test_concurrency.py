@@ -334,7 +334,7 @@ async def test_15_waiters_that_gave_up_are_forgotten_while_the_key_is_still_held
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        assert coordinator_of(storage).turns._queues == {}
+        assert coordinator_of(storage).queue._queues == {}
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -522,7 +522,7 @@ async def test_a_key_passed_on_often_is_given_to_other_processes_too(make_storag
         found = await here.get("chat")
         assert found is not None
         assert "here" in found[found.index("there") :]
-        assert coordinator_of(storages[0]).turns._queues == {}
+        assert coordinator_of(storages[0]).queue._queues == {}
 
 
 async def _raises(doing: Any) -> BaseException | None:

@@ -29,7 +29,7 @@ from core_aids import (
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, multi_session, session
 from chatsession.coordination.coordinator import coordinator_of
-from chatsession.coordination.leases import Asked, Leases
+from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.storages import Lease, LockRequest, Storage
 
 
@@ -262,7 +262,7 @@ async def test_many_distinct_chats_leave_no_state_behind(way: Way) -> None:
         await way(counters, chat, look)
         await storage.commit_many([])
     coordinator = coordinator_of(storage)
-    assert (len(coordinator.turns), len(coordinator.turns._queues), len(coordinator.leases)) == (0, 0, 0)
+    assert (len(coordinator.queue), len(coordinator.queue._queues), len(coordinator.leases)) == (0, 0, 0)
 
 
 async def test_many_distinct_chats_in_flight_leave_no_state_behind(sqlite: Any) -> None:
@@ -283,7 +283,7 @@ async def test_a_lease_that_is_dropped_does_not_stop_the_others_from_being_renew
             return await super().renew_many(leases, seconds)
 
     async with Storage(clock=lambda: 0.0) as storage:
-        leases = Leases(storage)
+        leases = LeaseRenewer(storage)
         locked: list[Lease] = []
         for key in ("a", "b"):
             (found,) = await storage.lock_many([LockRequest(key, key, 10)])

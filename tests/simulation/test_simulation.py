@@ -113,7 +113,7 @@ async def settled(
         assert manager._plan.active == 0, "a session is still open"
         await manager.aclose(timeout=100)
         coordinator = manager._plan.coordinator
-        assert not coordinator.turns._holders, "a turn was not passed on"
+        assert not coordinator.queue._holders, "a turn was not passed on"
 
 
 @pytest.mark.parametrize("faults", WORLDS.values(), ids=WORLDS)

@@ -16,7 +16,7 @@ from chatsession.coordination.batching import Done
 from chatsession.coordination.commits import Commits, Sent
 from chatsession.coordination.group_commit import Chain, settled
 from chatsession.coordination.key_queue import KeyQueue
-from chatsession.coordination.leases import Leases
+from chatsession.coordination.leases import LeaseRenewer
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import Ready
 from chatsession.storages import Action, Change, Expect, Outcome
@@ -88,7 +88,7 @@ def _blind(change: Change) -> Change:
 def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:
     """A process that stood still trusts what it kept."""
     no_fencing_no_versions(sessions)
-    _take_out(Leases, "holds", lambda *_: True)
+    _take_out(LeaseRenewer, "certainly_held", lambda *_: True)
 
 
 def no_failed_handlers(_: Sessions) -> None:

@@ -18,8 +18,8 @@ from msgspec import Struct
 from chatsession.coordination.batching import Batches
 from chatsession.coordination.commits import Commits
 from chatsession.coordination.key_queue import KeyQueue
-from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, Kept
-from chatsession.coordination.leases import Leases
+from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
+from chatsession.coordination.leases import LeaseRenewer
 from chatsession.coordination.locks import Locks
 from chatsession.coordination.outcomes import made
 from chatsession.storages import (
@@ -65,8 +65,8 @@ class Coordinator:
         "immediate",
         "leases",
         "number",
+        "queue",
         "storage",
-        "turns",
     )
 
     def __init__(self, storage: Storage) -> None:
@@ -80,9 +80,9 @@ class Coordinator:
         self._opened_here = False
         self._opening: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
-        self.turns: KeyQueue[Acquired] = KeyQueue(self._left_over)
-        self._kept: Kept[Acquired] = Kept(self._give_back)
-        self.leases: Leases = Leases(storage)
+        self.queue: KeyQueue[Acquired] = KeyQueue(self._left_over)
+        self._kept: LeaseCache[Acquired] = LeaseCache(self._give_back)
+        self.leases: LeaseRenewer = LeaseRenewer(storage)
         self._reads: Batches[str, Record | None] = Batches(
             storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
@@ -189,35 +189,35 @@ class Coordinator:
         if self._now is None:
             kept = self._take_kept(key)
             if kept is not None:  # then nobody has the turn
-                self.turns.try_enter(key, asyncio.current_task())
+                self.queue.try_enter(key, asyncio.current_task())
             return kept
-        if not self.turns.try_enter(key, asyncio.current_task()):
+        if not self.queue.try_enter(key, asyncio.current_task()):
             return None
         try:
             return Acquired(self._now.read(key), None)
         except BaseException:
-            self.turns.release(key)
+            self.queue.release(key)
             raise
 
     async def enter_later(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
         """The second half of `enter`, without an `await` in between."""
-        if not self.turns.try_enter(key, asyncio.current_task()):
+        if not self.queue.try_enter(key, asyncio.current_task()):
             started = asyncio.get_running_loop().time()
-            handover = await self.turns.wait(key, timeout)
+            handover = await self.queue.wait(key, timeout)
             if handover is not None:
                 return handover
             timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
         try:
             return await self.lock(key, timeout, lease_seconds)
         except BaseException:
-            self.turns.release(key)
+            self.queue.release(key)
             raise
 
     async def take_turn(self, key: str, timeout: float) -> Acquired | None:
         """Only the first half of `enter`: the turn, and the grant that the one before may have left."""
-        if self.turns.try_enter(key, asyncio.current_task()):
+        if self.queue.try_enter(key, asyncio.current_task()):
             return self._take_kept(key)
-        return await self.turns.wait(key, timeout)
+        return await self.queue.wait(key, timeout)
 
     async def lock(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
         """The second half of `enter`, for the holder of the turn."""
@@ -259,7 +259,7 @@ class Coordinator:
             change = Change(key, action, value, expect, ttl)
             return made(change, self._now.commit(change))
         finally:
-            self.turns.release(key)
+            self.queue.release(key)
 
     def leave(
         self,
@@ -290,7 +290,7 @@ class Coordinator:
         lease = grant.lease
         if lease is None:
             return self._leave_local(key, action, value, expect, ttl)
-        wanted = self.turns.wanted(key)
+        wanted = self.queue.has_waiters(key)
         hands_over = wanted and self._may_hand_over(grant, lease)
         keeps = not wanted and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl)
         unlock = not (hands_over or keeps)
@@ -307,7 +307,7 @@ class Coordinator:
         try:
             return None if action is KEEP else await self.commit(Change(key, action, value, expect, ttl))
         finally:
-            self.turns.release(key)
+            self.queue.release(key)
 
     async def _hand_over(
         self, key: str, grant: Acquired, record: Record | None, lease: Lease, change: Change | None
@@ -319,7 +319,7 @@ class Coordinator:
             flight = self._commits.basis(lease) if change is None else self._commits.follow(change, lease)
             handover = Acquired(_made_of(record, change, flight), lease, grant.handovers + 1)
         finally:
-            self.turns.release(key, handover)
+            self.queue.release(key, handover)
         if flight is None:
             return None
         if change is None:
@@ -346,7 +346,7 @@ class Coordinator:
             self._commits.unlock(lease)
             raise
         finally:
-            self.turns.release(key, handover)
+            self.queue.release(key, handover)
 
     async def _unlock(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
         """Commit and give the lease back in one trip."""
@@ -365,12 +365,12 @@ class Coordinator:
             await unlocked
             return None
         finally:
-            self.turns.release(key)
+            self.queue.release(key)
 
     def _may_hand_over(self, grant: Acquired, lease: Lease) -> bool:
         if grant.handovers >= MOST_HANDOVERS and not self.storage.alone:  # others have their turn
             return False
-        return self.leases.holds(lease)  # or the next one would be given what others have changed since
+        return self.leases.certainly_held(lease)  # or the next one would be given what others have changed since
 
     def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
         if not self.storage.alone or ttl is not None or len(self._kept) >= MOST_KEPT:
@@ -380,7 +380,7 @@ class Coordinator:
 
     def _take_kept(self, key: str) -> Acquired | None:
         grant = self._kept.take(key)
-        if grant is None or grant.lease is None or self.leases.holds(grant.lease):
+        if grant is None or grant.lease is None or self.leases.certainly_held(grant.lease):
             return grant
         self._give_back(grant)  # this process stood still for too long, and somebody else may have written
         return None

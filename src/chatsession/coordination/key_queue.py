@@ -40,7 +40,7 @@ class KeyQueue(Generic[Handover]):
         self._holders[key] = task
         return True
 
-    def wanted(self, key: str) -> bool:
+    def has_waiters(self, key: str) -> bool:
         """Does anybody here wait for this key?"""
         return key in self._queues
 

@@ -20,7 +20,7 @@ MOST_KEPT_BYTES = 4096
 """Of one session: what is kept with a lock fills no more than 40 MB, however large sessions are."""
 
 
-class Kept(Generic[Acquired]):
+class LeaseCache(Generic[Acquired]):
     """What was granted and not given back yet, by key.
 
     Args:

@@ -37,7 +37,7 @@ class Asked(Struct, frozen=True, gc=False):
         return Asked(time.monotonic(), time.time())
 
 
-class Leases:
+class LeaseRenewer:
     """Renews what is held for longer than a sixth of its lease, many in one call.
 
     Nearly all leases are given back long before, so adding and dropping one costs next to nothing: a lease is `young`
@@ -64,13 +64,13 @@ class Leases:
         if clock.timer is None:
             clock.start()
 
-    def holds(self, lease: Lease) -> bool:
+    def certainly_held(self, lease: Lease) -> bool:
         """Is this lease certain to be held yet, by the time of this process? Not so if it stood still for long.
 
         Nor if the clock was set meanwhile: storages in files compare the end of a lease with it.
         """
         for clock in self._clocks.values():  # noqa: SIM110 - a generator for each update costs more than the rest
-            if clock.holds(lease):
+            if clock.certainly_held(lease):
                 return True
         return False
 
@@ -109,7 +109,7 @@ class _Clock:
             if (found := leases.get(lease.key)) is not None and found[0] == lease:
                 del leases[lease.key]
 
-    def holds(self, lease: Lease) -> bool:
+    def certainly_held(self, lease: Lease) -> bool:
         found = self.young.get(lease.key) or self.old.get(lease.key)
         if found is None or found[0] != lease:
             return False

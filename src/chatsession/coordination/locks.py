@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from chatsession.coordination.batching import Batches, log_failure
-from chatsession.coordination.leases import Asked, Leases
+from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.errors import SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Storage
 
@@ -25,7 +25,7 @@ class Locks:
 
     __slots__ = ("_abandons", "_leases", "_locks", "_names", "_storage", "_unlock")
 
-    def __init__(self, storage: Storage, leases: Leases, unlock: Callable[[Lease], object]) -> None:
+    def __init__(self, storage: Storage, leases: LeaseRenewer, unlock: Callable[[Lease], object]) -> None:
         self._storage = storage
         self._leases = leases
         self._unlock = unlock

@@ -149,7 +149,7 @@ class Work:
         for unit in self.units.values():
             session = unit._session
             if session is not None and session._grant is not None:
-                session._plan.coordinator.turns.reassign(session._key, task)
+                session._plan.coordinator.queue.reassign(session._key, task)
 
 
 async def _abandon(units: list[UpdateSession[Any]]) -> None:
