@@ -25,7 +25,7 @@ from core_aids import (
 )
 
 from chatsession import MemoryStorage, SessionManager, multi_session
-from chatsession.coordination.batching import Batches
+from chatsession.coordination.batching import Batcher
 from chatsession.coordination.coordinator import coordinator_of
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
@@ -309,7 +309,7 @@ async def _count(counters: SessionManager[int], keys: list[str]) -> None:
 async def _drained(storage: Storage) -> None:
     coordinator = coordinator_of(storage)
     for slot in coordinator.__slots__:
-        if isinstance(batches := getattr(coordinator, slot, None), Batches):
+        if isinstance(batches := getattr(coordinator, slot, None), Batcher):
             await batches.drain()
 
 

@@ -162,7 +162,7 @@ def no_look_at_ready_values(_: Sessions) -> None:
     _take_out(Ready, "take", whatever)
 
 
-async def _told(done: Done) -> None:
+async def _told(done: UncancellableFuture) -> None:
     await done
 
 

@@ -39,7 +39,7 @@ class Batch(Generic[Item, Result]):
     __slots__ = ("_failure", "_results", "done", "items")
 
     def __init__(self) -> None:
-        self.done = Done(loop=asyncio.get_running_loop())
+        self.done = UncancellableFuture(loop=asyncio.get_running_loop())
         self.items: dict[str, Item] = {}
         self._results: Sequence[Result | SessionError] = ()
         self._failure: BaseException | None = None
@@ -67,7 +67,7 @@ class Batch(Generic[Item, Result]):
         self.done.set_result(None)
 
 
-class Batches(Generic[Item, Result]):
+class Batcher(Generic[Item, Result]):
     """Gathers items of one kind of call.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from chatsession.coordination.batching import Batch, Batches, Done, log_failure
+from chatsession.coordination.batching import Batch, Batcher, UncancellableFuture, log_failure
 from chatsession.coordination.group_commit import Chain, Flight, never_stored, settled
 from chatsession.coordination.outcomes import made
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
@@ -39,7 +39,7 @@ class Commits:
     __slots__ = ("_batches", "_chains", "_lost")
 
     def __init__(self, storage: Storage, lost: Callable[[Lease], None]) -> None:
-        self._batches: Batches[Change, Outcome] = Batches(
+        self._batches: Batcher[Change, Outcome] = Batcher(
             storage.commit_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
         self._chains: dict[Lease, Chain] = {}
@@ -77,7 +77,7 @@ class Commits:
             del self._chains[lease]
             raise never_stored(lease.key)
 
-    def unlock(self, lease: Lease) -> Done:
+    def unlock(self, lease: Lease) -> UncancellableFuture:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
         chain = self._chains.get(lease) if self._chains else None
         if chain is not None and not chain.failed:
@@ -101,7 +101,7 @@ class Commits:
             self._lost(chain.lease)
             self._unlock_at_once(chain.lease)
 
-    def _unlock_at_once(self, lease: Lease) -> Done:
+    def _unlock_at_once(self, lease: Lease) -> UncancellableFuture:
         batch, place = self._batches.add(lease.key, _unlocking(lease))
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
         return batch.done

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from chatsession.coordination.batching import Batches
+from chatsession.coordination.batching import Batcher
 from chatsession.coordination.commits import Commits
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
@@ -83,7 +83,7 @@ class Coordinator:
         self.queue: KeyQueue[Acquired] = KeyQueue(self._left_over)
         self._kept: LeaseCache[Acquired] = LeaseCache(self._give_back)
         self.leases: LeaseRenewer = LeaseRenewer(storage)
-        self._reads: Batches[str, Record | None] = Batches(
+        self._reads: Batcher[str, Record | None] = Batcher(
             storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
         self._commits = Commits(storage, lost=self.leases.drop)

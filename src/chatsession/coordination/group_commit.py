@@ -16,7 +16,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from chatsession.coordination.batching import Batch, Done, again
+from chatsession.coordination.batching import Batch, UncancellableFuture, again
 from chatsession.coordination.outcomes import verdict
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Change, Committed, Lease, Outcome, Version
@@ -30,7 +30,7 @@ class Flight:
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.done = Done()
+        self.done = UncancellableFuture()
         self.version: Version | None = None
         self._outcome: Committed | BaseException | None = None
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from chatsession.coordination.batching import Batches, log_failure
+from chatsession.coordination.batching import Batcher, log_failure
 from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.errors import SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Storage
@@ -30,8 +30,8 @@ class Locks:
         self._leases = leases
         self._unlock = unlock
         size, in_flight = storage.batch_size, storage.batches_in_flight
-        self._locks: Batches[LockRequest, Locked | None] = Batches(storage.lock_many, size=size, in_flight=in_flight)
-        self._abandons: Batches[LockRequest, None] = Batches(self._abandon_many, size=size, in_flight=in_flight)
+        self._locks: Batcher[LockRequest, Locked | None] = Batcher(storage.lock_many, size=size, in_flight=in_flight)
+        self._abandons: Batcher[LockRequest, None] = Batcher(self._abandon_many, size=size, in_flight=in_flight)
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
     def request(self, key: str, seconds: float) -> LockRequest:
