@@ -27,7 +27,7 @@ UPDATES = 200
 
 
 class Gated(SQLiteStorage):
-    """Commits wait behind a gate, and some of them fail."""
+    """CommitQueue wait behind a gate, and some of them fail."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

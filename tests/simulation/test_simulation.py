@@ -89,7 +89,7 @@ async def world(random: Random, faults: Faults, *, kill: bool, cancel: bool, upd
             random.choice(tasks).cancel()
         if kill and random.random() < 0.03:
             random.choice(storages[1:]).dead = True
-    await settled(tasks, storages, managers)
+    await with_known_version(tasks, storages, managers)
     reader = SessionManager(list[int], storage=server.main)
     for key, work in works.items():
         # What died with its process was under way: nobody knows.
@@ -97,7 +97,7 @@ async def world(random: Random, faults: Faults, *, kill: bool, cancel: bool, upd
         work.check(await reader.get(key) or [])
 
 
-async def settled(
+async def with_known_version(
     tasks: list[asyncio.Task[None]], storages: list[SimulatedStorage], managers: list[SessionManager[Any]]
 ) -> None:
     """Wait for all that can still end, and look whether those who live hold nothing any more."""
@@ -172,7 +172,7 @@ async def moving_world(random: Random, faults: Faults) -> None:
         if random.random() < 0.02:
             random.choice(storages[1:]).dead = True
         await asyncio.sleep(random.choice((0, 0, 0.01, 0.5)))
-    await settled(tasks, storages, managers)
+    await with_known_version(tasks, storages, managers)
     server.faults.refused = server.faults.lost_answer = server.faults.stall = 0
     async with SessionManager(list[int], storage=SimulatedStorage(server), merge=lambda old, new: old + new) as last:
         await last.move("-5", "-1005")

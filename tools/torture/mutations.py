@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from tools.histories.counting import Counter
 
 from chatsession.coordination.batching import Done
-from chatsession.coordination.commits import Commits, Sent
-from chatsession.coordination.group_commit import Chain, settled
+from chatsession.coordination.commits import CommitQueue, SentCommit
+from chatsession.coordination.group_commit import CommitPipeline, with_known_version
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.leases import LeaseRenewer
 from chatsession.manager import SessionManager
@@ -106,29 +106,29 @@ def no_failed_handlers(_: Sessions) -> None:
 def no_shield(_: Sessions) -> None:
     """A cancellation takes effect at once, in the middle of a commit, whose outcome then nobody hears of."""
 
-    def send(commits: Commits, change: Change) -> Sent:
-        change = settled(change)
+    def send(commits: CommitQueue, change: Change) -> SentCommit:
+        change = with_known_version(change)
         batch, place = commits._batches.add(change.key, change)
-        sent = Sent(change, batch, place)
+        sent = SentCommit(change, batch, place)
         sent.done = cast("Done", asyncio.shield(_told(batch.done)))
         return sent
 
-    _take_out(Commits, "send", send)
+    _take_out(CommitQueue, "send", send)
 
 
 def no_failing_together(_: Sessions) -> None:
     """An update that changed nothing is done, whatever becomes of the one before it, whose data it was given."""
-    _take_out(Commits, "basis", lambda *_: None)
+    _take_out(CommitQueue, "uncommitted", lambda *_: None)
 
 
 def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
     """An update is committed although the one before it, whose data it was given, was not."""
     _no_versions_where_locked()
 
-    def over(commits: Commits, chain: Chain) -> None:
+    def over(commits: CommitQueue, chain: CommitPipeline) -> None:
         commits._chains.pop(chain.lease)
 
-    _take_out(Commits, "_over", over)
+    _take_out(CommitQueue, "_over", over)
 
 
 def no_memory_of_commits(_: Sessions) -> None:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 from chatsession.coordination.batching import Batch, Batcher, UncancellableFuture, log_failure
-from chatsession.coordination.group_commit import Chain, Flight, never_stored, settled
+from chatsession.coordination.group_commit import CommitPipeline, PendingCommit, never_stored, with_known_version
 from chatsession.coordination.outcomes import made
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
 from chatsession.storages.base import KEEP
 
 
-class Sent:
+class SentCommit:
     """A change that nothing of its key is ahead of."""
 
     __slots__ = ("_batch", "_change", "_place", "done")
@@ -28,7 +28,7 @@ class Sent:
         return made(self._change, self._batch.result(self._place))
 
 
-class Commits:
+class CommitQueue:
     """All changes of one storage.
 
     Args:
@@ -42,33 +42,33 @@ class Commits:
         self._batches: Batcher[Change, Outcome] = Batcher(
             storage.commit_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
-        self._chains: dict[Lease, Chain] = {}
+        self._chains: dict[Lease, CommitPipeline] = {}
         self._lost = lost
 
-    def send(self, change: Change) -> Sent | Flight:
+    def send(self, change: Change) -> SentCommit | PendingCommit:
         """Make one change, to be waited for by its `done`; its `result` then tells what became of it."""
         if self._chains and change.lease is not None and (chain := self._chains.get(change.lease)) is not None:
             return chain.add(change)
-        change = settled(change)
+        change = with_known_version(change)
         batch, place = self._batches.add(change.key, change)
-        return Sent(change, batch, place)
+        return SentCommit(change, batch, place)
 
-    def follow(self, change: Change, lease: Lease) -> Flight:
+    def follow(self, change: Change, lease: Lease) -> PendingCommit:
         """Make a change whose outcome the next update of the key does not wait for."""
         chain = self._chains.get(lease)
         if chain is None:
-            chain = self._chains[lease] = Chain(lease, self._send, self._over)
+            chain = self._chains[lease] = CommitPipeline(lease, self._send, self._over)
         return chain.add(change)
 
-    def basis(self, lease: Lease) -> Flight | None:
+    def uncommitted(self, lease: Lease) -> PendingCommit | None:
         """What has to land before anything that was seen under this lease is certain; `None`: it is certain."""
         chain = self._chains.get(lease) if self._chains else None
         return None if chain is None else chain.last
 
-    async def certain(self, lease: Lease) -> None:
+    async def wait_durable(self, lease: Lease) -> None:
         """Wait until everything that was seen under this lease is durable. Raises `SessionConflictError` if not."""
-        if (basis := self.basis(lease)) is not None:
-            await basis.certain()
+        if (uncommitted := self.uncommitted(lease)) is not None:
+            await uncommitted.wait_durable()
 
     def check(self, lease: Lease) -> None:
         """Called once by the last one that was given something under this lease."""
@@ -94,7 +94,7 @@ class Commits:
     def _send(self, change: Change) -> tuple[Batch[Change, Outcome], int]:
         return self._batches.add(change.key, change)
 
-    def _over(self, chain: Chain) -> None:
+    def _over(self, chain: CommitPipeline) -> None:
         if chain.closed or not chain.failed:
             del self._chains[chain.lease]
         if chain.failed:

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 
 from chatsession.coordination.batching import Batcher
-from chatsession.coordination.commits import Commits
+from chatsession.coordination.commits import CommitQueue
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
 from chatsession.coordination.leases import LeaseRenewer
@@ -86,7 +86,7 @@ class Coordinator:
         self._reads: Batcher[str, Record | None] = Batcher(
             storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
-        self._commits = Commits(storage, lost=self.leases.drop)
+        self._commits = CommitQueue(storage, lost=self.leases.drop)
         self._locks = Locks(storage, self.leases, self._commits.unlock)
 
     async def join(self, member: object) -> None:
@@ -244,9 +244,9 @@ class Coordinator:
             self.leases.drop(grant.lease)
             await self._commits.unlock(grant.lease)
 
-    async def certain(self, lease: Lease) -> None:
+    async def wait_durable(self, lease: Lease) -> None:
         """Wait until what was given with this lease is durable. Raises `SessionConflictError` if it never will be."""
-        await self._commits.certain(lease)
+        await self._commits.wait_durable(lease)
 
     def leave_now(
         self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
@@ -316,14 +316,14 @@ class Coordinator:
         handover: Acquired | None = None
         try:
             self._commits.check(lease)
-            flight = self._commits.basis(lease) if change is None else self._commits.follow(change, lease)
+            flight = self._commits.uncommitted(lease) if change is None else self._commits.follow(change, lease)
             handover = Acquired(_made_of(record, change, flight), lease, grant.handovers + 1)
         finally:
             self.queue.release(key, handover)
         if flight is None:
             return None
         if change is None:
-            return await flight.certain()
+            return await flight.wait_durable()
         await flight.done
         return flight.result()
 
@@ -334,7 +334,7 @@ class Coordinator:
         try:
             self._commits.check(lease)
             if change is None:
-                await self._commits.certain(lease)
+                await self._commits.wait_durable(lease)
             else:
                 sent = self._commits.send(change)
                 await sent.done
@@ -358,7 +358,7 @@ class Coordinator:
                 await sent.done
                 return sent.result()
             try:
-                await self._commits.certain(lease)
+                await self._commits.wait_durable(lease)
             finally:
                 self.leases.drop(lease)
                 unlocked = self._commits.unlock(lease)
@@ -390,7 +390,7 @@ class Coordinator:
         if (
             self._may_keep(handover.record, None)
             and handover.lease is not None
-            and self._commits.basis(handover.lease) is None
+            and self._commits.uncommitted(handover.lease) is None
         ):
             self._kept.keep(key, handover)
         else:

@@ -23,7 +23,7 @@ from chatsession.storages import Change, Committed, Lease, Outcome, Version
 from chatsession.storages.base import ANYTHING, KEEP, PUT
 
 
-class Flight:
+class PendingCommit:
     """Changes that travel together. Until it has landed, it stands for the version that it makes."""
 
     __slots__ = ("_outcome", "change", "done", "version")
@@ -34,7 +34,7 @@ class Flight:
         self.version: Version | None = None
         self._outcome: Committed | BaseException | None = None
 
-    def land(self, outcome: Committed | BaseException) -> None:
+    def resolve(self, outcome: Committed | BaseException) -> None:
         """It is over."""
         self._outcome = outcome
         if isinstance(outcome, Committed):
@@ -49,14 +49,14 @@ class Flight:
             return self._outcome
         raise again(self._outcome)
 
-    async def certain(self) -> None:
+    async def wait_durable(self) -> None:
         """Wait until what it made is durable. Raises `SessionConflictError` if it never will be."""
         await self.done
         if not isinstance(self._outcome, Committed):
             raise never_stored(self.change.key)
 
 
-class Chain:
+class CommitPipeline:
     """The changes of one key under one lease, from the first hand-over until nothing is under way any more.
 
     Args:
@@ -71,19 +71,19 @@ class Chain:
         self,
         lease: Lease,
         send: Callable[[Change], tuple[Batch[Change, Outcome], int]],
-        over: Callable[[Chain], None],
+        over: Callable[[CommitPipeline], None],
     ) -> None:
         self.lease = lease
         self.closed = False
         """The lease is given back by the last flight, and nothing follows."""
         self.failed = False
-        self.last: Flight
+        self.last: PendingCommit
         """What everything up to now is part of, or comes before."""
-        self._flights: deque[Flight] = deque()
+        self._flights: deque[PendingCommit] = deque()
         self._send = send
         self._over = over
 
-    def add(self, change: Change) -> Flight:
+    def add(self, change: Change) -> PendingCommit:
         """Let a change follow the others. Raises `SessionConflictError` if one of those has failed."""
         if self.failed:
             raise never_stored(change.key)
@@ -91,7 +91,7 @@ class Chain:
         if len(self._flights) > 1 and (joined := _joined(self.last.change, change)) is not None:
             self.last.change = joined
         else:
-            self.last = Flight(change)
+            self.last = PendingCommit(change)
             self._flights.append(self.last)
             if len(self._flights) == 1:
                 self._start()
@@ -99,7 +99,7 @@ class Chain:
 
     def _start(self) -> None:
         flight = self._flights[0]
-        change = flight.change = settled(flight.change)
+        change = flight.change = with_known_version(flight.change)
         batch, place = self._send(change)
         batch.done.add_done_callback(partial(self._landed, change, batch, place))
 
@@ -109,11 +109,11 @@ class Chain:
             outcome = verdict(change, batch.result(place))
         except Exception as failure:
             outcome = failure
-        self._flights.popleft().land(outcome)
+        self._flights.popleft().resolve(outcome)
         if not isinstance(outcome, Committed):
             self.failed = True
             for flight in self._flights:
-                flight.land(never_stored(change.key))
+                flight.resolve(never_stored(change.key))
         elif self._flights:
             self._start()
             return
@@ -129,9 +129,9 @@ def never_stored(key: str) -> SessionConflictError:
     )
 
 
-def settled(change: Change) -> Change:
+def with_known_version(change: Change) -> Change:
     """The change, with the version that it expects in the place of the flight that made it."""
-    if type(change.expect) is Flight:
+    if type(change.expect) is PendingCommit:
         return replace(change, expect=change.expect.version)
     return change
 

@@ -153,7 +153,7 @@ class Session(Generic[T]):
         lease = self._grant.lease if self._grant else None
         if action is KEEP:
             if lease is not None:
-                await self._plan.coordinator.certain(lease)
+                await self._plan.coordinator.wait_durable(lease)
             return
         change = Change(self._key, action, value, self._expected(), ttl, lease)
         await self._plan.coordinator.commit(change, lambda committed: self._note(work, committed))
