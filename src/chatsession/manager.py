@@ -23,7 +23,7 @@ from chatsession.unit_of_work.group import abandon_all, begin_all, finish_all
 from chatsession.unit_of_work.move import move, where
 from chatsession.unit_of_work.observed import ObservedSession
 from chatsession.unit_of_work.rewrite import RewriteReport, rewrite_all
-from chatsession.unit_of_work.runtime import ASIDE, Plan
+from chatsession.unit_of_work.runtime import ASIDE, Runtime
 from chatsession.unit_of_work.session import Session
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class SessionManager(Generic[T]):
                 storage = enhance_storage(storage, migrations=options.migrations)
             storage = adapted(storage)
         self.storage: Storage = storage
-        self._plan = Plan(options, storage)
+        self._plan = Runtime(options, storage)
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.options.name!r} on {self.storage!r}>"

@@ -11,7 +11,7 @@ from core_aids import put
 
 from chatsession import MemoryStorage, SessionManager
 from chatsession.errors import SessionDecodeError
-from chatsession.serialization.decoded_cache import Ready
+from chatsession.serialization.decoded_cache import DecodedCache
 
 
 @dataclass
@@ -86,7 +86,7 @@ async def test_data_that_looks_like_an_envelope_comes_back_as_it_was() -> None:
 
 
 def test_it_stays_small() -> None:
-    ready: Ready[int] = Ready()
+    ready: DecodedCache[int] = DecodedCache()
     for number in range(10_000):
         ready.put(str(number), b"%d" % number, number)
     ready.put("large", b"1" * 10_000, 1)

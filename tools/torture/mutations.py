@@ -18,7 +18,7 @@ from chatsession.coordination.group_commit import CommitPipeline, with_known_ver
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.leases import LeaseRenewer
 from chatsession.manager import SessionManager
-from chatsession.serialization.decoded_cache import Ready
+from chatsession.serialization.decoded_cache import DecodedCache
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.unit_of_work.session import Session
 
@@ -155,7 +155,7 @@ def no_memory_of_commits(_: Sessions) -> None:
 def no_look_at_ready_values(_: Sessions) -> None:
     """The value that was decoded last is handed out, whatever is stored now."""
 
-    def whatever(self: Ready[Any], key: str, data: bytes) -> Any:
+    def whatever(self: DecodedCache[Any], key: str, data: bytes) -> Any:
         found = self._values.pop(key, None)
         return None if found is None else found[1]
 

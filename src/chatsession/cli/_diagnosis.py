@@ -13,7 +13,7 @@ from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
 from chatsession.serialization.envelope import MARK, looks_enveloped, unwrap
-from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, Plan
+from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, Runtime
 
 Trouble = Literal["undecodable", "torn", "expired", "orphaned", "quarantined"]
 
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     why: str
 
 
-def examine(key: str, value: bytes, plan: Plan[Any] | None, now: float) -> Finding | None:
+def examine(key: str, value: bytes, plan: Runtime[Any] | None, now: float) -> Finding | None:
     """Look at one session.
 
     Args:
@@ -58,7 +58,7 @@ def moved_to(value: bytes) -> str | None:
     return None if moved is UNSET or not moved else moved
 
 
-def _by_plan(key: str, value: bytes, plan: Plan[Any]) -> Finding | None:
+def _by_plan(key: str, value: bytes, plan: Runtime[Any]) -> Finding | None:
     try:
         opened = plan.opened(key, value)
         if opened is None or not opened.vacant:

@@ -17,7 +17,7 @@ from chatsession.copying import pages
 from chatsession.errors import shown
 from chatsession.storages import Record, Storage
 from chatsession.storages.inspection import CountsExpired, ListsLocks
-from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.runtime import Runtime
 
 _SWEPT_AT_ONCE = 1000
 _MOST_LOCKS = 10_000
@@ -71,7 +71,7 @@ async def sweep(url: Url, as_json: AsJson = False) -> None:
         note(f"removed {swept:,} expired sessions")
 
 
-async def _findings(storage: Storage, entries: list[tuple[str, Record]], plan: Plan[Any] | None) -> list[Finding]:
+async def _findings(storage: Storage, entries: list[tuple[str, Record]], plan: Runtime[Any] | None) -> list[Finding]:
     now = storage.now()
     examined = (examine(key, record.value, plan, now) for key, record in entries)
     found = [finding for finding in examined if finding is not None]

@@ -16,7 +16,7 @@ _MOST_BYTES = 4_096
 """Of one value: what waits here fills a few megabytes, however many chats there are and however large they are."""
 
 
-class Ready(Generic[T]):
+class DecodedCache(Generic[T]):
     """One value for each of the keys that wrote last, handed out once."""
 
     __slots__ = ("_values",)

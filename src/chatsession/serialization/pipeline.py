@@ -23,7 +23,7 @@ _LARGEST_VACANT = 65_536
 """Bytes that the memory of a session can have; more is data."""
 
 
-class Opened(Struct, frozen=True, gc=False):
+class Unpacked(Struct, frozen=True, gc=False):
     """What is stored under a key, less the steps."""
 
     data: bytes
@@ -39,11 +39,11 @@ class Opened(Struct, frozen=True, gc=False):
     moving_from: str | None = None
 
 
-NOTHING = Opened(b"", vacant=True)
+NOTHING = Unpacked(b"", vacant=True)
 """Nothing is stored."""
 
 
-class Form:
+class Pipeline:
     """How the sessions of one manager are stored.
 
     Args:
@@ -65,7 +65,7 @@ class Form:
         """What does not look like an envelope is the codec's own output."""
         self.writes_bare: bool = self.reads_bare and self._compressor is None
 
-    def open(self, key: str, stored: bytes) -> Opened:
+    def open(self, key: str, stored: bytes) -> Unpacked:
         """Undo all steps.
 
         Raises:
@@ -75,11 +75,11 @@ class Form:
         """
         data, found, stale = self._unpacked(key, stored)
         if found is None:
-            return self._up_to_date(key, Opened(data, stale=stale))
+            return self._up_to_date(key, Unpacked(data, stale=stale))
         envelope, inner = found
         expires = _or_none(envelope.expires)
         over = expires is not None and expires <= time.time() * 1000
-        opened = Opened(
+        opened = Unpacked(
             inner or b"",
             inner is None or over,
             stale or (expires is not None and self._ttl is not None),
@@ -102,8 +102,8 @@ class Form:
         return found is not None and (found[1] is None or bool(found[0].moved_to))
 
     def seal(
-        self, key: str, data: bytes | None, beside: Opened | None, update: int | str | None
-    ) -> tuple[bytes, Opened]:
+        self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
+    ) -> tuple[bytes, Unpacked]:
         """Take all steps.
 
         Args:
@@ -120,7 +120,7 @@ class Form:
         if update is not None and update not in updates:
             updates = (*updates, update)[-self._most_updates :]
         version = self._migrations.latest if self._migrations is not None else beside.version
-        after = Opened(
+        after = Unpacked(
             data or b"",
             data is None,
             False,
@@ -174,7 +174,7 @@ class Form:
             )
         return stored, self._keyring is not None
 
-    def _up_to_date(self, key: str, opened: Opened) -> Opened:
+    def _up_to_date(self, key: str, opened: Opened) -> Unpacked:
         migrations = self._migrations
         if migrations is None or opened.version == migrations.latest:
             return opened

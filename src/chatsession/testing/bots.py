@@ -26,7 +26,7 @@ import pytest
 
 from chatsession.manager import SessionManager
 from chatsession.storages.memory import MemoryStorage
-from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSession
     storage, plan = sessions.storage, sessions._plan
     clock = [_BEGINNING]
     sessions.storage = MemoryStorage(clock=lambda: clock[0])
-    sessions._plan = Plan(sessions.options, sessions.storage)
+    sessions._plan = Runtime(sessions.options, sessions.storage)
     try:
         await sessions.start()
         yield StoredSessions(sessions, clock)

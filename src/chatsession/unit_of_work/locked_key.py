@@ -10,13 +10,13 @@ from typing import Any
 from chatsession.coordination.coordinator import Acquired, Coordinator
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
-from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.runtime import Runtime
 
 
 class Held:
     """One key while it is held; `record` is what is stored now."""
 
-    def __init__(self, plan: Plan[Any], key: str, grant: Acquired) -> None:
+    def __init__(self, plan: Runtime[Any], key: str, grant: Acquired) -> None:
         self.key = key
         self.record: Record | None = grant.record
         self._coordinator = plan.coordinator
@@ -38,7 +38,7 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def holding(plan: Plan[Any], key: str) -> AsyncGenerator[Held, None]:
+async def holding(plan: Runtime[Any], key: str) -> AsyncGenerator[Held, None]:
     """Hold a key, as an open session does."""
     if not plan.running:
         await plan.admit(key)

@@ -19,17 +19,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from chatsession.errors import SessionConflictError, SessionError, shown
-from chatsession.serialization.pipeline import NOTHING, Opened
+from chatsession.serialization.pipeline import NOTHING, Unpacked
 from chatsession.storages import Action, Change
 from chatsession.unit_of_work.locked_key import Held, holding
-from chatsession.unit_of_work.runtime import MOVED, Plan, aside_key
+from chatsession.unit_of_work.runtime import MOVED, Runtime, aside_key
 
 _log = logging.getLogger("chatsession")
 
 _TRIES = 20
 
 
-async def move(plan: Plan[Any], old: str, new: str) -> None:
+async def move(plan: Runtime[Any], old: str, new: str) -> None:
     """Move the session of one key to another, or finish a move that somebody began; does nothing if it is done.
 
     Raises:
@@ -48,7 +48,7 @@ async def move(plan: Plan[Any], old: str, new: str) -> None:
                 raise
 
 
-async def where(plan: Plan[Any], key: str, opened: Opened) -> str:
+async def where(plan: Runtime[Any], key: str, opened: Opened) -> str:
     """The key under which to go on, when one was found that has moved, or to which one is moving."""
     if opened.moving_from is not None:
         await move(plan, opened.moving_from, key)
@@ -59,7 +59,7 @@ async def where(plan: Plan[Any], key: str, opened: Opened) -> str:
     return opened.moved_to
 
 
-async def _move_bytes(plan: Plan[Any], source: Held, target: Held) -> None:
+async def _move_bytes(plan: Runtime[Any], source: Held, target: Held) -> None:
     there, here = _opened(plan, source), _opened(plan, target)
     if here.moved_to is not None:  # it once moved from here, and comes back
         here = replace(NOTHING, updates=here.updates)
@@ -85,23 +85,23 @@ async def _move_bytes(plan: Plan[Any], source: Held, target: Held) -> None:
     _log.info("session %s moved to %s", shown(source.key), shown(target.key))
 
 
-def _opened(plan: Plan[Any], held: Held) -> Opened:
+def _opened(plan: Runtime[Any], held: Held) -> Unpacked:
     if held.record is None:
         return NOTHING
-    return plan.opened(held.key, held.record.value) or Opened(held.record.value)
+    return plan.opened(held.key, held.record.value) or Unpacked(held.record.value)
 
 
 def _data(opened: Opened) -> bytes | None:
     return None if opened.vacant else opened.data
 
 
-async def _put(plan: Plan[Any], held: Held, data: bytes | None, beside: Opened, *, ttl: float | None) -> None:
+async def _put(plan: Runtime[Any], held: Held, data: bytes | None, beside: Unpacked, *, ttl: float | None) -> None:
     assert plan.form is not None
     stored, _ = plan.form.seal(held.key, data, beside, None)
     await held.put(stored, ttl)
 
 
-def _final(plan: Plan[Any], old: str, new: str, there: Opened, here: Opened) -> tuple[Opened, bytes | None]:
+def _final(plan: Runtime[Any], old: str, new: str, there: Unpacked, here: Opened) -> tuple[Unpacked, bytes | None]:
     """What the new key will have, and the old chat's data if it has to be set aside."""
     updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
     base = there if here.vacant else here
@@ -113,7 +113,7 @@ def _final(plan: Plan[Any], old: str, new: str, there: Opened, here: Opened) -> 
     return replace(final, data=_merged(plan, old, new, there.data, here.data)), None
 
 
-def _merged(plan: Plan[Any], old: str, new: str, there: bytes, here: bytes) -> bytes:
+def _merged(plan: Runtime[Any], old: str, new: str, there: bytes, here: bytes) -> bytes:
     assert plan.merge is not None
     try:
         value = plan.merge(plan.decode(old, there), plan.decode(new, here))
@@ -126,7 +126,7 @@ def _merged(plan: Plan[Any], old: str, new: str, there: bytes, here: bytes) -> b
     return encoded
 
 
-async def _set_aside(plan: Plan[Any], old: str, data: bytes) -> None:
+async def _set_aside(plan: Runtime[Any], old: str, data: bytes) -> None:
     aside = aside_key(MOVED, old, data)
     stored, _ = plan.sealed(aside, data, None, None)
     await plan.coordinator.commit(Change(aside, Action.PUT, stored))
@@ -138,7 +138,7 @@ async def _set_aside(plan: Plan[Any], old: str, data: bytes) -> None:
     )
 
 
-async def _move_value(plan: Plan[Any], source: Held, target: Held) -> None:
+async def _move_value(plan: Runtime[Any], source: Held, target: Held) -> None:
     """A `StorageAdapter` has values, with no place for the way to the new key."""
     if source.record is None:
         return

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.observing import Observer, Outcome, SessionEvent
 from chatsession.storages import Action, Committed, Record
-from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.runtime import Runtime
 from chatsession.unit_of_work.session import Session, Work
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class ObservedSession(Session[T]):
 
     __slots__ = ("_began", "_committing", "_done", "_name", "_observe", "_read", "_since", "_started", "_told")
 
-    def __init__(self, plan: Plan[T], key: str, name: str, observe: Observer) -> None:
+    def __init__(self, plan: Runtime[T], key: str, name: str, observe: Observer) -> None:
         super().__init__(plan, key)
         self._name = name
         self._observe = observe

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatsession.errors import SessionConflictError, SessionError
-from chatsession.serialization.pipeline import Opened
+from chatsession.serialization.pipeline import Unpacked
 from chatsession.unit_of_work.locked_key import Held, holding
-from chatsession.unit_of_work.runtime import ASIDE, Plan
+from chatsession.unit_of_work.runtime import ASIDE, Runtime
 
 _PAGE = 200
 _MOST_FAILURES = 1000
@@ -48,7 +48,7 @@ class RewriteReport:
 
 
 async def rewrite_all(
-    plan: Plan[Any], *, dry_run: bool, resume: str | None, progress: Callable[[RewriteReport], object] | None
+    plan: Runtime[Any], *, dry_run: bool, resume: str | None, progress: Callable[[RewriteReport], object] | None
 ) -> RewriteReport:
     """See `SessionManager.rewrite`."""
     report = RewriteReport(cursor=resume)
@@ -71,7 +71,7 @@ async def rewrite_all(
             return report
 
 
-def _is_outdated(plan: Plan[Any], key: str, stored: bytes, report: RewriteReport) -> bool:
+def _is_outdated(plan: Runtime[Any], key: str, stored: bytes, report: RewriteReport) -> bool:
     try:
         opened = _current(plan, key, stored)
     except SessionError as error:
@@ -80,7 +80,7 @@ def _is_outdated(plan: Plan[Any], key: str, stored: bytes, report: RewriteReport
     return opened is not None and opened.stale
 
 
-def _current(plan: Plan[Any], key: str, stored: bytes) -> Opened | None:
+def _current(plan: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
     """What is stored, up to date; raises if it does not fit the type."""
     opened = plan.opened(key, stored)
     if opened is None or not opened.vacant:
@@ -88,7 +88,7 @@ def _current(plan: Plan[Any], key: str, stored: bytes) -> Opened | None:
     return opened
 
 
-async def _rewrite(plan: Plan[Any], key: str, report: RewriteReport) -> None:
+async def _rewrite(plan: Runtime[Any], key: str, report: RewriteReport) -> None:
     try:
         async with holding(plan, key) as held:
             rewritten = await _put_anew(plan, held)
@@ -99,7 +99,7 @@ async def _rewrite(plan: Plan[Any], key: str, report: RewriteReport) -> None:
         report.fail(key, error)
 
 
-async def _put_anew(plan: Plan[Any], held: Held) -> bool:
+async def _put_anew(plan: Runtime[Any], held: Held) -> bool:
     record = held.record
     opened = None if record is None else _current(plan, held.key, record.value)
     if record is None or opened is None or not opened.stale:

@@ -21,9 +21,9 @@ from chatsession.errors import (
 )
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import Codec, CodecError, JsonCodec, ValueCopies
-from chatsession.serialization.decoded_cache import Ready
+from chatsession.serialization.decoded_cache import DecodedCache
 from chatsession.serialization.envelope import looks_enveloped
-from chatsession.serialization.pipeline import Form, Opened
+from chatsession.serialization.pipeline import Pipeline, Unpacked
 from chatsession.storages import Action, Change, Record, Storage
 from chatsession.storages.adapter import AdapterStorage
 
@@ -39,7 +39,7 @@ ASIDE = (QUARANTINE, MOVED)
 """What is set aside is no session, and is not enumerated."""
 
 
-class Plan(Generic[T]):
+class Runtime(Generic[T]):
     """How one manager's sessions are loaded and stored, and how many are open."""
 
     __slots__ = (
@@ -102,8 +102,8 @@ class Plan(Generic[T]):
         self._check = json.check if json else None
         self._carry_over = json.carry_over if json else None
         self._comparable = not adapter
-        self._ready: Ready[T] = Ready()
-        self.form: Form | None = None if adapter else Form(options, json=json is not None, ttl=self.ttl)
+        self._ready: DecodedCache[T] = DecodedCache()
+        self.form: Pipeline | None = None if adapter else Pipeline(options, json=json is not None, ttl=self.ttl)
         self.bare: bool = self.form is not None and self.form.writes_bare and json is not None
         """JSON that does not look like an envelope is stored as it is, and read so."""
         self._exact = bool(getattr(codec, "exact", False))
@@ -167,7 +167,7 @@ class Plan(Generic[T]):
             why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
             raise SessionEncodeError(f"initial() made a value that cannot be stored: {why}", key=key) from None
 
-    def opened(self, key: str, stored: bytes) -> Opened | None:
+    def opened(self, key: str, stored: bytes) -> Unpacked | None:
         """What is stored, less all that lies round the data; `None` where that is nothing.
 
         Raises:
@@ -183,9 +183,9 @@ class Plan(Generic[T]):
             raise SessionDecodeError(f"{error}; it is left as it is", key=key) from None
 
     def sealed(
-        self, key: str, data: bytes | None, beside: Opened | None, update: int | str | None
-    ) -> tuple[bytes, Opened | None]:
-        """What to store, and what `opened` would make of it; see `Form.seal`."""
+        self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
+    ) -> tuple[bytes, Unpacked | None]:
+        """What to store, and what `opened` would make of it; see `Pipeline.seal`."""
         form = self.form
         if form is None:
             return cast("bytes", data), None  # a value of any kind, `None` among them
@@ -220,7 +220,7 @@ class Plan(Generic[T]):
         if stored:
             if encoded == stored:
                 return None
-            ours = self._ready.made(key, stored)
+            ours = self._readyis_own(key, stored)
             comparable = self._exact and (self._verbatim or ours)
             if not comparable and self._raw_encode(self._raw_decode(stored)) == encoded:
                 return None

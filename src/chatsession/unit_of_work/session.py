@@ -18,11 +18,11 @@ from chatsession.errors import (
     SessionMigrationError,
 )
 from chatsession.serialization.envelope import looks_enveloped
-from chatsession.serialization.pipeline import Opened
+from chatsession.serialization.pipeline import Unpacked
 from chatsession.storages import Action, Change, Committed, Expect, Record, Version
 from chatsession.storages.base import ANYTHING, DELETE, KEEP, PUT, TOUCH
 from chatsession.unit_of_work.move import where
-from chatsession.unit_of_work.runtime import Plan
+from chatsession.unit_of_work.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ _UNMADE = object()
 _TURN = Acquired(None, None)
 """The turn in this process, without a lock on the storage yet."""
 
-Work: TypeAlias = tuple[Action, bytes, float | None, Opened | None]
+Work: TypeAlias = tuple[Action, bytes, float | None, Unpacked | None]
 """What a commit does: its action, the bytes and the time to live of the `Change`, and what the bytes are made of."""
 _NO_WORK: Work = (KEEP, b"", None, None)
 
@@ -91,13 +91,13 @@ class Session(Generic[T]):
         "_work",
     )
 
-    def __init__(self, plan: Plan[T], key: str) -> None:
+    def __init__(self, plan: Runtime[T], key: str) -> None:
         self._plan = plan
         self._key = key
         self._phase = _NEW
         self._grant: Acquired | None = None
         self._record: Record | None = None
-        self._opened: Opened | None = None
+        self._opened: Unpacked | None = None
         self._update: int | str | None = None
         self._redelivered = False
         self._value: Any = _UNMADE  # a `T`, or what stands for the lack of one
