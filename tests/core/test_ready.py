@@ -96,4 +96,4 @@ def test_it_stays_small() -> None:
     assert ready.take("9999", b"9998") is None
     assert ready.take("9999", b"9999") == 9999
     assert ready.take("9999", b"9999") is None
-    assert ready.made("9999", b"9999")
+    assert ready.is_own("9999", b"9999")

@@ -62,7 +62,7 @@ class Packed(msgspec.Struct, array_like=True):
     b: str = "x"
 
 
-class Pipeline(TypedDict, total=False):
+class Form(TypedDict, total=False):
     name: str
     age: int
 
@@ -119,7 +119,7 @@ class Everything:
     maybe: Pizza | None = None
     profile: Profile = dataclasses.field(default_factory=lambda: Profile(name="x", tags={"t"}))
     order: Order = dataclasses.field(default_factory=Order)
-    form: Form = dataclasses.field(default_factory=lambda: Pipeline(name="x"))
+    form: Form = dataclasses.field(default_factory=lambda: Form(name="x"))
     point: Point = dataclasses.field(default_factory=lambda: Point(1, 2.5))
     flow: Flow = dataclasses.field(default_factory=lambda: Flow([Step(), Pause(3)], dt.datetime(2026, 1, 1)))
 
@@ -130,7 +130,7 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (Flow, Flow([Step("x"), Pause()])),
     (Step | Pause, Pause(2)),
     (Packed, Packed(2, "y")),
-    (Pipeline, {"name": "x", "age": 3}),
+    (Form, {"name": "x", "age": 3}),
     (Order, Order(Pizza(2), True)),
     (Point, Point(3, 4.5)),
     (Profile, Profile(name="x", born=dt.date(2000, 1, 1), tags={"a"})),
@@ -210,7 +210,7 @@ class Kitchen:
         (list[Pizza], list[Pizza]),
         (int, int),
         (dict, dict),
-        (Pipeline, Form),
+        (Form, Form),
         (Profile, Profile),
         (Order, Order),
         (Point, Point),
@@ -284,7 +284,7 @@ def test_types_that_cannot_be_stored_are_refused_when_the_manager_is_made(type_:
         (Everything, b'{"profile":{"born":"SECRET"}}', "born"),
         (Everything, b'{"choice":"SECRET"}', "choice"),
         (Flow, b'{"stack":[{"type":"SECRET"}]}', "stack"),
-        (Pipeline, b'{"age":"SECRET"}', "age"),
+        (Form, b'{"age":"SECRET"}', "age"),
         (list[int], b'[1,"SECRET"]', r"\[1\]"),
         (int, b'"SECRET"', "int"),
         (int, b"SECRET", "JSON"),

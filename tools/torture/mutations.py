@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 from msgspec.structs import replace
 from tools.histories.counting import Counter
 
-from chatsession.coordination.batching import Done
+from chatsession.coordination.batching import UncancellableFuture
 from chatsession.coordination.commits import CommitQueue, SentCommit
 from chatsession.coordination.group_commit import CommitPipeline, with_known_version
 from chatsession.coordination.key_queue import KeyQueue
@@ -110,7 +110,7 @@ def no_shield(_: Sessions) -> None:
         change = with_known_version(change)
         batch, place = commits._batches.add(change.key, change)
         sent = SentCommit(change, batch, place)
-        sent.done = cast("Done", asyncio.shield(_told(batch.done)))
+        sent.done = cast("UncancellableFuture", asyncio.shield(_told(batch.done)))
         return sent
 
     _take_out(CommitQueue, "send", send)

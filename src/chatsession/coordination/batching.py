@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Done(asyncio.Future[None]):
+class UncancellableFuture(asyncio.Future[None]):
     """The end of a call that is never abandoned half-way.
 
     A task that is cancelled while it awaits this gets its `CancelledError` once the outcome is known: whether a lock

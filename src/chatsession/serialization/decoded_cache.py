@@ -45,7 +45,7 @@ class DecodedCache(Generic[T]):
         self._values[key] = data, None
         return found[1]
 
-    def made(self, key: str, data: bytes) -> bool:
+    def is_own(self, key: str, data: bytes) -> bool:
         """Are these bytes known to be what was encoded here, and nothing else?"""
         found = self._values.get(key)
         return found is not None and found[0] == data

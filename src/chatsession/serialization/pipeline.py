@@ -132,7 +132,7 @@ class Pipeline:
         )
         return self._sealed(key, data, after), after
 
-    def _sealed(self, key: str, data: bytes | None, after: Opened) -> bytes:
+    def _sealed(self, key: str, data: bytes | None, after: Unpacked) -> bytes:
         bare = after.version is after.expires is after.moved_to is after.moving_from is None and not after.updates
         if data is None or not bare or (looks_enveloped(data) and self._ambiguous(data)):
             stored = wrap(
@@ -174,7 +174,7 @@ class Pipeline:
             )
         return stored, self._keyring is not None
 
-    def _up_to_date(self, key: str, opened: Opened) -> Unpacked:
+    def _up_to_date(self, key: str, opened: Unpacked) -> Unpacked:
         migrations = self._migrations
         if migrations is None or opened.version == migrations.latest:
             return opened

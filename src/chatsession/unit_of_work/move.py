@@ -48,7 +48,7 @@ async def move(plan: Runtime[Any], old: str, new: str) -> None:
                 raise
 
 
-async def where(plan: Runtime[Any], key: str, opened: Opened) -> str:
+async def where(plan: Runtime[Any], key: str, opened: Unpacked) -> str:
     """The key under which to go on, when one was found that has moved, or to which one is moving."""
     if opened.moving_from is not None:
         await move(plan, opened.moving_from, key)
@@ -91,7 +91,7 @@ def _opened(plan: Runtime[Any], held: Held) -> Unpacked:
     return plan.opened(held.key, held.record.value) or Unpacked(held.record.value)
 
 
-def _data(opened: Opened) -> bytes | None:
+def _data(opened: Unpacked) -> bytes | None:
     return None if opened.vacant else opened.data
 
 
@@ -101,7 +101,7 @@ async def _put(plan: Runtime[Any], held: Held, data: bytes | None, beside: Unpac
     await held.put(stored, ttl)
 
 
-def _final(plan: Runtime[Any], old: str, new: str, there: Unpacked, here: Opened) -> tuple[Unpacked, bytes | None]:
+def _final(plan: Runtime[Any], old: str, new: str, there: Unpacked, here: Unpacked) -> tuple[Unpacked, bytes | None]:
     """What the new key will have, and the old chat's data if it has to be set aside."""
     updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
     base = there if here.vacant else here

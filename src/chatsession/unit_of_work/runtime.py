@@ -220,7 +220,7 @@ class Runtime(Generic[T]):
         if stored:
             if encoded == stored:
                 return None
-            ours = self._readyis_own(key, stored)
+            ours = self._ready.is_own(key, stored)
             comparable = self._exact and (self._verbatim or ours)
             if not comparable and self._raw_encode(self._raw_decode(stored)) == encoded:
                 return None

@@ -54,7 +54,7 @@ _TOMBSTONE = 86_400.0
 class Elsewhere(Exception):  # noqa: N818 - no error, and never seen outside
     """The session of this key has moved to another, or one is on its way here."""
 
-    def __init__(self, session: Session[object], opened: Opened) -> None:
+    def __init__(self, session: Session[object], opened: Unpacked) -> None:
         super().__init__()
         self.session = session
         self.opened = opened

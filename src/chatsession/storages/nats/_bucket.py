@@ -160,7 +160,7 @@ class Bucket:
         replies = await self._wire.ask_all([Request(subject + name) for name in names])
         return [reply if isinstance(reply, StorageError) else _stored(reply) for reply in replies]
 
-    async def put_all(self, puts: Sequence[Put]) -> Sequence[UncancellableFuture | Stale | StorageError]:
+    async def put_all(self, puts: Sequence[Put]) -> Sequence[Done | Stale | StorageError]:
         """Make changes, each if its revision is still the newest."""
         replies = await self._wire.ask_all([self._publication(put) for put in puts])
         return [reply if isinstance(reply, StorageError) else _outcome(reply) for reply in replies]
@@ -274,7 +274,7 @@ def _stored(reply: Reply) -> Stored | StorageError:
     return Stored(revision, reply.payload, entry, headers.get(_MESSAGE_ID))
 
 
-def _outcome(reply: Reply) -> UncancellableFuture | Stale | StorageError:
+def _outcome(reply: Reply) -> Done | Stale | StorageError:
     if reply.status == "503":
         return StorageUnavailableError("JetStream does not answer for the bucket")
     ack = _decode(reply, _Ack)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.waiters import sign_of
 from chatsession.storages.base import Lease, Locked
-from chatsession.storages.nats._bucket import Bucket, Put, Stale, UncancellableFuture
+from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._entry import Entry, Stored, laid_upon
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._subjects import name_of
@@ -119,12 +119,12 @@ class Entries:
         outcomes = await self.bucket.put_all([put for put, _ in writes.values()])
         for (key, (put, write)), found in zip(writes.items(), outcomes, strict=True):
             outcome = await self._clear_up(put) if isinstance(found, Stale) and found.in_doubt else found
-            if isinstance(outcome, UncancellableFuture):
+            if isinstance(outcome, Done):
                 results[key] = await self._stored(key, put, write, outcome)
             elif isinstance(outcome, StorageError):
                 results[key] = _of_key(outcome, key)
 
-    async def _stored(self, key: str, put: Put, write: Write[Answer], done: UncancellableFuture) -> Answer:
+    async def _stored(self, key: str, put: Put, write: Write[Answer], done: Done) -> Answer:
         stored = Stored(done.revision, put.value, put.entry, put.message_id)
         answer = write.answer(stored)
         if isinstance(answer, Locked) or key in self._held:
@@ -135,7 +135,7 @@ class Entries:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer
 
-    async def _clear_up(self, put: Put) -> UncancellableFuture | StorageError:
+    async def _clear_up(self, put: Put) -> Done | StorageError:
         """A change was sent more than once, and its revision is stale: was it made by the first time already?
 
         If others have changed the entry since, the server is asked by the message ids that it remembers: the state as
@@ -155,7 +155,7 @@ class Entries:
                 [replace(_put(put.name, *carried(stored, now), stored, now), message_id=put.message_id)]
             )
             asked = True
-            if isinstance(outcome, UncancellableFuture):
+            if isinstance(outcome, Done):
                 # The question may have arrived twice as well; what it asks about is older than what was stored before.
                 if outcome.duplicate and outcome.revision <= stored.revision:
                     return outcome
