@@ -1,4 +1,4 @@
-"""`alone`: a server that is told that nobody else comes saves a trip; and if somebody comes, nothing is lost."""
+"""`single_process`: a server that is told that nobody else comes saves a trip; and if somebody comes, nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from tools.servers.nats import NatsServer
-from tools.servers.postgres import PostgresServer
-from tools.servers.redis import RedisServer
 
 from chatsession import SessionManager, Storage, open_storage
 from chatsession.errors import SessionConflictError, StorageError
 from chatsession.storages import Locked, LockRequest
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 Make = Callable[..., Storage]
 
@@ -48,11 +48,11 @@ async def count_up(sessions: SessionManager[int]) -> None:
         session.data += 1
 
 
-@pytest.mark.parametrize(("alone", "locks"), [("true", 1), ("false", 5)])
+@pytest.mark.parametrize(("single_process", "locks"), [("true", 1), ("false", 5)])
 async def test_the_next_update_of_a_chat_locks_nothing(
-    make: Make, alone: str, locks: int, monkeypatch: pytest.MonkeyPatch
+    make: Make, single_process: str, locks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = make(alone=alone)
+    storage = make(single_process=single_process)
     counted = Locks(storage, monkeypatch)
     async with SessionManager(int, storage=storage) as sessions:
         for _ in range(5):
@@ -63,7 +63,7 @@ async def test_the_next_update_of_a_chat_locks_nothing(
 
 async def test_whoever_comes_all_the_same_waits_for_a_moment_and_loses_nothing(make: Make) -> None:
     async with (
-        SessionManager(int, storage=make(alone="true")) as ours,
+        SessionManager(int, storage=make(single_process="true")) as ours,
         SessionManager(int, storage=make(), lock_timeout=60) as theirs,
     ):
         for _ in range(3):
@@ -74,8 +74,8 @@ async def test_whoever_comes_all_the_same_waits_for_a_moment_and_loses_nothing(m
 
 async def test_two_that_both_think_that_they_are_alone_lose_nothing(make: Make) -> None:
     async with (
-        SessionManager(int, storage=make(alone="true"), lock_timeout=60) as ours,
-        SessionManager(int, storage=make(alone="true"), lock_timeout=60) as theirs,
+        SessionManager(int, storage=make(single_process="true"), lock_timeout=60) as ours,
+        SessionManager(int, storage=make(single_process="true"), lock_timeout=60) as theirs,
     ):
         await asyncio.gather(*(count_up(sessions) for sessions in (ours, theirs) for _ in range(20)))
         assert await ours.get("chat") == 40
@@ -83,7 +83,7 @@ async def test_two_that_both_think_that_they_are_alone_lose_nothing(make: Make) 
 
 async def test_who_stood_still_for_longer_than_the_lease_does_not_trust_what_was_kept(make: Make) -> None:
     async with (
-        SessionManager(int, storage=make(alone="true"), lock_lease=0.3) as ours,
+        SessionManager(int, storage=make(single_process="true"), lock_lease=0.3) as ours,
         SessionManager(int, storage=make(), lock_timeout=60) as theirs,
     ):
         await count_up(ours)
@@ -97,14 +97,16 @@ async def test_who_stood_still_for_longer_than_the_lease_does_not_trust_what_was
 
 
 async def test_what_is_kept_is_given_back_at_the_end(make: Make) -> None:
-    async with SessionManager(int, storage=make(alone="true")) as ours:
+    async with SessionManager(int, storage=make(single_process="true")) as ours:
         await count_up(ours)
     async with SessionManager(int, storage=make(), lock_timeout=0.5) as theirs:
         await count_up(theirs)
         assert await theirs.get("chat") == 2
 
 
-@pytest.mark.parametrize("url", ["redis://h?alone=perhaps", "postgresql://h/d?alone=perhaps", "nats://h?alone="])
+@pytest.mark.parametrize(
+    "url", ["redis://h?single_process=perhaps", "postgresql://h/d?single_process=perhaps", "nats://h?single_process="]
+)
 def test_it_is_true_or_false(url: str) -> None:
     with pytest.raises(StorageError, match="alone in the URL must be true or false"):
         open_storage(url)

@@ -10,6 +10,8 @@ import uvloop
 from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
+
+from chatsession.storages.nats import NatsStorage
 from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, key_of, sessions_in, total
 from tools.benchmarks._group import Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running, in_flight
@@ -17,12 +19,13 @@ from tools.benchmarks._meters import Meter, nats_meter
 from tools.servers._process import free_ports
 from tools.servers.nats import NatsServer, binaries, version
 
-from chatsession.storages.nats import NatsStorage
-
 _BUCKET = "pizzas"
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
-KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
+KEEPING, KEEPING_ALONE = (
+    "chatsession, single_process=True, 200 in flight",
+    "chatsession, single_process=True, 1 in flight",
+)
 BY_HAND, BY_HAND_ALONE = "KV get + put, 200 in flight", "KV get + put, 1 in flight"
 _WHY = (
     "by hand nothing is locked and no revision is checked: two calls an update, where sessions also make and delete a "
@@ -42,10 +45,10 @@ def group() -> Generator[Group]:
                 Contender(
                     f"{OURS}, uvloop", lambda: ours(server, meter, IN_FLIGHT), "ours", loop=uvloop.new_event_loop
                 ),
-                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, alone=True), "ours"),
+                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, single_process=True), "ours"),
                 Contender(BY_HAND_ALONE, lambda: by_hand(server, meter, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
-                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, alone=True), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, single_process=True), "ours"),
             ],
             f"{versions('nats-py', 'uvloop')}, NATS {'.'.join(map(str, version(binaries()[0])))}",
             [
@@ -66,10 +69,14 @@ def metered_server() -> Generator[tuple[NatsServer, Meter]]:
 
 
 @asynccontextmanager
-async def ours(server: NatsServer, meter: Meter, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
+async def ours(
+    server: NatsServer, meter: Meter, flight: int, *, single_process: bool = False
+) -> AsyncGenerator[Running]:
     async with _client(server) as client:
         await _remove_bucket(client)
-        async with sessions_in(NatsStorage(server.url, bucket=_BUCKET, alone=alone), flight, meter) as running:
+        async with sessions_in(
+            NatsStorage(server.url, bucket=_BUCKET, single_process=single_process), flight, meter
+        ) as running:
             yield running
 
 

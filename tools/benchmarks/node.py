@@ -6,6 +6,10 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
+from chatsession import MemoryStorage, Storage
+from chatsession.storages.file import FileStorage
+from chatsession.storages.postgres import PostgresStorage
+from chatsession.storages.redis import RedisStorage
 from tools.benchmarks import _node, postgres
 from tools.benchmarks._chain import Work, bare_chain, strict_changed
 from tools.benchmarks._chats import IN_FLIGHT
@@ -16,15 +20,10 @@ from tools.benchmarks.redis import version
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
-from chatsession import MemoryStorage, Storage
-from chatsession.storages.file import FileStorage
-from chatsession.storages.postgres import PostgresStorage
-from chatsession.storages.redis import RedisStorage
-
 _CHAIN = "bare (ctx, next) chain"
 _FRAMEWORKS = {"grammY": "grammy", "Telegraf": "telegraf"}
 _STORAGES = {"memory": "memory", "Redis": "redis", "PostgreSQL": "postgres", "files": "file"}
-_IN_ONE_PROCESS = ", alone=True"
+_IN_ONE_PROCESS = ", single_process=True"
 """As those bots run: nothing in theirs keeps a second process from doing harm."""
 _WARM = 5_000
 """Updates after which Node.js has compiled what runs often."""
@@ -106,8 +105,8 @@ async def ours(storage: str, redis: RedisServer, database: PostgresServer, meter
         make: dict[str, Callable[[], Storage]] = {
             "memory": MemoryStorage,
             "files": lambda: FileStorage(folder),
-            "Redis": lambda: RedisStorage(redis.url, alone=alone),
-            "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench", alone=alone),
+            "Redis": lambda: RedisStorage(redis.url, single_process=single_process),
+            "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench", single_process=single_process),
         }
         meters = {"files": file_meter, "Redis": redis_meter(redis), "PostgreSQL": meter}
         kind, alone = storage.removesuffix(_IN_ONE_PROCESS), storage.endswith(_IN_ONE_PROCESS)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import asyncpg
 import uvloop
+
+from chatsession.storages.postgres import PostgresStorage
 from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
@@ -20,12 +22,13 @@ from tools.benchmarks._meters import POSTGRES_SETTINGS, Meter, cpu_of_children, 
 from tools.benchmarks._pizza import Pizza
 from tools.servers.postgres import PostgresServer
 
-from chatsession.storages.postgres import PostgresStorage
-
 CONNECTIONS = 10
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
-KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
+KEEPING, KEEPING_ALONE = (
+    "chatsession, single_process=True, 200 in flight",
+    "chatsession, single_process=True, 1 in flight",
+)
 BATCHES = "SELECT … ANY + upsert by unnest, 200 a batch"
 STATEMENTS = f"asyncpg SELECT + upsert, pool of {CONNECTIONS}, 200 in flight"
 TWO_TRIPS = "asyncpg SELECT + upsert, 1 in flight"
@@ -57,11 +60,11 @@ def group() -> Generator[Group]:
                 Contender(
                     f"{OURS}, uvloop", lambda: ours(server, meter, IN_FLIGHT), "ours", loop=uvloop.new_event_loop
                 ),
-                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, alone=True), "ours"),
+                Contender(KEEPING, lambda: ours(server, meter, IN_FLIGHT, single_process=True), "ours"),
                 Contender(STATEMENTS, lambda: statements(server, meter, IN_FLIGHT)),
                 Contender(TWO_TRIPS, lambda: statements(server, meter, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
-                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, alone=True), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, single_process=True), "ours"),
             ],
             f"{versions('asyncpg', 'uvloop')}, PostgreSQL {server.psql('SHOW server_version').split()[0]}",
             [
@@ -74,7 +77,7 @@ def group() -> Generator[Group]:
                     "same batches",
                 ),
                 Goal(
-                    "the same of a bot in one process (alone=True)",
+                    "the same of a bot in one process (single_process=True)",
                     KEEPING,
                     BATCHES,
                     at_least=0.5,
@@ -101,9 +104,13 @@ def metered_server() -> Generator[tuple[PostgresServer, Meter]]:
 
 
 @asynccontextmanager
-async def ours(server: PostgresServer, meter: Meter, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
+async def ours(
+    server: PostgresServer, meter: Meter, flight: int, *, single_process: bool = False
+) -> AsyncGenerator[Running]:
     start_afresh(server)
-    async with sessions_in(PostgresStorage(server.url, schema="bench", alone=alone), flight, meter) as running:
+    async with sessions_in(
+        PostgresStorage(server.url, schema="bench", single_process=single_process), flight, meter
+    ) as running:
         yield running
 
 

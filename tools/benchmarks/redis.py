@@ -14,6 +14,9 @@ from aiogram.fsm.storage.memory import DisabledEventIsolation
 from aiogram.fsm.storage.redis import RedisStorage as AiogramStorage
 from aiogram.types import Message
 from redis.asyncio import BlockingConnectionPool, Redis
+
+from chatsession import SessionManager
+from chatsession.storages.redis import RedisStorage
 from tools.benchmarks import _aiogram, _starsessions
 from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in, total, total_of
 from tools.benchmarks._group import Goal, Group, no_slower, versions
@@ -23,19 +26,19 @@ from tools.benchmarks._pizza import SMALL, Pizza
 from tools.servers._process import program
 from tools.servers.redis import RedisServer
 
-from chatsession import SessionManager
-from chatsession.storages.redis import RedisStorage
-
 CONNECTIONS = 50
 """Of redis-py's pool; its speed is the same from 20 to 200, and without a limit it fails."""
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
-KEEPING, KEEPING_ALONE = "chatsession, alone=True, 200 in flight", "chatsession, alone=True, 1 in flight"
+KEEPING, KEEPING_ALONE = (
+    "chatsession, single_process=True, 200 in flight",
+    "chatsession, single_process=True, 1 in flight",
+)
 BATCHES, COMMANDS = "MGET + MSET, 200 a batch", "redis-py GET + SET, 200 in flight"
 TOOL = "redis-benchmark GET, then SET, 200 a pipeline"
 TWO_TRIPS = "redis-py GET + SET, 1 in flight"
 AIOGRAM, AIOGRAM_OURS = "aiogram, no state, 200 in flight", "aiogram + chatsession"
-AIOGRAM_KEEPING = "aiogram + chatsession, alone=True"
+AIOGRAM_KEEPING = "aiogram + chatsession, single_process=True"
 AIOGRAM_FREE, AIOGRAM_ISOLATED = "aiogram + RedisStorage", "aiogram + RedisStorage, RedisEventIsolation"
 ASGI, ASGI_STARSESSIONS = "bare ASGI application", "ASGI + starsessions' RedisStore, 200 in flight"
 
@@ -52,14 +55,14 @@ def group() -> Generator[Group]:
                 Contender(BATCHES, lambda: batches(server), "floor", step=IN_FLIGHT),
                 Contender(OURS, lambda: ours(server, IN_FLIGHT), "ours"),
                 Contender(f"{OURS}, uvloop", lambda: ours(server, IN_FLIGHT), "ours", loop=uvloop.new_event_loop),
-                Contender(KEEPING, lambda: ours(server, IN_FLIGHT, alone=True), "ours"),
+                Contender(KEEPING, lambda: ours(server, IN_FLIGHT, single_process=True), "ours"),
                 Contender(COMMANDS, lambda: commands(server, IN_FLIGHT)),
                 Contender(TWO_TRIPS, lambda: commands(server, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, 1), "ours"),
-                Contender(KEEPING_ALONE, lambda: ours(server, 1, alone=True), "ours"),
+                Contender(KEEPING_ALONE, lambda: ours(server, 1, single_process=True), "ours"),
                 Contender(AIOGRAM, lambda: _aiogram.alone(IN_FLIGHT), "floor"),
-                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, alone=False), "ours", AIOGRAM),
-                Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, alone=True), "ours", AIOGRAM),
+                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, single_process=False), "ours", AIOGRAM),
+                Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, single_process=True), "ours", AIOGRAM),
                 Contender(AIOGRAM_FREE, lambda: aiogram_own(server, isolated=False), base=AIOGRAM),
                 Contender(AIOGRAM_ISOLATED, lambda: aiogram_own(server, isolated=True), base=AIOGRAM),
                 Contender(ASGI, lambda: _starsessions.alone(IN_FLIGHT), "floor"),
@@ -76,7 +79,7 @@ def group() -> Generator[Group]:
                     "and compare each key by a script on the server, which costs several times a GET there",
                 ),
                 Goal(
-                    "the same of a bot in one process (alone=True)",
+                    "the same of a bot in one process (single_process=True)",
                     KEEPING,
                     BATCHES,
                     at_least=0.5,
@@ -92,7 +95,7 @@ def group() -> Generator[Group]:
                     "fit into the processor's cache: two waits that do nothing add 10 to 18 µs there",
                 ),
                 Goal(
-                    "the same of a bot in one process (alone=True)",
+                    "the same of a bot in one process (single_process=True)",
                     (AIOGRAM_KEEPING, AIOGRAM),
                     (AIOGRAM_ISOLATED, AIOGRAM),
                     at_most=1 / 12,
@@ -113,9 +116,11 @@ def group() -> Generator[Group]:
 
 
 @asynccontextmanager
-async def ours(server: RedisServer, flight: int, *, alone: bool = False) -> AsyncGenerator[Running]:
+async def ours(server: RedisServer, flight: int, *, single_process: bool = False) -> AsyncGenerator[Running]:
     server.ask("FLUSHALL")
-    async with sessions_in(RedisStorage(server.url, alone=alone), flight, redis_meter(server)) as running:
+    async with sessions_in(
+        RedisStorage(server.url, single_process=single_process), flight, redis_meter(server)
+    ) as running:
         yield running
 
 
@@ -170,10 +175,10 @@ async def commands(server: RedisServer, flight: int) -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def aiogram_ours(server: RedisServer, *, alone: bool) -> AsyncGenerator[Running]:
+async def aiogram_ours(server: RedisServer, *, single_process: bool) -> AsyncGenerator[Running]:
     """aiogram with our sessions: exclusive, fenced."""
     server.ask("FLUSHALL")
-    async with SessionManager(Pizza, storage=RedisStorage(server.url, alone=alone)) as sessions:
+    async with SessionManager(Pizza, storage=RedisStorage(server.url, single_process=single_process)) as sessions:
         run = _aiogram.with_sessions(sessions, IN_FLIGHT)
         yield Running(run, lambda: total_of(sessions), redis_meter(server))
 

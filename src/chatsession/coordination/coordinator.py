@@ -368,12 +368,12 @@ class Coordinator:
             self.queue.release(key)
 
     def _may_hand_over(self, grant: Acquired, lease: Lease) -> bool:
-        if grant.handovers >= MOST_HANDOVERS and not self.storage.alone:  # others have their turn
+        if grant.handovers >= MOST_HANDOVERS and not self.storage.single_process:  # others have their turn
             return False
         return self.leases.certainly_held(lease)  # or the next one would be given what others have changed since
 
     def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
-        if not self.storage.alone or ttl is not None or len(self._kept) >= MOST_KEPT:
+        if not self.storage.single_process or ttl is not None or len(self._kept) >= MOST_KEPT:
             return False
         # What expires meanwhile would still look alive here.
         return record is None or (record.expires_at is None and len(record.value) <= MOST_KEPT_BYTES)

@@ -160,7 +160,7 @@ class Storage(ABC):
     """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
     expiring: ClassVar[bool] = True
     """Records can have a time to live."""
-    alone: bool = False
+    single_process: bool = False
     """No other process uses the same data, so that leases may be kept for a moment: a chat's next update then begins
     without a trip. SQLite knows by itself; servers cannot, and have to be told by their option of this name, which
     suits a bot that runs in one process. If another process comes all the same, nothing is lost; it waits for up to

@@ -74,7 +74,7 @@ class NatsStorage(Storage):
         credentials: the path of a credentials file (`.creds`).
         patience: seconds in which a request that is not answered is repeated.
         sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
-        alone: no other process or program uses these sessions (see `Storage.alone`).
+        single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
     Example:
         >>> from chatsession import SessionManager
@@ -94,7 +94,7 @@ class NatsStorage(Storage):
         credentials: str | None = None,
         patience: float = 10.0,
         sweep_interval: float = 600.0,
-        alone: bool = False,
+        single_process: bool = False,
     ) -> None:
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
@@ -108,7 +108,7 @@ class NatsStorage(Storage):
         self._credentials = credentials
         self._patience = patience
         self._sweep_interval = sweep_interval
-        self.alone = alone
+        self.single_process = alone
         self._entries: Entries | None = None
         self._may_connect = False
         self._connecting = asyncio.Lock()
@@ -282,8 +282,8 @@ class NatsStorage(Storage):
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
-    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience`, `alone`."""
-    given = options(parts, {"replicas", "credentials", "patience", "alone"})
+    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience`, `single_process`."""
+    given = options(parts, {"replicas", "credentials", "patience", "single_process"})
     bucket = parts.path.strip("/")
     if not parts.hostname:
         raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
@@ -294,7 +294,7 @@ def from_url(parts: SplitResult) -> NatsStorage:
             replicas=int(given.get("replicas", 1)),
             credentials=given.get("credentials"),
             patience=float(given.get("patience", 10)),
-            alone=flag(given, "alone"),
+            single_process=flag(given, "single_process"),
         )
     except ValueError:
         raise StorageError("replicas and patience of the nats: URL are numbers") from None

@@ -71,7 +71,7 @@ class PostgresStorage(Storage):
             the storage opens.
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
             of its own; `None`: never.
-        alone: no other process or program uses these sessions (see `Storage.alone`).
+        single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
     Raises:
         StorageError: a name does not do, or neither or both of `url` and `pool` are given.
@@ -101,7 +101,7 @@ class PostgresStorage(Storage):
         sweep_interval: float = 60.0,
         pooler: bool | None = None,
         time_to_live: float | None = None,
-        alone: bool = False,
+        single_process: bool = False,
     ) -> None:
         source = pool if url is None else url
         if source is None or (url and pool):
@@ -109,7 +109,7 @@ class PostgresStorage(Storage):
         if min(connections, timeout, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
             raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
         self.time_to_live = time_to_live
-        self.alone = alone
+        self.single_process = alone
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a table is one of {', '.join(get_args(Layout))}")
         if layout == "grammy":

@@ -10,7 +10,7 @@ from chatsession.storages._urls import flag, options
 from chatsession.storages.postgres._storage import Layout, PostgresStorage
 
 _OURS = {
-    "alone", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
+    "single_process", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
     "timeout",
 }  # fmt: skip
 _THEIRS = {
@@ -35,7 +35,7 @@ def from_url(parts: SplitResult) -> PostgresStorage:
         sweep_interval=_number(given, "sweep_interval") or 60.0,
         pooler=flag(given, "pooler") if "pooler" in given else None,
         time_to_live=_number(given, "time_to_live"),
-        alone=flag(given, "alone"),
+        single_process=flag(given, "single_process"),
     )
 
 

@@ -61,7 +61,7 @@ class RedisStorage(Storage):
         retry_for: seconds for which a call is tried again after the connection broke or while the servers fail over.
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
             of its own; `None`: never.
-        alone: no other process or program uses these sessions (see `Storage.alone`).
+        single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
     The last four may stand in the URL, too, as in `redis://localhost?wait_replicas=1`; so may `ssl_ca_certs`,
     `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` and `ssl_check_hostname`, and for Sentinel and clusters `tls=true`,
@@ -86,10 +86,10 @@ class RedisStorage(Storage):
         wait_replicas: int = 0,
         retry_for: float = 10.0,
         time_to_live: float | None = None,
-        alone: bool = False,
+        single_process: bool = False,
     ) -> None:
         servers, label, given = servers_of(server)
-        self.alone = bool(given.get("alone", alone))
+        self.single_process = bool(given.get("single_process", single_process))
         self.time_to_live = given.get("time_to_live", time_to_live)
         self._replicas = int(given.get("wait_replicas", wait_replicas))
         retry_for = given.get("retry_for", retry_for)

@@ -12,7 +12,15 @@ from chatsession.storages._urls import flag, options
 _PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
-_OPTIONS = {"tls", "sentinel_username", "sentinel_password", "wait_replicas", "retry_for", "time_to_live", "alone"}
+_OPTIONS = {
+    "tls",
+    "sentinel_username",
+    "sentinel_password",
+    "wait_replicas",
+    "retry_for",
+    "time_to_live",
+    "single_process",
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Target:
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
     options: dict[str, float]
-    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, `alone`, as far as they are given."""
+    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, `single_process`, as far as they are given."""
 
     def __str__(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
@@ -71,8 +79,8 @@ def parse(parts: SplitResult) -> Target:
 def _options(given: dict[str, str]) -> dict[str, float]:
     numbers = ("wait_replicas", "retry_for", "time_to_live")
     chosen = {name: _number(name, given[name]) for name in numbers if name in given}
-    if "alone" in given:
-        chosen["alone"] = flag(given, "alone")
+    if "single_process" in given:
+        chosen["single_process"] = flag(given, "single_process")
     return chosen
 
 

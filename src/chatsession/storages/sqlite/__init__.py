@@ -128,14 +128,14 @@ class SQLiteStorage(Storage):
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         def commit(connection: sqlite3.Connection) -> list[Outcome]:
-            self.alone = _locks.alone(connection, self._holder)
+            self.single_process = _locks.single_process(connection, self._holder)
             return _rows.commit(connection, changes, self._clock())
 
         return await self._at_work.submit(commit, writes=True)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
         def lock(connection: sqlite3.Connection) -> list[Locked | None]:
-            self.alone = _locks.alone(connection, self._holder)
+            self.single_process = _locks.single_process(connection, self._holder)
             return _locks.lock(connection, requests, self._holder, self._clock())
 
         return await self._at_work.submit(lock, writes=True)

@@ -24,7 +24,7 @@ def register(connection: sqlite3.Connection, identity: str) -> int:
     return cursor.lastrowid
 
 
-def alone(connection: sqlite3.Connection, holder: int) -> bool:
+def single_process(connection: sqlite3.Connection, holder: int) -> bool:
     """Is it certain that no other process uses the file?"""
     others = connection.execute("SELECT id, identity FROM session_holders WHERE id <> ?", (holder,)).fetchall()
     for other, identity in others:
