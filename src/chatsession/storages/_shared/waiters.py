@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 from hashlib import blake2b
 
-SIGN_LENGTH = 16
+WAKE_TOKEN_LENGTH = 16
 _MOST_EARLY = 1000
 
 
-def sign_of(waiter: str) -> str:
+def wake_token(waiter: str) -> str:
     """A waiter's name as it is sent to wake it: short, plain, and all of one length."""
-    return blake2b(waiter.encode("utf-8", "surrogatepass"), digest_size=SIGN_LENGTH // 2).hexdigest()
+    return blake2b(waiter.encode("utf-8", "surrogatepass"), digest_size=WAKE_TOKEN_LENGTH // 2).hexdigest()
 
 
-class Bells:
+class WaiterRegistry:
     """Wakes waiters, also those that are woken before they begin to wait."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._early: dict[str, None] = {}
 
-    def ring(self, sign: str) -> None:
+    def wake(self, sign: str) -> None:
         """Wake the waiter with this sign, or whoever will wait under it next."""
         waiting = self._waiting.get(sign)
         if waiting is None:
@@ -33,7 +33,7 @@ class Bells:
 
     async def wait(self, waiter: str, seconds: float) -> None:
         """Return when woken, or after some seconds."""
-        sign = sign_of(waiter)
+        sign = wake_token(waiter)
         if sign in self._early:
             del self._early[sign]
             return

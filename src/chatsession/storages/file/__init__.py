@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
-from chatsession.storages._shared.waiters import Bells
+from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages._urls import options
 from chatsession.storages.base import (
     Change,
@@ -105,7 +105,7 @@ class FileStorage(Storage):
         self._threads: ThreadPoolExecutor | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._listing = Listing(str(self._root), self._naming, VALUE)
-        self._bells = Bells()
+        self._waiters = WaiterRegistry()
         self._free_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class FileStorage(Storage):
             except BaseException:
                 await self.close()
                 raise
-            self._folder.pipe.listen(self._bells.ring)
+            self._folder.pipe.listen(self._waiters.ring)
             self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
             await super().open()
 
@@ -157,7 +157,7 @@ class FileStorage(Storage):
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         until_free = self._free_at.pop(request.waiter, 0.0) - self._clock()
-        await self._bells.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+        await self._waiters.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._run(self._page, self._opened(), prefix, cursor, limit)

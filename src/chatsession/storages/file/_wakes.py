@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from chatsession.storages._shared.waiters import SIGN_LENGTH, sign_of
+from chatsession.storages._shared.waiters import WAKE_TOKEN_LENGTH, wake_token
 
 
 class Pipe:
@@ -44,9 +44,9 @@ class Pipe:
 
     def _read(self, woken: Callable[[str], None]) -> None:
         with suppress(BlockingIOError):
-            signs = os.read(self._file, SIGN_LENGTH * 256).decode("ascii", "replace")
-            for start in range(0, len(signs), SIGN_LENGTH):
-                woken(signs[start : start + SIGN_LENGTH])
+            signs = os.read(self._file, WAKE_TOKEN_LENGTH * 256).decode("ascii", "replace")
+            for start in range(0, len(signs), WAKE_TOKEN_LENGTH):
+                woken(signs[start : start + WAKE_TOKEN_LENGTH])
 
 
 def wake(pipe: Path, waiter: str) -> bool:
@@ -56,7 +56,7 @@ def wake(pipe: Path, waiter: str) -> bool:
     except OSError:
         return False
     try:
-        os.write(file, sign_of(waiter).encode())
+        os.write(file, wake_token(waiter).encode())
     except BlockingIOError:  # its process reads no more, but lives: it may have been stopped
         pass
     except OSError:

@@ -31,7 +31,7 @@ except ImportError as error:
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
-from chatsession.storages._shared.waiters import Bells
+from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages._urls import flag, options
 from chatsession.storages.base import (
     Change,
@@ -113,7 +113,7 @@ class NatsStorage(Storage):
         self._may_connect = False
         self._connecting = asyncio.Lock()
         self._listing = Listing(self._names)
-        self._bells = Bells()
+        self._waiters = WaiterRegistry()
         self._free_at: dict[str, float] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -188,7 +188,7 @@ class NatsStorage(Storage):
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         until_free = self._free_at.pop(request.waiter, 0.0) - asyncio.get_running_loop().time()
-        await self._bells.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+        await self._waiters.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         names, following = await self._listing.after(cursor, limit)
@@ -248,7 +248,7 @@ class NatsStorage(Storage):
         client = self._given or await connect(
             self._servers, self._shown, self._credentials, self._on_disconnected, self._patience
         )
-        wire = Wire(client, self._patience, self._bells.ring)
+        wire = Wire(client, self._patience, self._waiters.ring)
         bucket = Bucket(wire, self._bucket_name, self._replicas)
         try:
             if client.is_closed:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
-from chatsession.storages._shared.waiters import sign_of
+from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._entry import Entry, Stored, laid_upon
@@ -130,7 +130,7 @@ class Entries:
         if isinstance(answer, Locked) or key in self._held:
             self._hold(key, stored)
         if write.wake is not None:
-            await self.wire.ring(write.wake.inbox, sign_of(write.wake.waiter))
+            await self.wire.ring(write.wake.inbox, wake_token(write.wake.waiter))
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer

@@ -77,7 +77,7 @@ class Wire:
             if not pending.done():
                 pending.set_result(None)
 
-    async def ring(self, inbox: str, sign: str) -> None:
+    async def wake(self, inbox: str, sign: str) -> None:
         """Wake a waiter, in whatever process; if that fails, it wakes up by itself a little later."""
         try:
             await self.client.publish(f"{inbox}.{sign}")
