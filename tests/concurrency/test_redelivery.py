@@ -109,19 +109,19 @@ class Telegram:
 
     async def _deliver_until_acknowledged(self, http: ClientSession, update_id: int) -> None:
         payload = message(update_id, self.chats[update_id])
-        patience = self._random.choice([0.05, 0.3, 30])
+        retry_for = self._random.choice([0.05, 0.3, 30])
         while True:
             self.deliveries += 1
             server = self._random.choice(self._running)
             try:
                 url = f"http://127.0.0.1:{server.port}/hook"
-                async with http.post(url, json=payload, timeout=ClientTimeout(total=patience)) as answer:
+                async with http.post(url, json=payload, timeout=ClientTimeout(total=retry_for)) as answer:
                     if answer.ok:
                         return
             except (ClientError, TimeoutError):
                 pass
             await asyncio.sleep(0.01)
-            patience *= 2
+            retry_for *= 2
 
     async def _kill_one(self) -> None:
         async with self._killing:

@@ -114,11 +114,11 @@ def test_a_missing_extra_is_told_with_the_exact_command(use: str, missing: str, 
         ("sqlite://SECRET@host/x", "sqlite:///relative.db"),
         ("sqlite:///", "sqlite:///relative.db"),
         ("sqlite://[::1", "malformed"),
-        ("sqlite:///x.db?busy_timeout=SECRET", "numbers of seconds"),
+        ("sqlite:///x.db?retry_for=SECRET", "numbers of seconds"),
         ("sqlite:///x.db?synchronous=off", "synchronous"),
-        ("sqlite:///x.db?busy_timeout=0", "positive"),
+        ("sqlite:///x.db?retry_for=0", "positive"),
         ("sqlite:///x.db?unknown=1", "unknown"),
-        ("sqlite:///x.db?busy_timeout=1&busy_timeout=2", "twice"),
+        ("sqlite:///x.db?retry_for=1&retry_for=2", "twice"),
         ("sqlite:///:memory:", "memory:"),
     ],
 )
@@ -144,7 +144,7 @@ def test_open_storage(url: str, storage: Any) -> None:
         ("sqlite:///bot.db", "bot.db"),
         ("sqlite:////srv/bot.db", "/srv/bot.db"),
         ("sqlite:///a%20b%3Fc.db", "a b?c.db"),
-        ("sqlite:///bot.db?synchronous=FULL&busy_timeout=2.5&sweep_interval=5", "bot.db"),
+        ("sqlite:///bot.db?synchronous=FULL&retry_for=2.5&sweep_interval=5", "bot.db"),
     ],
 )
 def test_sqlite_urls(url: str, path: str) -> None:

@@ -314,11 +314,11 @@ async def test_the_sweep_runs_by_itself(path: Path, clock: MovableClock) -> None
 
 async def test_a_file_that_another_program_keeps_locked(path: Path) -> None:
     await store(path)
-    async with SessionManager(str, storage=SQLiteStorage(path, busy_timeout=0.05)) as texts:
+    async with SessionManager(str, storage=SQLiteStorage(path, retry_for=0.05)) as texts:
         await texts.get("0")
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageUnavailableError, match="busy_timeout"):
+        with pytest.raises(StorageUnavailableError, match="retry_for"):
             async with texts.open("0") as s:
                 s.data = "x"
         assert await texts.get("0") == "0" * 100

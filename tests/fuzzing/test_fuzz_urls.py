@@ -14,7 +14,7 @@ from chatsession.storages._urls import _MODULES
 
 SECRET = "hunter2"
 OPTIONS = [
-    "busy_timeout",
+    "retry_for",
     "connections",
     "create",
     "credentials",
@@ -23,7 +23,7 @@ OPTIONS = [
     "host",
     "layout",
     "options",
-    "patience",
+    "retry_for",
     "pooler",
     "port",
     "replicas",
@@ -105,9 +105,9 @@ def test_a_password_is_never_shown(scheme: str, before: str, after: str, host: s
         ("redis://h:" + "1" * 5000, "is malformed"),
         ("sqlite:///%00", "NUL"),
         ("file:///%00", "NUL"),
-        ("sqlite:///a.db?busy_timeout=nan", "must be positive"),
+        ("sqlite:///a.db?retry_for=nan", "must be positive"),
         ("file:///a?sweep_interval=nan", "must be positive"),
-        ("nats://h?patience=nan", "must be positive"),
+        ("nats://h?retry_for=nan", "must be positive"),
     ],
 )
 def test_what_was_found_once_is_told(url: str, says: str) -> None:
@@ -125,7 +125,7 @@ def test_a_url_that_changes_when_it_is_put_together_has_a_repr() -> None:
 @pytest.mark.parametrize("seconds", ["1e300", "inf"])
 async def test_a_pause_may_be_longer_than_clocks_can_tell(seconds: str, tmp_path: object) -> None:
     where = quote(str(tmp_path))
-    async with open_storage(f"sqlite:///{where}/bot.db?sweep_interval={seconds}&busy_timeout={seconds}") as storage:
+    async with open_storage(f"sqlite:///{where}/bot.db?sweep_interval={seconds}&retry_for={seconds}") as storage:
         assert list(await storage.read_many(["a"])) == [None]
     async with open_storage(f"file://{where}/sessions?sweep_interval={seconds}") as storage:
         assert list(await storage.read_many(["a"])) == [None]

@@ -227,7 +227,7 @@ async def redelivering_world(random: Random, faults: Faults) -> None:
             sessions = random.choice([m for m, s in zip(managers, storages, strict=True) if not s.dead])
             attempt = asyncio.create_task(handle(sessions, number))
             attempts.append(attempt)
-            done, _ = await asyncio.wait([attempt], timeout=random.choice((5, 100)))  # Telegram's patience
+            done, _ = await asyncio.wait([attempt], timeout=random.choice((5, 100)))  # Telegram's retry_for
             wanted -= bool(done) and attempt.result()
 
     attempts: list[asyncio.Task[bool]] = []

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
+from chatsession import MemoryStorage, open_storage
 from tools.soak._load import Load
 from tools.soak._samples import held
 from tools.soak._storages import STORAGES
-
-from chatsession import MemoryStorage, open_storage
 
 _BURST = 120
 
@@ -63,7 +63,7 @@ async def soak_shortly(url: str) -> None:
         raise LeakError(f"left when the storage was closed: {more}")
 
 
-async def leave_nothing(work: Callable[[], Awaitable[None]], times: int = 12, patience: float = 10.0) -> None:
+async def leave_nothing(work: Callable[[], Awaitable[None]], times: int = 12, retry_for: float = 10.0) -> None:
     """Do this again and again, until it leaves nothing behind.
 
     A pool of connections may grow some times; a leak grows each time.
@@ -76,7 +76,7 @@ async def leave_nothing(work: Callable[[], Awaitable[None]], times: int = 12, pa
     for _ in range(times):
         before = counted()
         await work()
-        more = await settled(before, patience)
+        more = await settled(before, retry_for)
         if not more:
             return
     raise LeakError(f"each burst of updates leaves more, the last one: {more}")
@@ -129,7 +129,7 @@ async def _is_found(leak: Callable[[], Awaitable[None]], what: str) -> None:
             await leak()
 
         with pytest.raises(LeakError, match=what):
-            await leave_nothing(work, times=3, patience=0.1)
+            await leave_nothing(work, times=3, retry_for=0.1)
         await load.close()
 
 

@@ -42,7 +42,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     make: dict[str, tuple[Callable[[], Proxy], Callable[[str], Storage], bytes]] = {
         "redis": (lambda: RedisProxy(server.port), lambda url: RedisStorage(url, retry_for=60), MINE),
         "postgres": (lambda: PgProxy(server.url), lambda url: PostgresStorage(url, table=name, timeout=60), MINE),
-        "nats": (lambda: NatsProxy(server.port), lambda url: NatsStorage(url, bucket=name, patience=60), b"HPUB $KV."),
+        "nats": (lambda: NatsProxy(server.port), lambda url: NatsStorage(url, bucket=name, retry_for=60), b"HPUB $KV."),
     }
     make_proxy, make_storage, commits = make[request.param]
     async with make_proxy() as proxy, make_storage(proxy.url) as here, make_storage(server.url) as there:  # type: ignore[attr-defined] - each of them has one

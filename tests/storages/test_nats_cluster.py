@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from nats.aio.client import Client
-from tools.servers.nats import NatsCluster, NatsServer
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Outcome, Refused
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.conformance.single import lock, put, value_of
+from tools.servers.nats import NatsCluster, NatsServer
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def cluster() -> Iterator[NatsCluster]:
         yield cluster
 
 
-def storage_in(cluster: NatsCluster, bucket: str, patience: float = 60.0) -> NatsStorage:
-    return NatsStorage(cluster.urls, bucket=bucket, replicas=3, patience=patience)
+def storage_in(cluster: NatsCluster, bucket: str, retry_for: float = 60.0) -> NatsStorage:
+    return NatsStorage(cluster.urls, bucket=bucket, replicas=3, retry_for=retry_for)
 
 
 async def exact_count(sessions: SessionManager[dict[str, int]], key: str) -> int:
@@ -101,14 +101,14 @@ async def test_the_majority_of_a_cluster_is_gone() -> None:
             for each in cluster.servers[:2]:
                 await asyncio.to_thread(each.process.kill)
             assert storage._entries is not None
-            storage._entries.wire.patience = storage._entries._patience = 1.0
+            storage._entries.wire.retry_for = storage._entries._patience = 1.0
             async with asyncio.timeout(120):
                 assert isinstance(await store(b"2"), StorageUnavailableError)
                 for each in cluster.servers[:2]:
                     await asyncio.to_thread(each.start)
                 while not isinstance(outcome := await store(b"3"), Committed):
                     assert isinstance(outcome, StorageUnavailableError)
-            storage._entries.wire.patience = storage._entries._patience = 60.0
+            storage._entries.wire.retry_for = storage._entries._patience = 60.0
             locked = await lock(storage, "424242")
             assert locked.record is not None
             assert locked.record.value == b"3"
@@ -140,14 +140,14 @@ async def test_a_certificate_that_nobody_trusts_is_told(scheme: str) -> None:
     with NatsServer(tls=True, user="bot", password="secret") as server:
         url = server.url.replace("tls:", f"{scheme}:")
         with pytest.raises(StorageUnavailableError, match="cannot be reached") as caught:
-            await NatsStorage(url, patience=5).open()
+            await NatsStorage(url, retry_for=5).open()
         assert "SSLCertVerificationError" in str(caught.value)
         assert "secret" not in str(caught.value)
 
 
 async def test_too_few_servers_for_so_many_replicas(cluster: NatsCluster) -> None:
-    """It waits for them as long as `patience` says: servers of a cluster that was just started come one by one."""
-    storage = NatsStorage(cluster.urls, bucket="many", replicas=5, patience=0.5)
+    """It waits for them as long as `retry_for` says: servers of a cluster that was just started come one by one."""
+    storage = NatsStorage(cluster.urls, bucket="many", replicas=5, retry_for=0.5)
     began = asyncio.get_running_loop().time()
     with pytest.raises(StorageError, match="no suitable peers"):
         await storage.open()

@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig
-from tools.servers._process import free_ports
-from tools.servers.nats import NatsServer, binaries
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import (
@@ -38,6 +36,8 @@ from chatsession.storages.nats._entry import Entry
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._wire import message_id
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
+from tools.servers._process import free_ports
+from tools.servers.nats import NatsServer, binaries
 
 _buckets = count()
 
@@ -291,7 +291,7 @@ async def test_wrong_credentials_are_told_at_once_and_nowhere_repeated(caplog: p
 
 async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
     (port,) = free_ports(1)
-    storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}", patience=1)
+    storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}", retry_for=1)
     async with asyncio.timeout(60):
         with pytest.raises(StorageUnavailableError, match=f"127.0.0.1:{port}") as raised:
             await storage.open()
@@ -480,7 +480,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
         async with NatsStorage(server.url, bucket=bucket) as storage:
             await put(storage, "424242", b"1")
             assert storage._entries is not None
-            storage._entries.wire.patience = storage._entries._patience = 0.5
+            storage._entries.wire.retry_for = storage._entries._patience = 0.5
             server.process.signal(signal.SIGSTOP)
             os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - takes no time; until then it may answer
             async with asyncio.timeout(60):
@@ -536,7 +536,7 @@ def test_without_the_driver_it_says_how_to_get_it() -> None:
 
 
 def test_urls() -> None:
-    assert repr(open_storage("nats://bot:pw@h:4222/b?replicas=3&patience=5")) == "<NatsStorage: h:4222, bucket 'b'>"
+    assert repr(open_storage("nats://bot:pw@h:4222/b?replicas=3&retry_for=5")) == "<NatsStorage: h:4222, bucket 'b'>"
     assert repr(open_storage("nats://h")) == "<NatsStorage: h, bucket 'sessions'>"
 
 
@@ -547,7 +547,7 @@ def test_urls() -> None:
         ("nats://h/a/b", "letters, digits"),
         ("nats://h/a.b", "letters, digits"),
         ("nats://h?replicas=x", "are numbers"),
-        ("nats://h?patience=0", "positive"),
+        ("nats://h?retry_for=0", "positive"),
         ("nats://h?password=x", "unknown"),
     ],
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pickle
 
 import zstandard
-from tools.fuzz.harnesses import KEY
 
 from chatsession.serialization.compression import COMPRESSED
 from chatsession.serialization.encryption import Keyring
+from tools.fuzz.harnesses import KEY
 
 _JSON = [b'{"name":"Ann","coins":7,"parts":{"a":[1.5]},"since":"2026-05-04T03:02:01Z","inner":{}}', b'["a",1,null]']
 _ENVELOPES = [
@@ -41,7 +41,7 @@ SEEDS: dict[str, list[bytes]] = {
     "urls": [
         b"//user:secret@h:1/0?retry_for=1",
         b"//h1:1,h2:2/main/1",
-        b"///bot.db?busy_timeout=1",
+        b"///bot.db?retry_for=1",
         b"//[::1]:5/x?schema=a",
     ],
     "views": _STORED,

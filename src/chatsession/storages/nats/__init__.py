@@ -72,7 +72,7 @@ class NatsStorage(Storage):
         bucket: the bucket's name; made where it is missing. It must keep a history of 1.
         replicas: on how many servers a bucket that is made here lies.
         credentials: the path of a credentials file (`.creds`).
-        patience: seconds in which a request that is not answered is repeated.
+        retry_for: seconds in which a request that is not answered is repeated.
         sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
         single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
@@ -92,21 +92,21 @@ class NatsStorage(Storage):
         bucket: str = "sessions",
         replicas: int = 1,
         credentials: str | None = None,
-        patience: float = 10.0,
+        retry_for: float = 10.0,
         sweep_interval: float = 600.0,
         single_process: bool = False,
     ) -> None:
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
-        if not (patience > 0 and sweep_interval > 0):
-            raise StorageError("patience and sweep_interval are in seconds and must be positive")
+        if not (retry_for > 0 and sweep_interval > 0):
+            raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
         self._given = servers if isinstance(servers, Client) else None
         self._servers = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
         self._shown = "a client of your own" if self._given else ", ".join(map(_without_password, self._servers))
         self._bucket_name = bucket
         self._replicas = replicas
         self._credentials = credentials
-        self._patience = patience
+        self._patience = retry_for
         self._sweep_interval = sweep_interval
         self.single_process = alone
         self._entries: Entries | None = None
@@ -282,8 +282,8 @@ class NatsStorage(Storage):
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
-    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `patience`, `single_process`."""
-    given = options(parts, {"replicas", "credentials", "patience", "single_process"})
+    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `retry_for`, `single_process`."""
+    given = options(parts, {"replicas", "credentials", "retry_for", "single_process"})
     bucket = parts.path.strip("/")
     if not parts.hostname:
         raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
@@ -293,11 +293,11 @@ def from_url(parts: SplitResult) -> NatsStorage:
             bucket=bucket or "sessions",
             replicas=int(given.get("replicas", 1)),
             credentials=given.get("credentials"),
-            patience=float(given.get("patience", 10)),
+            retry_for=float(given.get("retry_for", 10)),
             single_process=flag(given, "single_process"),
         )
     except ValueError:
-        raise StorageError("replicas and patience of the nats: URL are numbers") from None
+        raise StorageError("replicas and retry_for of the nats: URL are numbers") from None
 
 
 def _is_outlived(stored: Stored, now: float) -> bool:

@@ -204,7 +204,7 @@ class Bucket:
         return _decode(reply, _StreamInfo)
 
     async def _create_once_there_are_servers(self) -> _StreamInfo:
-        end = time.monotonic() + self._wire.patience
+        end = time.monotonic() + self._wire.retry_for
         while True:
             info = await self._create()
             if info.error is None or info.error.err_code != _NO_PEERS or time.monotonic() > end:

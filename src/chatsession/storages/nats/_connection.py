@@ -23,7 +23,7 @@ async def connect(
     shown: str,
     credentials: str | None,
     disconnected: Callable[[], None],
-    patience: float,
+    retry_for: float,
     tries: int = 3,
 ) -> Client:
     """Connect, and go on reconnecting for as long as the client is open.
@@ -33,7 +33,7 @@ async def connect(
         shown: what to call them in messages, without passwords.
         credentials: the path of a credentials file.
         disconnected: is called when the connection is lost.
-        patience: seconds in which a server that is just starting may come up, or a busy one answer.
+        retry_for: seconds in which a server that is just starting may come up, or a busy one answer.
         tries: how often to knock, should the server hang up.
 
     Raises:
@@ -66,7 +66,7 @@ async def connect(
         )
     )
     try:
-        await asyncio.wait((connecting, failed), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((connecting, failed), timeout=retry_for, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and not failed.done():
             connecting.result()
             return client
@@ -83,7 +83,7 @@ async def connect(
         await client.close()
     error = failed.result() if failed.done() else last[-1] if last else None
     if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
-        return await connect(servers, shown, credentials, disconnected, patience, tries - 1)
+        return await connect(servers, shown, credentials, disconnected, retry_for, tries - 1)
     raise _in_words(error, shown)
 
 

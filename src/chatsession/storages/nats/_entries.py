@@ -30,13 +30,13 @@ class Entries:
     Args:
         wire: the connection.
         bucket: the bucket.
-        patience: seconds in which a change that others are faster with is tried again.
+        retry_for: seconds in which a change that others are faster with is tried again.
     """
 
-    def __init__(self, wire: Wire, bucket: Bucket, patience: float) -> None:
+    def __init__(self, wire: Wire, bucket: Bucket, retry_for: float) -> None:
         self.wire = wire
         self.bucket = bucket
-        self._patience = patience
+        self._patience = retry_for
         self._held: dict[str, Stored] = {}
         self._many_held = _FEW_HELD
         self._chores: set[asyncio.Task[None]] = set()

@@ -47,14 +47,14 @@ class Wire:
 
     Args:
         client: a connected client.
-        patience: seconds to go on trying.
+        retry_for: seconds to go on trying.
         woken: is called with what others send by `ring`.
     """
 
-    def __init__(self, client: Client, patience: float, woken: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, retry_for: float, woken: Callable[[str], None]) -> None:
         self.client = client
         self.inbox = client.new_inbox()
-        self.patience = patience
+        self.retry_for = retry_for
         self._woken = woken
         self._numbers = count()
         self._pending: dict[str, asyncio.Future[Msg | None]] = {}
@@ -84,28 +84,28 @@ class Wire:
         except nats.errors.Error:
             return
 
-    async def ask(self, request: Request, patience: float | None = None) -> Reply:
+    async def ask(self, request: Request, retry_for: float | None = None) -> Reply:
         """Send one request. Raises `StorageUnavailableError` if no reply comes."""
-        (reply,) = await self.ask_all([request], patience)
+        (reply,) = await self.ask_all([request], retry_for)
         if isinstance(reply, StorageError):
             raise reply
         return reply
 
     async def ask_all(
-        self, requests: Sequence[Request], patience: float | None = None
+        self, requests: Sequence[Request], retry_for: float | None = None
     ) -> Sequence[Reply | StorageError]:
         """Send requests together.
 
         Args:
             requests: each may arrive more than once.
-            patience: seconds to go on trying where nobody answers for the stream, if not those of this object.
+            retry_for: seconds to go on trying where nobody answers for the stream, if not those of this object.
 
         Returns:
-            In their order the replies, or an error where none came within the patience of this object.
+            In their order the replies, or an error where none came within the retry_for of this object.
         """
         now = asyncio.get_running_loop().time()
-        end = now + self.patience
-        refused_until = end if patience is None else now + patience
+        end = now + self.retry_for
+        refused_until = end if retry_for is None else now + retry_for
         replies: dict[int, Reply] = {}
         waiting = list(range(len(requests)))
         tries = 0
@@ -165,9 +165,9 @@ class Wire:
         if self.client.is_closed:
             return StorageUnavailableError("the connection to NATS is closed")
         if not tries:
-            return StorageUnavailableError(f"NATS could not be reached for {self.patience:g} s")
+            return StorageUnavailableError(f"NATS could not be reached for {self.retry_for:g} s")
         return StorageUnavailableError(
-            f"NATS did not answer within {self.patience:g} s; it is not known whether what was asked for was done"
+            f"NATS did not answer within {self.retry_for:g} s; it is not known whether what was asked for was done"
         )
 
 

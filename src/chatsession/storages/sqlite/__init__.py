@@ -40,7 +40,7 @@ class SQLiteStorage(Storage):
     Args:
         path: of the file; made when missing. Its folder must be there, on a local disk.
         synchronous: `"normal"`, `"full"` or `"extra"`.
-        busy_timeout: seconds to wait for other processes that write, until `StorageUnavailableError`.
+        retry_for: seconds to wait for other processes that write, until `StorageUnavailableError`.
         sweep_interval: seconds between sweeps of expired sessions, in small steps, when nothing else is to be done.
         clock: gives the time as Unix seconds.
 
@@ -62,7 +62,7 @@ class SQLiteStorage(Storage):
         path: str | Path,
         *,
         synchronous: Synchronous = "normal",
-        busy_timeout: float = 10.0,
+        retry_for: float = 10.0,
         sweep_interval: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,11 +72,11 @@ class SQLiteStorage(Storage):
             raise StorageError(f"synchronous must be normal, full or extra, not {synchronous!r}")
         if "\0" in str(path):
             raise StorageError("the path of an SQLite file cannot have a NUL in it")
-        if not (busy_timeout > 0 and sweep_interval > 0):  # which is so of nan, too
-            raise StorageError("busy_timeout and sweep_interval are in seconds and must be positive")
+        if not (retry_for > 0 and sweep_interval > 0):  # which is so of nan, too
+            raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
         self._path = Path(path)
         self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self._busy_timeout = retry_for
         self._sweep_interval = sweep_interval
         self._clock = clock
         self._worker: Worker | None = None
@@ -90,7 +90,7 @@ class SQLiteStorage(Storage):
             self._worker = Worker(
                 str(self._path),
                 self._connect,
-                busy_timeout=self._busy_timeout,
+                retry_for=self._busy_timeout,
                 idle=lambda connection: self._tidy(connection, 500) == 500,
                 idle_interval=self._sweep_interval,
             )
@@ -212,13 +212,13 @@ def from_url(parts: SplitResult) -> SQLiteStorage:
     """`sqlite:///relative.db` or `sqlite:////absolute.db`, options behind a `?` as in `SQLiteStorage`."""
     if parts.netloc or len(parts.path) < 2:
         raise StorageError("the URL of an SQLite file is sqlite:///relative.db or sqlite:////absolute.db")
-    given = options(parts, {"synchronous", "busy_timeout", "sweep_interval"})
+    given = options(parts, {"synchronous", "retry_for", "sweep_interval"})
     try:
         return SQLiteStorage(
             unquote(parts.path[1:]),
             synchronous=cast("Synchronous", given.get("synchronous", "normal").lower()),
-            busy_timeout=float(given.get("busy_timeout", 10)),
+            retry_for=float(given.get("retry_for", 10)),
             sweep_interval=float(given.get("sweep_interval", 60)),
         )
     except ValueError:
-        raise StorageError("busy_timeout and sweep_interval of the sqlite: URL are numbers of seconds") from None
+        raise StorageError("retry_for and sweep_interval of the sqlite: URL are numbers of seconds") from None

@@ -35,7 +35,7 @@ class Worker:
     Args:
         name: of the file, for messages.
         connect: opens the connection, in the thread.
-        busy_timeout: seconds to wait for other processes that write.
+        retry_for: seconds to wait for other processes that write.
         idle: runs between jobs, at most every `idle_interval` seconds; returns whether it wants to go on at once.
     """
 
@@ -44,13 +44,13 @@ class Worker:
         name: str,
         connect: Callable[[], sqlite3.Connection],
         *,
-        busy_timeout: float,
+        retry_for: float,
         idle: Callable[[sqlite3.Connection], bool],
         idle_interval: float,
     ) -> None:
         self._name = name
         self._connect = connect
-        self._busy_timeout = busy_timeout
+        self._busy_timeout = retry_for
         self._idle = idle
         self._idle_interval = idle_interval
         self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
@@ -184,7 +184,7 @@ class Worker:
 _ERRORS: dict[int, tuple[type[StorageError], str]] = {
     sqlite3.SQLITE_BUSY: (
         StorageUnavailableError,
-        "another process kept it locked for longer than busy_timeout; see what else writes to it",
+        "another process kept it locked for longer than retry_for; see what else writes to it",
     ),
     sqlite3.SQLITE_LOCKED: (StorageUnavailableError, "another connection kept a table locked; see what else uses it"),
     sqlite3.SQLITE_FULL: (StorageError, "the disk is full; nothing of this change was written, make room and go on"),
