@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from subprocess import PIPE, Popen
 
 import pytest
+
 from tools.benchmarks import files, hot, integrations, matrix, middleware, nats, postgres, redis, sqlite, tending
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import Contender, measure

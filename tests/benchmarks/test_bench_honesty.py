@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from tools.benchmarks.__main__ import GROUPS
 from tools.benchmarks._group import Goal, Group, no_slower
 from tools.benchmarks._measure import Contender, Done, Round, Running, in_flight, measure

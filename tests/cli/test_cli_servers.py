@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from cli_aids import Shell, editor
-from tools.servers.postgres import PostgresServer
-from tools.servers.redis import RedisServer
 
 from chatsession import SessionManager
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 _databases = (f"cli_{number}" for number in count())
 

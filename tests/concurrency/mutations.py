@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tools.histories.counting import Counter
 
 from chatsession import SessionManager
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.unit_of_work.session import Session
+from tools.histories.counting import Counter
 
 
 def no_turns(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.histories.history import Fate, HistoryFile, State, Update, find_faults, read_history
-from tools.histories.updates import Effect
 
 from chatsession.errors import SessionConflictError, StorageUnavailableError
+from tools.histories.history import Fate, HistoryFile, State, Update, find_faults, read_history
+from tools.histories.updates import Effect
 
 EMPTY = State()
 

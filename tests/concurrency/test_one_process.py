@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from mutations import no_turns, no_versions
-from tools.histories.counting import Counter, Tally, count_up, keys_of_updates, stored_states
-from tools.histories.history import HistoryFile, find_faults, read_history
 
 from chatsession import SessionManager
+from tools.histories.counting import Counter, Tally, count_up, keys_of_updates, stored_states
+from tools.histories.history import HistoryFile, find_faults, read_history
 
 
 @pytest.fixture(params=["memory:", "sqlite:///{}/bot.db"], ids=["memory", "sqlite"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from places import Place
+
 from tools.histories.processes import Workers
 from tools.histories.worker import Count, Held, Hold, Release, Released, Told
 

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from chatsession_playground.bot_api import BotApiServer
 
 

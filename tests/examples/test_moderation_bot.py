@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatsession_playground.bot_api import BotApiServer, Group, User
 from examples_aids import PATIENCE, answer, running
 
 from chatsession import SessionManager
+from chatsession_playground.bot_api import BotApiServer, Group, User
 
 ADMIN, BEN, EVE = User(1, "Ann"), User(2, "Ben"), User(3, "Eve")
 LINK = "cheap pills: https://pills.example"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from chatsession_playground.bot_api import BotApiServer
 from examples_aids import EXAMPLES, answers, running
+
+from chatsession_playground.bot_api import BotApiServer
 
 BOTS = sorted(path.name for path in EXAMPLES.glob("pizza_bot*.py") if "API_ID" not in path.read_text())
 """Those that speak the Bot API; the others log in to Telegram itself."""

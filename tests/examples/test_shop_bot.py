@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chatsession_playground.bot_api import BotApiServer, User
 from examples_aids import PATIENCE, answer, answers, running
+
+from chatsession_playground.bot_api import BotApiServer, User
 
 MENU = "What would you like?"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from chatsession_playground.bot_api import BotApiServer
 from examples_aids import EXAMPLES, answer, answers
+
+from chatsession_playground.bot_api import BotApiServer
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from fuzz_aids import damaged, envelopes, fuzzed, json_bytes, json_values, numbers, texts
 from hypothesis import strategies as st
-from tools.servers.redis import RedisServer
 
 from chatsession import SessionError, SessionManager
 from chatsession.importers import Entry, aiogram_fsm, grammy, import_into, ptb
 from chatsession.importers._pickles import PickleError, Plain, load
 from chatsession.keys import per_user
+from tools.servers.redis import RedisServer
 
 whole_pickles = st.tuples(
     st.dictionaries(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from chatsession import MemoryStorage
+from chatsession.storages import Change, Committed, Outcome
 from tools.benchmarks._growth_chats import SMALL, key_of, some_of, stored, updates
 from tools.benchmarks._growth_filled import Filled, fill, sqlite
 from tools.benchmarks._growth_steps import measured
 from tools.benchmarks._growth_verdict import STEPS, too_fast
 from tools.benchmarks._measure import WorkNotDoneError
-
-from chatsession import MemoryStorage
-from chatsession.storages import Change, Committed, Outcome
 
 
 class Forgetful(MemoryStorage):

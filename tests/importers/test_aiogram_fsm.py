@@ -12,11 +12,11 @@ from aiogram.fsm.state import State, StatesGroup
 from aiogram.fsm.storage.base import DefaultKeyBuilder, StorageKey
 from aiogram.fsm.storage.redis import RedisStorage
 from redis.asyncio import Redis
-from tools.servers._process import free_ports
 
 from chatsession import SessionManager, StorageUnavailableError, per_chat, per_user_in_chat
 from chatsession.importers import Entry, aiogram_fsm, import_into
 from chatsession.importers.aiogram_fsm import DefaultKeys
+from tools.servers._process import free_ports
 
 if TYPE_CHECKING:
     from tools.servers.redis import RedisServer

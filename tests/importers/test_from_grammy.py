@@ -13,10 +13,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from redis.asyncio import Redis
-from tools.servers._process import free_ports
 
 from chatsession import SessionError, SessionManager, StorageUnavailableError
 from chatsession.importers import Entry, grammy, import_into
+from tools.servers._process import free_ports
 
 if TYPE_CHECKING:
     from tools.servers.postgres import PostgresServer

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import count
 
 from aiogram import Bot
-from chatsession_playground import _updates as build
-from chatsession_playground._updates import JsonObject, User
 
 from chatsession.testing.integration_suite.suite import CountingStorage, Pizza
+from chatsession_playground import _updates as build
+from chatsession_playground._updates import JsonObject, User
 
 __all__ = [
     "ANN",

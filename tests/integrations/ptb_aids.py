@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from aiogram_aids import Pizza
-from chatsession_playground._updates import JsonObject
 from telegram import Update
 from telegram.ext import Application, ApplicationBuilder, ContextTypes, MessageHandler, filters
 from telegram.request import BaseRequest, RequestData
 
 from chatsession.integrations.telegram_ext import LazySessionCallbackContext, SessionCallbackContext
+from chatsession_playground._updates import JsonObject
 
 App: TypeAlias = Application[Any, Any, Any, Any, Any, Any]
 

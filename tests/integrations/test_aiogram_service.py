@@ -18,7 +18,6 @@ from aiogram.webhook.aiohttp_server import SimpleRequestHandler, setup_applicati
 from aiogram_aids import ANN, BOT, CountingStorage, Pizza, group, message
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from chatsession_playground.bot_api import BotApiServer
 
 from chatsession import (
     MemoryStorage,
@@ -29,6 +28,7 @@ from chatsession import (
     StorageUnavailableError,
 )
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
+from chatsession_playground.bot_api import BotApiServer
 
 
 class PlainSession(AiohttpSession):
@@ -213,7 +213,7 @@ async def test_200_updates_of_one_chat_at_once_are_exact_and_in_order(where: str
     await asyncio.gather(*[dp.feed_raw_update(BOT, message(str(n), chat=group())) for n in range(200)])
     assert await sessions.get(-100) == Pizza(200, [str(n) for n in range(200)])
     await sessions.aclose()
-    assert len(sessions._plan.coordinator.turns) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
 
 
 class Shelf(StorageAdapter[Pizza]):
@@ -266,7 +266,7 @@ async def test_1000_chats_run_beside_each_other(sqlite: str) -> None:
         await asyncio.gather(*[dp.feed_raw_update(BOT, message(chat=group(-n))) for n in range(1, 1001)])
     assert {key: pizza.count async for key, pizza in sessions.entries()} == {str(-n): -n for n in range(1, 1001)}
     await sessions.aclose()
-    assert len(sessions._plan.coordinator.turns) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
 
 
 async def test_a_busy_chat_does_not_hold_the_others_up(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:

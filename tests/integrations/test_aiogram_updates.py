@@ -8,11 +8,11 @@ import pytest
 from aiogram import Dispatcher
 from aiogram.types import InaccessibleMessage, TelegramObject
 from aiogram_aids import ANN, BEN, BOT, DATE, Pizza, group, inline_query, message, update, written
-from chatsession_playground import _updates as build
-from chatsession_playground._updates import JsonObject, User
 
 from chatsession import SessionKeyError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.integrations.aiogram import SessionContext, UpdateContext, setup_sessions
+from chatsession_playground import _updates as build
+from chatsession_playground._updates import JsonObject, User
 
 CHANNEL = build.titled_chat(-200, "channel", "Channel")
 FORUM = build.titled_chat(-300, "supergroup", "Forum", is_forum=True)

@@ -102,7 +102,7 @@ async def test_a_job_waits_for_the_update_that_scheduled_it(application: App, se
     on_text(application, on_pizza)
     async with asyncio.timeout(120):
         feeding = asyncio.create_task(feed(application, message()))
-        await until(lambda: sessions._plan.coordinator.turns.wanted("1"))
+        await until(lambda: sessions._plan.coordinator.queue.has_waiters("1"))
         go_on.set()
         await feeding
         await seen.wait()

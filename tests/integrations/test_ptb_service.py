@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from aiogram_aids import Pizza, group, message
-from chatsession_playground.bot_api import BotApiServer
 from ptb_aids import App, Context, build, errors_of, on_text, process, serving, until
 from telegram import Update
 from telegram.ext import Application, ContextTypes
 
 from chatsession import SessionManager, StorageError
 from chatsession.integrations.telegram_ext import setup_sessions
+from chatsession_playground.bot_api import BotApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_ptb.py"
 
@@ -106,7 +106,7 @@ async def test_stopped_in_the_middle_of_a_handler_and_started_again(api: BotApiS
         for _ in range(3):
             ann.send("🍕")
         await busy.wait()
-        await until(lambda: len(sessions._plan.coordinator.turns._queues.get("1", ())) == 2)
+        await until(lambda: len(sessions._plan.coordinator.queue._queues.get("1", ())) == 2)
         asyncio.get_running_loop().call_later(0.05, go_on.set)  # while the application stops
     assert not sessions.storage.is_open
     assert [(await ann.receive()).text for _ in range(3)] == ["1", "2", "3"]
@@ -159,7 +159,7 @@ async def test_200_updates_of_one_chat_at_once_are_exact_and_in_order(sqlite: st
         await application.update_queue.join()
         assert await sessions.get(-100) == Pizza(200, [str(n) for n in range(200)])
     assert errors == []
-    assert len(sessions._plan.coordinator.turns) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
 
 
 async def test_the_storage_is_open_while_the_application_is_initialized(sqlite: str) -> None:

@@ -13,7 +13,6 @@ import pytest
 from aiogram_aids import Pizza, message
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from chatsession_playground.bot_api import BotApiServer
 from telebot import asyncio_helper
 from telebot.async_telebot import AsyncTeleBot
 from telebot.types import Message
@@ -21,6 +20,7 @@ from telebot_aids import make_bot, parsed
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, StorageError
 from chatsession.integrations.telebot import SessionContext, setup_sessions
+from chatsession_playground.bot_api import BotApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_telebot.py"
 

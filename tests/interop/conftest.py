@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 from grammy_aids import HERE, GrammyBots, Place
+
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 

@@ -8,7 +8,6 @@ from itertools import count
 
 import asyncpg
 import pytest
-from tools.servers.postgres import PostgresServer
 
 from chatsession import SessionManager, open_storage
 from chatsession.errors import StorageError
@@ -16,6 +15,7 @@ from chatsession.storages import Action, Change, Committed, Refused
 from chatsession.storages.postgres import PostgresStorage, grammy_schema_sql
 from chatsession.testing.conformance.single import commit, lock, put, read, scan_all_keys, value_of
 from chatsession.testing.storages import MakeStorage, StorageConformance
+from tools.servers.postgres import PostgresServer
 
 _tables = (f"grammy_{number}" for number in count())
 

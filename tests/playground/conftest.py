@@ -2,8 +2,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiogram import Bot
-from chatsession_playground.bot_api import BotApiServer
 from playground_bots import aiogram_bot
+
+from chatsession_playground.bot_api import BotApiServer
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from aiogram import Bot, Dispatcher
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
+
 from chatsession_playground.bot_api import Audience, BotApiServer
 
 

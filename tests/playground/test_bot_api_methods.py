@@ -19,6 +19,7 @@ from aiogram.types import (
     ReplyKeyboardRemove,
     ReplyParameters,
 )
+
 from chatsession_playground.bot_api import BotApiServer, User
 
 BUTTON = InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text="More", callback_data="more")]])

@@ -6,8 +6,9 @@ import pytest
 from aiogram import Bot, Dispatcher
 from aiogram.exceptions import TelegramConflictError, TelegramUnauthorizedError
 from aiogram.types import Message
-from chatsession_playground.bot_api import BotApiServer
 from playground_bots import aiogram_bot, polling
+
+from chatsession_playground.bot_api import BotApiServer
 
 
 async def test_an_aiogram_bot_talks_to_several_people_at_once(api: BotApiServer) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from aiogram import Bot
 from aiogram.types import ChatMemberAdministrator, ChatMemberBanned, Update
+
 from chatsession_playground.bot_api import BotApiServer, User
 
 BEN = User(2, "Ben", "ben")

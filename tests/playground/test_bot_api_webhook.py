@@ -11,6 +11,7 @@ from aiogram.types import Message
 from aiogram.webhook.aiohttp_server import SimpleRequestHandler
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
 from chatsession_playground.bot_api import BotApiServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from chatsession_playground._bot_process import BotDiedError, BotProcess
 from chatsession_playground.bot_api import BotApiServer
 

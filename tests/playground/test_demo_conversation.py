@@ -9,13 +9,14 @@ from typing import TypeVar, cast
 import pytest
 from aiogram import Dispatcher, F
 from aiogram.types import Message
+from playground_bots import polling
+
 from chatsession_playground._bot_process import BotProcess
 from chatsession_playground._conversation import Conversation, WrongCountError
 from chatsession_playground._stage import Stage
 from chatsession_playground._stored import StoredSessions
 from chatsession_playground._style import Style
 from chatsession_playground.bot_api import BotApiServer
-from playground_bots import polling
 
 T = TypeVar("T")
 

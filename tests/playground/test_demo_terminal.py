@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from chatsession_playground import _extra
 from chatsession_playground._style import Style
 from chatsession_playground.terminal import main

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from chatsession_playground._stage import Stage, stage
-from chatsession_playground.page import PlaygroundPage
 from playwright.async_api import expect
 
 from browsers import chromium, new_page
+from chatsession_playground._stage import Stage, stage
+from chatsession_playground.page import PlaygroundPage
 
 BOT = Path(__file__).parents[2] / "examples/pizza_bot.py"
 

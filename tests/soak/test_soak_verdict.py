@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tools.soak._verdict import Columns, Verdict, judge
 
 _SAMPLES = 400

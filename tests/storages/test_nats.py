@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from tools.servers.nats import NatsServer, binaries
 
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.storages import MakeStorage, StorageConformance
+from tools.servers.nats import NatsServer, binaries
 
 _buckets = count()
 

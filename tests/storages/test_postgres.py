@@ -11,7 +11,6 @@ from itertools import count
 import asyncpg
 import pytest
 from _pg_proxy import PgProxy
-from tools.servers.postgres import PgBouncer, PostgresServer
 
 from chatsession import LazySessionFlavor, SessionManager, open_storage
 from chatsession.errors import StorageError
@@ -19,6 +18,7 @@ from chatsession.storages import Action, Change, Committed, Locked, LockRequest
 from chatsession.storages.postgres import PostgresStorage, _storage
 from chatsession.testing.conformance.single import delete, lock, put, read, request, scan_all_keys, try_lock, unlock
 from chatsession.testing.storages import MakeStorage, StorageConformance
+from tools.servers.postgres import PgBouncer, PostgresServer
 
 _tables = (f"sessions_{number}" for number in count())
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from itertools import count, product
 
 import pytest
-from tools.servers.postgres import PostgresServer
 
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Committed, Expect, Lease, Locked, Outcome, Record
 from chatsession.storages.postgres import PostgresStorage, _storage
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock
+from tools.servers.postgres import PostgresServer
 
 _tables = (f"alone_{number}" for number in count())
 

@@ -13,14 +13,14 @@ from itertools import count
 import asyncpg
 import pytest
 from _pg_proxy import PgProxy
-from tools.servers._process import free_ports
-from tools.servers.postgres import PostgresServer
 
 from chatsession import SessionManager
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked, Refused, Storage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.testing.conformance.single import commit, lock, put, read, request, try_lock, unlock, value_of
+from tools.servers._process import free_ports
+from tools.servers.postgres import PostgresServer
 
 _tables = (f"faults_{number}" for number in count())
 

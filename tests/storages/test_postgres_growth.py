@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tools.servers.postgres import PostgresServer
 
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.postgres import PostgresStorage, _telling
 from chatsession.storages.postgres._storage import Layout
+from tools.servers.postgres import PostgresServer
 
 _STORED = 3_000
 _EXPIRED = 3

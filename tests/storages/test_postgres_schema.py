@@ -6,11 +6,11 @@ import asyncio
 import re
 
 import pytest
-from tools.servers.postgres import PostgresServer
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres import PostgresStorage, _schema, schema_sql
 from chatsession.testing.conformance.single import put, value_of
+from tools.servers.postgres import PostgresServer
 
 
 async def test_what_is_printed_is_what_is_created(postgres_server: PostgresServer) -> None:

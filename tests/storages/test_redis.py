@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 from chatsession.storages.redis import RedisStorage
 from chatsession.testing.storages import MakeStorage, StorageConformance
+from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 
 @pytest.fixture(scope="module")

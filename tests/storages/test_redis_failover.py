@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from tools.servers._process import wait_until
-from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 from chatsession import SessionManager
 from chatsession.errors import SessionConflictError, StorageUnavailableError
@@ -17,6 +15,8 @@ from chatsession.storages import Locked
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.redis._names import slot_of
 from chatsession.testing.conformance.single import put, request, scan_all_keys, unlock, value_of
+from tools.servers._process import wait_until
+from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 CHATS = [f"chat:{number}" for number in range(60)]
 PATIENT = 120.0

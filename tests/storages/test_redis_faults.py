@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as driver
 from _redis_proxy import RedisProxy
-from tools.servers._process import free_ports
-from tools.servers.redis import RedisCluster, RedisServer
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest, Record, Refused
@@ -23,6 +21,8 @@ from chatsession.storages.redis._check import objection
 from chatsession.storages.redis._servers import single_server
 from chatsession.storages.redis._url import parse
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock, value_of
+from tools.servers._process import free_ports
+from tools.servers.redis import RedisCluster, RedisServer
 
 SECRET = "s3cr3t p@ss/word"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 from _redis_proxy import RedisProxy
-from tools.servers.redis import RedisServer
 
 from chatsession import LazySessionFlavor, SessionManager
 from chatsession.middleware import lazy_session
 from chatsession.storages import Action, Change, Committed
 from chatsession.storages.redis import RedisStorage
 from chatsession.testing.conformance.single import lock, put, request, try_lock, unlock
+from tools.servers.redis import RedisServer
 
 
 @dataclass

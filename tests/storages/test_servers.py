@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tools.servers._process import free_ports
-from tools.servers.redis import RedisServer
 
 from chatsession import open_storage
 from chatsession.testing.conformance.single import put, value_of
+from tools.servers._process import free_ports
+from tools.servers.redis import RedisServer
 
 NAMES = ["Redis", "Redis Sentinel", "Redis Cluster", "PostgreSQL", "NATS"]
 

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from tools.histories.history import HistoryFile, find_faults, read_history
 from tools.histories.lives import Expiry
 from tools.histories.updates import Effect, Fate, State, Update

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools.torture import mutations, report
 from tools.torture.__main__ import main
 from tools.torture.campaign import Aims, Result, run

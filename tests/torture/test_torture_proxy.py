@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
+
 from tools.torture.proxy import Direction, Proxy
 
 

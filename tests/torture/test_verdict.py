@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
+from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 from tools.histories.counting import Counter
 from tools.histories.history import HistoryFile, read_history
 from tools.histories.updates import Effect, Fate
@@ -14,8 +16,6 @@ from tools.torture import verdict
 from tools.torture.attempts import Attempts, HandlerFailedError, Names
 from tools.torture.nemesis import Event
 from tools.torture.verdict import Terms, check
-
-from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 
 
 class Campaign:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tools.servers.nats import NatsServer
-from tools.servers.postgres import PostgresServer
-from tools.servers.redis import RedisServer
 from upgrade_keeping import Files, Keeper, Nats, Postgres, RedisKeys, SQLite
 from upgrade_kinds import KINDS, check_read, check_redelivered, check_written_on, count_all, store
 
 from chatsession import open_storage
+from tools.servers.nats import NatsServer
+from tools.servers.postgres import PostgresServer
+from tools.servers.redis import RedisServer
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = sorted(folder.name for folder in DATA.iterdir())

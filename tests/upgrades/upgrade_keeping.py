@@ -22,6 +22,7 @@ import nats
 from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 from redis import Redis
+
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer

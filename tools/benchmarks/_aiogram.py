@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 from aiogram import Bot, Dispatcher
 from aiogram.types import Message, Update
-from tools.benchmarks._chats import CHATS
-from tools.benchmarks._measure import Run, Running, in_flight
-from tools.benchmarks._pizza import Pizza
 
 from chatsession import SessionManager
 from chatsession.integrations.aiogram import setup_sessions
+from tools.benchmarks._chats import CHATS
+from tools.benchmarks._measure import Run, Running, in_flight
+from tools.benchmarks._pizza import Pizza
 
 
 def feeding(dp: Dispatcher, flight: int, chats: int = CHATS) -> Run:

@@ -8,11 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.benchmarks._chats import CHATS
-from tools.benchmarks._measure import Running, in_flight
-from tools.benchmarks._meters import Meter
-from tools.benchmarks._pizza import SMALL, Pizza, pizzas_of
-
 from chatsession import (
     LazySessionFlavor,
     SessionFlavor,
@@ -21,6 +16,10 @@ from chatsession import (
     Storage,
     multi_session,
 )
+from tools.benchmarks._chats import CHATS
+from tools.benchmarks._measure import Running, in_flight
+from tools.benchmarks._meters import Meter
+from tools.benchmarks._pizza import SMALL, Pizza, pizzas_of
 
 _FRAGMENTS = ("first", "second", "third")
 _NAME = "Quattro stagioni"

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
+
+from chatsession import SessionManager, Storage
 from tools.benchmarks._measure import Running, in_flight
 from tools.benchmarks._meters import Meter
 from tools.benchmarks._pizza import Pizza
-
-from chatsession import SessionManager, Storage
 
 CHATS = 1_000
 IN_FLIGHT = 200

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from tools.benchmarks._measure import WorkNotDoneError
 
 from chatsession import SessionManager
 from chatsession.errors import SessionError
 from chatsession.storages import Storage
+from tools.benchmarks._measure import WorkNotDoneError
 
 SMALL = 300
 """Bytes."""

@@ -16,13 +16,13 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
-from tools.benchmarks._growth_chats import SMALL, key_of, stored
-from tools.benchmarks._measure import WorkNotDoneError
-from tools.servers.postgres import PostgresServer
 
 from chatsession.storages import Storage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.sqlite import SQLiteStorage
+from tools.benchmarks._growth_chats import SMALL, key_of, stored
+from tools.benchmarks._measure import WorkNotDoneError
+from tools.servers.postgres import PostgresServer
 
 _A_YEAR = 365 * 24 * 3600
 _NEVER_SWEEP = 24 * 3600.0

@@ -13,6 +13,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot
+
 from tools.benchmarks._growth_verdict import NOISE, STEPS, Table, growth_of, is_too_fast, row, too_fast
 
 

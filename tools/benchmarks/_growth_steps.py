@@ -7,12 +7,11 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from chatsession.storages import Action, Change, Storage
+from chatsession.storages.inspection import CountsExpired, Tells
 from tools.benchmarks._growth_chats import key_of, some_of, updates
 from tools.benchmarks._growth_filled import Filled, some_keys
 from tools.benchmarks._measure import WorkNotDoneError
-
-from chatsession.storages import Action, Change, Storage
-from chatsession.storages.inspection import CountsExpired, Tells
 
 PAGE = 500
 SWEPT = 1_000

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
-from tools.benchmarks._growth_chats import Chat, Figure, key_of, some_of
-from tools.benchmarks._measure import WorkNotDoneError
 
 from chatsession import SessionError, SessionManager, open_storage
+from tools.benchmarks._growth_chats import Chat, Figure, key_of, some_of
+from tools.benchmarks._measure import WorkNotDoneError
 
 CHATS = 1_000
 FLIGHT = 100

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import Contender, Role
 

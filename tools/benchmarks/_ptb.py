@@ -13,12 +13,12 @@ from typing import Any
 from telegram import Update
 from telegram.ext import Application, ApplicationBuilder, BasePersistence, MessageHandler, PicklePersistence, filters
 from telegram.request import BaseRequest
-from tools.benchmarks._chats import CHATS, total_of
-from tools.benchmarks._measure import Run, Running, in_flight
-from tools.benchmarks._pizza import Pizza
 
 from chatsession import SessionManager
 from chatsession.integrations.telegram_ext import setup_sessions
+from tools.benchmarks._chats import CHATS, total_of
+from tools.benchmarks._measure import Run, Running, in_flight
+from tools.benchmarks._pizza import Pizza
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware
 from starsessions.stores.redis import RedisStore
+
 from tools.benchmarks._chats import CHATS
 from tools.benchmarks._measure import Run, Running, in_flight
 from tools.benchmarks._pizza import Pizza

@@ -10,12 +10,12 @@ from typing import Any
 from telebot.async_telebot import AsyncTeleBot
 from telebot.asyncio_storage import StateMemoryStorage
 from telebot.types import Message, Update
-from tools.benchmarks._chats import CHATS, total_of
-from tools.benchmarks._measure import Run, Running, in_flight
-from tools.benchmarks._pizza import Pizza
 
 from chatsession import SessionManager
 from chatsession.integrations.telebot import setup_sessions
+from tools.benchmarks._chats import CHATS, total_of
+from tools.benchmarks._measure import Run, Running, in_flight
+from tools.benchmarks._pizza import Pizza
 
 
 @asynccontextmanager

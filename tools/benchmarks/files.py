@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from chatsession.storages.file import FileStorage
 from tools.benchmarks._chats import IN_FLIGHT, counted_up, key_of, sessions_in, total
 from tools.benchmarks._group import Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running, in_flight
 from tools.benchmarks._meters import file_meter
-
-from chatsession.storages.file import FileStorage
 
 OURS, OURS_ALONE = "chatsession, 200 in flight", "chatsession, 1 in flight"
 BY_HAND = "json + atomic replace, one after another"

@@ -16,14 +16,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from chatsession import open_storage
 from tools.benchmarks._growth_chats import Figure, medians, some_of, updates
 from tools.benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
 from tools.benchmarks._growth_steps import measured
 from tools.benchmarks._growth_workers import together
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
-
-from chatsession import open_storage
 
 STORED = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 HOT = (1, 10, 100, 1_000, 10_000)

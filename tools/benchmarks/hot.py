@@ -8,6 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
+from chatsession.storages.postgres import PostgresStorage
+from chatsession.storages.redis import RedisStorage
+from chatsession.storages.sqlite import SQLiteStorage
 from tools.benchmarks import postgres, redis, sqlite
 from tools.benchmarks._aiogram import alone
 from tools.benchmarks._chats import IN_FLIGHT, counted_up, key_of, sessions_in
@@ -16,10 +19,6 @@ from tools.benchmarks._measure import Contender, Done, Role, Running, in_flight
 from tools.benchmarks._meters import Meter, redis_meter, sqlite_meter
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
-
-from chatsession.storages.postgres import PostgresStorage
-from chatsession.storages.redis import RedisStorage
-from chatsession.storages.sqlite import SQLiteStorage
 
 _LEASE = 30_000
 """Milliseconds for which a lock by hand is held at most."""

@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
+from chatsession import SessionManager
 from tools.benchmarks import _aiogram, _ptb, _telebot
 from tools.benchmarks._chats import IN_FLIGHT, total_of
 from tools.benchmarks._group import Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._pizza import Pizza
 from tools.benchmarks.middleware import aiogram_fsm, aiogram_session
-
-from chatsession import SessionManager
 
 PTB, PTB_MEMORY, PTB_SQLITE = "PTB, no state", "PTB + chatsession, memory", "PTB + chatsession, SQLite, 200 in flight"
 PTB_DATA, PTB_PICKLE = "PTB + chat_data, memory", "PTB + chat_data, PicklePersistence, one flush at the end"

@@ -12,13 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
-from tools.benchmarks import nats, postgres
-from tools.benchmarks._chain import Work, bare_chain, for_all, multi, strict_changed, strict_unchanged, untouched
-from tools.benchmarks._group import Group, versions
-from tools.benchmarks._measure import Contender, Running
-from tools.benchmarks._meters import Meter, file_meter, redis_meter, sqlite_meter
-from tools.benchmarks._pizza import SMALL, Pizza
-from tools.servers.redis import RedisServer
 
 from chatsession import MemoryStorage, Session, Storage
 from chatsession.storages.file import FileStorage
@@ -26,6 +19,13 @@ from chatsession.storages.nats import NatsStorage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.sqlite import SQLiteStorage
+from tools.benchmarks import nats, postgres
+from tools.benchmarks._chain import Work, bare_chain, for_all, multi, strict_changed, strict_unchanged, untouched
+from tools.benchmarks._group import Group, versions
+from tools.benchmarks._measure import Contender, Running
+from tools.benchmarks._meters import Meter, file_meter, redis_meter, sqlite_meter
+from tools.benchmarks._pizza import SMALL, Pizza
+from tools.servers.redis import RedisServer
 
 _KEY = bytes(range(32))
 _LARGEST = 100_000_000

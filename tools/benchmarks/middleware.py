@@ -12,14 +12,14 @@ from aiogram.fsm.context import FSMContext
 from aiogram.fsm.storage.memory import MemoryStorage as AiogramMemory
 from aiogram.fsm.storage.memory import SimpleEventIsolation
 from aiogram.types import Message
+
+from chatsession import MemoryStorage, SessionManager
 from tools.benchmarks import _aiogram
 from tools.benchmarks._chain import Work, bare_chain, strict_changed, strict_unchanged, untouched
 from tools.benchmarks._chats import total_of
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._pizza import Pizza
-
-from chatsession import MemoryStorage, SessionManager
 
 CODEC, CHAIN, CHANGED = "msgspec decode + encode", "bare (ctx, next) chain", "session(), changed"
 AIOGRAM, AIOGRAM_OURS = "aiogram, no state", "aiogram + chatsession"

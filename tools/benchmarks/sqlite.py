@@ -12,13 +12,13 @@ from pathlib import Path
 
 import aiosqlite
 import uvloop
+
+from chatsession.storages.sqlite import SQLiteStorage
 from tools.benchmarks._chats import IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
 from tools.benchmarks._meters import sqlite_meter
 from tools.benchmarks._pizza import Pizza
-
-from chatsession.storages.sqlite import SQLiteStorage
 
 SYNCHRONOUS = "normal"
 """The same for all contenders."""

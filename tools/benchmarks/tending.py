@@ -9,16 +9,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 
 import msgspec
-from tools.benchmarks._group import Group, versions
-from tools.benchmarks._measure import Contender, Running
-from tools.benchmarks._pizza import Pizza
-from tools.servers.postgres import PostgresServer
 
 from chatsession import SessionManager
 from chatsession.copying import copy
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.sqlite import SQLiteStorage
+from tools.benchmarks._group import Group, versions
+from tools.benchmarks._measure import Contender, Running
+from tools.benchmarks._pizza import Pizza
+from tools.servers.postgres import PostgresServer
 
 STORED = 20_000
 

@@ -7,10 +7,9 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tools.histories.history import Fate, HistoryFile, State
-
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError
 from chatsession.manager import SessionManager
+from tools.histories.history import Fate, HistoryFile, State
 
 
 @dataclass

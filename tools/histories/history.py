@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+
 from tools.histories.lives import Expiry, faults_of_key
 from tools.histories.updates import Effect, Fate, State, Update
 

@@ -20,11 +20,11 @@ from typing import Self, TypeVar
 from uuid import uuid4
 
 import msgspec
+
+from chatsession.manager import SessionManager
 from tools.histories.counting import Counter, stored_states
 from tools.histories.history import find_faults, read_history
 from tools.histories.worker import Count, Counted, Held, Hold, Ready, Release, Released, Told, WorkerOptions
-
-from chatsession.manager import SessionManager
 
 Message = TypeVar("Message", Ready, Told, Counted, Held, Released)
 

@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 
 import msgspec
-from tools.histories.counting import Counter, Tally, count_up, keys_of_updates
-from tools.histories.history import Fate, HistoryFile, State
 
 from chatsession.errors import SessionError
 from chatsession.manager import SessionManager
+from tools.histories.counting import Counter, Tally, count_up, keys_of_updates
+from tools.histories.history import Fate, HistoryFile, State
 
 
 class WorkerOptions(msgspec.Struct, kw_only=True):

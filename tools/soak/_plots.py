@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
+
 from tools.soak._verdict import Columns
 
 mpl.use("Agg")

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+from chatsession import open_storage
 from tools.soak._load import Load
 from tools.soak._samples import Lag, Sample, held, quantile
-
-from chatsession import open_storage
 
 _COUNT_STORED_EVERY = 6
 """Samples; counting reads all keys."""

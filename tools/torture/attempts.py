@@ -6,11 +6,10 @@ import asyncio
 import time
 from itertools import count
 
+from chatsession.errors import SessionError, StorageUnavailableError
 from tools.histories.counting import Counter
 from tools.histories.history import HistoryFile
 from tools.histories.updates import Effect, Fate, State
-
-from chatsession.errors import SessionError, StorageUnavailableError
 
 
 class HandlerFailedError(Exception):

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
+
 from tools.torture.crew import Crew, Member, WorkerFailedError
 from tools.torture.disk import Disk
 from tools.torture.messages import Dump, Dumped, Finish, Finished, Keys, WorkerOptions

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+
 from tools.torture.messages import Answer, Command, Dumped, Finished, Progress, Reopened, WorkerOptions
 
 _ROOT = Path(__file__).parent.parent

@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate
 from typing import TypeAlias
 
+from chatsession import Session
+from chatsession.manager import SessionManager
 from tools.histories.counting import Counter
 from tools.histories.history import HistoryFile
 from tools.histories.updates import Effect
 from tools.torture.attempts import EXPECTED, Attempt, Attempts, HandlerFailedError, Names
 from tools.torture.messages import Keys
-
-from chatsession import Session
-from chatsession.manager import SessionManager
 
 Operation: TypeAlias = Callable[["Load", "Chat", Attempts], Awaitable[None]]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
-from tools.histories.counting import Counter
 
 from chatsession.coordination.batching import UncancellableFuture
 from chatsession.coordination.commits import CommitQueue, SentCommit
@@ -21,6 +20,7 @@ from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import DecodedCache
 from chatsession.storages import Action, Change, Expect, Outcome
 from chatsession.unit_of_work.session import Session
+from tools.histories.counting import Counter
 
 Sessions: TypeAlias = SessionManager[Counter]
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import TypeAlias
 
 import msgspec
+
 from tools.torture.crew import Crew, Member, WorkerFailedError
 from tools.torture.disk import Disk
 from tools.torture.messages import Cancel, Reopen, Reopened, Shift

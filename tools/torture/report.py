@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+
 from tools.torture.campaign import Result
 from tools.torture.places import PLACES
 from tools.torture.verdict import Verdict

@@ -8,13 +8,13 @@ from pathlib import Path
 from zlib import crc32
 
 import msgspec
+
+from chatsession import errors
 from tools.histories.history import find_faults, read_history
 from tools.histories.lives import Expiry
 from tools.histories.updates import Effect, Fate, State, Update
 from tools.torture.messages import EXPIRING
 from tools.torture.nemesis import Event
-
-from chatsession import errors
 
 _PART = 400 * 1024 * 1024
 """Bytes of history that are checked at a time."""

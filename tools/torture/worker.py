@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+from chatsession.manager import SessionManager
 from tools.histories.counting import Counter
 from tools.histories.history import HistoryFile
 from tools.torture.load import Load
@@ -33,8 +35,6 @@ from tools.torture.messages import (
     Shift,
     WorkerOptions,
 )
-
-from chatsession.manager import SessionManager
 
 _PATIENCE = 5.0
 """Seconds that a shutdown waits for open sessions."""

@@ -121,7 +121,7 @@ class FileStorage(Storage):
             except BaseException:
                 await self.close()
                 raise
-            self._folder.pipe.listen(self._waiters.ring)
+            self._folder.pipe.listen(self._waiters.wake)
             self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
             await super().open()
 

@@ -106,7 +106,7 @@ class NatsStorage(Storage):
         self._bucket_name = bucket
         self._replicas = replicas
         self._credentials = credentials
-        self._patience = retry_for
+        self._retry_for = retry_for
         self._sweep_interval = sweep_interval
         self.single_process = alone
         self._entries: Entries | None = None
@@ -246,9 +246,9 @@ class NatsStorage(Storage):
 
     async def _connect(self) -> Entries:
         client = self._given or await connect(
-            self._servers, self._shown, self._credentials, self._on_disconnected, self._patience
+            self._servers, self._shown, self._credentials, self._on_disconnected, self._retry_for
         )
-        wire = Wire(client, self._patience, self._waiters.ring)
+        wire = Wire(client, self._retry_for, self._waiters.wake)
         bucket = Bucket(wire, self._bucket_name, self._replicas)
         try:
             if client.is_closed:
@@ -258,7 +258,7 @@ class NatsStorage(Storage):
         except BaseException:
             await self._hang_up(wire)
             raise
-        return Entries(wire, bucket, self._patience)
+        return Entries(wire, bucket, self._retry_for)
 
     async def _disconnect(self) -> None:
         entries, self._entries = self._entries, None

@@ -36,7 +36,7 @@ class Entries:
     def __init__(self, wire: Wire, bucket: Bucket, retry_for: float) -> None:
         self.wire = wire
         self.bucket = bucket
-        self._patience = retry_for
+        self._retry_for = retry_for
         self._held: dict[str, Stored] = {}
         self._many_held = _FEW_HELD
         self._chores: set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class Entries:
         supposed = set(states)
         results: dict[str, Answer | SessionError] = {}
         names = _names(keys, results)
-        end = asyncio.get_running_loop().time() + self._patience
+        end = asyncio.get_running_loop().time() + self._retry_for
         rounds = 0
         while waiting := [key for key in keys if key not in results]:
             if rounds > 1:
@@ -130,7 +130,7 @@ class Entries:
         if isinstance(answer, Locked) or key in self._held:
             self._hold(key, stored)
         if write.wake is not None:
-            await self.wire.ring(write.wake.inbox, wake_token(write.wake.waiter))
+            await self.wire.wake(write.wake.inbox, wake_token(write.wake.waiter))
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer

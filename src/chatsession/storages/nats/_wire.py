@@ -48,7 +48,7 @@ class Wire:
     Args:
         client: a connected client.
         retry_for: seconds to go on trying.
-        woken: is called with what others send by `ring`.
+        woken: is called with what others send by `wake`.
     """
 
     def __init__(self, client: Client, retry_for: float, woken: Callable[[str], None]) -> None:

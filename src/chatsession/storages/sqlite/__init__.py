@@ -76,7 +76,7 @@ class SQLiteStorage(Storage):
             raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
         self._path = Path(path)
         self._synchronous = synchronous
-        self._busy_timeout = retry_for
+        self._retry_for = retry_for
         self._sweep_interval = sweep_interval
         self._clock = clock
         self._worker: Worker | None = None
@@ -90,7 +90,7 @@ class SQLiteStorage(Storage):
             self._worker = Worker(
                 str(self._path),
                 self._connect,
-                retry_for=self._busy_timeout,
+                retry_for=self._retry_for,
                 idle=lambda connection: self._tidy(connection, 500) == 500,
                 idle_interval=self._sweep_interval,
             )
@@ -181,9 +181,7 @@ class SQLiteStorage(Storage):
         return self._worker
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(self._path, timeout=self._retry_for, isolation_level=None, check_same_thread=False)
         try:
             connection.text_factory = bytes
             is_prepared(connection, str(self._path))  # refuses what is not ours before anything is changed

@@ -50,7 +50,7 @@ class Worker:
     ) -> None:
         self._name = name
         self._connect = connect
-        self._busy_timeout = retry_for
+        self._retry_for = retry_for
         self._idle = idle
         self._idle_interval = idle_interval
         self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
@@ -159,7 +159,7 @@ class Worker:
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
-        end = time.monotonic() + self._busy_timeout
+        end = time.monotonic() + self._retry_for
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
