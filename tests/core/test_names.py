@@ -152,4 +152,4 @@ def test_sqlite_urls(url: str, path: str) -> None:
     assert isinstance(storage, SQLiteStorage)
     assert storage._path == Path(path)
     if "FULL" in url:
-        assert (storage._synchronous, storage._busy_timeout, storage._sweep_interval) == ("full", 2.5, 5.0)
+        assert (storage._synchronous, storage._retry_for, storage._sweep_interval) == ("full", 2.5, 5.0)

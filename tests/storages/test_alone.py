@@ -1,4 +1,4 @@
-"""`single_process`: a server that is told that nobody else comes saves a trip; and if somebody comes, nothing is lost."""
+"""`single_process`: a server that is told that nobody else comes saves a trip, and nothing is lost if somebody does."""
 
 from __future__ import annotations
 

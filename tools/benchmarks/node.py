@@ -109,7 +109,7 @@ async def ours(storage: str, redis: RedisServer, database: PostgresServer, meter
             "PostgreSQL": lambda: PostgresStorage(database.url, schema="bench", single_process=single_process),
         }
         meters = {"files": file_meter, "Redis": redis_meter(redis), "PostgreSQL": meter}
-        kind, alone = storage.removesuffix(_IN_ONE_PROCESS), storage.endswith(_IN_ONE_PROCESS)
+        kind, single_process = storage.removesuffix(_IN_ONE_PROCESS), storage.endswith(_IN_ONE_PROCESS)
         async with make[kind]() as opened:
             work = Work(IN_FLIGHT, meter=meters.get(kind))
             async with strict_changed(opened, work) as running:

@@ -57,7 +57,7 @@ class Release(msgspec.Struct, tag="release"):
     """Count the held session up and commit; say `Released`."""
 
 
-class DecodedCache(msgspec.Struct, tag="ready"):
+class Ready(msgspec.Struct, tag="ready"):
     """The storage is open."""
 
 
@@ -97,7 +97,7 @@ class Worker:
     async def run(self) -> None:
         """Until the input ends."""
         self._commands = commands = _commands()
-        _say(DecodedCache())
+        _say(Ready())
         async for command in commands:
             if isinstance(command, Count):
                 await self._count(command)

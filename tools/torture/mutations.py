@@ -159,7 +159,7 @@ def no_look_at_ready_values(_: Sessions) -> None:
         found = self._values.pop(key, None)
         return None if found is None else found[1]
 
-    _take_out(Ready, "take", whatever)
+    _take_out(DecodedCache, "take", whatever)
 
 
 async def _told(done: UncancellableFuture) -> None:

@@ -108,7 +108,7 @@ class NatsStorage(Storage):
         self._credentials = credentials
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
-        self.single_process = alone
+        self.single_process = single_process
         self._entries: Entries | None = None
         self._may_connect = False
         self._connecting = asyncio.Lock()
@@ -282,7 +282,7 @@ class NatsStorage(Storage):
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
-    """`nats://user:password@host:4222/bucket`; options `replicas`, `credentials` (a file), `retry_for`, `single_process`."""
+    """`nats://user:password@host:4222/bucket`, with options such as `credentials` (a file) and `single_process`."""
     given = options(parts, {"replicas", "credentials", "retry_for", "single_process"})
     bucket = parts.path.strip("/")
     if not parts.hostname:

@@ -109,7 +109,7 @@ class PostgresStorage(Storage):
         if min(connections, timeout, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
             raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
         self.time_to_live = time_to_live
-        self.single_process = alone
+        self.single_process = single_process
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a table is one of {', '.join(get_args(Layout))}")
         if layout == "grammy":
