@@ -22,7 +22,7 @@ from core_aids import by_open, count_one, put, rows, steps, value_of
 
 from chatsession import SessionDecodeError, SessionManager, StorageError, StorageUnavailableError
 from chatsession.coordination.coordinator import coordinator_of
-from chatsession.storages import Action, Change
+from chatsession.storages import Action, Change, LockRequest
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.testing.storages import MovableClock
 
@@ -416,3 +416,8 @@ async def test_a_storage_whose_last_write_fails_is_closed_all_the_same(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     async with SessionManager(int, storage=sqlite) as counters:
         assert await counters.update("chat", lambda count: count + 1) == 1
+
+
+async def test_a_lock_is_waited_for_however_many_attempts_it_takes(sqlite: Any) -> None:
+    for attempt in (0, 1_751, 10**6):
+        await sqlite.wait_unlocked(LockRequest("chat", "waiter", 1.0), attempt)

@@ -184,6 +184,22 @@ class Storage(ABC):
         """Let go of every connection, thread and file that this object opened itself; `open` may follow."""
         self.is_open = False
 
+    def forget(self, *, inherited: bool) -> None:
+        """Drop everything that belongs to an event loop or a process that no longer uses this object.
+
+        That is every connection, thread, file, socket, task, future and name of a lock's holder. Called without a
+        running event loop or from a new one; awaits nothing and never fails. Afterwards `is_open` is `False`, and
+        `open` starts anew, with names and randomness of its own.
+
+        A back end that owns such resources overrides this and calls it at the end.
+
+        Args:
+            inherited: the process is a forked child, and the parent still uses what was inherited: drop the
+                references, and neither close nor write to anything. If `False`, the event loop was closed in this
+                same process: resources may be closed, where that is possible without awaiting.
+        """
+        self.is_open = False
+
     @abstractmethod
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         """Read keys without locking them.
@@ -235,7 +251,8 @@ class Storage(ABC):
             request: the one that `lock_many` answered with `None`.
             attempt: how many times that has happened, from 0.
         """
-        await asyncio.sleep(min(0.002 * 1.5**attempt, 0.025) * random.uniform(0.7, 1.0))
+        # The exponent is bounded, because 1.5 to the power of some thousand attempts is no float.
+        await asyncio.sleep(min(0.002 * 1.5 ** min(attempt, 10), 0.025) * random.uniform(0.7, 1.0))
 
     @abstractmethod
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
