@@ -11,8 +11,8 @@ from redis import exceptions as driver
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.retries import retried
+from chatsession.storages.redis._connection import Link, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
-from chatsession.storages.redis._link import Link, connected
 from chatsession.storages.redis._scripts import COMMIT, Script
 from chatsession.storages.redis._servers import Servers, Word
 

@@ -11,8 +11,8 @@ from redis.asyncio import Connection, RedisCluster, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from chatsession.storages.redis._connection import connected
 from chatsession.storages.redis._errors import ReplyError, is_transient
-from chatsession.storages.redis._link import connected
 from chatsession.storages.redis._names import slot_of
 from chatsession.storages.redis._servers import Servers, Wire, connection_options, once
 from chatsession.storages.redis._url import Target

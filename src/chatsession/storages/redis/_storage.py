@@ -13,12 +13,12 @@ from redis.asyncio import Redis, RedisCluster
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.redis import _scan, _telling
+from chatsession.storages.redis import _inspection, _scan
 from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
 from chatsession.storages.redis._check import check_server
 from chatsession.storages.redis._errors import of_key
-from chatsession.storages.redis._items import milliseconds, outcome_of, pack, portions_of, record_of, words_of
 from chatsession.storages.redis._names import lock_of, memory_of, name_of
+from chatsession.storages.redis._records import milliseconds, outcome_of, pack, portions_of, record_of, words_of
 from chatsession.storages.redis._scripts import ABANDON, LOCK, READ, RENEW
 from chatsession.storages.redis._servers import Word
 from chatsession.storages.redis._targets import servers_of
@@ -209,10 +209,10 @@ class RedisStorage(Storage):
         return await _scan.page(self._calls, self._servers, prefix, cursor, limit)
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        return await _telling.locks(self._calls, self._servers, prefix, limit)
+        return await _inspection.locks(self._calls, self._servers, prefix, limit)
 
     async def facts(self) -> Sequence[Fact]:
-        return await _telling.facts(self._calls, self._servers, self._replicas)
+        return await _inspection.facts(self._calls, self._servers, self._replicas)
 
     async def _let_go(self) -> None:
         await self._wakeups.close()
