@@ -108,6 +108,20 @@ class Change(Struct, frozen=True, gc=False):
     """Seconds from now after which a `PUT` or `TOUCH` record is missing; `None`: never."""
     lease: Lease | None = None
     unlock: bool = False
+    expect_until: float | None = None
+    """Unix time at which the expected version expires, by the storage's clock (`Record.expires_at`). From then on the
+    change is also carried out if nothing is stored; before, absence means that somebody deleted the session."""
+
+    def accepts(self, stored: Version | None, now: float) -> bool:
+        """Whether `expect` holds.
+
+        Args:
+            stored: the version that is stored; `None`: nothing is, or it has expired.
+            now: the storage's clock.
+        """
+        if self.expect is ANYTHING or self.expect == stored:
+            return True
+        return stored is None and self.expect_until is not None and self.expect_until <= now
 
 
 class Committed(Struct, frozen=True, gc=False):
@@ -242,7 +256,15 @@ class Storage(ABC):
         """Let leases last `seconds` from now; `False` in the place of each that is lost."""
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:  # noqa: B027 - only queues need it
-        """Take wishes that will not be repeated out of their queues."""
+        """Withdraw requests that will not be repeated.
+
+        Each leaves its key's queue. If it was granted meanwhile, its lock is released: that is how a lock is given
+        back whose answer was lost, so that nobody knows its lease. A request that is neither waiting nor granted is
+        ignored, and so is one whose lease ran out; no lock of another request is ever touched.
+
+        Args:
+            requests: at most one for each key, as they were given to `lock_many`.
+        """
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         """Return when trying the request once more makes sense; too early is fine, too late by far is not.

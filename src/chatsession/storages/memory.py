@@ -58,7 +58,7 @@ class MemoryStorage(ImmediateStorage):
         self._clock = clock
         self._records: dict[str, Record] = {}
         self._numbers = count(1)
-        self._locks: dict[str, tuple[Lease, float]] = {}
+        self._locks: dict[str, tuple[Lease, float, str]] = {}  # with the end of the lease, and the waiter that holds it
         self._queues: dict[str, list[str]] = {}
         # When to look whether a record is over; an entry is dead once its key is watched for another moment.
         self._deadlines: list[tuple[float, str]] = []
@@ -90,7 +90,7 @@ class MemoryStorage(ImmediateStorage):
                 del self._locks[key]
         record = self.read(key)
         version = None if record is None else record.version
-        if change.expect is not ANYTHING and change.expect != version:
+        if change.expect is not ANYTHING and change.expect != version and not change.accepts(version, self._clock()):
             return CONFLICT
         if action is PUT:
             version = next(self._numbers)
@@ -115,12 +115,17 @@ class MemoryStorage(ImmediateStorage):
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         until = self._clock() + seconds
         held = [self._holds(lease) for lease in leases]
-        self._locks.update({lease.key: (lease, until) for lease, mine in zip(leases, held, strict=True) if mine})
+        for lease, mine in zip(leases, held, strict=True):
+            if mine:
+                self._locks[lease.key] = (lease, until, self._locks[lease.key][2])
         return held
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         for request in requests:
             self._leave_queue(request)
+            held = self._locks.get(request.key)
+            if held is not None and held[2] == request.waiter:
+                del self._locks[request.key]
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         # The end is fixed by the first page, or those who add keys could keep an enumeration from ever ending.
@@ -141,7 +146,7 @@ class MemoryStorage(ImmediateStorage):
         now = self._clock()
         held = [
             HeldLock(key, lease.token, until, waiters=len(self._queues.get(key, ())))
-            for key, (lease, until) in sorted(self._locks.items())
+            for key, (lease, until, _) in sorted(self._locks.items())
             if until > now and key.startswith(prefix)
         ]
         return held[:limit]
@@ -201,7 +206,7 @@ class MemoryStorage(ImmediateStorage):
             return None
         self._leave_queue(request)
         lease = Lease(key, next(self._numbers))
-        self._locks[key] = (lease, self._clock() + request.seconds)
+        self._locks[key] = (lease, self._clock() + request.seconds, waiter)
         return Locked(lease, self.read(key))
 
     def _leave_queue(self, request: LockRequest) -> None:

@@ -68,6 +68,7 @@ def words_of(change: Change) -> tuple[Word | bool, ...]:
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
         change.unlock,
+        "" if change.expect_until is None else int(change.expect_until * 1000 + 0.5),
     )
 
 

@@ -7,19 +7,24 @@
 --   the digest of the value that must be stored, - for none, * for anything;
 --   the new value's milliseconds to live, or nothing: for ever;
 --   the token of the lease that must hold, or nothing;
---   whether to unlock.
+--   whether to unlock;
+--   the millisecond from which on it is also fine that nothing is stored (the expected value expires then), or nothing.
 -- Returns for each session: 1 done, 0 something else is stored, -1 the lease was lost; and for a touch or keep that
---   expects anything, the digest of what is stored, or - for none.
+--   expects anything or found that the expected value has expired, the digest of what is stored, or - for none.
 
 local function digest(session)
   local stored = call('GET', session)
   return stored and redis.sha1hex(stored) or '-'
 end
 
-local function change(session, action, expected, ttl, value)
+local function change(session, action, expected, ttl, value, expires_at)
   local found = false
   if expected ~= '*' then
-    if digest(session) ~= expected then return 0 end
+    local stored = digest(session)
+    if stored ~= expected then
+      if stored ~= '-' or expires_at == '' or expires_at > now() then return 0 end
+      if action == 'K' or action == 'T' then return stored end
+    end
   elseif action == 'K' or action == 'T' then
     found = digest(session)
   else
@@ -35,11 +40,11 @@ local function change(session, action, expected, ttl, value)
   return found or 1
 end
 
-local function commit(session, name, value, action, expected, ttl, token, unlock)
-  if token == '' then return change(session, action, expected, ttl, value) end
+local function commit(session, name, value, action, expected, ttl, token, unlock, expires_at)
+  if token == '' then return change(session, action, expected, ttl, value, expires_at) end
   local lock = load_lock(name)
   if not holds(lock, token) then return -1 end
-  local outcome = attempt(change, session, action, expected, ttl, value)
+  local outcome = attempt(change, session, action, expected, ttl, value, expires_at)
   if unlock then release(name, lock) end
   return outcome
 end

@@ -23,6 +23,9 @@ from chatsession.testing.conformance.suite import StorageSuite, Time
 LONG = 100_000
 """Ticks that never pass in a test."""
 
+_WITHOUT_EXPECT_UNTIL = ("sqlite", "file", "postgres", "nats")
+"""Back ends that do not know `Change.expect_until` yet."""
+
 
 class ExpiryTests(StorageSuite):
     """Of storages whose records can have a time to live."""
@@ -47,6 +50,57 @@ class ExpiryTests(StorageSuite):
             change = Change("key", action, b"4", old, time.seconds(LONG))
             assert await commit(other, change) is Refused.CONFLICT, "an expired version holds no more"
         assert await read(storage, "key") is None
+
+    @pytest.mark.parametrize("action", list(Action), ids=lambda action: action.value)
+    async def test_a_version_may_expire_before_its_commit(
+        self, storage: Storage, other: Storage, time: Time, action: Action
+    ) -> None:
+        _must_know_expect_until(storage)
+        await put(storage, "key", b"1", ttl=time.seconds(1))
+        locked = await lock(storage, "key")
+        assert locked.record is not None
+        await _is_over(other, "key", time)
+        change = Change(
+            "key",
+            action,
+            b"2",
+            locked.record.version,
+            time.seconds(LONG),
+            locked.lease,
+            unlock=True,
+            expect_until=locked.record.expires_at,
+        )
+        outcome = await commit(storage, change)
+        assert type(outcome) is Committed, outcome
+        assert (outcome.version is not None) == (action is Action.PUT)
+        assert await value_of(other, "key") == (b"2" if action is Action.PUT else None)
+
+    @pytest.mark.parametrize("action", list(Action), ids=lambda action: action.value)
+    async def test_a_version_that_was_deleted_has_not_expired(
+        self, storage: Storage, other: Storage, time: Time, action: Action
+    ) -> None:
+        await put(storage, "key", b"1", ttl=time.seconds(LONG))
+        record = await read(storage, "key")
+        assert record is not None
+        await delete(other, "key")
+        change = Change("key", action, b"2", record.version, time.seconds(LONG), expect_until=record.expires_at)
+        assert await commit(storage, change) is Refused.CONFLICT
+        assert await read(storage, "key") is None
+
+    @pytest.mark.parametrize("action", list(Action), ids=lambda action: action.value)
+    async def test_another_value_is_a_conflict_after_the_expiry_too(
+        self, storage: Storage, other: Storage, time: Time, action: Action
+    ) -> None:
+        await put(storage, "key", b"1", ttl=time.seconds(1))
+        locked = await lock(storage, "key")
+        assert locked.record is not None
+        record = locked.record
+        await put(other, "key", b"2", ttl=time.seconds(LONG))
+        for _ in range(2):
+            change = Change("key", action, b"3", record.version, lease=locked.lease, expect_until=record.expires_at)
+            assert await commit(storage, change) is Refused.CONFLICT
+            await time.passes(1.5)
+        assert await value_of(storage, "key") == b"2"
 
     async def test_what_is_over_is_not_brought_back(self, storage: Storage, time: Time) -> None:
         await put(storage, "key", b"1", ttl=time.seconds(1))
@@ -162,3 +216,8 @@ async def _is_over(storage: Storage, key: str, time: Time) -> None:
         return await read(storage, key) is None
 
     await time.until(missing, f"{key!r} expires")
+
+
+def _must_know_expect_until(storage: Storage) -> None:
+    if any(f".storages.{name}" in type(storage).__module__ for name in _WITHOUT_EXPECT_UNTIL):
+        pytest.xfail("this back end does not know Change.expect_until yet")
