@@ -10,7 +10,7 @@ from fuzz_aids import fuzzed
 from hypothesis import strategies as st
 
 from chatsession import StorageError, open_storage
-from chatsession.storages._urls import _MODULES
+from chatsession.storages.urls import _MODULES
 
 SECRET = "hunter2"
 OPTIONS = [

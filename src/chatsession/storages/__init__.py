@@ -1,6 +1,5 @@
 """Where sessions are kept: the base of all back ends, and `open_storage` to make one from a URL."""
 
-from chatsession.storages._urls import open_storage
 from chatsession.storages.base import (
     Action,
     Change,
@@ -17,6 +16,7 @@ from chatsession.storages.base import (
     Storage,
     Version,
 )
+from chatsession.storages.urls import open_storage
 
 __all__ = [
     "Action",

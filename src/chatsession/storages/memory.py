@@ -12,7 +12,6 @@ from typing import ClassVar
 from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import options
 from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
@@ -31,6 +30,7 @@ from chatsession.storages.base import (
     Record,
 )
 from chatsession.storages.inspection import HeldLock
+from chatsession.storages.urls import options
 
 
 class MemoryStorage(ImmediateStorage):

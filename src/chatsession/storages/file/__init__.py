@@ -28,7 +28,6 @@ from urllib.parse import SplitResult, unquote
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
-from chatsession.storages._urls import options
 from chatsession.storages.base import (
     Change,
     Lease,
@@ -39,6 +38,7 @@ from chatsession.storages.base import (
     Record,
     Storage,
 )
+from chatsession.storages.urls import options
 
 if os.name == "posix":
     from chatsession.storages.file import _disk, _grammy_names, _names

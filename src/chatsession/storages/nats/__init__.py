@@ -32,7 +32,6 @@ except ImportError as error:
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
-from chatsession.storages._urls import flag, options
 from chatsession.storages.base import (
     Change,
     Lease,
@@ -52,6 +51,7 @@ from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._operations import Waiting
 from chatsession.storages.nats._subjects import key_of
 from chatsession.storages.nats._wire import Wire
+from chatsession.storages.urls import flag, options
 
 __all__ = ["NatsStorage", "from_url"]
 

@@ -6,8 +6,8 @@ from typing import cast
 from urllib.parse import SplitResult, parse_qsl, urlencode
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import flag, options
 from chatsession.storages.postgres._storage import Layout, PostgresStorage
+from chatsession.storages.urls import flag, options
 
 _OURS = {
     "single_process", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",

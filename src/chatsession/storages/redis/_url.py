@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import flag, options
+from chatsession.storages.urls import flag, options
 
 _PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
 

@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias, cast
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
-from chatsession.storages._urls import options
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.sqlite import _locks, _rows, _telling
 from chatsession.storages.sqlite._liveness import my_identity
 from chatsession.storages.sqlite._schema import is_prepared, prepare
 from chatsession.storages.sqlite._worker import Worker
+from chatsession.storages.urls import options
 
 _log = logging.getLogger("chatsession")
 
