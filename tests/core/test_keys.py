@@ -28,7 +28,7 @@ from chatsession import (
     per_user_in_chat,
 )
 from chatsession.keys import checked
-from chatsession.storages.sqlite._rows import escaped, unescaped
+from chatsession.storages.sqlite._records import escaped, unescaped
 
 ODD_KEYS = [
     "/",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chatsession.errors import SessionKeyError, StorageError
 from chatsession.storages import Action, Change, Committed, LockRequest, Refused, open_storage
-from chatsession.storages.file import FileStorage, _disk, _listing, _names
+from chatsession.storages.file import FileStorage, _listing, _names
 from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MakeStorage, MovableClock, StorageConformance
 
@@ -318,7 +318,7 @@ async def test_an_enumeration_holds_only_part_of_a_large_folder(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
 def test_errors_of_the_system_are_put_into_words(number: int) -> None:
-    error = _disk.storage_error(OSError(number, "x", "/data/42/424242.json"), "424242")
+    error = storage_error(OSError(number, "x", "/data/42/424242.json"), "424242")
     assert "/data/42/424242.json" in str(error)
     assert "Errno" not in str(error)
 

@@ -34,7 +34,7 @@ from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages.file import _disk, _grammy_names, _names
 from chatsession.storages.nats import _entry, _subjects
 from chatsession.storages.redis import _names as _redis_names
-from chatsession.storages.sqlite import _rows
+from chatsession.storages.sqlite import _records
 from chatsession.web._views import UnusableTextError, stored_form, view
 
 KEY = "a" * 43 + "="
@@ -176,7 +176,7 @@ def names(data: bytes) -> None:
         assert _redis_names.slot_of(_redis_names.lock_of(name)) == _redis_names.slot_of(name)
     _redis_names.locked_by(data)
     if "\0" not in text and text.isprintable():
-        assert _rows.unescaped(_rows.escaped(text).encode()) == text
+        assert _records.unescaped(_records.escaped(text).encode()) == text
 
 
 _EXPIRY = str(_FOLDER / "a.expires")

@@ -1,4 +1,10 @@
-"""Where sessions are kept: the base of all back ends, and `open_storage` to make one from a URL."""
+"""Where sessions are kept: the base of all back ends, the back ends, and `open_storage` to make one from a URL.
+
+A back end is imported when it is first used, so that only its own driver must be installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from chatsession.storages.base import (
     Action,
@@ -18,20 +24,54 @@ from chatsession.storages.base import (
 )
 from chatsession.storages.urls import open_storage
 
+if TYPE_CHECKING:
+    from chatsession.storages.file import FileStorage
+    from chatsession.storages.memory import MemoryStorage
+    from chatsession.storages.nats import NatsStorage
+    from chatsession.storages.postgres import PostgresStorage
+    from chatsession.storages.redis import RedisStorage
+    from chatsession.storages.sqlite import SQLiteStorage
+
 __all__ = [
     "Action",
     "Change",
     "Committed",
     "Expect",
+    "FileStorage",
     "ImmediateStorage",
     "Lease",
     "LockRequest",
     "Locked",
+    "MemoryStorage",
+    "NatsStorage",
     "Outcome",
     "Page",
+    "PostgresStorage",
     "Record",
+    "RedisStorage",
     "Refused",
+    "SQLiteStorage",
     "Storage",
     "Version",
     "open_storage",
 ]
+
+_BACK_ENDS = {
+    "FileStorage": "file",
+    "MemoryStorage": "memory",
+    "NatsStorage": "nats",
+    "PostgresStorage": "postgres",
+    "RedisStorage": "redis",
+    "SQLiteStorage": "sqlite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _BACK_ENDS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

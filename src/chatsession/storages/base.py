@@ -1,14 +1,14 @@
 """What every storage back end implements: bytes in, bytes out, many keys at once.
 
-A storage knows keys, bytes, versions, expiry and locks; it never sees a user's type. The core calls the methods
-below and nothing else, so that SQLite, Redis, PostgreSQL and NATS can all sit under it unnoticed:
+A storage knows keys, bytes, versions, expiry and locks; it never sees a user's type. The core calls only the methods
+below, so that it need not know which back end it uses. How each back end maps to them:
 
 SQLite
     `read_many`, `lock_many` and `commit_many` are a few statements over `json_each` in one transaction each. Versions
     and fencing tokens come from one counter in the file; locks are rows of a table of leases, waiters rows of a queue.
 Redis
-    A script per key, all keys of it in one slot, a batch being one pipeline: lock and `GET`; check lock and value,
-    `SET … PX`, unlock. The version is the value's digest, the fencing token an `INCR`, a waiter is woken by a push.
+    One script call per key, all in one pipeline per batch: lock and `GET`; check lock and value, `SET … PX`, unlock.
+    The version is the value's digest, the fencing token an `INCR`; a push wakes a waiter.
 PostgreSQL
     One statement a batch: `SELECT … = ANY($1)`; `INSERT … SELECT FROM unnest(…) ON CONFLICT … RETURNING`. Versions and
     tokens come from a sequence; locks are rows, so that no connection is held while a handler runs.
@@ -16,29 +16,30 @@ NATS JetStream KV
     The revision is the version, and `update(last=revision)` the compare-and-swap; a lock is a key that was created
     with a time to live, its revision the fencing token; waiters `watch` it.
 
-What travels in batches are msgspec Structs: immutable, and made five times faster than named tuples.
+Batches consist of msgspec Structs: they are immutable, and creating one takes a fifth of a named tuple's time.
 
-Two conventions keep one bad key from failing its neighbours: an item's own failure is *returned* in its place in
-the list, a failure of the whole call is *raised*. And only "the storage says that there is no such key" is a
-missing session (`None`); whatever else goes wrong is an error (rule 21a).
+One bad key does not fail its neighbours: an item's own failure is *returned* in its place in the list, a failure of
+the whole call is *raised*. Only an answer "there is no such key" means a missing session (`None`); any other failure
+is an error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
-from typing import ClassVar, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, TypeAlias
 
 from msgspec import Struct
 
 from chatsession.errors import SessionError
 
 Version: TypeAlias = object
-"""Opaque to the core: it only hands back what a read or a commit gave it."""
+"""Opaque to the core, which passes back what a read or a commit returned."""
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -51,7 +52,7 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class Lease(Struct, frozen=True, gc=False):
-    """A lock that ends by itself unless it is renewed."""
+    """A lock that expires unless it is renewed."""
 
     key: str
     token: int
@@ -59,11 +60,11 @@ class Lease(Struct, frozen=True, gc=False):
 
 
 class LockRequest(Struct, frozen=True, gc=False):
-    """A wish to lock a key; repeated unchanged, it keeps its place in the queue of that key."""
+    """A request to lock a key; repeated unchanged, it keeps its place in the queue of that key."""
 
     key: str
     waiter: str
-    """Names this wish among all others, in all processes."""
+    """Names this request among all others, in all processes."""
     seconds: float
     """How long the lease lasts when it is not renewed."""
 
@@ -81,7 +82,7 @@ class Action(Enum):
     PUT = "put"
     DELETE = "delete"
     TOUCH = "touch"
-    """Count the time to live from now on; the value stays, and is not written again."""
+    """Restart the time to live; the value is not written again."""
     KEEP = "keep"
     """Nothing: for a commit that only unlocks."""
 
@@ -95,9 +96,9 @@ class Expect(Enum):
 class Change(Struct, frozen=True, gc=False):
     """One commit to one key.
 
-    It is carried out if `expect` holds (a version: that one is still stored; `None`: nothing is stored) and, where
-    a lease is given, that lease is still the key's newest. `unlock` gives the lease back in the same step, also
-    when the version did not hold.
+    It is applied if `expect` holds (a version: that version is still stored; `None`: nothing is stored) and, where
+    a lease is given, that lease is still the key's newest. `unlock` releases the lease in the same step, even if the
+    version did not match.
     """
 
     key: str
@@ -136,17 +137,17 @@ class Refused(Enum):
     CONFLICT = "conflict"
     """Another version is stored than the one expected."""
     LEASE_LOST = "lease lost"
-    """The lease ran out and may have gone to somebody else."""
+    """The lease expired, and another holder may have taken the key."""
 
 
-# The members by names of their own: until Python 3.12, looking one up in its class takes as long as a call.
+# Module-level names: until Python 3.12, looking up an enum member takes as long as a call.
 PUT, DELETE, TOUCH, KEEP = Action
 ANYTHING = Expect.ANYTHING
 CONFLICT, LEASE_LOST = Refused
 
 
 class Page(NamedTuple):
-    """A part of an enumeration, and where the next one starts (`None`: this was the last)."""
+    """A part of an enumeration, and the cursor of the next one (`None`: this was the last)."""
 
     entries: Sequence[tuple[str, Record]]
     cursor: str | None
@@ -154,18 +155,27 @@ class Page(NamedTuple):
 
 Outcome: TypeAlias = Committed | Refused | SessionError
 
+RENAMED_OPTIONS = {
+    "alone": "single_process",
+    "busy_timeout": "retry_for",
+    "patience": "retry_for",
+    "timeout": "retry_for",
+    "ttl": "time_to_live",
+}
+"""Former or likely names of the back ends' options, and their names: an error proposes the right one."""
+
 
 class Storage(ABC):
     """Base of the back ends. All methods are safe to call concurrently; `open` and `close` may be called twice.
 
     A subclass must be able to take any string as a key, or refuse it with a `SessionKeyError` in its place in the
-    result; it never maps two keys onto one (rule 21). Errors of a driver are raised as `StorageError`, or as
+    result; it never maps two keys onto one. Errors of a driver are raised as `StorageError`, or as
     `StorageUnavailableError` where trying again later may help, after a bounded number of tries of its own that
-    never make a change twice (rule 22).
+    never make a change twice.
     """
 
     shared: ClassVar[bool] = True
-    """Other processes can reach the same data. If not, a turn within the process is lock enough."""
+    """Other processes can reach the same data. If not, the queue within the process is the only lock needed."""
     batch_size: ClassVar[int] = 500
     """The most items that the core puts into one call."""
     batches_in_flight: ClassVar[int] = 1
@@ -176,26 +186,35 @@ class Storage(ABC):
     """Records can have a time to live."""
     single_process: bool = False
     """No other process uses the same data, so that leases may be kept for a moment: a chat's next update then begins
-    without a trip. SQLite knows by itself; servers cannot, and have to be told by their option of this name, which
-    suits a bot that runs in one process. If another process comes all the same, nothing is lost; it waits for up to
-    two seconds for chats that were just busy. What writes without locks, such as `redis-cli`, is not seen for as long,
-    and the update that meets it ends with `SessionConflictError`. The chats that were busy when a process was killed
-    are locked until their lease ends, as if a handler had been running."""
+    without a round trip. SQLite detects this; servers cannot and take it as an option, for a bot that runs in one
+    process. If another process connects all the same, nothing is lost; it waits up to two seconds for chats that were
+    just busy. A write without locks, such as by `redis-cli`, goes unnoticed during that time, and the update that
+    meets it ends with `SessionConflictError`. Chats that were busy when a process was killed stay locked until their
+    lease ends, as if a handler had been running."""
     time_to_live: float | None = None
-    """Seconds that a manager without a `ttl` of its own takes for its sessions here."""
+    """Time to live, in seconds, of the sessions of a manager without a `ttl` of its own."""
 
     is_open: bool = False
+
+    if not TYPE_CHECKING:  # for editors, the constructor's signature is that of __init__
+
+        def __new__(cls, *_: object, **options: object) -> Self:
+            for old in RENAMED_OPTIONS.keys() & options.keys():
+                known = inspect.signature(cls.__init__).parameters
+                if old not in known and RENAMED_OPTIONS[old] in known:
+                    raise TypeError(f"{cls.__name__} has no option {old!r}; it is named {RENAMED_OPTIONS[old]!r}")
+            return super().__new__(cls)
 
     def now(self) -> float:
         """The time by which records expire, as Unix seconds."""
         return time.time()
 
     async def open(self) -> None:
-        """Connect, and create or check the schema. Raises `StorageError` with a clear word when it cannot."""
+        """Connect, and create or check the schema. Raises `StorageError` if that fails, with the reason."""
         self.is_open = True
 
     async def close(self) -> None:
-        """Let go of every connection, thread and file that this object opened itself; `open` may follow."""
+        """Close every connection, thread and file that this object opened itself; `open` may follow."""
         self.is_open = False
 
     def forget(self, *, inherited: bool) -> None:
@@ -223,7 +242,7 @@ class Storage(ABC):
 
         Returns:
             In the order of the keys: the record, `None` where the storage says that there is none or where it
-            expired, or the error that concerns this key alone.
+            expired, or the error that concerns only this key.
         """
 
     @abstractmethod
@@ -241,19 +260,19 @@ class Storage(ABC):
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         """Try to lock keys and read them in the same step; never waits for a holder.
 
-        A key that is held, or that others have waited for longer, gives `None`, and the wish stays in the key's
-        queue for as long as it is repeated (see `wait_unlocked`). A lease that ran out counts as free.
+        A key that is held, or that others have waited for longer, gives `None`, and the request stays in the
+        key's queue for as long as it is repeated (see `wait_unlocked`). An expired lease counts as free.
 
         Args:
             requests: at most one for each key.
 
         Returns:
-            In the order of the requests: the lock, `None` for "wait", or the error of this key alone.
+            In the order of the requests: the lock, `None` for "wait", or the error that concerns only this key.
         """
 
     @abstractmethod
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        """Let leases last `seconds` from now; `False` in the place of each that is lost."""
+        """Extend leases to `seconds` from now; `False` in the place of each that is lost."""
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:  # noqa: B027 - only queues need it
         """Withdraw requests that will not be repeated.
@@ -267,7 +286,7 @@ class Storage(ABC):
         """
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        """Return when trying the request once more makes sense; too early is fine, too late by far is not.
+        """Return when the request is worth another attempt; too early is fine, far too late is not.
 
         Args:
             request: the one that `lock_many` answered with `None`.
@@ -278,23 +297,23 @@ class Storage(ABC):
 
     @abstractmethod
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        """Give one page of all unexpired records whose key starts with `prefix`.
+        """Return one page of the unexpired records whose key starts with `prefix`.
 
-        A key that is there during the whole enumeration is given; one that comes or goes meanwhile may be.
+        A key that exists during the whole enumeration is returned; one that is added or removed meanwhile may be.
 
         Args:
             prefix: the beginning of the keys; empty: all.
-            cursor: where to go on, from the page before; `None`: at the beginning.
+            cursor: from the previous page; `None`: start at the beginning.
             limit: about how many entries a page has.
         """
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        """Like `scan`, without the values; a back end that can spare itself reading them overrides this."""
+        """Like `scan`, without the values; a back end that can do this without reading the values overrides it."""
         page = await self.scan(prefix, cursor, limit)
         return [key for key, _ in page.entries], page.cursor
 
     async def sweep(self, limit: int = 1000) -> int:
-        """Delete at most `limit` expired records and return how many; 0 where the server does it by itself."""
+        """Delete at most `limit` expired records and return how many; 0 where the server expires them itself."""
         return 0
 
     async def __aenter__(self) -> Self:

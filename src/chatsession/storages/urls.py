@@ -7,9 +7,9 @@ from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from chatsession.errors import StorageError
-from chatsession.storages.base import Storage
+from chatsession.storages.base import RENAMED_OPTIONS, Storage
 
-# scheme: the module that knows it; each offers `from_url(SplitResult) -> Storage`
+# scheme -> module; each module offers `from_url(SplitResult) -> Storage`
 _MODULES = {
     "memory": "chatsession.storages.memory",
     "sqlite": "chatsession.storages.sqlite",
@@ -25,7 +25,7 @@ _MODULES = {
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 _LOCAL = ("memory", "sqlite", "file")
-"""These URLs have no credentials."""
+"""Schemes whose URLs have no credentials."""
 
 
 def open_storage(url: str) -> Storage:
@@ -33,8 +33,8 @@ def open_storage(url: str) -> Storage:
 
     Args:
         url: `memory:`, `sqlite:///relative.db` or `sqlite:////absolute.db`, `file:///absolute/folder`, `redis://…`,
-            `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `postgresql://…` or `nats://…`. The options behind
-            a `?` are told by the storage of that name (`chatsession.storages.sqlite.SQLiteStorage`, …).
+            `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `postgresql://…` or `nats://…`. Options
+            follow a `?`; they are the arguments of that storage (`chatsession.storages.sqlite.SQLiteStorage`, …).
 
     Returns:
         A storage that the caller closes.
@@ -43,7 +43,7 @@ def open_storage(url: str) -> Storage:
         StorageError: the scheme is unknown, or the rest of the URL is not what that storage needs.
         ImportError: the storage needs an extra that is not installed; the message says which.
 
-    Example:
+    Examples:
         >>> from chatsession import open_storage
         >>> open_storage("memory:")
         <MemoryStorage: 0 sessions>
@@ -68,7 +68,7 @@ def open_storage(url: str) -> Storage:
 
 
 def flag(given: Mapping[str, str], name: str, default: bool = False) -> bool:
-    """An option that is true or false; raises `StorageError` where it is something else."""
+    """Read an option that is true or false; raises `StorageError` for any other value."""
     text = given.get(name)
     if text is None:
         return default
@@ -78,7 +78,11 @@ def flag(given: Mapping[str, str], name: str, default: bool = False) -> bool:
 
 
 def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
-    """The options behind the `?` of a URL; a name that is not known, or that stands there twice, is an error."""
+    """Read the options behind the `?` of a URL.
+
+    Raises:
+        StorageError: an option is unknown, was renamed, or is given twice.
+    """
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     given = dict(pairs)
     wrong = set(given) - set(known) or {name for name, _ in pairs if len(given) < len(pairs)}
@@ -87,6 +91,9 @@ def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
             f"the {parts.scheme}: URL has unknown options, and an @ behind a ?; in a password, write %3F for ? and "
             "%40 for @"
         )
+    for name in sorted(wrong):
+        if RENAMED_OPTIONS.get(name) in known:
+            raise StorageError(f"the {parts.scheme}: URL has an option {name!r}; it is named {RENAMED_OPTIONS[name]!r}")
     if wrong:
         raise StorageError(
             f"the {parts.scheme}: URL has options that are unknown or given twice: {', '.join(sorted(wrong))}; "

@@ -12,7 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.errors import StorageError
+from chatsession.storages.file._errors import EmptyFileError
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -23,17 +24,6 @@ _PAGE = 4096
 _PATIENCE, _PAUSE = 0.5, 0.005
 """Seconds: for how long somebody who writes in place is waited for, and how long between two looks."""
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
-
-_REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "this user has no permission",
-    errno.EPERM: "this user has no permission",
-    errno.EMFILE: "this process has too many files open",
-    errno.ENFILE: "this machine has too many files open",
-}
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOMEM}
 
 
 class Stamp(NamedTuple):
@@ -50,22 +40,6 @@ class Expiry(NamedTuple):
     at: float
     mtime_ns: int | None
     """Of the file that it holds for: not for what others wrote since. `None`: it holds for any."""
-
-
-class EmptyFileError(StorageError):
-    """A file that holds nothing: no session, or one that is being written in place."""
-
-
-def storage_error(error: OSError, key: str | None = None) -> StorageError:
-    """What the operating system said, as an error of ours; it names the file, whose name is the key's."""
-    kind = StorageUnavailableError if error.errno in _PASSING else StorageError
-    where = f" ({error.filename})" if error.filename else ""
-    return kind(f"{reason(error)}{where}; what is stored is as it was", key=key)
-
-
-def reason(error: OSError) -> str:
-    """What the operating system said, in plain words."""
-    return _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
 
 
 def read(path: str) -> tuple[bytes, Stamp] | None:

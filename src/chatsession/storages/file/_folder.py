@@ -4,7 +4,7 @@
 42/424242.expires       a link that points to the time when it expires; only where it does
 9f/=3b…9f.key           the key of a session whose key is too long for a file name
 .chatsession/locks      who holds which key (see `_locks`)
-.chatsession/wakes      a named pipe for each storage that has the folder open (see `_wakes`)
+.chatsession/wakes      a named pipe for each storage that has the folder open (see `_wakeups`)
 .chatsession/drafts     files on their way to their places
 """
 
@@ -35,10 +35,11 @@ from chatsession.storages.base import (
     Record,
 )
 from chatsession.storages.file import _disk
-from chatsession.storages.file._files import KEY, VALUE, SessionFiles
-from chatsession.storages.file._locks import SHARDS, LockFiles, Shard, Wish, alone
+from chatsession.storages.file._errors import reason, storage_error
+from chatsession.storages.file._locks import SHARDS, LockFiles, QueuedWaiter, Shard, exclusive
 from chatsession.storages.file._names import Naming
-from chatsession.storages.file._wakes import Pipe, is_read, wake
+from chatsession.storages.file._records import KEY, VALUE, SessionFiles
+from chatsession.storages.file._wakeups import Pipe, is_read, wake
 
 Item = TypeVar("Item", LockRequest, Change, Lease)
 Result = TypeVar("Result")
@@ -77,20 +78,20 @@ class SessionFolder:
         self._clock = clock
         self._sync = sync
         self._own = root / ".chatsession"
-        self._wakes = self._own / "wakes"
+        self._wakeups = self._own / "wakes"
         self._drafts = self._own / "drafts"
         self._locks = LockFiles(self._own / "locks", clock)
         self._numbers = count()
         try:
-            for folder in (self._own / "locks", self._wakes, self._drafts):
+            for folder in (self._own / "locks", self._wakeups, self._drafts):
                 folder.mkdir(parents=True, exist_ok=True)
-            with alone(self._own / "opening"):
+            with exclusive(self._own / "opening"):
                 self._clear_up_after_the_dead()
-                self.pipe = Pipe(self._wakes)
+                self.pipe = Pipe(self._wakeups)
             self._identity = os.stat(self._own).st_ino
             self._folds_case = os.path.exists(root / self._own.name.upper())
         except OSError as error:
-            raise _disk.storage_error(error) from None
+            raise storage_error(error) from None
 
     def read(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         """As `Storage.read_many`."""
@@ -118,7 +119,7 @@ class SessionFolder:
         """As `Storage.abandon_many`."""
         self._each(
             requests,
-            lambda shard, wish: shard.abandon(self._name(wish.key), wish.waiter, self._clock(), self._wake),
+            lambda shard, request: shard.abandon(self._name(request.key), request.waiter, self._clock(), self._wake),
         )
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
@@ -136,7 +137,7 @@ class SessionFolder:
         if not self._sync:
             return outcomes
         failures = {
-            key: StorageError(f"{_disk.reason(error)} ({folder}); it is not known whether the change lasts", key=key)
+            key: StorageError(f"{reason(error)} ({folder}); it is not known whether the change lasts", key=key)
             for folder, error in _disk.sync_folders(touched).items()
             for key in touched[folder]
         }
@@ -174,7 +175,7 @@ class SessionFolder:
     def _lock(self, shard: Shard, request: LockRequest) -> Locked | Waiting | SessionError:
         key = request.key
         name, now = self._name(key), self._clock()
-        token = shard.take(name, Wish(request.waiter, self.pipe.name, now), request.seconds, now)
+        token = shard.take(name, QueuedWaiter(request.waiter, self.pipe.name, now), request.seconds, now)
         if token is None:
             return Waiting(shard.free_at(name))
         found = _guarded(key, lambda: self.files.load(name))
@@ -229,7 +230,7 @@ class SessionFolder:
         failures = _disk.draft_all(files, sync=self._sync)
         for key, draft in drafts.items():
             if error := failures.get(draft.path) or failures.get(draft.path + KEY):
-                drafts[key] = Draft(draft.path, _disk.storage_error(error, key))
+                drafts[key] = Draft(draft.path, storage_error(error, key))
         return drafts
 
     def _check_presence(self) -> None:
@@ -244,17 +245,17 @@ class SessionFolder:
     def _clear_up_after_the_dead(self) -> None:
         """Remove what processes left behind that were killed."""
         alive: set[str] = set()
-        for name in os.listdir(self._wakes):
-            if is_read(self._wakes / name):
+        for name in os.listdir(self._wakeups):
+            if is_read(self._wakeups / name):
                 alive.add(name)
             else:
-                _disk.remove(str(self._wakes / name))
+                _disk.remove(str(self._wakeups / name))
         for name in os.listdir(self._drafts):
             if name.partition("-")[0] not in alive:
                 _disk.remove(str(self._drafts / name))
 
-    def _wake(self, wish: Wish) -> bool:
-        return wake(self._wakes / wish.pipe, wish.waiter)
+    def _wake(self, waiter: QueuedWaiter) -> bool:
+        return wake(self._wakeups / waiter.pipe, waiter.waiter)
 
     def _draft_path(self) -> str:
         return f"{self._drafts}/{self.pipe.name}-{next(self._numbers)}"
@@ -280,5 +281,5 @@ def _guarded(key: str, work: Callable[[], Result]) -> Result | SessionError:
 
 def _of_key(error: OSError | SessionError, key: str) -> SessionError:
     if isinstance(error, OSError):
-        return _disk.storage_error(error, key)
+        return storage_error(error, key)
     return error if error.key is not None else type(error)(str(error), key=key)

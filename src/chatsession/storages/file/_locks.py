@@ -23,17 +23,17 @@ SHARDS = 64
 PATIENCE = 10.0
 """Seconds to wait for a lock file. It is held for some microseconds, unless its holder was stopped just then."""
 LONGEST_SILENCE = 3.0
-"""Seconds after which a waiter that no longer repeats its wish is dropped from the queue."""
+"""Seconds after which a waiter that no longer repeats its request is dropped from the queue."""
 
 
-class Wish(msgspec.Struct, array_like=True):
-    """One that waits for a key."""
+class QueuedWaiter(msgspec.Struct, array_like=True):
+    """A request that waits for a key."""
 
     waiter: str
     pipe: str
-    """Where to wake it."""
+    """Named pipe on which to wake it."""
     seen: float
-    """When it last repeated its wish."""
+    """When it last repeated its request."""
 
 
 class Hold(msgspec.Struct, array_like=True):
@@ -42,7 +42,7 @@ class Hold(msgspec.Struct, array_like=True):
     token: int
     until: float
     seconds: float
-    queue: list[Wish] = []
+    queue: list[QueuedWaiter] = []
 
 
 class Shard(msgspec.Struct, array_like=True):
@@ -51,16 +51,16 @@ class Shard(msgspec.Struct, array_like=True):
     last_token: int = 0
     holds: dict[str, Hold] = {}
 
-    def take(self, name: str, wish: Wish, seconds: float, now: float) -> int | None:
+    def take(self, name: str, waiter: QueuedWaiter, seconds: float, now: float) -> int | None:
         """Lock a key, and return the fencing token; or queue up and return `None`."""
         hold = self.holds.get(name)
         if hold is None:
             hold = self.holds[name] = Hold(0, 0.0, seconds)
-        hold.queue = [each for each in hold.queue if each.waiter == wish.waiter or _is_alive(each, now)]
+        hold.queue = [each for each in hold.queue if each.waiter == waiter.waiter or _is_alive(each, now)]
         held = self._is_held(hold, now)
-        first = not hold.queue or hold.queue[0].waiter == wish.waiter
+        first = not hold.queue or hold.queue[0].waiter == waiter.waiter
         if held or not first:
-            _enqueue(hold.queue, wish)
+            _enqueue(hold.queue, waiter)
             return None
         hold.queue = hold.queue[1:]
         # By the clock too, so that tokens still grow should the file be lost.
@@ -81,19 +81,19 @@ class Shard(msgspec.Struct, array_like=True):
         hold.until, hold.seconds = now + seconds, seconds
         return True
 
-    def release(self, name: str, wake: Callable[[Wish], bool]) -> None:
+    def release(self, name: str, wake: Callable[[QueuedWaiter], bool]) -> None:
         """Unlock a key and wake the first in its queue; those that cannot be woken any more are dropped."""
         hold = self.holds[name]
         hold.until = 0.0
         self._wake_first(name, hold, wake)
 
-    def abandon(self, name: str, waiter: str, now: float, wake: Callable[[Wish], bool]) -> None:
+    def abandon(self, name: str, waiter: str, now: float, wake: Callable[[QueuedWaiter], bool]) -> None:
         """Drop a waiter; if it was its turn, it is the next one's."""
         hold = self.holds.get(name)
-        if hold is None or all(wish.waiter != waiter for wish in hold.queue):
+        if hold is None or all(queued.waiter != waiter for queued in hold.queue):
             return
         was_first = hold.queue[0].waiter == waiter
-        hold.queue = [wish for wish in hold.queue if wish.waiter != waiter]
+        hold.queue = [queued for queued in hold.queue if queued.waiter != waiter]
         if was_first and not self._is_held(hold, now):
             self._wake_first(name, hold, wake)
 
@@ -106,7 +106,7 @@ class Shard(msgspec.Struct, array_like=True):
         ended = [
             name
             for name, hold in self.holds.items()
-            if hold.until <= now and not any(_is_alive(wish, now) for wish in hold.queue)
+            if hold.until <= now and not any(_is_alive(queued, now) for queued in hold.queue)
         ]
         for name in ended:
             del self.holds[name]
@@ -116,7 +116,7 @@ class Shard(msgspec.Struct, array_like=True):
             hold.until = now + hold.seconds
         return hold.until > now
 
-    def _wake_first(self, name: str, hold: Hold, wake: Callable[[Wish], bool]) -> None:
+    def _wake_first(self, name: str, hold: Hold, wake: Callable[[QueuedWaiter], bool]) -> None:
         while hold.queue and not wake(hold.queue[0]):
             hold.queue = hold.queue[1:]
         if not hold.queue:
@@ -138,7 +138,7 @@ class LockFiles:
             StorageUnavailableError: another process has had it for `PATIENCE` seconds.
             OSError: it cannot be opened, read or written.
         """
-        file = _open_alone(self._paths[number])
+        file = _open_exclusive(self._paths[number])
         try:
             before = os.pread(file, os.fstat(file).st_size, 0)
             shard = _parse(before)
@@ -156,9 +156,9 @@ class LockFiles:
 
 
 @contextmanager
-def alone(path: Path) -> Generator[None]:
+def exclusive(path: Path) -> Generator[None]:
     """Have an empty lock file for oneself."""
-    file = _open_alone(str(path))
+    file = _open_exclusive(str(path))
     try:
         yield
     finally:
@@ -166,7 +166,7 @@ def alone(path: Path) -> Generator[None]:
         os.close(file)
 
 
-def _open_alone(path: str) -> int:
+def _open_exclusive(path: str) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -210,13 +210,13 @@ def _serialize(shard: Shard) -> bytes:
     return b"%08x %b" % (zlib.crc32(text), text)
 
 
-def _is_alive(wish: Wish, now: float) -> bool:
-    return abs(now - wish.seen) < LONGEST_SILENCE
+def _is_alive(waiter: QueuedWaiter, now: float) -> bool:
+    return abs(now - waiter.seen) < LONGEST_SILENCE
 
 
-def _enqueue(queue: list[Wish], wish: Wish) -> None:
+def _enqueue(queue: list[QueuedWaiter], waiter: QueuedWaiter) -> None:
     for index, other in enumerate(queue):
-        if other.waiter == wish.waiter:
-            queue[index] = wish
+        if other.waiter == waiter.waiter:
+            queue[index] = waiter
             return
-    queue.append(wish)
+    queue.append(waiter)

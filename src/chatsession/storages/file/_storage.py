@@ -1,18 +1,4 @@
-"""Sessions in a folder: one JSON file each, to be read, mended and backed up with everyday tools.
-
-Durability: a session that was committed outlasts the process, and with `fsync` (the default) a power cut too: the new
-value is written beside the old one and synced, moved into its place in one step, and the folder synced. A process that
-is killed at any moment leaves the old value or the new one, never a part.
-
-Several processes of one machine may share the folder: who holds a session is written in small files that are changed
-under `flock`, leases run out by the machine's clock, and each commit checks its lease and the version it was loaded
-from, so that a change by hand is noticed as well. The folder must lie on a local POSIX file system with links and
-named pipes; on a network file system, and on Windows, use another storage (such as SQLite). The names of the files are
-safe on all systems, so that a folder can be moved there and back.
-
-A session's expiry is kept in a link beside it, which points to a time, so that the file itself stays plain JSON. A
-file that is empty, no file, or not readable is reported as `StorageError`, and never overwritten.
-"""
+"""The storage that keeps sessions in a folder."""
 
 from __future__ import annotations
 
@@ -22,8 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
-from urllib.parse import SplitResult, unquote
+from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
@@ -38,17 +23,11 @@ from chatsession.storages.base import (
     Record,
     Storage,
 )
-from chatsession.storages.urls import options
-
-if os.name == "posix":
-    from chatsession.storages.file import _disk, _grammy_names, _names
-    from chatsession.storages.file._files import EXPIRES, VALUE
-    from chatsession.storages.file._folder import SessionFolder, Waiting
-    from chatsession.storages.file._listing import Listing, folders, names_in
-else:
-    raise ImportError("sessions in files need a POSIX system (locks, links, named pipes); use sqlite:///bot.db")
-
-__all__ = ["FileStorage", "Layout", "from_url"]
+from chatsession.storages.file import _grammy_names, _names
+from chatsession.storages.file._errors import storage_error
+from chatsession.storages.file._folder import SessionFolder, Waiting
+from chatsession.storages.file._listing import Listing, folders, names_in
+from chatsession.storages.file._records import EXPIRES, VALUE
 
 Layout: TypeAlias = Literal["chatsession", "grammy"]
 
@@ -184,7 +163,7 @@ class FileStorage(Storage):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
         except OSError as error:
-            raise _disk.storage_error(error) from None
+            raise storage_error(error) from None
 
     def _note(self, request: LockRequest, result: Locked | Waiting | SessionError) -> Locked | SessionError | None:
         if isinstance(result, Waiting):
@@ -220,21 +199,3 @@ class FileStorage(Storage):
             if freed < limit and folder.files.has_expired(name):
                 freed += folder.remove_expired(name)
         return freed
-
-
-def from_url(parts: SplitResult) -> FileStorage:
-    """`file:///absolute/folder` or `file:relative/folder`; options `layout=grammy`, `fsync=no`, `sweep_interval=60`."""
-    if parts.netloc not in ("", "localhost"):
-        raise StorageError("a file: URL names no host; write file:///absolute/folder or file:relative/folder")
-    if parts.path in ("", "/"):
-        raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
-    given = options(parts, {"layout", "fsync", "sweep_interval"})
-    fsync = {"yes": True, "no": False}.get(given.get("fsync", "yes"))
-    if fsync is None:
-        raise StorageError("fsync in a file: URL is yes or no")
-    layout = cast("Layout", given.get("layout", "chatsession"))  # FileStorage checks it
-    try:
-        sweep_interval = float(given.get("sweep_interval", 60))
-    except ValueError:
-        raise StorageError("sweep_interval of the file: URL is a number of seconds") from None
-    return FileStorage(unquote(parts.path), layout=layout, fsync=fsync, sweep_interval=sweep_interval)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.errors import StorageError
+from chatsession.storages.sqlite._errors import explained
 
 _LONGEST_PAUSE = 3600.0
 """Seconds; for ever is too long for the system's clocks."""
@@ -92,7 +93,7 @@ class Worker:
         try:
             connection = self._connect()
         except Exception as error:
-            _tell(loop, [(opened, self._explained(error)), (ended, None)])
+            _tell(loop, [(opened, explained(error, self._name)), (ended, None)])
             return
         _tell(loop, [(opened, None)])
         try:
@@ -143,7 +144,7 @@ class Worker:
             return run_all()
         except Exception as error:
             if len(jobs) == 1:
-                return [self._explained(error)]
+                return [explained(error, self._name)]
             return [self._results(connection, [job])[0] for job in jobs]
 
     def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result]) -> Result:
@@ -169,37 +170,6 @@ class Worker:
                 time.sleep(random.uniform(0.0002, 0.002))
             else:
                 return
-
-    def _explained(self, error: Exception) -> Exception:
-        """A driver's error in the terms of the contract."""
-        if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error):
-            return error
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        kind, advice = _ERRORS.get(code, (StorageError, "see the cause"))
-        explained = kind(f"the SQLite file {self._name} failed ({error}): {advice}")
-        explained.__cause__ = error
-        return explained
-
-
-_ERRORS: dict[int, tuple[type[StorageError], str]] = {
-    sqlite3.SQLITE_BUSY: (
-        StorageUnavailableError,
-        "another process kept it locked for longer than retry_for; see what else writes to it",
-    ),
-    sqlite3.SQLITE_LOCKED: (StorageUnavailableError, "another connection kept a table locked; see what else uses it"),
-    sqlite3.SQLITE_FULL: (StorageError, "the disk is full; nothing of this change was written, make room and go on"),
-    sqlite3.SQLITE_READONLY: (StorageError, "it cannot be written to; see the rights of the file and of its folder"),
-    sqlite3.SQLITE_CANTOPEN: (StorageError, "it cannot be opened; see whether its folder is there, and its rights"),
-    sqlite3.SQLITE_NOTADB: (
-        StorageError,
-        "it is no SQLite database; nothing was changed, see whether the path is right",
-    ),
-    sqlite3.SQLITE_CORRUPT: (
-        StorageError,
-        "it is damaged; nothing was written, rescue it with the sqlite3 program (.recover) or from a backup",
-    ),
-    sqlite3.SQLITE_IOERR: (StorageError, "the disk failed; nothing of this change counts as written"),
-}
 
 
 def _tell(loop: asyncio.AbstractEventLoop, results: list[tuple[asyncio.Future[Any], object]]) -> None:

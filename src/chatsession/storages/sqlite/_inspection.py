@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.sqlite._liveness import is_dead
-from chatsession.storages.sqlite._rows import unescaped
+from chatsession.storages.sqlite._holders import is_dead
+from chatsession.storages.sqlite._records import unescaped
 
 _LARGE_LOG = 64 * 1024 * 1024
 _SYNCHRONOUS = {

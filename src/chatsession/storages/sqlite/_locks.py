@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from chatsession.storages.base import Lease, Locked, LockRequest
-from chatsession.storages.sqlite._liveness import can_tell, is_dead
-from chatsession.storages.sqlite._rows import escaped, listed, read, record, reserve
+from chatsession.storages.sqlite._holders import can_tell, is_dead
+from chatsession.storages.sqlite._records import escaped, listed, read, record, reserve
 
 _WAITER_LIVES = 2.0
 """Seconds after its last try in which a waiter keeps its place; it tries every few milliseconds."""

@@ -1,4 +1,4 @@
-"""Sessions in one SQLite file: the storage to start with, and to stay with on one machine."""
+"""The storage that keeps sessions in one SQLite file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
-from urllib.parse import SplitResult, unquote
+from typing import Literal, TypeAlias
 
 from chatsession.errors import StorageError
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.sqlite import _locks, _rows, _telling
-from chatsession.storages.sqlite._liveness import my_identity
+from chatsession.storages.sqlite import _inspection, _locks, _records
+from chatsession.storages.sqlite._connection import Worker
+from chatsession.storages.sqlite._holders import my_identity
 from chatsession.storages.sqlite._schema import is_prepared, prepare
-from chatsession.storages.sqlite._worker import Worker
-from chatsession.storages.urls import options
 
 _log = logging.getLogger("chatsession")
 
@@ -79,33 +77,33 @@ class SQLiteStorage(Storage):
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
         self._clock = clock
-        self._worker: Worker | None = None
+        self._connection: Worker | None = None
         self._holder = 0
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {str(self._path)!r}>"
 
     async def open(self) -> None:
-        if self._worker is None:
-            self._worker = Worker(
+        if self._connection is None:
+            self._connection = Worker(
                 str(self._path),
                 self._connect,
                 retry_for=self._retry_for,
                 idle=lambda connection: self._tidy(connection, 500) == 500,
                 idle_interval=self._sweep_interval,
             )
-        worker = self._worker
+        worker = self._connection
         try:
             await worker.start()
         except Exception:
-            if self._worker is worker:
-                self._worker = None
+            if self._connection is worker:
+                self._connection = None
             raise
-        if self._worker is worker:  # and not closed meanwhile
+        if self._connection is worker:  # and not closed meanwhile
             self.is_open = True
 
     async def close(self) -> None:
-        worker, self._worker = self._worker, None
+        worker, self._connection = self._connection, None
         self.is_open = False
         if worker is None:
             return
@@ -124,12 +122,14 @@ class SQLiteStorage(Storage):
         return self._clock()
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        return await self._at_work.submit(lambda connection: _rows.read(connection, keys, self._clock()), writes=False)
+        return await self._at_work.submit(
+            lambda connection: _records.read(connection, keys, self._clock()), writes=False
+        )
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         def commit(connection: sqlite3.Connection) -> list[Outcome]:
             self.single_process = _locks.single_process(connection, self._holder)
-            return _rows.commit(connection, changes, self._clock())
+            return _records.commit(connection, changes, self._clock())
 
         return await self._at_work.submit(commit, writes=True)
 
@@ -150,12 +150,12 @@ class SQLiteStorage(Storage):
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._at_work.submit(
-            lambda connection: _rows.scan(connection, prefix, cursor, limit, self._clock()), writes=False
+            lambda connection: _records.scan(connection, prefix, cursor, limit, self._clock()), writes=False
         )
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
         return await self._at_work.submit(
-            lambda connection: _rows.scan_keys(connection, prefix, cursor, limit, self._clock()), writes=False
+            lambda connection: _records.scan_keys(connection, prefix, cursor, limit, self._clock()), writes=False
         )
 
     async def sweep(self, limit: int = 1000) -> int:
@@ -163,22 +163,24 @@ class SQLiteStorage(Storage):
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
         return await self._at_work.submit(
-            lambda connection: _telling.locks(connection, prefix, limit, self._clock()), writes=False
+            lambda connection: _inspection.locks(connection, prefix, limit, self._clock()), writes=False
         )
 
     async def count_expired(self) -> int:
-        return await self._at_work.submit(lambda connection: _telling.expired(connection, self._clock()), writes=False)
+        return await self._at_work.submit(
+            lambda connection: _inspection.expired(connection, self._clock()), writes=False
+        )
 
     async def facts(self) -> Sequence[Fact]:
-        return await self._at_work.submit(lambda connection: _telling.facts(connection, self._path), writes=False)
+        return await self._at_work.submit(lambda connection: _inspection.facts(connection, self._path), writes=False)
 
     @property
     def _at_work(self) -> Worker:
-        if self._worker is None or not self.is_open:
+        if self._connection is None or not self.is_open:
             raise StorageError(
                 f"the SQLite file {self._path} is closed; open() it first, or use its manager by async with"
             )
-        return self._worker
+        return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._retry_for, isolation_level=None, check_same_thread=False)
@@ -203,20 +205,4 @@ class SQLiteStorage(Storage):
     def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
         now = self._clock()
         _locks.tidy(connection, now)
-        return _rows.sweep(connection, now, limit)
-
-
-def from_url(parts: SplitResult) -> SQLiteStorage:
-    """`sqlite:///relative.db` or `sqlite:////absolute.db`, options behind a `?` as in `SQLiteStorage`."""
-    if parts.netloc or len(parts.path) < 2:
-        raise StorageError("the URL of an SQLite file is sqlite:///relative.db or sqlite:////absolute.db")
-    given = options(parts, {"synchronous", "retry_for", "sweep_interval"})
-    try:
-        return SQLiteStorage(
-            unquote(parts.path[1:]),
-            synchronous=cast("Synchronous", given.get("synchronous", "normal").lower()),
-            retry_for=float(given.get("retry_for", 10)),
-            sweep_interval=float(given.get("sweep_interval", 60)),
-        )
-    except ValueError:
-        raise StorageError("retry_for and sweep_interval of the sqlite: URL are numbers of seconds") from None
+        return _records.sweep(connection, now, limit)

@@ -1,0 +1,28 @@
+"""From a `file:` URL to its storage."""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import SplitResult, unquote
+
+from chatsession.errors import StorageError
+from chatsession.storages.file._storage import FileStorage, Layout
+from chatsession.storages.urls import options
+
+
+def from_url(parts: SplitResult) -> FileStorage:
+    """`file:///absolute/folder` or `file:relative/folder`; options `layout=grammy`, `fsync=no`, `sweep_interval=60`."""
+    if parts.netloc not in ("", "localhost"):
+        raise StorageError("a file: URL names no host; write file:///absolute/folder or file:relative/folder")
+    if parts.path in ("", "/"):
+        raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
+    given = options(parts, {"layout", "fsync", "sweep_interval"})
+    fsync = {"yes": True, "no": False}.get(given.get("fsync", "yes"))
+    if fsync is None:
+        raise StorageError("fsync in a file: URL is yes or no")
+    layout = cast("Layout", given.get("layout", "chatsession"))  # FileStorage checks it
+    try:
+        sweep_interval = float(given.get("sweep_interval", 60))
+    except ValueError:
+        raise StorageError("sweep_interval of the file: URL is a number of seconds") from None
+    return FileStorage(unquote(parts.path), layout=layout, fsync=fsync, sweep_interval=sweep_interval)
