@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from chatsession.errors import SessionKeyError, StorageError
 from chatsession.storages import Action, Change, Committed, LockRequest, Refused, open_storage
 from chatsession.storages.file import FileStorage, _listing, _names
+from chatsession.storages.file._errors import storage_error
 from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MakeStorage, MovableClock, StorageConformance
 
