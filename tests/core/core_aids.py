@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from chatsession import LazySessionFlavor, MemoryStorage, SessionFlavor, SessionManager
 from chatsession.coordination.coordinator import coordinator_of
-from chatsession.storages import Action, Change, Storage
+from chatsession.storages import Action, Change, Outcome, Record, Storage
 from chatsession.storages.sqlite import SQLiteStorage
 
 
@@ -37,8 +37,26 @@ class Recording:
         return await super().commit_many(changes)  # type: ignore[misc]
 
 
-class RecordingMemory(Recording, MemoryStorage):
-    pass
+class RecordingMemory(MemoryStorage):
+    """Notes the same at `read` and `commit`, so that it stays an immediate storage, as users have it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.reads: list[str] = []
+        self.writes: list[tuple[Action, str]] = []
+
+    def read(self, key: str) -> Record | None:
+        self.reads.append(key)
+        return super().read(key)
+
+    def commit(self, change: Change) -> Outcome:
+        if change.action is not Action.KEEP:
+            self.writes.append((change.action, change.key))
+        reads = len(self.reads)
+        try:
+            return super().commit(change)
+        finally:
+            del self.reads[reads:]  # its own look at what is stored
 
 
 class RecordingSQLite(Recording, SQLiteStorage):

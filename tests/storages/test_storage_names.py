@@ -43,7 +43,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         "sqlite:///bot.db?timeout=2",
         "redis://localhost?patience=2",
         "nats://localhost?patience=2",
-        "memory:?ttl=2",
     ],
 )
 def test_a_former_option_in_a_url_names_the_new_one(url: str) -> None:

@@ -160,9 +160,8 @@ RENAMED_OPTIONS = {
     "busy_timeout": "retry_for",
     "patience": "retry_for",
     "timeout": "retry_for",
-    "ttl": "time_to_live",
 }
-"""Former or likely names of the back ends' options, and their names: an error proposes the right one."""
+"""Former names of the back ends' options, and the present ones, which an error proposes."""
 
 
 class Storage(ABC):
