@@ -70,7 +70,7 @@ def opened(name: str, *, quick: bool) -> AbstractContextManager[Group]:
     if name.startswith("matrix-"):
         matrix = import_module("tools.benchmarks.matrix")
         return matrix.group(name.removeprefix("matrix-"), matrix.QUICK if quick else matrix.FULL)
-    return import_module(f"benchmarks.{name}").group()
+    return import_module(f"tools.benchmarks.{name}").group()
 
 
 def _progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What was measured as tables and plots: docs/benchmarks/growth.md."""
+"""What was measured as tables and a plot: docs/benchmarks/growth.md."""
 
 # pyright: reportUnknownMemberType=false
 # (matplotlib's own annotations are not complete)
@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from tools.benchmarks._growth_verdict import NOISE, STEPS, Table, growth_of, is_too_fast, row, too_fast
+from tools.figures import save_png
+
+PLOTTED = "PostgreSQL"
+"""The database whose plot the page has; figures are kept in git, so each page has one."""
 
 
 def report(raw: dict[str, Any], folder: Path) -> bool:
-    """Write the page and the pictures.
+    """Write the page and the picture.
 
     Returns:
         Whether no step grows faster than the storage's own index.
@@ -28,16 +29,11 @@ def report(raw: dict[str, Any], folder: Path) -> bool:
     parts = [_heading(raw["conditions"])]
     for name, table in stored.items():
         parts.append(_stored(name, table))
-        _plot(folder, f"growth-stored-{name.lower()}", {step: row(table, step) for step in STEPS}, "stored", "ms")
+        if name == PLOTTED:
+            _plot(folder / "growth.png", {step: row(table, step) for step in STEPS}, "stored", "ms")
     parts.append(_verdict(faster))
     for what, title, axis in _OTHERS:
-        tables: Mapping[str, Table] = raw[what]
-        parts.append(_other(what, title, axis, tables))
-        rates = {name: row(table, "per_second") for name, table in tables.items()}
-        latencies = {f"{name}, p99": row(table, "p99_ms") for name, table in tables.items()}
-        medians = {f"{name}, p50": row(table, "p50_ms") for name, table in tables.items()}
-        _plot(folder, f"growth-{what}", rates, axis, "updates per second")
-        _plot(folder, f"growth-{what}-latency", {**medians, **latencies}, axis, "ms", len(tables))
+        parts.append(_other(title, axis, raw[what]))
     (folder / "growth.md").write_text("\n".join(parts))
     return not faster
 
@@ -107,8 +103,8 @@ def _stored(name: str, table: Table) -> str:
         )
     lines.append(f"| loaded, s | {' | '.join(_number(table[size]['load_s']) for size in sizes)} | |")
     lines.append(f"| on the disk, MB | {' | '.join(_number(table[size]['bytes'] / 1e6) for size in sizes)} | |")
-    picture = f"growth-stored-{name.lower()}"
-    return "\n".join(lines) + f"\n\n![{name}]({picture}.png) ([SVG]({picture}.svg))\n"
+    picture = f"\n![{name}](growth.png)\n" if name == PLOTTED else ""
+    return "\n".join(lines) + f"\n{picture}"
 
 
 def _verdict(faster: Sequence[str]) -> str:
@@ -120,7 +116,7 @@ def _verdict(faster: Sequence[str]) -> str:
     return f"{rule} {'**No step does.**' if not faster else '**Faster: ' + '; '.join(faster) + '.**'}\n"
 
 
-def _other(what: str, title: str, axis: str, tables: Mapping[str, Table]) -> str:
+def _other(title: str, axis: str, tables: Mapping[str, Table]) -> str:
     numbers = list(next(iter(tables.values())))
     lines = [
         f"## {title}\n",
@@ -133,24 +129,19 @@ def _other(what: str, title: str, axis: str, tables: Mapping[str, Table]) -> str
             for each in numbers
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    pictures = f"![{what}](growth-{what}.png)\n\n![{what}, latency](growth-{what}-latency.png)"
-    return "\n".join(lines) + f"\n\n{pictures} ([SVG](growth-{what}.svg), [SVG](growth-{what}-latency.svg))\n"
+    return "\n".join(lines) + "\n"
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _plot(
-    folder: Path, name: str, lines: Mapping[str, Mapping[float, float]], axis: str, unit: str, colors: int = 10
-) -> None:
-    mpl.rcParams["svg.hashsalt"] = name  # the same figures give the same file
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    for number, (label, values) in enumerate(lines.items()):
-        style = "--" if label.startswith(("index lookup", "bare")) or label.endswith("p99") else "-"
-        axes.plot(
-            list(values), list(values.values()), style, marker="o", ms=3, label=label, color=f"C{number % colors}"
-        )
+def _plot(path: Path, lines: Mapping[str, Mapping[float, float]], axis: str, unit: str) -> None:
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for label, values in lines.items():
+        style = "--" if label.startswith(("index lookup", "bare")) else "-"
+        axes.plot(list(values), list(values.values()), style, marker="o", ms=3, label=label)
     axes.set_xscale("log")
     axes.set_xticks(list(next(iter(lines.values()))), [f"{number:,.0f}" for number in next(iter(lines.values()))])
     axes.minorticks_off()
@@ -159,6 +150,4 @@ def _plot(
     axes.set_ylabel(unit)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize="small")
-    figure.savefig(folder / f"{name}.png", dpi=80)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    pyplot.close(figure)
+    save_png(figure, path)

@@ -1,4 +1,4 @@
-"""Plots of what was measured, each as PNG and as SVG."""
+"""Plots of what was measured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import Contender, Role
+from tools.figures import save_png
 
 _COLORS: dict[Role, str] = {"ours": "#0b6e99", "peer": "#c26a1b", "floor": "#8a8f98"}
 _MEANINGS: dict[Role, str] = {"ours": "chatsession", "peer": "peer", "floor": "floor"}
@@ -33,10 +34,7 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "chatsession",
-    "svg.fonttype": "none",
 }
-_UNDATED = {"svg": {"Date": None}, "png": {}}
 
 
 def plot_group(group: Group, path: Path) -> None:
@@ -44,7 +42,7 @@ def plot_group(group: Group, path: Path) -> None:
 
     Args:
         group: that was measured.
-        path: of the files, without their suffix.
+        path: of the picture.
     """
     known = sorted((each for each in group.contenders if each.rounds), key=lambda each: -each.microseconds)
     if not known:
@@ -65,15 +63,15 @@ def plot_group(group: Group, path: Path) -> None:
         for role in roles:
             axes.plot([], [], "o", color=_COLORS[role], label=_MEANINGS[role])
         axes.legend(loc="lower right", frameon=False)
-        _save(figure, path)
+        save_png(figure, path)
 
 
 def plot_matrix(groups: Mapping[str, Group], path: Path) -> None:
-    """How throughput and latency change with the updates in flight: a line for each storage, a panel for each size.
+    """Updates per second by the updates in flight: a line for each storage, a panel for each size.
 
     Args:
         groups: by storage.
-        path: of the files, without what they show and their suffix.
+        path: of the picture.
     """
     sizes = _values(groups, 1)
     with mpl.rc_context(_STYLE):
@@ -81,35 +79,12 @@ def plot_matrix(groups: Mapping[str, Group], path: Path) -> None:
         panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
         for axes, size in zip(panels, sizes, strict=True):
             for line, (name, group) in enumerate(groups.items()):
-                points = _line(group, size)
-                _draw(axes, line, name, [(flight, 1e6 / each.microseconds) for flight, each in points])
+                _draw(axes, line, name, [(flight, 1e6 / each.microseconds) for flight, each in _line(group, size)])
             _finish(axes, f"{size} bytes")
         panels[0].set_ylabel("updates per second, strict, changed")
-        _save_with_legend(figure, panels[0], path.with_name(f"{path.name}-throughput"))
-
-        figure = Figure(figsize=(4 * len(sizes), 4), layout="constrained")
-        panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
-        for axes, size in zip(panels, sizes, strict=True):
-            for line, (name, group) in enumerate(groups.items()):
-                points = _line(group, size)
-                middle, late = [], []
-                for flight, each in points:
-                    if (p50 := each.median(lambda measured: measured.p50)) is not None:
-                        middle.append((flight, p50 * 1e3))
-                    if (p99 := each.median(lambda measured: measured.p99)) is not None:
-                        late.append((flight, p99 * 1e3))
-                _draw(axes, line, name, middle)
-                axes.fill_between(
-                    [flight for flight, _ in middle],
-                    [value for _, value in middle],
-                    [value for _, value in late],
-                    color=_LINES[line],
-                    alpha=0.12,
-                    linewidth=0,
-                )
-            _finish(axes, f"{size} bytes")
-        panels[0].set_ylabel("milliseconds: median, shaded up to p99")
-        _save_with_legend(figure, panels[0], path.with_name(f"{path.name}-latency"))
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+        save_png(figure, path)
 
 
 def _dot(axes: Axes, row: int, each: Contender) -> None:
@@ -165,17 +140,6 @@ def _finish(axes: Axes, title: str) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
     axes.set_xlabel("updates in flight")
     axes.set_title(title)
-
-
-def _save_with_legend(figure: Figure, axes: Axes, path: Path) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for suffix, metadata in _UNDATED.items():
-        figure.savefig(path.with_suffix(f".{suffix}"), dpi=150, facecolor="white", metadata=metadata)
 
 
 def _number(value: float, _: object = None) -> str:

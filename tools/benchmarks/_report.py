@@ -12,6 +12,8 @@ from tools.benchmarks._measure import Contender
 from tools.benchmarks._plots import plot_group, plot_matrix
 
 MATRIX = "matrix-"
+PLOTTED = "integrations"
+"""The group whose plot the page has; figures are kept in git, so each page has one."""
 
 _HOW = """One run on one machine: all contenders of a group take turns (A B C A B C …; rounds: {rounds}, in some groups
 several times as many, each of about {seconds:g} s after a warm-up); medians with their spread, garbage collection off
@@ -59,23 +61,29 @@ class Results:
 
 
 def keep(results: Results, name: str, out: Path) -> None:
-    """Write raw results and the plot of one group, so that they are there even if the run is broken off."""
+    """Write the raw results of one group, so that they are there even if the run is broken off."""
     if (group := results.groups.get(name)) is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(raw(group, results), indent=1, ensure_ascii=False) + "\n")
-    if not name.startswith(MATRIX):
-        plot_group(group, out / name)
+    (out / f"{name}.json").write_text(raw_text(raw(group, results)))
 
 
 def finish(results: Results, out: Path, *, complete: bool) -> None:
-    """Write what is about several groups: the plots of the matrix; the pages, only when no group is missing."""
+    """Write the plots of what was measured; the pages, only when no group is missing."""
     matrix = {name.removeprefix(MATRIX): group for name, group in results.groups.items() if name.startswith(MATRIX)}
     if matrix:
-        plot_matrix(matrix, out / "matrix")
+        plot_matrix(matrix, out / "matrix.png")
+    if (plotted := results.groups.get(PLOTTED)) is not None:
+        plot_group(plotted, out / f"{PLOTTED}.png")
     if complete:
         (out / "README.md").write_text(_page(results))
         (out / "matrix.md").write_text(_matrix_page(results))
+
+
+def raw_text(results: Mapping[str, object]) -> str:
+    """Raw results as compact JSON, a line for each contender: they are kept in git."""
+    text = json.dumps(results, ensure_ascii=False, separators=(",", ":"))
+    return text.replace('{"name":', '\n{"name":') + "\n"
 
 
 def raw(group: Group, results: Results) -> dict[str, object]:
@@ -101,10 +109,14 @@ def _raw_contender(contender: Contender, labels: Mapping[str, Sequence[str]]) ->
 
 
 def _rounded(fields: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: round(value, 7) if isinstance(value, float) else _rounded(value) if isinstance(value, dict) else value
-        for name, value in fields.items()
-    }
+    """The fields with five digits of each number, which is more than any figure has."""
+    return {name: _short(value) for name, value in fields.items()}
+
+
+def _short(value: object) -> object:
+    if isinstance(value, dict):
+        return _rounded(value)
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _page(results: Results) -> str:
@@ -116,14 +128,12 @@ def _page(results: Results) -> str:
         "## What it must reach",
         _verdicts(results),
         *(
-            f"{text}{_image(name, results.groups[name].title) if name in results.groups else ''}"
+            f"{text}{_image(name, results.groups[name].title) if name == PLOTTED and name in results.groups else ''}"
             for name, text in texts.items()
         ),
         "## The matrix",
         "Every storage × (strict changed, strict unchanged, lazy untouched, multi of three, encrypted) × (1, 20, 200, "
         "2,000 in flight) × (300 bytes, 10 KB, 300 KB): [all rows](matrix.md).",
-        _image("matrix-throughput", "Updates per second by updates in flight"),
-        _image("matrix-latency", "Latency by updates in flight"),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -144,8 +154,9 @@ def _matrix_page(results: Results) -> str:
         "what would have more than 100 MB under way at once (2,000 updates of 300 KB, 200 of three times that), and "
         "uvloop but for `strict, changed` of 300 bytes."
     )
-    return "\n\n".join(["# The matrix", lead, *(text.strip("\n") for text in texts)]) + "\n"
+    image = _image("matrix", "Updates per second by updates in flight").strip()
+    return "\n\n".join(["# The matrix", lead, image, *(text.strip("\n") for text in texts)]) + "\n"
 
 
 def _image(name: str, title: str) -> str:
-    return f"\n\n![{title}]({name}.svg)"
+    return f"\n\n![{title}]({name}.png)"

@@ -21,6 +21,7 @@ from tools.benchmarks._growth_chats import Figure, medians, some_of, updates
 from tools.benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
 from tools.benchmarks._growth_steps import measured
 from tools.benchmarks._growth_workers import together
+from tools.benchmarks._report import raw_text
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
@@ -148,10 +149,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "growth.json"
     if not given.report:
-        results.write_text(
-            json.dumps(asyncio.run(run(given.rounds, given.seconds, given.largest, given.note)), indent=1) + "\n"
-        )
-    from tools.benchmarks._growth_report import report  # needs matplotlib
+        measures = asyncio.run(run(given.rounds, given.seconds, given.largest, given.note))
+        results.write_text(raw_text(measures))
+    from tools.benchmarks._growth_report import report
 
     report(json.loads(results.read_text()), given.out)
 

@@ -32,20 +32,19 @@ of stored sessions stays within a tenth; no update fails, and at the end the sto
 
 
 def report(folder: Path) -> bool:
-    """Write a README.md and a plot for each record of a run.
+    """Write a README.md and a plot of all records of a run.
 
     Returns:
         Whether all was flat.
     """
     run: dict[str, Any] = json.loads((folder / "run.json").read_text())
     said: dict[str, str] = run["verdicts"]
-    records = {name: (columns(folder / f"{name}.csv"), columns(folder / f"{name}.server.csv")) for name in said}
+    records = {name: (columns(folder / f"{name}.csv.gz"), columns(folder / f"{name}.server.csv")) for name in said}
     verdicts = {name: judge(*record, POOLS.get(name)) for name, record in records.items()}
     text = _HEADING.format(**run, bound=MOST_GROWTH, bytes=MOST_GROWTH * 2**20 / 3600 / run["rate"])
-    text += _table(verdicts, said) + _latencies(verdicts) + _details(verdicts)
+    text += _table(verdicts, said) + _PLOT + _latencies(verdicts)
     (folder / "README.md").write_text(text)
-    for name, record in records.items():
-        plot(folder, name, *record)
+    plot(folder / "memory.png", {name: record for name, (record, _) in records.items()})
     return all(_is_good(verdict, said[name]) for name, verdict in verdicts.items())
 
 
@@ -60,7 +59,7 @@ def _table(verdicts: Mapping[str, Verdict], said: Mapping[str, str]) -> str:
         right = "yes" if "ok;" in said[name] else f"no: {said[name]}"
         verdict = "**flat**" if _is_good(each, said[name]) else f"not flat: {', '.join(each.grew) or 'errors'}"
         lines.append(
-            f"| [{name}]({name}.svg) | {each.updates:,} | {each.memory.start:.1f} → {each.memory.end:.1f} "
+            f"| {name} | {each.updates:,} | {each.memory.start:.1f} → {each.memory.end:.1f} "
             f"| {each.slope:+.2f} MiB | {counts} | {each.stored.start:,.0f} → {each.stored.end:,.0f} | {right} "
             f"| {verdict} |"
         )
@@ -70,6 +69,7 @@ def _table(verdicts: Mapping[str, Verdict], said: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_PLOT = "![Resident memory of each process](memory.png)\n\n"
 _COUNTED = ("fds", "sockets", "threads", "tasks", "connections")
 
 
@@ -87,10 +87,6 @@ def _latencies(verdicts: Mapping[str, Verdict]) -> str:
             f"| {name} | {each.p50[0]:.2f} → {each.p50[1]:.2f} | {each.p99[0]:.1f} → {each.p99[1]:.1f} | {size} |"
         )
     return "\n".join(lines) + "\n\n"
-
-
-def _details(verdicts: Mapping[str, Verdict]) -> str:
-    return "## Plots\n\n" + "\n\n".join(f"![{name}]({name}.png)" for name in verdicts) + "\n"
 
 
 def _is_good(verdict: Verdict, said: str) -> bool:

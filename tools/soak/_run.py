@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import platform
@@ -64,8 +65,16 @@ def run(names: Sequence[str], out: Path, *, minutes: float, rate: float, every: 
         "verdicts": said,
     }
     (out / "run.json").write_text(json.dumps(conditions, indent=2) + "\n")
+    for name in said:
+        _pack(out / f"{name}.csv")
     for name, text in said.items():
         print(f"{name}: {text or 'ended early'}")
+
+
+def _pack(record: Path) -> None:
+    """Records are kept in git: pack one, without a time, so that the same record gives the same file."""
+    record.with_suffix(".csv.gz").write_bytes(gzip.compress(record.read_bytes(), mtime=0))
+    record.unlink()
 
 
 def _ask(soaked: Mapping[str, Soaked], workers: Mapping[str, subprocess.Popen[str]], out: Path) -> None:

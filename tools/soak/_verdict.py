@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Verdict:
 
 
 def columns(path: Path) -> Columns:
-    """Read a record."""
-    with path.open() as file:
+    """Read a record, packed or not."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
