@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias, cast, get_args
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.postgres import _telling
+from chatsession.storages.postgres import _inspection
 from chatsession.storages.postgres._arrays import (
     LONGEST_TIME,
     Batch,
@@ -228,13 +228,13 @@ class PostgresStorage(Storage):
         return (await self._sweep(limit))[0]
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        return await _telling.locks(self._database, self._schema, prefix, limit)
+        return await _inspection.locks(self._database, self._schema, prefix, limit)
 
     async def count_expired(self) -> int:
-        return await _telling.expired(self._database, self._schema)
+        return await _inspection.expired(self._database, self._schema)
 
     async def facts(self) -> Sequence[Fact]:
-        return await _telling.facts(self._database, self._schema)
+        return await _inspection.facts(self._database, self._schema)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         batch = Batch(changes)
