@@ -14,7 +14,7 @@ from chatsession.storages.postgres._driver import Connection, Pool, Row, connect
 from chatsession.storages.postgres._errors import ours
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._server import check_server, is_pooled
-from chatsession.storages.postgres._wakes import Wakes
+from chatsession.storages.postgres._wakeups import Wakes
 
 _PREPARED_STATEMENTS = 100
 _SMALLEST_POOL_TO_LISTEN = 3
