@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from chatsession.storages.base import Page, Record
-from chatsession.storages.postgres._arrays import record
+from chatsession.storages.postgres._records import record
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._keys import AFTER_MARK, MARK, end_of_prefix
 from chatsession.storages.postgres._schema import Schema

@@ -13,7 +13,7 @@ from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.postgres import _inspection
-from chatsession.storages.postgres._arrays import (
+from chatsession.storages.postgres._records import (
     LONGEST_TIME,
     Batch,
     commit_call,
