@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from chatsession.errors import StorageUnavailableError
 from chatsession.storages._shared.retries import retried
-from chatsession.storages.postgres._connections import Connections, borrowed
+from chatsession.storages.postgres._connection import Connections, borrowed
 from chatsession.storages.postgres._driver import Connection
 from chatsession.storages.postgres._errors import ours, passes
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres._calls import Call, Calls, Result
-from chatsession.storages.postgres._connections import BorrowedConnections, OwnConnections, borrowed, close_quickly
+from chatsession.storages.postgres._connection import BorrowedConnections, OwnConnections, borrowed, close_quickly
 from chatsession.storages.postgres._driver import Connection, Pool, Row, connect
 from chatsession.storages.postgres._errors import ours
 from chatsession.storages.postgres._schema import Schema
