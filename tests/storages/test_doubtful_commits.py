@@ -41,7 +41,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     name = next(_names)
     make: dict[str, tuple[Callable[[], Proxy], Callable[[str], Storage], bytes]] = {
         "redis": (lambda: RedisProxy(server.port), lambda url: RedisStorage(url, retry_for=60), MINE),
-        "postgres": (lambda: PgProxy(server.url), lambda url: PostgresStorage(url, table=name, timeout=60), MINE),
+        "postgres": (lambda: PgProxy(server.url), lambda url: PostgresStorage(url, table=name, retry_for=60), MINE),
         "nats": (lambda: NatsProxy(server.port), lambda url: NatsStorage(url, bucket=name, retry_for=60), b"HPUB $KV."),
     }
     make_proxy, make_storage, commits = make[request.param]

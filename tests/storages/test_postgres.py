@@ -249,9 +249,8 @@ async def test_keys_that_cannot_be_indexed_stand_beside_it(
 
 
 async def test_a_url_with_options(postgres_server: PostgresServer, table: str) -> None:
-    url = (
-        f"{postgres_server.url}?table={table}&connections=2&timeout=5&time_to_live=60&application_name=pizza&pooler=no"
-    )
+    options = f"table={table}&connections=2&retry_for=5&time_to_live=60&application_name=pizza&pooler=no"
+    url = f"{postgres_server.url}?{options}"
     async with open_storage(url) as storage:
         assert storage.time_to_live == 60
         outcomes = await storage.commit_many([Change("chat", Action.PUT, b"1")])
@@ -267,7 +266,7 @@ async def test_a_url_with_options(postgres_server: PostgresServer, table: str) -
         ("table=x%22y", "table name"),
         ("connections=0", "connections in the URL must be a positive number"),
         ("connections=1.5", "connections in the URL must be a positive number"),
-        ("timeout=soon", "timeout in the URL must be a positive number"),
+        ("retry_for=soon", "retry_for in the URL must be a positive number"),
         ("create=perhaps", "create in the URL must be true or false"),
     ],
 )

@@ -40,7 +40,7 @@ async def proxy(postgres_server: PostgresServer) -> AsyncIterator[PgProxy]:
 
 @pytest.fixture
 async def storage(proxy: PgProxy, table: str) -> AsyncIterator[PostgresStorage]:
-    async with PostgresStorage(proxy.url, table=table, timeout=60) as storage:
+    async with PostgresStorage(proxy.url, table=table, retry_for=60) as storage:
         yield storage
 
 
@@ -56,9 +56,9 @@ def hasty(storage: PostgresStorage, seconds: float = 1.0) -> Generator[None]:
     """Meanwhile it gives up soon; where it is to succeed, a busy machine needs its time."""
     calls = storage._database._calls
     assert calls is not None
-    patient, calls._timeout = calls._timeout, seconds
+    patient, calls._retry_for = calls._retry_for, seconds
     yield
-    calls._timeout = patient
+    calls._retry_for = patient
 
 
 async def refused(storage: Storage) -> StorageError:
@@ -105,7 +105,7 @@ class TestAtTheStart:
 
     async def test_a_server_that_says_nothing(self, proxy: PgProxy) -> None:
         proxy.stalled = True
-        error = await refused(PostgresStorage(proxy.url, timeout=0.3))
+        error = await refused(PostgresStorage(proxy.url, retry_for=0.3))
         assert isinstance(error, StorageUnavailableError)
         assert "did not answer in time" in str(error)
 
@@ -138,7 +138,7 @@ class TestAtTheStart:
         assert isinstance(error, StorageUnavailableError)
         assert "as many connections as it allows" in str(error)
 
-    @pytest.mark.parametrize("number", ["connections", "timeout", "sweep_interval", "time_to_live"])
+    @pytest.mark.parametrize("number", ["connections", "retry_for", "sweep_interval", "time_to_live"])
     def test_numbers_that_are_not_positive(self, number: str) -> None:
         with pytest.raises(ValueError, match="must be positive"):
             PostgresStorage("postgresql://db.example", **{number: 0})  # type: ignore[arg-type] - any of them
@@ -260,7 +260,7 @@ async def test_restarted_under_load(mortal_server: PostgresServer, table: str, m
     """Every update succeeds, or fails as unavailable; what succeeded is there, and once."""
     acknowledged = unknown = 0
     async with (
-        PostgresStorage(mortal_server.url, table=table, timeout=120) as storage,
+        PostgresStorage(mortal_server.url, table=table, retry_for=120) as storage,
         SessionManager(int, storage=storage, lock_timeout=300) as counters,
     ):
         stop = asyncio.Event()
@@ -301,7 +301,7 @@ async def test_restarted_under_load(mortal_server: PostgresServer, table: str, m
 class TestLeasesAfterACrash:
     @pytest.fixture
     async def storage(self, mortal_server: PostgresServer, table: str) -> AsyncIterator[PostgresStorage]:
-        async with PostgresStorage(mortal_server.url, table=table, timeout=60) as storage:
+        async with PostgresStorage(mortal_server.url, table=table, retry_for=60) as storage:
             yield storage
 
     async def crash(self, server: PostgresServer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from chatsession.storages import Action, Change, Storage
-from chatsession.storages.postgres import PostgresStorage, _inspection
+from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.postgres._storage import Layout
 from tools.servers.postgres import PostgresServer
 
@@ -49,5 +49,5 @@ async def test_counting_what_has_expired_reads_no_more(postgres_server: Postgres
     async with PostgresStorage(postgres_server.url, table="few_counted") as storage:
         await _fill(storage)
         assert await storage.count_expired() == _EXPIRED
-        count = storage._schema.sql(_inspection._EXPIRED)
+        count = storage._schema.query("count_expired")
         assert _entries_read(postgres_server, "few_counted", count) < 100

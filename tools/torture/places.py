@@ -253,7 +253,7 @@ class Postgres(Place):
 
     @property
     def url(self) -> str:
-        return f"{self._server.url}?timeout=5"
+        return f"{self._server.url}?retry_for=5"
 
     @property
     def ports(self) -> Sequence[int]:

@@ -11,7 +11,7 @@ from chatsession.errors import StorageUnavailableError
 from chatsession.storages._shared.retries import retried
 from chatsession.storages.postgres._connection import Connections, borrowed
 from chatsession.storages.postgres._driver import Connection
-from chatsession.storages.postgres._errors import ours, passes
+from chatsession.storages.postgres._errors import as_storage_error, passes
 
 Result = TypeVar("Result")
 
@@ -24,12 +24,12 @@ class Calls:
 
     Args:
         connections: where the connections come from.
-        timeout: seconds that a call takes at most, with all its tries.
+        retry_for: seconds that a call takes at most, with all its tries.
     """
 
-    def __init__(self, connections: Connections, timeout: float) -> None:
+    def __init__(self, connections: Connections, retry_for: float) -> None:
         self._connections = connections
-        self._timeout = timeout
+        self._retry_for = retry_for
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that can stand being made again.
@@ -40,19 +40,19 @@ class Calls:
         """
         trial = _Trial()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._retry_for):
                 while True:
                     try:
                         return await self._try(call, trial)
                     except Exception as error:
                         if not passes(error):
-                            raise ours(error) from None
+                            raise as_storage_error(error) from None
                         trial.failure = error
                     retried("PostgreSQL")
                     trial.pause = min(2 * trial.pause, 1.0)
                     await asyncio.sleep(trial.pause * random.uniform(0.7, 1.0))
         except TimeoutError:
-            raise StorageUnavailableError(f"{trial.story()}, for {self._timeout:g} s") from None
+            raise StorageUnavailableError(f"{trial.story()}, for {self._retry_for:g} s") from None
 
     async def _try(self, call: Call[Result], trial: _Trial) -> Result:
         async with borrowed(self._connections) as connection:
@@ -72,7 +72,7 @@ class _Trial:
 
     def story(self) -> str:
         if self.failure is not None:
-            return str(ours(self.failure))
+            return str(as_storage_error(self.failure))
         if self.sent:
             return "PostgreSQL did not answer"
         return "PostgreSQL let no connection in, or none of the pool became free"

@@ -11,10 +11,10 @@ from chatsession.errors import StorageError
 from chatsession.storages.postgres._calls import Call, Calls, Result
 from chatsession.storages.postgres._connection import BorrowedConnections, OwnConnections, borrowed, close_quickly
 from chatsession.storages.postgres._driver import Connection, Pool, Row, connect
-from chatsession.storages.postgres._errors import ours
+from chatsession.storages.postgres._errors import as_storage_error
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._server import check_server, is_pooled
-from chatsession.storages.postgres._wakeups import Wakes
+from chatsession.storages.postgres._wakeups import Wakeups
 
 _PREPARED_STATEMENTS = 100
 _SMALLEST_POOL_TO_LISTEN = 3
@@ -27,19 +27,19 @@ class Database:
         source: where it is.
         schema: what must be in it.
         most: how many connections are opened at most.
-        timeout: seconds that a call takes at most, with all its tries.
+        retry_for: seconds that a call takes at most, with all its tries.
         pooler: does a pooler stand between; `None`: not known yet.
     """
 
-    def __init__(self, source: str | Pool, schema: Schema, most: int, timeout: float, pooler: bool | None) -> None:
+    def __init__(self, source: str | Pool, schema: Schema, most: int, retry_for: float, pooler: bool | None) -> None:
         self._source = source
         self._schema = schema
         self._most = most
-        self._timeout = timeout
+        self._retry_for = retry_for
         self._pooler = pooler
         self._connections: OwnConnections | BorrowedConnections | None = None
         self._calls: Calls | None = None
-        self.wakes: Wakes | None = None
+        self.wakeups: Wakeups | None = None
         """`None`: nobody is woken here."""
 
     def __str__(self) -> str:
@@ -57,25 +57,25 @@ class Database:
         """Connect, and have the tables created or checked. Raises `StorageError`."""
         first = self._connections_with(statements=0)  # until it is known that no pooler stands between
         try:
-            async with asyncio.timeout(self._timeout), borrowed(first) as connection:
+            async with asyncio.timeout(self._retry_for), borrowed(first) as connection:
                 await check_server(connection)
                 await self._schema.prepare(connection, create=create)
                 pooled = await is_pooled(connection) if self._pooler is None else self._pooler
         except Exception as error:
-            raise ours(error) from None
+            raise as_storage_error(error) from None
         finally:
             await first.close()
         self._connections = self._connections_with(statements=0 if pooled else _PREPARED_STATEMENTS)
-        self._calls = Calls(self._connections, self._timeout)
-        self.wakes = None if pooled else self._wakes()
+        self._calls = Calls(self._connections, self._retry_for)
+        self.wakeups = None if pooled else self._make_wakeups()
 
     async def close(self) -> None:
         """Close what was opened here."""
-        if self.wakes is not None:
-            await self.wakes.stop()
+        if self.wakeups is not None:
+            await self.wakeups.stop()
         if self._connections is not None:
             await self._connections.close()
-        self.wakes = self._calls = self._connections = None
+        self.wakeups = self._calls = self._connections = None
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that can stand being made again; see `Calls.run`."""
@@ -94,14 +94,16 @@ class Database:
     def _connections_with(self, statements: int) -> OwnConnections | BorrowedConnections:
         if not isinstance(self._source, str):
             return BorrowedConnections(self._source)
-        return OwnConnections(partial(connect, self._source, statements=statements, timeout=self._timeout), self._most)
+        return OwnConnections(
+            partial(connect, self._source, statements=statements, timeout=self._retry_for), self._most
+        )
 
-    def _wakes(self) -> Wakes | None:
+    def _make_wakeups(self) -> Wakeups | None:
         source = self._source
         if isinstance(source, str):
-            return Wakes(
-                self._schema.channel, partial(connect, source, statements=0, timeout=self._timeout), close_quickly
+            return Wakeups(
+                self._schema.channel, partial(connect, source, statements=0, timeout=self._retry_for), close_quickly
             )
         if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # it would be missing elsewhere
             return None
-        return Wakes(self._schema.channel, source.acquire, source.release)
+        return Wakeups(self._schema.channel, source.acquire, source.release)

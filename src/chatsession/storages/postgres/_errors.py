@@ -52,7 +52,7 @@ def spoils(error: BaseException) -> bool:
     return not isinstance(error, Exception) or isinstance(error, TimeoutError)
 
 
-def ours(error: Exception) -> StorageError:
+def as_storage_error(error: Exception) -> StorageError:
     """What the caller gets to see."""
     if isinstance(error, StorageError):
         return error

@@ -12,6 +12,8 @@ LONGEST = 2000
 MARK = "\x01"
 """Begins the stored form of every key that is not stored as it is."""
 AFTER_MARK = "\x02"
+AFTER_ALL = "\U0010ffff" * (LONGEST // 4 + 1)
+"""Sorts after every stored key, because it is longer than the longest of them."""
 
 
 class StoredKey(NamedTuple):

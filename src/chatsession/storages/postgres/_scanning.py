@@ -5,18 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 from chatsession.storages.base import Page, Record
-from chatsession.storages.postgres._records import record
 from chatsession.storages.postgres._database import Database
-from chatsession.storages.postgres._keys import AFTER_MARK, MARK, end_of_prefix
+from chatsession.storages.postgres._keys import AFTER_ALL, AFTER_MARK, MARK, end_of_prefix
+from chatsession.storages.postgres._records import record
 from chatsession.storages.postgres._schema import Schema
-
-_SQL = """
-SELECT key, whole_key, {value}, version, extract(epoch FROM expires_at)::float8
-FROM {sessions}
-WHERE key >= $2 {below} AND (expires_at IS NULL OR expires_at > now())
-ORDER BY key LIMIT $1
-"""
-_VALUE = "coalesce(raw, convert_to(data::text, 'UTF8'))"
 
 
 class Scanner:
@@ -32,27 +24,25 @@ class Scanner:
 
     async def page(self, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
         """One page; without `values`, all of them are empty."""
-        value = _VALUE if values else "''::bytea"
+        query = self._schema.query("scan" if values else "scan_keys")
         entries: list[tuple[str, Record]] = []
         start = max(prefix, AFTER_MARK) if cursor is None else cursor
         if "\0" in prefix:  # no key that is stored as it is contains one
             start = min(start, MARK) if cursor is None else cursor
         if start >= AFTER_MARK:
-            start = await self._add(entries, start, end_of_prefix(prefix), limit, value)
+            start = await self._add(entries, start, end_of_prefix(prefix), limit, query)
             if start is not None:
                 return Page(entries, start)
             start = MARK
         missing = limit - len(entries)
-        start = await self._add(entries, start, AFTER_MARK, max(missing, 1), value)
+        start = await self._add(entries, start, AFTER_MARK, max(missing, 1), query)
         return Page([entry for entry in entries if entry[0].startswith(prefix)], start)
 
     async def _add(
-        self, entries: list[tuple[str, Record]], start: str, end: str | None, limit: int, value: str
+        self, entries: list[tuple[str, Record]], start: str, end: str | None, limit: int, query: str
     ) -> str | None:
         """Add what lies between; returns where to go on, `None` after the last."""
-        below = "" if end is None else "AND key < $3"
-        sql = self._schema.sql(_SQL.replace("{value}", value).replace("{below}", below))
-        rows = await self._database.fetch(sql, limit, start, *([] if end is None else [end]))
+        rows = await self._database.fetch(query, limit, start, AFTER_ALL if end is None else end)
         for key, whole, *columns in rows:
             found = record(*columns)
             if found is not None:

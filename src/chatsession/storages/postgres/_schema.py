@@ -59,6 +59,7 @@ class Schema:
         self.schema = schema
         self.table = table
         self._filled: dict[str, str] = {}
+        self._queries: dict[str, str] = {}
 
     def __str__(self) -> str:
         return f'"{self.schema}"."{self.table}"'
@@ -74,6 +75,12 @@ class Schema:
         if filled is None:
             filled = self._filled[text] = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], text)
         return filled
+
+    def query(self, name: str) -> str:
+        """A query from its file, with the names put in."""
+        if name not in self._queries:
+            self._queries[name] = self.sql((SQL / "queries" / f"{name}.sql").read_text())
+        return self._queries[name]
 
     def script(self, version: int = 0) -> str:
         """What brings a database from a version of the schema (0: nothing is there) to the newest."""
@@ -110,7 +117,7 @@ class Schema:
         names = {name: quoted(suffix) for name, suffix in _TABLES.items()}
         names |= {name: quoted(f"_{name}") for name in _FUNCTIONS}
         names |= {name: f'"{self.table}_{name}"' for name in ("expiry_index", "commits_index")}
-        return names | {"channel": self.channel}
+        return names | {"channel": self.channel, "table": str(self)}
 
     def _steps(self, version: int) -> Iterator[str]:
         if version >= NEWEST:

@@ -13,6 +13,9 @@ from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.postgres import _inspection
+from chatsession.storages.postgres._database import Database
+from chatsession.storages.postgres._driver import Connection, Pool, Row
+from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
 from chatsession.storages.postgres._records import (
     LONGEST_TIME,
     Batch,
@@ -23,9 +26,6 @@ from chatsession.storages.postgres._records import (
     parts,
     record,
 )
-from chatsession.storages.postgres._database import Database
-from chatsession.storages.postgres._driver import Connection, Pool, Row
-from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
 from chatsession.storages.postgres._scanning import Scanner
 from chatsession.storages.postgres._schema import Schema
 
@@ -63,7 +63,7 @@ class PostgresStorage(Storage):
             `chat_sessions`, or `sessions` in the layout of grammY.
         create: create and migrate the tables when the storage opens; `False`: only check them (see `schema_sql`).
         connections: how many connections are opened at most, besides one for wake-ups.
-        timeout: seconds after which a call gives up, with all its tries.
+        retry_for: seconds after which a call gives up, with all its tries.
         sweep_interval: about how many seconds lie between two sweeps of expired sessions.
         pooler: does a pooler such as PgBouncer stand between, which shares connections among transactions? Then
             nothing is kept in a connection from one transaction to the next: no prepared statements (one more round
@@ -97,7 +97,7 @@ class PostgresStorage(Storage):
         table: str | None = None,
         create: bool = True,
         connections: int = 4,
-        timeout: float = 10.0,
+        retry_for: float = 10.0,
         sweep_interval: float = 60.0,
         pooler: bool | None = None,
         time_to_live: float | None = None,
@@ -106,8 +106,8 @@ class PostgresStorage(Storage):
         source = pool if url is None else url
         if source is None or (url and pool):
             raise StorageError("sessions in PostgreSQL need a URL or a pool, and not both")
-        if min(connections, timeout, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
-            raise ValueError("connections, timeout, sweep_interval and time_to_live must be positive")
+        if min(connections, retry_for, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
+            raise ValueError("connections, retry_for, sweep_interval and time_to_live must be positive")
         self.time_to_live = time_to_live
         self.single_process = single_process
         if layout not in get_args(Layout):
@@ -116,7 +116,7 @@ class PostgresStorage(Storage):
             self._schema: Schema = GrammySchema(schema, "sessions" if table is None else table)
         else:
             self._schema = Schema(schema, "chat_sessions" if table is None else table)
-        self._database = Database(source, self._schema, connections, timeout, pooler)
+        self._database = Database(source, self._schema, connections, retry_for, pooler)
         self._scanner = Scanner(self._database, self._schema)
         self._create = create
         self._sweep_interval = sweep_interval
@@ -208,12 +208,12 @@ class PostgresStorage(Storage):
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         most = min(_LONGEST_SLEEP, self._remaining.pop(request.waiter, _LONGEST_SLEEP) + 0.002)
-        wakes = self._database.wakes
-        if wakes is None:
+        wakeups = self._database.wakeups
+        if wakeups is None:
             await _pause(attempt, most)
-        elif wakes.listening:
-            await wakes.sleep(request.waiter, most * random.uniform(0.9, 1.0))
-        elif not await wakes.start():
+        elif wakeups.listening:
+            await wakeups.wait(request.waiter, most * random.uniform(0.9, 1.0))
+        elif not await wakeups.start():
             await _pause(attempt, most)
         # Else it listens from now on: the key may have been unlocked before.
 
@@ -245,7 +245,7 @@ class PostgresStorage(Storage):
         name = None if keeps_all else uuid.uuid4()
         expression, arguments = commit_call(batch, singly=not self._schema.text_only)
         sql = self._schema.sql(f"SELECT {expression}")
-        earlier = self._schema.sql("SELECT outcomes FROM {commits} WHERE batch = $1")
+        earlier = self._schema.query("outcomes")
 
         async def call(connection: Connection, again: bool) -> object:
             known = await connection.fetchval(earlier, name) if again and name else None

@@ -11,7 +11,7 @@ from chatsession.storages.urls import flag, options
 
 _OURS = {
     "single_process", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
-    "timeout",
+    "retry_for",
 }  # fmt: skip
 _THEIRS = {
     "application_name", "database", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
@@ -31,7 +31,7 @@ def from_url(parts: SplitResult) -> PostgresStorage:
         table=given.get("table"),
         create=flag(given, "create", default=True),
         connections=int(_number(given, "connections") or 4),
-        timeout=_number(given, "timeout") or 10.0,
+        retry_for=_number(given, "retry_for") or 10.0,
         sweep_interval=_number(given, "sweep_interval") or 60.0,
         pooler=flag(given, "pooler") if "pooler" in given else None,
         time_to_live=_number(given, "time_to_live"),
