@@ -4,20 +4,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PLAYGROUND := $(VENV)/.playground
 
 .PHONY: demo test servers storage-servers lint audit bench bench-quick growth torture simulate soak fuzz docs clean
 .DEFAULT_GOAL := test
 
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "chatsession needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …"; exit 1; }
-	@echo "→ setting up $(VENV) (virtual environment, package in editable mode, development tools)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,encryption,compression,otel,cli,web]' --group dev
+$(READY): pyproject.toml playground/pyproject.toml | $(BIN)
+	@echo "→ installing into $(VENV): chatsession and its playground in editable mode, with the development tools"
+	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,encryption,compression,otel,cli,web]' --editable playground --group dev
+	@touch $@ $(PLAYGROUND)
+
+$(PLAYGROUND): pyproject.toml playground/pyproject.toml | $(BIN)
+	@echo "→ installing into $(VENV): chatsession and its playground in editable mode"
+	@$(BIN)/python -m pip install --quiet --editable . --editable playground
 	@touch $@
 
-demo: $(READY)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
+$(BIN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "chatsession needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …"; exit 1; }
+	@echo "→ making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+demo: $(PLAYGROUND)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
 	@$(BIN)/python -m chatsession_playground examples/pizza_bot.py
 
 lint: $(READY)
@@ -25,6 +34,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.private_imports
 
 audit: $(READY)  ## known vulnerabilities in what this depends on
 	@$(BIN)/python tools/audit.py

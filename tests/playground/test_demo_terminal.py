@@ -47,13 +47,13 @@ def test_a_missing_extra_says_how_to_install_it(
     monkeypatch.setattr(_extra, "find_spec", lambda _module: None)
     (tmp_path / "bot.py").touch()
     assert main([str(tmp_path / "bot.py")]) == 1
-    assert "pip install 'chatsession[aiogram]'" in capsys.readouterr().err
+    assert "pip install chatsession-playground" in capsys.readouterr().err
 
 
 def test_the_server_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "chatsession_playground.bot_api", raising=False)
-    with pytest.raises(ImportError, match=r"needs aiohttp: pip install 'chatsession\[aiogram\]'"):
+    with pytest.raises(ImportError, match=r"needs aiohttp: pip install chatsession-playground"):
         importlib.import_module("chatsession_playground.bot_api")
 
 

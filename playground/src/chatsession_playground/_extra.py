@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-INSTALL = "pip install 'chatsession[aiogram]'"
+INSTALL = "pip install chatsession-playground"
 
 
 def require(*modules: str) -> None:
