@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "audit.py"
+SCRIPT = Path(__file__).parents[1] / "tools" / "audit.py"
 
 
 @pytest.fixture(scope="module")

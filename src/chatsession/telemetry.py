@@ -11,7 +11,7 @@ except ImportError as error:
     raise ImportError("chatsession.telemetry needs OpenTelemetry's API: pip install 'chatsession[otel]'") from error
 
 from chatsession.observing import SessionEvent
-from chatsession.storages._shared.retries import retries
+from chatsession.storages.inspection import retries
 
 _SCOPE = "chatsession"
 

@@ -10,10 +10,10 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -89,12 +89,18 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
         StorageUnavailableError: PostgreSQL does not answer.
         SessionError: there is no such table.
     """
-    from chatsession.storages.postgres._driver import InterfaceError, PostgresError, connect
+    try:
+        import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+    except ImportError as error:
+        raise ImportError(
+            "sessions in PostgreSQL need asyncpg: pip install 'chatsession[postgres]'"
+        ) from error
 
+    connect = cast("Callable[..., Awaitable[_Connection]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
     name = '"' + table.replace('"', '""') + '"'
     query = f"SELECT key, value::text FROM {name} WHERE $1::text IS NULL OR key > $1 ORDER BY key LIMIT {_PAGE}"
     try:
-        connection = await connect(url, statements=10, timeout=10.0)
+        connection = await connect(url, timeout=10.0)
         try:
             last: object = None
             while rows := await connection.fetch(query, last):
@@ -103,12 +109,19 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
                     yield _entry(shown(str(key)), str(key), b"" if value is None else str(value).encode())
         finally:
             await connection.close(timeout=2)
-    except PostgresError as error:
+    except asyncpg.PostgresError as error:
         raise SessionError(
             f"grammY's table {table!r} cannot be read ({type(error).__name__}); pass its name as table=…"
         ) from None
-    except (InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, OSError) as error:
         raise StorageUnavailableError(f"PostgreSQL did not answer ({type(error).__name__})") from None
+
+
+class _Connection(Protocol):
+    """What is used of `asyncpg.Connection`."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[tuple[object, object]]: ...
+    async def close(self, *, timeout: float) -> None: ...
 
 
 def _files(root: Path) -> Iterator[Path]:

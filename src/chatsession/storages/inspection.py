@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from chatsession.storages._shared.retries import retries as retries
+
 
 class HeldLock(Struct, frozen=True):
     """A key that somebody holds at this moment."""
