@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from chatsession.errors import SessionDecryptError
-from chatsession.options import SessionOptions
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, Compressor, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap, wrap
-from chatsession.serialization.migrations import Migrations
+from chatsession.serialization.migrations import Migration, Migrations
 
 _LARGEST = 16 * 1024 * 1024
 """Bytes that compressed data may have, should `max_size` be smaller today than it was."""
@@ -43,6 +43,23 @@ NOTHING = Unpacked(b"", vacant=True)
 """Nothing is stored."""
 
 
+class PipelineOptions(Protocol):
+    """The options of a manager that decide about the form of what is stored (see `SessionOptions`)."""
+
+    @property
+    def migrations(self) -> Mapping[float, Migration] | None: ...
+    @property
+    def encryption_keys(self) -> Sequence[str | bytes]: ...
+    @property
+    def allow_unencrypted(self) -> bool: ...
+    @property
+    def compression(self) -> int | None: ...
+    @property
+    def deduplicate(self) -> int: ...
+    @property
+    def max_size(self) -> int: ...
+
+
 class Pipeline:
     """How the sessions of one manager are stored.
 
@@ -52,7 +69,7 @@ class Pipeline:
         ttl: seconds that a session lives, if they end at all.
     """
 
-    def __init__(self, options: SessionOptions[Any], *, json: bool, ttl: float | None) -> None:
+    def __init__(self, options: PipelineOptions, *, json: bool, ttl: float | None) -> None:
         self._json = json
         self._migrations = Migrations(options.migrations) if options.migrations is not None else None
         self._keyring = Keyring(options.encryption_keys) if options.encryption_keys else None
