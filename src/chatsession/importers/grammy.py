@@ -92,9 +92,7 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
     try:
         import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
     except ImportError as error:
-        raise ImportError(
-            "sessions in PostgreSQL need asyncpg: pip install 'chatsession[postgres]'"
-        ) from error
+        raise ImportError("sessions in PostgreSQL need asyncpg: pip install 'chatsession[postgres]'") from error
 
     connect = cast("Callable[..., Awaitable[_Connection]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
     name = '"' + table.replace('"', '""') + '"'

@@ -1,8 +1,0 @@
-"""`torture` stands beside `src`, and is not installed with it."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
