@@ -28,7 +28,7 @@ class SessionConflictError(SessionError):
     """Somebody else changed the session since it was loaded, or took its lock over; nothing was written."""
 
 
-class SessionLockTimeoutError(SessionError):
+class SessionLockTimeoutError(SessionError, TimeoutError):
     """The key stayed locked by others for longer than `lock_timeout`."""
 
 
@@ -60,8 +60,8 @@ class StorageError(SessionError):
     """The storage refused or failed; what is stored is as it was before."""
 
 
-class StorageUnavailableError(StorageError):
-    """The storage cannot be reached, or did not recover within the bounded retry."""
+class StorageUnavailableError(StorageError, ConnectionError):
+    """The storage cannot be reached, or did not recover within the time for retries."""
 
 
 def shown(key: str) -> str:

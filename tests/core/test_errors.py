@@ -16,6 +16,7 @@ from chatsession import (
     SessionDecodeError,
     SessionEncodeError,
     SessionError,
+    SessionLockTimeoutError,
     SessionManager,
     StorageError,
     StorageUnavailableError,
@@ -42,6 +43,14 @@ def test_the_hierarchy() -> None:
     }
     assert all(issubclass(error, SessionError) for error in ERRORS)
     assert issubclass(StorageUnavailableError, StorageError)
+
+
+def test_waiting_too_long_is_also_a_timeout() -> None:
+    assert issubclass(SessionLockTimeoutError, TimeoutError)
+
+
+def test_an_unreachable_storage_is_also_a_connection_error() -> None:
+    assert issubclass(StorageUnavailableError, ConnectionError)
 
 
 @pytest.mark.parametrize("error", ERRORS)

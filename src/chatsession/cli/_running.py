@@ -58,15 +58,15 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[
         except BrokenPipeError:  # such as by `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
-        except OSError as error:  # such as a full disk
-            note(f"{safe(str(error.filename or 'a file'))}: {error.strerror}; what was written before is whole", "red")
-            code = FAILED
         except (SessionConflictError, SessionLockTimeoutError) as error:
             note(safe(str(error)), "red")
             code = CONFLICT
         except SessionError as error:
             note(safe(str(error)), "red")
             code = FAILED if isinstance(error, StorageError) else FOUND
+        except OSError as error:  # such as a full disk
+            note(f"{safe(str(error.filename or 'a file'))}: {error.strerror}; what was written before is whole", "red")
+            code = FAILED
         except ImportError as error:  # of a storage's driver; it says what to install
             note(safe(str(error)), "red")
             code = USAGE

@@ -90,6 +90,8 @@ class SessionFolder:
                 self.pipe = Pipe(self._wakeups)
             self._identity = os.stat(self._own).st_ino
             self._folds_case = os.path.exists(root / self._own.name.upper())
+        except StorageError:
+            raise
         except OSError as error:
             raise storage_error(error) from None
 
@@ -280,6 +282,6 @@ def _guarded(key: str, work: Callable[[], Result]) -> Result | SessionError:
 
 
 def _of_key(error: OSError | SessionError, key: str) -> SessionError:
-    if isinstance(error, OSError):
-        return storage_error(error, key)
-    return error if error.key is not None else type(error)(str(error), key=key)
+    if isinstance(error, SessionError):  # first, because StorageUnavailableError is an OSError, too
+        return error if error.key is not None else type(error)(str(error), key=key)
+    return storage_error(error, key)

@@ -162,6 +162,8 @@ class FileStorage(Storage):
             raise StorageError("the storage is not open; use it in `async with`, or call open()")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        except StorageError:
+            raise
         except OSError as error:
             raise storage_error(error) from None
 
