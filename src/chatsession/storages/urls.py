@@ -18,6 +18,11 @@ _MODULES = {
     "rediss": "chatsession.storages.redis",
     "redis+sentinel": "chatsession.storages.redis",
     "redis+cluster": "chatsession.storages.redis",
+    "redis+unix": "chatsession.storages.redis",
+    "redis+socket": "chatsession.storages.redis",
+    "unix": "chatsession.storages.redis",
+    "valkey": "chatsession.storages.redis",
+    "valkeys": "chatsession.storages.redis",
     "postgresql": "chatsession.storages.postgres",
     "nats": "chatsession.storages.nats",
 }
@@ -33,8 +38,9 @@ def open_storage(url: str) -> Storage:
 
     Args:
         url: `memory:`, `sqlite:///relative.db` or `sqlite:////absolute.db`, `file:///absolute/folder`, `redis://…`,
-            `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `postgresql://…` or `nats://…`. Options
-            follow a `?`; they are the arguments of that storage (`chatsession.storages.sqlite.SQLiteStorage`, …).
+            `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `redis+unix:///path`, `valkey://…`, `valkeys://…`,
+            `postgresql://…` or `nats://…`. Options follow a `?`; they are the arguments of that storage
+            (`chatsession.storages.sqlite.SQLiteStorage`, …).
 
     Returns:
         A storage that the caller closes.

@@ -11,13 +11,20 @@ from redis import exceptions as driver
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.retries import retried
-from chatsession.storages.redis._connection import Link, connected
+from chatsession.storages.redis._clock import ServerClock
+from chatsession.storages.redis._connection import Link, Word, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._scripts import COMMIT, Script
-from chatsession.storages.redis._servers import Servers, Word
+from chatsession.storages.redis._servers import Servers
 
 _CONNECTIONS = 8
+"""The most to one server."""
 _SECONDS_OF_ATTEMPT = 6.0
+_SECONDS_UNTIL_DOUBTFUL = 5.0
+"""After so long in silence, a firewall may have forgotten a connection."""
+_SECONDS_OF_DOUBTFUL_ATTEMPT = 1.5
+_MOST_MISSES = 20
+"""So often in a row the server does not know the digest of any script; then it is not asked by digest again."""
 _SECONDS_TO_REPLICATE = 1.0
 
 
@@ -50,7 +57,7 @@ class Call:
         self.asking = False
         """It goes to where its slot is moving to, which takes it only when told so."""
         self.unknown = False
-        """The server does not know the script, which must be loaded first."""
+        """The server does not know the script by its digest, and must be sent its text."""
         self.done = False
         self.fault: Exception | None = None
         """Why it had to be tried again, most lately."""
@@ -93,8 +100,11 @@ class Calls:
         self._label = label
         self.retry_for = retry_for
         self._free: defaultdict[str, list[Link]] = defaultdict(list)
-        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_CONNECTIONS))
         self._closed = False
+        self._misses = 0
+        self.clock = ServerClock()
+        """Set by the first answers, and again from time to time."""
 
     def reopen(self) -> None:
         """Keep connections (again) from now on."""
@@ -104,7 +114,7 @@ class Calls:
         """End all connections; those in use end with their call."""
         self._closed = True
         for place in list(self._free):
-            await self._distrust(place)
+            self._distrust(place)
 
     async def locate(self) -> None:
         """See to it that the servers know where the keys are. Raises `StorageError`, or that they are unavailable."""
@@ -179,59 +189,85 @@ class Calls:
         return groups
 
     async def _serve(self, place: str, calls: Sequence[Call], seconds: float, replicas: int) -> None:
-        await self._turns.acquire()
+        await self._turns[place].acquire()
         link: Link | None = None
         try:
             free = self._free[place]
             if free:
                 link = free.pop()
+                # Whatever is sent again does nothing twice, so that a short time costs nothing but a new connection.
+                if asyncio.get_running_loop().time() - link.used > _SECONDS_UNTIL_DOUBTFUL:
+                    seconds = min(seconds, _SECONDS_OF_DOUBTFUL_ATTEMPT)
             else:
                 async with asyncio.timeout(seconds):
                     link = await connected(self._servers.make(place))
             await self._converse(link, calls, seconds, replicas)
         except BaseException as error:
             if link is not None:
-                await link.close()
+                link.close()
             if not isinstance(error, driver.RedisError | OSError):
                 raise
-            await self._distrust(place)
+            self._distrust(place)
             self._blame(calls, error)
         else:
             if self._closed:
-                await link.close()
+                link.close()
             else:
                 self._free[place].append(link)
         finally:
-            self._turns.release()
+            self._turns[place].release()
 
     async def _converse(self, link: Link, calls: Sequence[Call], seconds: float, replicas: int) -> None:
-        scripts = {call.script for call in calls if call.unknown and call.script is not None}
-        commands: list[Sequence[Word]] = [("SCRIPT", "LOAD", script.source) for script in scripts]
+        commands: list[Sequence[Word]] = []
+        asks_time = self.clock.is_due()
+        if asks_time:
+            commands.append(("TIME",))
         for call in calls:
             if call.asking:
                 commands.append(("ASKING",))
-            commands.append(call.command if call.fault is None or call.again is None else call.again)
+            commands.append(self._words_of(call))
         if replicas:
             commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))
-        for _ in scripts:
-            next(answers)
+        if asks_time:
+            self.clock.set(next(answers))
         for call in calls:
             if call.asking:
                 next(answers)
+            by_digest = call.script is not None and not self._by_text(call)
             self._note(call, next(answers))
+            if by_digest:
+                self._count_misses(call)
         if replicas:
             self._note_replicas(calls, next(answers), replicas)
+
+    def _words_of(self, call: Call) -> Sequence[Word]:
+        words = call.command if call.fault is None or call.again is None else call.again
+        if call.script is None or not self._by_text(call):
+            return words
+        # Some proxies pass on neither SCRIPT LOAD nor EVALSHA, or ask another server each time.
+        return ("EVAL", call.script.source, *words[2:])
+
+    def _by_text(self, call: Call) -> bool:
+        return call.unknown or self._misses >= _MOST_MISSES
+
+    def _count_misses(self, call: Call) -> None:
+        if not call.unknown:
+            self._misses = 0
+        elif isinstance(call.fault, ReplyError) and call.fault.code == "NOSCRIPT":
+            self._misses += 1
+        else:
+            self._misses = _MOST_MISSES  # it does not know the command, and never will
 
     def _note(self, call: Call, reply: object) -> None:
         if not isinstance(reply, ReplyError):
             call.reply, call.done = reply, True
             return
         refusal = reply
-        call.unknown = refusal.code == "NOSCRIPT"
+        call.unknown = not call.unknown and call.script is not None and refusal.is_missing_script
         if not call.unknown and call.name:
             call.place, call.asking = None, False
-        if is_transient(refusal):
+        if is_transient(refusal) or call.unknown:
             call.fault = refusal
             if refusal.code in ("MOVED", "ASK"):
                 self._redirect(call, refusal)
@@ -268,10 +304,10 @@ class Calls:
     def _error(self, error: Exception) -> StorageError:
         return StorageError(f"{self._label} refused: {reason(error)}")
 
-    async def _distrust(self, place: str) -> None:
+    def _distrust(self, place: str) -> None:
         """Where one connection broke, those that lie idle are likely broken, too."""
         for link in self._free.pop(place, ()):
-            await link.close()
+            link.close()
 
     async def _look_around(self, calls: Sequence[Call]) -> None:
         codes = {call.fault.code if isinstance(call.fault, ReplyError) else None for call in calls}
@@ -279,7 +315,7 @@ class Calls:
             return  # the answer told where to go
         if "READONLY" in codes:
             for place in list(self._free):
-                await self._distrust(place)
+                self._distrust(place)
         try:
             await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from chatsession.storages.redis._connection import connected
 from chatsession.storages.redis._errors import ReplyError, is_transient
 from chatsession.storages.redis._names import slot_of
-from chatsession.storages.redis._servers import Servers, Wire, connection_options, once
+from chatsession.storages.redis._servers import Servers, connection_options
 from chatsession.storages.redis._url import Target
 
 _SLOTS = 16384
@@ -38,6 +38,7 @@ class ClusterServers(Servers):
     def __init__(
         self, seeds: Sequence[Address], connect: Callable[[str, int], object], remap: Callable[[str, int], Address]
     ) -> None:
+        super().__init__()
         self._seeds = [_place(*seed) for seed in seeds]
         self._connect = connect
         self._remap = remap
@@ -67,14 +68,18 @@ class ClusterServers(Servers):
                 lowest.setdefault(place, slot)
         return sorted((slot, place) for place, slot in lowest.items())
 
-    def make(self, place: str) -> Wire:
-        if not place:
-            raise RedisConnectionError("no server has this slot")
-        host, port = place.rsplit(":", 1)
-        return once(self._connect(host, int(port)))
+    def forget(self) -> None:
+        super().forget()
+        self._locating = asyncio.Lock()
 
     async def close(self) -> None:
         pass  # connections belong to those who asked for them
+
+    def _connection(self, place: str) -> object:
+        if not place:
+            raise RedisConnectionError("no server has this slot")
+        host, port = place.rsplit(":", 1)
+        return self._connect(host, int(port))
 
     async def _relocate(self) -> None:
         known = [place for _, place in self.places()]
@@ -97,7 +102,7 @@ class ClusterServers(Servers):
         try:
             (ranges,) = await link.ask([("CLUSTER", "SLOTS")], _SECONDS_TO_ASK)
         finally:
-            await link.close()
+            link.close()
         if isinstance(ranges, ReplyError):
             raise ranges
         return cast("list[list[Any]]", ranges)

@@ -1,18 +1,43 @@
-"""A connection for scripts: redis-py makes it, hiredis reads and writes it."""
+"""One connection: redis-py makes it, hiredis reads and writes it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
 import hiredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from chatsession.storages.redis._errors import ReplyError
-from chatsession.storages.redis._servers import Wire, Word
+
+Word = bytes | str | int
+"""A part of a command."""
 
 _INCOMPLETE = object()
 _pack = cast("Callable[[tuple[Word, ...]], bytes]", getattr(hiredis, "pack_command"))  # noqa: B009 - its stub is wrong
+
+
+class Wire(Protocol):
+    """What is used of redis-py's connections."""
+
+    retry: Retry
+
+    async def connect(self) -> None: ...
+    async def disconnect(self, nowait: bool = False) -> None: ...
+    def pack_commands(self, commands: Iterable[Sequence[Word]]) -> list[bytes]: ...
+    async def send_packed_command(self, command: Iterable[bytes], check_health: bool = True) -> None: ...
+    async def read_response(
+        self,
+        disable_decoding: bool = False,
+        timeout: float | None = None,
+        *,
+        disconnect_on_error: bool = True,
+        push_request: bool | None = False,
+    ) -> object: ...
 
 
 class Link(asyncio.Protocol):
@@ -22,7 +47,7 @@ class Link(asyncio.Protocol):
     transport is taken over, so that what arrives goes straight into the parser.
     """
 
-    __slots__ = ("_answers", "_done", "_lost", "_missing", "_reader", "_transport", "_wire")
+    __slots__ = ("_answers", "_done", "_lost", "_missing", "_reader", "_transport", "_wire", "used")
 
     def __init__(self, wire: Wire) -> None:
         made = cast("Any", wire)  # redis-py offers no other way to the transport than by these two
@@ -33,6 +58,8 @@ class Link(asyncio.Protocol):
         self._missing = 0
         self._done: asyncio.Future[None] | None = None
         self._lost = False
+        self.used = asyncio.get_running_loop().time()
+        """When it was last known to work, by the event loop's clock."""
         self._transport.set_protocol(self)
         self._reader.feed(bytes(made._reader._buffer))
 
@@ -57,12 +84,12 @@ class Link(asyncio.Protocol):
             await self._done
         finally:
             alarm.cancel()
+        self.used = loop.time()
         return self._answers
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the connection at once."""
-        self._transport.abort()
-        await self._wire.disconnect(nowait=True)
+        hang_up(self._wire)
 
     def data_received(self, data: bytes) -> None:
         gets, answers = self._reader.gets, self._answers
@@ -94,3 +121,56 @@ async def connected(wire: Wire) -> Link:
         await wire.disconnect(nowait=True)
         raise
     return Link(wire)
+
+
+def once(connection: object) -> Wire:
+    """A connection that tries once: how often to try again, and where, is decided in one place for all."""
+    wire = cast("Wire", connection)
+    wire.retry = Retry(NoBackoff(), 0)
+    return wire
+
+
+def hang_up(wire: Wire) -> None:
+    """End a connection at once, and without waiting: also when its task is not run any more, only cleaned up."""
+    made = cast("Any", wire)
+    writer, made._writer, made._reader = made._writer, None, None
+    if writer is not None:
+        writer.transport.abort()
+
+
+def discard(connection: object) -> None:
+    """Drop a connection that belongs to a closed event loop, or to the process that this one was forked from.
+
+    The server is sent nothing, not even the end of TLS: after a fork, the parent still uses the same socket.
+    """
+    made = cast("Any", connection)
+    writer, made._writer, made._reader = made._writer, None, None
+    if writer is None:
+        return
+    transport = writer.transport
+    plain = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+    _disconnect_descriptor(transport)
+    # Neither loop will ever run the callbacks by which a transport ends; without its end, a warning would follow.
+    with suppress(Exception):
+        transport.set_protocol(asyncio.Protocol())
+    for each in (transport, plain):
+        with suppress(Exception):
+            each.abort()
+    with suppress(Exception):
+        plain._call_connection_lost(None)
+
+
+def _disconnect_descriptor(transport: asyncio.BaseTransport) -> None:
+    """Let the descriptor lead nowhere, so that no finalizer can reach the server.
+
+    A child shares the epoll instance of its parent. Closing the transport as it is would take the parent's socket out
+    of it, and the parent would never hear from its server again.
+    """
+    connected = transport.get_extra_info("socket")
+    if os.name != "posix" or connected is None or connected.fileno() < 0:
+        return
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(nowhere, connected.fileno(), inheritable=False)
+    finally:
+        os.close(nowhere)

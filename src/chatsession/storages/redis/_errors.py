@@ -21,6 +21,12 @@ class ReplyError(Exception):
         found = _CODE.match(str(self))
         return found[1] if found else "ERR"
 
+    @property
+    def is_missing_script(self) -> bool:
+        """The script was asked for by its digest, which this server does not know, or this proxy does not pass on."""
+        text = str(self).lower()
+        return self.code == "NOSCRIPT" or ("evalsha" in text and self.code != "NOPERM" and "not allowed" not in text)
+
 
 # While it connects, redis-py takes the code off the text and makes it a class.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -42,7 +48,7 @@ _TRANSIENT = {
     "ASK": "the cluster is moving data",
     "MOVED": "the cluster has moved data",
     "NOREPLICAS": "it has fewer replicas than min-replicas-to-write asks for",
-    "NOSCRIPT": "it forgets the scripts as soon as they are loaded",
+    "NOSCRIPT": "it runs no scripts",
     "BUSY": "it is busy with somebody's script",
     "UNBLOCKED": "it became a replica",
     "REPLICAS": "fewer replicas than wait_replicas asks for have the change; its primary has it",
@@ -52,8 +58,9 @@ _FATAL = {
     "WRONGPASS": "it refused the user name or password",
     "NOAUTH": "it wants a password",
     "NOPERM": (
-        "its access rules (ACL) forbid this user a command, a key or a channel; the user needs ~* &!chatsession:* "
-        "+@read +@write +@scripting +@pubsub +@connection +info +time"
+        "its access rules (ACL) forbid this user a command, a key or a channel; for sessions whose keys begin with "
+        "PREFIX the user needs ~PREFIX* ~!chatsession:* &!chatsession:* +@read +@write +@scripting +@pubsub "
+        "+@connection +info +time"
     ),
     "OOM": "its memory is full (maxmemory); give it more, or let sessions expire (ttl)",
     "MISCONF": "it cannot save to its disk and takes no writes until that is mended",

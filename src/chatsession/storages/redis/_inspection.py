@@ -1,9 +1,10 @@
-"""What people who look after the servers want to know."""
+"""What servers say of themselves: whether they will do, and what people who look after them want to know."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -14,8 +15,41 @@ from chatsession.storages.redis._calls import Call, Calls
 from chatsession.storages.redis._names import LOCK, locked_by
 from chatsession.storages.redis._servers import Servers
 
+_log = logging.getLogger("chatsession")
+
+_OLDEST = (6, 0)
 _TOKENS_FROM = 1_500_000_000_000_000
 """Microseconds since 1970; tokens are the time at which they were given out, unless a clock was set back."""
+
+
+async def check_server(calls: Calls, servers: Servers, label: str) -> None:
+    """Raise `StorageError` if the server can be reached, but will not do; `StorageUnavailableError` if it cannot."""
+    info = Call(("INFO",), name=b"any key will do")
+    await calls.run([info])
+    if isinstance(info.reply, StorageError):
+        raise info.reply
+    said = _said(info.reply)
+    trouble = objection(said, servers)
+    if trouble is not None:
+        raise StorageError(f"{label} cannot keep sessions: {trouble}")
+    policy = said.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        _log.warning(
+            "%s deletes sessions and locks when its memory is full (maxmemory-policy %s); set noeviction", label, policy
+        )
+
+
+def objection(facts: Mapping[str, str], servers: Servers) -> str | None:
+    """What speaks against a server that says this of itself."""
+    version = facts.get("redis_version", "")
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < _OLDEST:
+        return f"it is Redis {version or 'of no known version'}, and 6.0 or newer (or Valkey) is needed"
+    if facts.get("cluster_enabled") == "1" and not servers.clustered:
+        return "it is part of a cluster; use a redis+cluster: URL"
+    if facts.get("role") == "slave" and facts.get("slave_read_only") == "1" and not servers.follow_primary:
+        return "it is a read-only replica; use the address of its primary, or of its sentinels (redis+sentinel:)"
+    return None
 
 
 async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequence[HeldLock]:
@@ -41,15 +75,15 @@ async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]
     for _, place in servers.places():
         info = Call(("INFO",), place=place)
         await calls.run([info])
-        raw = _reply(info)
-        said = (
-            dict(re.findall(r"^(\w+):(.*?)\r?$", raw.decode(errors="replace"), re.MULTILINE))
-            if type(raw) is bytes
-            else {}
-        )
+        said = _said(_reply(info))
         found += _facts_of(said, f"{place}: " if place else "")
     found.append(Fact("replicas that a commit waits for", str(replicas)))
     return found
+
+
+def _said(info: object) -> dict[str, str]:
+    text = info.decode(errors="replace") if isinstance(info, bytes) else str(info)
+    return dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
 
 
 def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
@@ -57,7 +91,7 @@ def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
     appends = said.get("aof_enabled") == "1"
     saved = said.get("rdb_last_bgsave_status", "not known")
     return [
-        Fact(f"{at}Redis", said.get("redis_version", "not known")),
+        _version(said, at),
         Fact(f"{at}mode and role", f"{said.get('redis_mode', '?')}, {said.get('role', '?')}"),
         Fact(
             f"{at}maxmemory-policy",
@@ -77,6 +111,12 @@ def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
         ),
         Fact(f"{at}replicas connected", said.get("connected_slaves", "not known")),
     ]
+
+
+def _version(said: dict[str, str], at: str) -> Fact:
+    if "valkey_version" in said:
+        return Fact(f"{at}Valkey", said["valkey_version"])
+    return Fact(f"{at}Redis", said.get("redis_version", "not known"))
 
 
 async def _lock_names(calls: Calls, servers: Servers) -> AsyncGenerator[list[bytes]]:

@@ -22,8 +22,8 @@ from chatsession.storages.base import (
     Outcome,
     Record,
 )
+from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
-from chatsession.storages.redis._servers import Word
 
 _ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
 _BYTES_PER_SCRIPT = 1 << 18

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import cast
+from zlib import crc32
 
 from chatsession.errors import StorageError
 from chatsession.storages.redis._calls import Call, Calls
@@ -14,8 +15,8 @@ from chatsession.storages.redis._servers import Servers
 _FEWEST = 100
 """A server looks through at least so many keys at a time, however few are wanted: most may be others'."""
 
-_CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}")
-"""The first slot of a server, its run, and its own cursor."""
+_CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}(:[0-9]{1,9}-[0-9]{1,10})?")
+"""The first slot of a server, its run, its own cursor, and how many of the keys there were given already."""
 _BEGINNING = "0::0"
 
 
@@ -26,6 +27,9 @@ async def page(
 
     A cursor holds for one run of one server. Where another server has taken over meanwhile, or the same one was
     started anew, its keys are gone through again from the beginning, so that none is missed.
+
+    A server gives more keys at a time than a small page holds. The next page then asks for the same ones, and leaves
+    out those that were given, unless they have changed meanwhile: rather twice than never.
     """
     try:
         pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix.encode()) + b"*"
@@ -33,19 +37,35 @@ async def page(
         return [], None
     if not _CURSOR.fullmatch(cursor or _BEGINNING):
         raise StorageError("this is no cursor of an enumeration in Redis")
-    start, run, position = (cursor or _BEGINNING).split(":")
+    start, run, position, *given = (cursor or _BEGINNING).split(":")
     while True:
         part = await _part_at(int(start), calls, servers)
         if part is None:
             return [], None
         slot, place, following = part
-        keys, run, position = await _scan(calls, place, pattern, run, position, max(limit, _FEWEST))
+        keys, this_run, behind = await _scan(calls, place, pattern, run, position, max(limit, _FEWEST))
+        keys.sort()
+        seen = _seen(keys, given[0]) if given and run == this_run else 0
+        if seen is not None and seen + limit < len(keys):
+            here = "0" if run not in ("", this_run) else position
+            return keys[seen : seen + limit], f"{slot}:{this_run}:{here}:{_mark(keys[: seen + limit])}"
+        keys, given = keys[seen or 0 :], []
         after = None if following is None else f"{following}::0"
-        if position != "0":
-            after = f"{slot}:{run}:{position}"
+        if behind != "0":
+            after = f"{slot}:{this_run}:{behind}"
         if keys or after is None:
             return keys, after
         start, run, position = after.split(":")
+
+
+def _mark(keys: Sequence[str]) -> str:
+    return f"{len(keys)}-{crc32(chr(0).join(keys).encode())}"
+
+
+def _seen(keys: Sequence[str], mark: str) -> int | None:
+    """How many of these keys were given already; `None`: they are not the same any more."""
+    count = int(mark.partition("-")[0])
+    return count if _mark(keys[:count]) == mark else None
 
 
 async def _part_at(start: int, calls: Calls, servers: Servers) -> tuple[int, str, int | None] | None:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, cast
+from weakref import WeakSet
 
-from redis.asyncio import Connection, ConnectionPool, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from chatsession.storages.redis._connection import Wire, discard, once
 from chatsession.storages.redis._url import Target
 
-Word = bytes | str | int
-"""A part of a command."""
-
 _SECONDS_TO_CONNECT = 3.0
-
-
-class Wire(Protocol):
-    """What is used of redis-py's connections."""
-
-    retry: Retry
-
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...
-    def pack_commands(self, commands: Iterable[Sequence[Word]]) -> list[bytes]: ...
-    async def send_packed_command(self, command: Iterable[bytes], check_health: bool = True) -> None: ...
-    async def read_response(
-        self, disable_decoding: bool = False, timeout: float | None = None, *, push_request: bool | None = False
-    ) -> object: ...
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""An idle connection is probed after 15 s, and counts as broken 15 s later, by the platforms that know these names."""
 
 
 class Servers(ABC):
@@ -45,6 +33,21 @@ class Servers(ABC):
 
     located: bool = True
     """It is known where the keys are."""
+
+    def __init__(self) -> None:
+        self._wires: WeakSet[Wire] = WeakSet()
+
+    def make(self, place: str) -> Wire:
+        """A new connection, not connected yet."""
+        wire = once(self._connection(place))
+        self._wires.add(wire)
+        return wire
+
+    def forget(self) -> None:
+        """Drop all connections, which belong to a closed event loop or to the parent of this process."""
+        for wire in list(self._wires):
+            discard(wire)
+        self._wires.clear()
 
     @abstractmethod
     async def relocate(self) -> None:
@@ -63,8 +66,8 @@ class Servers(ABC):
         """All servers that have keys, each with something that stays when another takes its place; in order."""
 
     @abstractmethod
-    def make(self, place: str) -> Wire:
-        """A new connection, not connected yet."""
+    def _connection(self, place: str) -> object:
+        """A new connection of redis-py."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -75,16 +78,16 @@ class SingleServer(Servers):
     """One place, whichever server that may be at the time.
 
     Args:
-        pool: makes the connections, and with them the log-in, encryption, or search for the primary.
-        owned: further things to close in the end.
+        make_pool: gives what makes the connections, and with them the log-in, encryption, or search for the primary.
     """
 
     items_per_script: ClassVar[int] = 50
 
-    def __init__(self, pool: ConnectionPool, owned: Sequence[Sentinel] = ()) -> None:
-        self._pool = pool
-        self._owned = owned
-        self.follow_primary = isinstance(pool, SentinelConnectionPool)
+    def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
+        super().__init__()
+        self._make_pool = make_pool
+        self._pool = make_pool()
+        self.follow_primary = isinstance(self._pool, SentinelConnectionPool)
 
     async def relocate(self) -> None:
         pass  # a new connection finds out by itself
@@ -98,20 +101,25 @@ class SingleServer(Servers):
     def places(self) -> Sequence[tuple[int, str]]:
         return ((0, ""),)
 
-    def make(self, place: str) -> Wire:
-        return once(self._pool.make_connection())
+    def forget(self) -> None:
+        super().forget()
+        for pool in self._sentinel_pools():
+            for connection in (*pool._available_connections, *pool._in_use_connections):
+                discard(connection)
+            pool.reset()
+        self._pool = self._make_pool()
 
     async def close(self) -> None:
-        for sentinels in self._owned:
-            for client in sentinels.sentinels:
-                await client.aclose()
+        for pool in self._sentinel_pools():
+            await pool.aclose()
 
+    def _connection(self, place: str) -> object:
+        return self._pool.make_connection()
 
-def once(connection: object) -> Wire:
-    """A connection that tries once: how often to try again, and where, is decided in one place for all."""
-    wire = cast("Wire", connection)
-    wire.retry = Retry(NoBackoff(), 0)
-    return wire
+    def _sentinel_pools(self) -> list[Any]:
+        if not isinstance(self._pool, SentinelConnectionPool):
+            return []
+        return [client.connection_pool for client in cast("Any", self._pool).sentinel_manager.sentinels]
 
 
 def connection_options(target: Target) -> dict[str, Any]:
@@ -123,30 +131,72 @@ def connection_options(target: Target) -> dict[str, Any]:
         "protocol": 2,  # nothing of the newer one is needed, and it takes a round trip more to begin
         "socket_timeout": None,  # each attempt is bounded as a whole, which costs less than bounding each word
         "socket_connect_timeout": _SECONDS_TO_CONNECT,
-        "socket_keepalive": True,
+        **({} if target.socket else _keep_alive()),
         **(target.tls or {}),
     }
 
 
+def _keep_alive() -> dict[str, Any]:
+    known = {getattr(socket, name): value for name, value in _KEEP_ALIVE.items() if hasattr(socket, name)}
+    return {"socket_keepalive": True, "socket_keepalive_options": known}
+
+
 def single_server(target: Target) -> SingleServer:
-    """For `redis:` and `rediss:`."""
+    """For one server, by its address or by its socket."""
+    options = connection_options(target)
+    if target.socket:
+        return SingleServer(
+            lambda: ConnectionPool(connection_class=UnixDomainSocketConnection, path=target.socket, **options)
+        )
     ((host, port),) = target.hosts
     kind = Connection if target.tls is None else SSLConnection
-    return SingleServer(ConnectionPool(connection_class=kind, host=host, port=port, **connection_options(target)))
+    return SingleServer(lambda: ConnectionPool(connection_class=kind, host=host, port=port, **options))
 
 
 def primary_by_sentinel(target: Target) -> SingleServer:
     """For `redis+sentinel:`."""
     options = connection_options(target)
     encrypted = target.tls is not None
+    sentinel_options = {
+        **{name: options[name] for name in options if name.startswith(("socket_", "ssl_", "protocol"))},
+        "ssl": encrypted,
+        "username": target.sentinel_username,
+        "password": target.sentinel_password,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+    def make_pool() -> ConnectionPool:
+        sentinels = Sentinel(target.hosts, sentinel_kwargs=dict(sentinel_options))
+        return SentinelConnectionPool(target.service, sentinels, ssl=encrypted, **options)
+
+    return SingleServer(make_pool)
+
+
+def server_of(pool: ConnectionPool) -> SingleServer:
+    """The server that a user's client leads to, by connections of our own that are made as the client's.
+
+    The client's own connections belong to the event loop and the process in which it is used.
+    """
+    if isinstance(pool, SentinelConnectionPool):
+        return SingleServer(lambda: _same_sentinels(pool))
+    return SingleServer(lambda: pool)
+
+
+def _same_sentinels(pool: SentinelConnectionPool) -> ConnectionPool:
+    given = cast("Any", pool)
+    manager = given.sentinel_manager
+    addresses = [client.connection_pool.connection_kwargs for client in manager.sentinels]
     sentinels = Sentinel(
-        target.hosts,
-        sentinel_kwargs={
-            **{name: options[name] for name in options if name.startswith(("socket_", "ssl_", "protocol"))},
-            "ssl": encrypted,
-            "username": target.sentinel_username,
-            "password": target.sentinel_password,
-            "retry": Retry(NoBackoff(), 0),
-        },
+        [(address["host"], address["port"]) for address in addresses],
+        min_other_sentinels=manager.min_other_sentinels,
+        sentinel_kwargs=manager.sentinel_kwargs,
     )
-    return SingleServer(SentinelConnectionPool(target.service, sentinels, ssl=encrypted, **options), [sentinels])
+    options = {name: value for name, value in given.connection_kwargs.items() if name != "connection_pool"}
+    return SentinelConnectionPool(
+        given.service_name,
+        sentinels,
+        connection_class=given.connection_class,
+        is_master=given.is_master,
+        check_connection=given.check_connection,
+        **options,
+    )

@@ -15,12 +15,11 @@ from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcom
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _inspection, _scan
 from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
-from chatsession.storages.redis._check import check_server
+from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
 from chatsession.storages.redis._names import lock_of, memory_of, name_of
 from chatsession.storages.redis._records import milliseconds, outcome_of, pack, portions_of, record_of, words_of
 from chatsession.storages.redis._scripts import ABANDON, LOCK, READ, RENEW
-from chatsession.storages.redis._servers import Word
 from chatsession.storages.redis._targets import servers_of
 from chatsession.storages.redis._wakeups import Wakeups
 
@@ -92,20 +91,23 @@ class RedisStorage(Storage):
         self.single_process = bool(given.get("single_process", single_process))
         self.time_to_live = given.get("time_to_live", time_to_live)
         self._replicas = int(given.get("wait_replicas", wait_replicas))
-        retry_for = given.get("retry_for", retry_for)
+        retry_for = float(given.get("retry_for", retry_for))
         if self.time_to_live is not None and not self.time_to_live > 0:
             raise StorageError("time_to_live is in seconds and must be positive")
         if self._replicas < 0 or not retry_for > 0:
             raise StorageError("wait_replicas and retry_for (seconds) must be positive")
         self._label = label
         self._servers = servers
-        self._calls = Calls(servers, f"Redis at {label}", retry_for)
-        self._wakeups = Wakeups(servers, f"Redis at {label}")
+        self._retry_for = retry_for
         self._newest_token = 0
-        self._call_names = (f"{secrets.token_hex(8)}{number}" for number in count(1))
+        self._calls = self._make_calls()
+        self._take_names()
 
     def __repr__(self) -> str:
         return f"<RedisStorage: {self._label}>"
+
+    def now(self) -> float:
+        return self._calls.clock.now()
 
     async def open(self) -> None:
         """Connect, and see that the server will do.
@@ -114,9 +116,11 @@ class RedisStorage(Storage):
             StorageUnavailableError: it could not be reached within `retry_for` seconds.
             StorageError: it refused the password or the database, is too old, or is a read-only replica.
         """
+        if not self.is_open:
+            self._take_names()
         self._calls.reopen()
         try:
-            await check_server(self._calls, self._servers, f"Redis at {self._label}")
+            await _inspection.check_server(self._calls, self._servers, f"Redis at {self._label}")
         except BaseException:
             await self._let_go()
             raise
@@ -126,6 +130,14 @@ class RedisStorage(Storage):
         """End all connections that were made here."""
         await super().close()
         await self._let_go()
+
+    def forget(self, *, inherited: bool) -> None:
+        # Both cases are one here: nothing is sent, and the descriptors are this process's own to close.
+        self._servers.forget()
+        self._wakeups.forget()
+        self._calls = self._make_calls()
+        self._take_names()
+        super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
@@ -146,16 +158,11 @@ class RedisStorage(Storage):
             words = pack((self._newest_token, self._wakeups.channel, waiters, leases))
             return script_call(LOCK, names[numbers[0]], _with_locks(numbers, names), (words,))
 
-        waiters = [request.waiter for request in requests]
-        self._wakeups.ask(waiters)
-        try:
-            replies = await self._each([name_of(request.key) for request in requests], 3, prepare)
-            return [
-                reply if isinstance(reply, SessionError) else self._locked(request, *reply)
-                for request, reply in zip(requests, replies, strict=True)
-            ]
-        finally:
-            self._wakeups.answered(waiters)
+        replies = await self._each([name_of(request.key) for request in requests], 3, prepare)
+        return [
+            reply if isinstance(reply, SessionError) else self._locked(request, *reply)
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
@@ -190,7 +197,7 @@ class RedisStorage(Storage):
             return script_call(ABANDON, locks[0], locks, [requests[number].waiter for number in numbers])
 
         for request in requests:
-            self._wakeups.forget(request.waiter)
+            self._wakeups.stop_waiting(request.waiter)
         replies = await self._each([name_of(request.key) for request in requests], 1, prepare)
         for request, reply in zip(requests, replies, strict=True):
             _only(reply, request.key)
@@ -213,6 +220,14 @@ class RedisStorage(Storage):
 
     async def facts(self) -> Sequence[Fact]:
         return await _inspection.facts(self._calls, self._servers, self._replicas)
+
+    def _make_calls(self) -> Calls:
+        return Calls(self._servers, f"Redis at {self._label}", self._retry_for)
+
+    def _take_names(self) -> None:
+        """No other process may have these: who shares them is given answers that are not its own."""
+        self._wakeups = Wakeups(self._servers, f"Redis at {self._label}")
+        self._call_names = (f"{secrets.token_hex(8)}{number}" for number in count(1))
 
     async def _let_go(self) -> None:
         await self._wakeups.close()
@@ -266,7 +281,7 @@ class RedisStorage(Storage):
         if token == 0:
             self._wakeups.must_wait(request.waiter, value / 1000)
             return None
-        self._wakeups.forget(request.waiter)
+        self._wakeups.stop_waiting(request.waiter)
         if token > self._newest_token:
             self._newest_token = token
         record = None if value is None else cast("Record", record_of(request.key, value, expires_at))

@@ -8,7 +8,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from chatsession.errors import StorageError
 from chatsession.storages.redis._cluster import cluster, cluster_of
-from chatsession.storages.redis._servers import Servers, SingleServer, primary_by_sentinel, single_server
+from chatsession.storages.redis._servers import Servers, primary_by_sentinel, server_of, single_server
 from chatsession.storages.redis._url import Target, parse
 
 
@@ -17,7 +17,7 @@ def servers_of(server: str | Redis | RedisCluster) -> tuple[Servers, str, dict[s
     if isinstance(server, RedisCluster):
         return cluster_of(server), "the cluster of the given client", {}
     if isinstance(server, Redis):
-        return SingleServer(server.connection_pool), "the server of the given client", {}
+        return server_of(server.connection_pool), "the server of the given client", {}
     try:
         target = parse(urlsplit(server))
     except ValueError:

@@ -9,7 +9,12 @@ from urllib.parse import SplitResult, unquote
 from chatsession.errors import StorageError
 from chatsession.storages.urls import flag, options
 
-_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
+_PORTS = {
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "redis+cluster"), 6379),
+    "redis+sentinel": 26379,
+}
+_SOCKETS = ("unix", "redis+unix", "redis+socket")
+_ENCRYPTED = ("rediss", "valkeys")
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _OPTIONS = {
@@ -28,6 +33,8 @@ class Target:
     """Where the servers are, and how to get in. Its `str` names no credentials."""
 
     scheme: str
+    socket: str
+    """The path of a Unix socket; empty: the server has an address."""
     hosts: tuple[tuple[str, int], ...]
     username: str | None = field(repr=False)
     password: str | None = field(repr=False)
@@ -42,6 +49,8 @@ class Target:
     """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, `single_process`, as far as they are given."""
 
     def __str__(self) -> str:
+        if self.socket:
+            return f"{self.scheme}://{self.socket}" + (f"?db={self.database}" if self.database else "")
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         service = f"/{self.service}" if self.service else ""
         database = f"/{self.database}" if self.database else ""
@@ -49,21 +58,25 @@ class Target:
 
 
 def parse(parts: SplitResult) -> Target:
-    """Read a URL of one of the four schemes. Raises `StorageError` where it is not understood."""
+    """Read a URL of one of the schemes. Raises `StorageError` where it is not understood."""
     scheme = parts.scheme.lower()
-    if scheme not in _PORTS:
-        known = ", ".join(f"{known}:" for known in _PORTS)
+    if scheme not in _PORTS and scheme not in _SOCKETS:
+        known = ", ".join(f"{known}:" for known in (*_PORTS, *_SOCKETS))
         raise StorageError(f"sessions in Redis need a URL that begins with one of {known}")
-    given = options(parts, _TLS_OPTIONS | _OPTIONS)
+    by_socket = scheme in _SOCKETS
+    given = options(parts, {"db"} | _OPTIONS if by_socket else _TLS_OPTIONS | _OPTIONS)
     credentials, _, addresses = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    hosts = tuple(_address(text, scheme) for text in (addresses or "localhost").split(","))
-    if len(hosts) > 1 and scheme in ("redis", "rediss"):
-        raise StorageError(f"a {scheme}: URL names one server; use redis+sentinel: or redis+cluster: for more")
-    service, database = _path(parts.path, scheme)
-    tls = scheme == "rediss" or flag(given, "tls")
+    if by_socket:
+        service, hosts, tls = "", (), False
+        socket, database = _socket(parts, addresses, given)
+    else:
+        socket, hosts = "", _hosts(addresses, scheme)
+        service, database = _path(parts.path, scheme)
+        tls = scheme in _ENCRYPTED or flag(given, "tls")
     return Target(
         scheme,
+        socket,
         hosts,
         unquote(username) or None,
         unquote(password) or None,
@@ -82,6 +95,22 @@ def _options(given: dict[str, str]) -> dict[str, float]:
     if "single_process" in given:
         chosen["single_process"] = flag(given, "single_process")
     return chosen
+
+
+def _hosts(addresses: str, scheme: str) -> tuple[tuple[str, int], ...]:
+    hosts = tuple(_address(text, scheme) for text in (addresses or "localhost").split(","))
+    if len(hosts) > 1 and scheme not in ("redis+sentinel", "redis+cluster"):
+        raise StorageError(f"a {scheme}: URL names one server; use redis+sentinel: or redis+cluster: for more")
+    return hosts
+
+
+def _socket(parts: SplitResult, addresses: str, given: dict[str, str]) -> tuple[str, int]:
+    if addresses or not parts.path.strip("/"):
+        raise StorageError(f"a {parts.scheme}: URL has three slashes and a path: {parts.scheme}:///run/redis.sock?db=0")
+    database = given.get("db", "0")
+    if not (database.isascii() and database.isdecimal()):
+        raise StorageError("db is the number of the database")
+    return unquote(parts.path), int(database)
 
 
 def _address(text: str, scheme: str) -> tuple[str, int]:

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Collection
-from typing import cast
+from typing import Any, cast
 
 from redis import exceptions as driver
 
+from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
+from chatsession.storages.redis._connection import Wire, hang_up
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._names import RESERVED
-from chatsession.storages.redis._servers import Servers, Wire
+from chatsession.storages.redis._servers import Servers
 
 _log = logging.getLogger("chatsession")
 
@@ -23,18 +24,8 @@ _QUIET = 10.0
 """Seconds without a message after which the connection is checked."""
 
 
-class _Wish:
-    """Somebody waits, at most this long until the next try."""
-
-    __slots__ = ("seconds", "woken")
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.woken = asyncio.Event()
-
-
 class Wakeups:
-    """Listens on a channel of this process's own, where each message names one that should try again.
+    """Listens on a channel of this process's own, where each message names a waiter that should try again.
 
     Nothing is connected until somebody waits for the first time. While the connection is down, or if the user may not
     subscribe, `wait` says so and the caller falls back to asking now and then.
@@ -44,47 +35,30 @@ class Wakeups:
         self.channel = f"{RESERVED.decode()}wake:{secrets.token_hex(8)}"
         self._servers = servers
         self._label = label
-        self._asking: set[str] = set()
-        self._early: set[str] = set()
-        self._wishes: dict[str, _Wish] = {}
+        self._waiters = WaiterRegistry()
+        self._seconds: dict[str, float] = {}
         self._listener: asyncio.Task[None] | None = None
         self._listening = False
 
-    def ask(self, waiters: Collection[str]) -> None:
-        """These ask now; a message may overtake the answer."""
-        self._asking.update(waiters)
-
-    def answered(self, waiters: Collection[str]) -> None:
-        """These have been told whether they must wait."""
-        self._asking.difference_update(waiters)
-        if self._early:
-            self._early.difference_update(waiters)
-
     def must_wait(self, waiter: str, seconds: float) -> None:
         """This one was told to wait; without a message, another try makes sense after so many seconds."""
-        wish = self._wishes[waiter] = _Wish(min(max(seconds, 0.0), _LONGEST_WAIT))
-        if waiter in self._early:
-            wish.woken.set()
+        self._seconds[waiter] = min(max(seconds, 0.0), _LONGEST_WAIT)
         if self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
-    def forget(self, waiter: str) -> None:
+    def stop_waiting(self, waiter: str) -> None:
         """This one waits no more."""
-        if self._wishes:
-            self._wishes.pop(waiter, None)
+        if self._seconds:
+            self._seconds.pop(waiter, None)
 
     async def wait(self, waiter: str) -> bool:
         """Return `True` when it makes sense to try again, or `False` at once if nobody would say so."""
-        wish = self._wishes.get(waiter)
-        if wish is None:
+        seconds = self._seconds.get(waiter)
+        if seconds is None:
             return True
         if not self._listening:
             return False
-        try:
-            async with asyncio.timeout(wish.seconds):
-                await wish.woken.wait()
-        except TimeoutError:
-            pass
+        await self._waiters.wait(waiter, seconds)
         return True
 
     async def close(self) -> None:
@@ -93,7 +67,14 @@ class Wakeups:
         while listener is not None and not listener.done():
             listener.cancel()  # `asyncio.wait_for`, which redis-py uses, may swallow one (until Python 3.12)
             await asyncio.wait([listener], timeout=0.1)
-        self._wishes.clear()
+        self._seconds.clear()
+
+    def forget(self) -> None:
+        """Drop the task, whose event loop will never run it again."""
+        if self._listener is not None:
+            cast(
+                "Any", self._listener
+            )._log_destroy_pending = False  # as asyncio does where a task is dropped on purpose
 
     async def _listen(self) -> None:
         pause = 0.1
@@ -124,12 +105,14 @@ class Wakeups:
             await wire.send_packed_command(wire.pack_commands([("SUBSCRIBE", self.channel)]))
             await self._receive(wire)
         finally:
-            await wire.disconnect(nowait=True)
+            hang_up(wire)
 
     async def _receive(self, wire: Wire) -> None:
         checked = False
         while True:
-            message = await wire.read_response(disable_decoding=True, timeout=_QUIET, push_request=True)
+            message = await wire.read_response(
+                disable_decoding=True, timeout=_QUIET, disconnect_on_error=False, push_request=True
+            )
             if message is None:
                 if checked:
                     raise driver.TimeoutError("the check was not answered")
@@ -142,11 +125,4 @@ class Wakeups:
         if message[0] == b"subscribe":
             self._listening = True
         elif message[0] == b"message" and isinstance(message[2], bytes):
-            self._wake(message[2].decode(errors="replace"))
-
-    def _wake(self, waiter: str) -> None:
-        wish = self._wishes.get(waiter)
-        if wish is not None:
-            wish.woken.set()
-        if waiter in self._asking:
-            self._early.add(waiter)
+            self._waiters.wake(wake_token(message[2].decode(errors="replace")))
