@@ -198,7 +198,7 @@ async def test_a_storage_that_cannot_be_opened_ends_the_start(bot: Bot, tmp_path
 
 
 @pytest.mark.parametrize("where", ["memory", "locks", "sqlite", "adapter"])
-async def test_200_updates_of_one_chat_at_once_are_exact_and_in_order(where: str, sqlite: str) -> None:
+async def test_a_burst_of_200_updates_is_exact_and_in_order(where: str, sqlite: str) -> None:
     storages = {"memory": MemoryStorage, "locks": CountingStorage, "sqlite": lambda: sqlite, "adapter": Shelf}
     dp, sessions = Dispatcher(), SessionManager(Pizza, storage=storages[where]())
     setup_sessions(dp, sessions)
@@ -252,7 +252,7 @@ async def test_an_album_of_ten_photos_over_real_polling(api: BotApiServer, bot: 
         assert await sessions.get(1) == Pizza(0, [f"photo {n}" for n in range(10)])
 
 
-async def test_1000_chats_run_beside_each_other(sqlite: str) -> None:
+async def test_a_thousand_chats_run_in_parallel(sqlite: str) -> None:
     dp, sessions = Dispatcher(), SessionManager(Pizza, storage=sqlite)
     setup_sessions(dp, sessions)
     everybody = asyncio.Barrier(1000)

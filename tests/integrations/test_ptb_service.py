@@ -140,7 +140,7 @@ async def test_a_handler_that_does_not_block_is_awaited_at_shutdown(sqlite: str)
         assert await sessions.get(1) == Pizza(1)
 
 
-async def test_200_updates_of_one_chat_at_once_are_exact_and_in_order(sqlite: str) -> None:
+async def test_a_burst_of_200_updates_is_exact_and_in_order(sqlite: str) -> None:
     application, sessions = build(), SessionManager(Pizza, storage=sqlite)
     setup_sessions(application, sessions)
 
