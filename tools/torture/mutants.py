@@ -59,7 +59,7 @@ def main() -> None:
         rows.append(f"| {guard} | `{name}`: {what} | {storage} | {updates} | {by} |")
         print(rows[-1], flush=True)
     if not wanted:
-        behind = "What catches those with a dash: [Reliability](../reliability.md#guards-taken-out)."
+        behind = "What catches those with a dash: [Reliability](../reliability.md#mutation-tests)."
         page = [
             "# Guards taken out",
             "",

@@ -1,0 +1,63 @@
+"""Pages of the documentation lead somewhere, list every option, and stay short."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from chatsession import SessionOptions
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+GENERATED = {DOCS / "benchmarks", DOCS / "torture", DOCS / "soak", DOCS / "reference"}
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`((?:examples|tests|tools|docs|src|playground)/[\w./-]+\.\w+)`")
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("https:", "http:")):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+        assert DOCS not in page.parents or DOCS in target.parents, f"{link} leads out of the site"
+    for path in NAMED.findall(page.read_text()):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_in_the_navigation(page: Path) -> None:
+    assert f": {page.relative_to(DOCS)}\n" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if GENERATED.isdisjoint(page.parents)], ids=lambda p: p.name)
+def test_a_page_has_at_most_1500_words(page: Path) -> None:
+    assert len(page.read_text().split()) <= 1_500
+
+
+def test_all_options_are_listed_with_their_defaults() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", (DOCS / "options.md").read_text(), re.MULTILINE)
+    named = {"get_session_key": "per_chat"}
+    defaults = {
+        each.name: named.get(each.name, repr(each.default))
+        for each in fields(SessionOptions)
+        if each.default is not MISSING
+    }
+    assert dict(listed) == defaults
+
+
+def test_the_reference_documents_no_private_module() -> None:
+    for page in (DOCS / "reference").glob("*.md"):
+        assert not re.search(r"^::: .*\b_\w", page.read_text(), re.MULTILINE)
