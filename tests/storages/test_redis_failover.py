@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chatsession import SessionManager
+from chatsession.coordination.batching import Batcher
+from chatsession.coordination.lanes import batcher_for
 from chatsession.errors import SessionConflictError, StorageUnavailableError
 from chatsession.storages import Locked
 from chatsession.storages.redis import RedisStorage
@@ -134,6 +137,36 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
             attempt += 1
     assert isinstance(granted, Locked)
     await unlock(other, granted.lease)
+
+
+async def test_a_frozen_shard_holds_up_its_own_keys_only() -> None:
+    with RedisCluster(down_after=600) as cluster:
+        async with RedisStorage(cluster.url, retry_for=PATIENT) as storage:
+            reads: Batcher[str, object] = batcher_for(storage, storage.read_many)
+
+            async def read(chat: str) -> object:
+                batch, place = reads.add(chat, chat)
+                await batch.done
+                return batch.result(place)
+
+            await asyncio.gather(*map(read, CHATS))
+            frozen = cluster.primaries()[0]
+            theirs = [chat for chat in CHATS if storage.lane_of(chat).endswith(f":{frozen.port}")]
+            others = [chat for chat in CHATS if chat not in theirs]
+            assert theirs
+            assert len(others) > len(theirs)
+            frozen.process.signal(signal.SIGSTOP)
+            stuck: list[asyncio.Task[object]] = []
+            for chat in theirs[:8]:
+                stuck.append(asyncio.create_task(read(chat)))
+                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENT / 2):
+                for _ in range(5):
+                    await asyncio.gather(*map(read, others))
+            assert not any(task.done() for task in stuck)
+            frozen.process.signal(signal.SIGCONT)
+            await asyncio.gather(*stuck)
+            await reads.drain()
 
 
 async def test_slots_that_move_while_they_are_used() -> None:

@@ -208,6 +208,14 @@ class Storage(ABC):
         """The time by which records expire, as Unix seconds."""
         return time.time()
 
+    def lane_of(self, key: str) -> str:
+        """Name the part of the storage that answers for a key, such as one server of a cluster.
+
+        Keys of different lanes do not travel together, so that a part that does not answer holds up its own keys
+        only. A storage with one part does not override this.
+        """
+        return ""
+
     async def open(self) -> None:
         """Connect, and create or check the schema. Raises `StorageError` if that fails, with the reason."""
         self.is_open = True

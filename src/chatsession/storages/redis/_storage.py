@@ -109,6 +109,12 @@ class RedisStorage(Storage):
     def now(self) -> float:
         return self._calls.clock.now()
 
+    def lane_of(self, key: str) -> str:
+        if not (self._servers.clustered and self._servers.located):
+            return ""
+        name = name_of(key)
+        return "" if isinstance(name, SessionError) else self._servers.place_of(name)
+
     async def open(self) -> None:
         """Connect, and see that the server will do.
 
