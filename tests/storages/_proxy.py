@@ -92,6 +92,10 @@ class CuttingProxy(Proxy):
         self.cut_before = None
         return True
 
+    def seen(self, data: bytes) -> bytes:
+        """What is passed on of something that came."""
+        return data
+
     def passed_back(self) -> None:
         """Something came back from the server."""
 
@@ -104,7 +108,8 @@ class CuttingProxy(Proxy):
     ) -> None:
         passing_back = asyncio.create_task(self._pass_back(answers, client))
         try:
-            while data := await requests.read(1 << 20):
+            while came := await requests.read(1 << 20):
+                data = self.seen(came)
                 if self.swallows(data):
                     self.was_cut.set()
                     return

@@ -1,4 +1,4 @@
-"""Redis alone, behind sentinels, and as a cluster pass the whole conformance suite."""
+"""Redis alone, behind sentinels, and as a cluster, and Valkey pass the whole conformance suite."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
     with RedisServer(password="p@ss:w/rd") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[RedisServer]:
+    with RedisServer(password="p@ss:w/rd", valkey=True) as server:
         yield server
 
 
@@ -50,6 +56,13 @@ class TestRedisAlone(Redis):
     def make_storage(self, server: RedisServer) -> MakeStorage:
         server.ask("FLUSHALL")
         return lambda: RedisStorage(server.url)
+
+
+class TestValkey(Redis):
+    @pytest.fixture
+    def make_storage(self, valkey: RedisServer) -> MakeStorage:
+        valkey.ask("FLUSHALL")
+        return lambda: RedisStorage(valkey.url)
 
 
 class TestRedisBehindSentinels(Redis):

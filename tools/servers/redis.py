@@ -1,4 +1,4 @@
-"""Redis servers: one alone, one behind sentinels, a cluster."""
+"""Redis and Valkey servers: one alone, one behind sentinels, a cluster."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class RedisServer:
         arguments: further ones for `redis-server`.
         folder: where it works; `None`: a new folder that goes with it.
         port: where it listens; `None`: a free one.
+        valkey: run Valkey instead of Redis.
     """
 
     def __init__(
@@ -44,13 +45,16 @@ class RedisServer:
         arguments: Sequence[str] = (),
         folder: Path | None = None,
         port: int | None = None,
+        valkey: bool = False,
     ) -> None:
         self.port = port or free_ports(1)[0]
+        self.scheme = "valkey" if valkey else "redis"
         self.password = password
         self.tls = tls
         self._own_folder = folder is None
         self.folder = folder or temporary_folder("redis")
-        command = [program("redis-server"), "--save", "", "--bind", "127.0.0.1", "--databases", "4"]
+        binary = program("valkey-server", str(Path.home() / ".local/bin")) if valkey else program("redis-server")
+        command = [binary, "--save", "", "--bind", "127.0.0.1", "--databases", "4"]
         command += self._listening()
         command += ["--requirepass", password, "--masterauth", password] if password else []
         command += ["--maxmemory", maxmemory] if maxmemory else []
@@ -61,7 +65,7 @@ class RedisServer:
         """The server's address with its password, as `open_storage` takes it."""
         credentials = f":{quote(self.password, safe='')}@" if self.password else ""
         trust = f"?ssl_ca_certs={self.certificate}" if self.tls else ""
-        return f"redis{'s' if self.tls else ''}://{credentials}127.0.0.1:{self.port}/0{trust}"
+        return f"{self.scheme}{'s' if self.tls else ''}://{credentials}127.0.0.1:{self.port}/0{trust}"
 
     @property
     def certificate(self) -> Path:

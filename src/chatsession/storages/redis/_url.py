@@ -64,7 +64,7 @@ def parse(parts: SplitResult) -> Target:
         known = ", ".join(f"{known}:" for known in (*_PORTS, *_SOCKETS))
         raise StorageError(f"sessions in Redis need a URL that begins with one of {known}")
     by_socket = scheme in _SOCKETS
-    given = options(parts, {"db"} | _OPTIONS if by_socket else _TLS_OPTIONS | _OPTIONS)
+    given = options(parts, {"db"} | _OPTIONS - {"tls"} if by_socket else _TLS_OPTIONS | _OPTIONS)
     credentials, _, addresses = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     if by_socket:
