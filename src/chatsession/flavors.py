@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Holder(Protocol):
-    """What stands behind `ctx.session` during an update: an open session, a lazy one, several, or the lack of one."""
+    """The object behind `ctx.session` during an update: an open session, a lazy one, several, or none."""
 
     @property
     def data(self) -> object:
@@ -26,16 +26,16 @@ class Holder(Protocol):
         ...
 
     async def release(self) -> None:
-        """Commit now, let the next update in."""
+        """Commit now and let the next update run."""
         ...
 
 
 class SessionAttribute(Generic[T]):
-    """A context's attribute behind which a session middleware puts the session of the update.
+    """An attribute of a context through which handlers reach the session of the update.
 
     `SessionFlavor` has one of the name `session`; declare more of them for managers with other names.
 
-    Example:
+    Examples:
         >>> class Context(SessionFlavor[dict[str, int]]):
         ...     chat_id: int = 1
         ...     cart = SessionAttribute[list[str]]()  # for session(name="cart", …)
@@ -74,14 +74,14 @@ class _SaveAndRelease:
         await holder_of(self, "session").save()
 
     async def release_session(self) -> None:
-        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         await holder_of(self, "session").release()
 
 
 class SessionFlavor(_SaveAndRelease, Generic[T]):
     """Adds `ctx.session` to a context class: the value; assign to replace, assign `None` to delete.
 
-    Example:
+    Examples:
         >>> class Context(SessionFlavor[dict[str, int]]):
         ...     def __init__(self, chat_id: int) -> None:
         ...         self.chat_id = chat_id
@@ -97,7 +97,7 @@ class LazySessionFlavor(_SaveAndRelease, Generic[T]):
 
 
 class Binding:
-    """Puts what stands behind a context's session attribute in its place.
+    """Puts a session behind the session attribute of a context.
 
     Args:
         name: of the attribute.
@@ -126,7 +126,7 @@ class Binding:
 
 
 def holder_of(ctx: object, name: str) -> Holder:
-    """What stands behind `ctx.<name>`. Raises `SessionError` outside of any session middleware."""
+    """The session behind `ctx.<name>`. Raises `SessionError` outside of any session middleware."""
     try:
         return cast("Holder", getattr(ctx, f"_{name}_holder"))
     except AttributeError:

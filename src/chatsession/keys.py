@@ -1,10 +1,11 @@
 """Which session an update belongs to: functions `(ctx) -> key`.
 
 They read `chat_id`, `user_id`, `thread_id` and `business_connection_id` of the context, or `chat.id` and
-`from_user.id` where it has those instead. `None` means: this update has no such session (rule 6).
+`from_user.id` where it has those instead. `None` means that this update has no session: its handlers
+run, and only using the session is an error.
 
-A chat that a business account leads is not the chat that the same person has with the bot itself: its keys begin
-with the id of the business connection.
+A chat of a business account is not the chat that the same person has with the bot itself: its keys begin with the id
+of the business connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ GetSessionKey: TypeAlias = Callable[[Any], "Key | Awaitable[Key]"]
 def per_chat(ctx: object) -> str | None:
     """One session for each chat; the default, as in grammY.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> per_chat(SimpleNamespace(chat_id=-100123))
         '-100123'
@@ -37,7 +38,7 @@ def per_chat(ctx: object) -> str | None:
 def per_user(ctx: object) -> str | None:
     """One session for each user, wherever they write.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> per_user(SimpleNamespace(user_id=7, chat_id=-100123))
         '7'
@@ -49,7 +50,7 @@ def per_user(ctx: object) -> str | None:
 def per_user_in_chat(ctx: object) -> str | None:
     """One session for each user in each chat.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> per_user_in_chat(SimpleNamespace(user_id=7, chat_id=-100123))
         '-100123:7'
@@ -60,7 +61,7 @@ def per_user_in_chat(ctx: object) -> str | None:
 def per_topic(ctx: object) -> str | None:
     """One session for each topic of a forum, and one for each chat without topics.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> per_topic(SimpleNamespace(chat_id=-100123, thread_id=5))
         '-100123:5'

@@ -1,4 +1,4 @@
-"""What became of each session, told to whoever wants to know: for metrics, traces and logs of one's own."""
+"""The outcome of each session, for metrics, traces and logs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Outcome: TypeAlias = Literal["written", "deleted", "touched", "unchanged", "fail
 
 
 class SessionEvent(Struct, frozen=True, kw_only=True):
-    """One open session, from the wish to have it to its end. It holds no session data.
+    """One open session, from the request for it to its end. It holds no session data.
 
     Attributes:
         key: the key, without the prefix.
         name: of the manager.
         outcome: `"written"`, `"deleted"`; `"touched"`: only the time to live was counted anew; `"unchanged"`: no write
             was needed; `"failed"`: the handler failed or was cancelled, and nothing was written; `"conflict"`: nothing
-            was written because somebody else was faster; `"error"`: it could not be opened or stored.
+            was written because another update was faster; `"error"`: it could not be opened or stored.
         error: the name of the error's class, where there was one.
         started: when it was asked for, Unix time in seconds.
-        wait: seconds until it was there: for the turn, the lock and the load.
-        held: seconds that it was in the handler's hands.
+        wait: seconds until it was loaded: queue, lock and read.
+        held: seconds that the handler ran.
         commit: seconds that storing it took.
-        read_bytes: what was stored, in bytes; 0: nothing was.
-        written_bytes: what was written, in bytes.
+        read_bytes: size of what was stored; 0: nothing was.
+        written_bytes: size of what was written.
     """
 
     key: str
@@ -50,7 +50,7 @@ _log = logging.getLogger("chatsession")
 def log_sessions(event: SessionEvent) -> None:
     """An observer that writes one line a session to the logger `chatsession`, with all fields as `extra`.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager, log_sessions
         >>> sessions = SessionManager(int, storage="memory:", observe=log_sessions)
     """

@@ -1,4 +1,4 @@
-"""What can be set on a kind of session, and what happens where nothing is."""
+"""The options of a kind of session, with their defaults."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class SessionOptions(Generic[T]):
             it such a session is `None`.
         type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
         storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
-            in memory and end with the process (rule 2a).
+            in memory and end with the process, which one log line says at start.
         get_session_key: from the context of an update to the key of its session; may be async.
         prefix: is put before every key.
         ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
         migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
-            as in `{1: f, 2: g, 10.1: h}` (rule 17, and `chatsession.serialization.migrations.Migrations`).
-        concurrency: `"exclusive"`: updates of one key run one after another (rule 12); `"optimistic"`: they run in
+            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
+        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
             parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
             protection at all.
         lock_timeout: seconds to wait for a key at most.
@@ -53,7 +53,7 @@ class SessionOptions(Generic[T]):
         allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
         compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
         deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
-            delivers them again (rule 19); 0: none. A lazy session is then loaded before its handler.
+            delivers them again; 0: none. A lazy session is then loaded before its handler.
         merge: makes one session of two when a group that became a supergroup had one under either id: called with
             the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
         on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;

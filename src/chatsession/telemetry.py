@@ -1,4 +1,4 @@
-"""Traces and metrics of sessions by OpenTelemetry, where its API is installed."""
+"""Traces and metrics of sessions through OpenTelemetry. Needs its API."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def _retries(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
 class OpenTelemetry:
     """An observer that makes a span and metrics of each session.
 
-    Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (turn, lock
-    and load), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
-    `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes tell conflicts and writes
+    Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (queue,
+    lock and read), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
+    `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes show conflicts and writes
     that were not needed. `chatsession.retries` counts the calls to Redis, PostgreSQL and NATS that this process had to
-    make again, by `storage`. Spans are named `session <name>`, lie in the span that is current when the session ends,
-    and have the same as attributes.
+    retry, by `storage`. Spans are named `session <name>`, are children of the span that is current when the session
+    ends, and have the same attributes.
 
     Args:
         keys: put the session key on spans; off, because it tells who the user is.
         tracer_provider: where spans go; without it, to the global provider.
         meter_provider: where metrics go; without it, to the global provider.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.telemetry import OpenTelemetry
         >>> sessions = SessionManager(int, storage="memory:", observe=OpenTelemetry())
@@ -52,12 +52,12 @@ class OpenTelemetry:
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
         meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
         self._count = meter.create_counter("chatsession.sessions", "1", "Sessions that were opened and have ended")
-        self._wait = meter.create_histogram("chatsession.wait", "s", "Until a session was there: turn, lock and load")
-        self._held = meter.create_histogram("chatsession.held", "s", "A session in its handler's hands")
-        self._commit = meter.create_histogram("chatsession.commit", "s", "Storing a session")
-        self._read = meter.create_histogram("chatsession.read.size", "By", "What was stored")
-        meter.create_observable_counter("chatsession.retries", [_retries], "1", "Calls to a server made again")
-        self._written = meter.create_histogram("chatsession.write.size", "By", "What was written")
+        self._wait = meter.create_histogram("chatsession.wait", "s", "Time to load a session: queue, lock and read")
+        self._held = meter.create_histogram("chatsession.held", "s", "Time that a handler has its session")
+        self._commit = meter.create_histogram("chatsession.commit", "s", "Time to store a session")
+        self._read = meter.create_histogram("chatsession.read.size", "By", "Size of what was stored")
+        meter.create_observable_counter("chatsession.retries", [_retries], "1", "Calls to a server that were retried")
+        self._written = meter.create_histogram("chatsession.write.size", "By", "Size of what was written")
 
     def __call__(self, event: SessionEvent) -> None:
         attributes = {"session.name": event.name, "session.outcome": event.outcome}

@@ -1,4 +1,4 @@
-"""Moving in: the sessions of another library become those of a `SessionManager`.
+"""Import existing data: the sessions of another library become those of a `SessionManager`.
 
 A module for each origin reads entries: `chatsession.importers.ptb`, `chatsession.importers.aiogram_fsm`,
 `chatsession.importers.grammy`. `import_into` stores them.

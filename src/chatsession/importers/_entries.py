@@ -1,4 +1,4 @@
-"""What is read from where a bot kept its data before."""
+"""Entries read from the place where a bot kept its data before."""
 
 from __future__ import annotations
 

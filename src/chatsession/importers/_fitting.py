@@ -1,4 +1,4 @@
-"""From an entry's data to a value of the sessions' type, and what gets lost on the way."""
+"""From an entry's data to a value of the sessions' type, and what gets lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fit(Generic[T]):
         self._migrations = Migrations(options.migrations) if options.migrations is not None else None
 
     def value(self, key: str, entry: Entry) -> tuple[T, list[str]]:
-        """The value, and the paths of what its type has no place for.
+        """The value, and the paths of data that its type has no field for.
 
         Raises:
             SessionDecodeError: the data does not fit.

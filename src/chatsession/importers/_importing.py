@@ -1,4 +1,4 @@
-"""Entries become sessions: each under its lock, each once, and what cannot be carried over is counted and named."""
+"""Entries become sessions, each under its lock and once. What cannot be imported is counted and named."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ImportReport:
         imported: those that became sessions (or, in a dry run, would).
         existing: those whose session was there already and was kept.
         skipped: those for which `convert` gave `None`.
-        failures: origin and reason of those that could not be carried over, the first thousand.
-        reasons: how many could not be carried over for which kind of reason.
+        failures: origin and reason of those that could not be imported, the first thousand.
+        reasons: how many could not be imported for which kind of reason.
         left_behind: what the sessions have no place for (paths of fields, aiogram's state), and how often.
     """
 
@@ -47,11 +47,11 @@ class ImportReport:
 
     @property
     def failed(self) -> int:
-        """How many entries could not be carried over."""
+        """How many entries could not be imported."""
         return self.reasons.total()
 
     def fail(self, origin: str, kind: str, reason: str) -> None:
-        """Count an entry that could not be carried over."""
+        """Count an entry that could not be imported."""
         self.reasons[kind] += 1
         if len(self.failures) < _MOST_FAILURES:
             self.failures.append((origin, reason))
@@ -67,10 +67,10 @@ async def import_into(
     dry_run: bool = False,
     progress: Callable[[ImportReport], object] | None = None,
 ) -> ImportReport:
-    """Store what another library left behind as sessions.
+    """Store the data of another library as sessions.
 
-    Safe while the bot runs, since each session is opened under its lock. An import that was interrupted is simply
-    made again: what it brought already is there, and is kept.
+    Safe while the bot runs, since each session is opened under its lock. Run an interrupted import again: sessions
+    that it already imported are kept.
 
     Args:
         sessions: where to.
@@ -84,14 +84,14 @@ async def import_into(
         progress: is called with the report so far, again and again.
 
     Returns:
-        How many entries became sessions, and what could not be carried over and why.
+        How many entries became sessions, and what could not be imported and why.
 
     Raises:
         TypeError: there is no `convert`, and the sessions' type has no form in JSON.
         StorageUnavailableError: the storage cannot be reached; make the import again when it can.
         SessionError: the source cannot be read.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.importers import import_into, ptb
         >>> async def move_in(sessions: SessionManager[dict[str, int]]) -> None:

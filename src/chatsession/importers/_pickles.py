@@ -1,4 +1,4 @@
-"""Pickles read without running anything that is in them.
+"""Read pickles without running anything in them.
 
 A pickle says which classes and functions are to be looked up and called. Here none ever is: whatever a pickle asks for,
 it gets a class made for the occasion that only writes down what it was called with. When the whole is read, those few
@@ -114,7 +114,7 @@ class Plain:
 
 
 def _called(found: StandIn) -> tuple[str, tuple[Any, ...]]:
-    """What a pickle wanted to be called, and with what."""
+    """The function that a pickle asked to call, and its arguments."""
     args = found.args
     if isinstance(found, Call):
         method = args[0].args

@@ -25,7 +25,7 @@ class _Pipeline(Protocol):
 
 
 class _Client(Protocol):
-    """What is used of redis-py's client, whose own types leave much open."""
+    """The part of redis-py's client that is used here; its own types are incomplete."""
 
     def scan_iter(self, match: bytes, count: int) -> AsyncIterator[str | bytes]: ...
     def pipeline(self, transaction: bool) -> _Pipeline: ...
@@ -60,7 +60,7 @@ async def names_of(client: _Client, pattern: bytes) -> AsyncGenerator[list[bytes
 
 
 async def strings_of(client: _Client, names: Sequence[bytes]) -> list[bytes | None]:
-    """What lies under these keys; `None` where there is nothing, or no string."""
+    """The values of these keys; `None` where there is no string."""
     pipeline = client.pipeline(transaction=False)
     for name in names:
         pipeline.get(name)
@@ -76,5 +76,5 @@ def _string(answer: object) -> bytes | None:
 
 
 def literal(text: str) -> bytes:
-    """A text as a pattern that matches nothing else."""
+    """A pattern that matches only this text."""
     return b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\^-" else bytes([byte]) for byte in text.encode())

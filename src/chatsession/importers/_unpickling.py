@@ -1,4 +1,4 @@
-"""Pickles read into notes of what they want to be made, called and put where.
+"""Read pickles into notes of what they ask to create, call and assign.
 
 The reader is the one that is written in Python, since the one in C makes a table as large as the pickle says, of
 gigabytes if need be. Dicts and sets are written down as well: a key may be tuples in tuples, which take for ever to
@@ -26,7 +26,7 @@ class PickleError(ValueError):
 
 
 class StandIn:
-    """In place of an object, of whatever class: what a pickle wants to do with it."""
+    """Stands for an object of any class: what a pickle asks to do with it."""
 
     __slots__ = ("args", "members", "pairs", "state")
 
@@ -65,7 +65,7 @@ class StandIn:
 
 
 class Call(StandIn):
-    """In place of what comes of calling an object, such as a class's method that `getattr` gave."""
+    """Stands for the result of a call, such as of a method that `getattr` returned."""
 
     __slots__ = ()
 
@@ -93,7 +93,7 @@ class _Unpickler(_Reader):
         return found
 
     def get_extension(self, code: int) -> None:
-        """What a number of `copyreg` stands for is known to this process only, and would be the real thing."""
+        """Refuse: only this process knows what a number of `copyreg` means, and it would be the real class."""
         raise pickle.UnpicklingError("a number of copyreg's")
 
     def _put_in_place(self, named: str, *args: Any, pairs: Sequence[Any] = ()) -> None:
@@ -128,12 +128,12 @@ class _Unpickler(_Reader):
     }
 
     def persistent_load(self, pid: Any, /) -> None:
-        """The bot, which python-telegram-bot puts in again, and which is no data."""
+        """The bot, which python-telegram-bot restores itself and which is not data."""
         return
 
 
 def load(path: Path) -> object:
-    """Read a file; what is in it is to be looked at by `pairs_of` and `Plain`.
+    """Read a file. Look at the result with `pairs_of` and `Plain`.
 
     Raises:
         OSError: it cannot be read.
@@ -149,5 +149,5 @@ def load(path: Path) -> object:
 
 
 def pairs_of(value: object) -> list[tuple[Any, Any]] | None:
-    """What is in a dict of any kind; `None` if it is no dict."""
+    """The items of a dict of any kind; `None` if it is not a dict."""
     return value.pairs if isinstance(value, StandIn) and value.named in DICTS else None

@@ -56,7 +56,7 @@ class JsonCodec(Generic[T]):
     Raises:
         TypeError: values of this type cannot be stored as JSON.
 
-    Example:
+    Examples:
         >>> from chatsession import JsonCodec
         >>> JsonCodec(dict[str, int]).decode(b'{"count": 1}')
         {'count': 1}

@@ -26,7 +26,7 @@ _HEAD = len(SEALED) + _NAME
 def generate_encryption_key() -> str:
     """Make a new key for `encryption_keys`, as text for an environment variable; keep it secret, and keep it.
 
-    Example:
+    Examples:
         >>> from chatsession import generate_encryption_key
         >>> len(generate_encryption_key())
         44

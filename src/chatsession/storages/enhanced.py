@@ -1,4 +1,4 @@
-"""`enhance_storage`: time to live and migrations round any `StorageAdapter`, in grammY's envelope."""
+"""`enhance_storage`: time to live and migrations around any `StorageAdapter`, in grammY's envelope."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def enhance_storage(
 ) -> EnhancedStorage[Any]:
     """Give a `StorageAdapter` a time to live and migrations, as grammY's `enhanceStorage` does.
 
-    What it stores is `{"__d": data, "v": version, "e": expiry}`, with the data as plain lists and dicts; what was
-    stored bare before is read as well. It offers `has`, `read_all_keys`, `read_all_values` and `read_all_entries` where
+    What it stores is `{"__d": data, "v": version, "e": expiry}`, with the data as plain lists and dicts; bare data is
+    read as well. It offers `has`, `read_all_keys`, `read_all_values` and `read_all_entries` where
     the adapter does.
 
     Args:
@@ -34,7 +34,7 @@ def enhance_storage(
         milliseconds_to_live: after the last write.
         migrations: as in `SessionOptions`.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager, enhance_storage
         >>> class Shelf(dict):
         ...     read, write, delete = dict.get, dict.__setitem__, lambda self, key: self.pop(key, None)

@@ -65,7 +65,7 @@ class StoredSessions(Generic[T]):
 async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSessions[T], None]:
     """Let a manager keep its sessions in memory for a while, whatever its storage is; that one is not touched.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from chatsession import SessionManager
         >>> from chatsession.testing.bots import in_memory

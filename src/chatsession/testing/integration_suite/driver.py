@@ -95,9 +95,9 @@ class FrameworkDriver(ABC):
     several_managers: ClassVar[bool] = True
     """Several managers can be set up side by side."""
     update_ids: ClassVar[bool] = True
-    """Updates have ids, by which one that is delivered again is known (rule 19)."""
+    """Updates have ids, so that a redelivered one is recognised."""
     chat_moves: ClassVar[bool] = True
-    """The framework shows the service messages of a group that becomes a supergroup (rule 18)."""
+    """The framework shows the service messages of a group that becomes a supergroup."""
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
