@@ -351,6 +351,34 @@ class TestLeasesAfterACrash:
         await self.crash(mortal_server)
         assert await commit(storage, Change("chat", Action.PUT, b"2", lease=held.lease)) is Refused.LEASE_LOST
 
+    async def test_a_recovered_lease_covers_no_blind_write(
+        self, storage: PostgresStorage, mortal_server: PostgresServer, table: str
+    ) -> None:
+        """Another took the key after the crash, stored a value, and its lease row was swept since."""
+        held = await lock(storage, "chat")
+        await self.crash(mortal_server)
+        newer = await lock(storage, "chat")
+        await commit(storage, Change("chat", Action.PUT, b'"acknowledged"', None, None, newer.lease, True))
+        mortal_server.psql(f"DELETE FROM {table}_leases")
+        await storage.renew_many([held.lease], 60.0)
+        blind = Change("chat", Action.PUT, b'"late"', lease=held.lease)
+        assert await commit(storage, blind) is Refused.LEASE_LOST
+        assert await value_of(storage, "chat") == b'"acknowledged"'
+        assert await commit(storage, Change("chat", Action.KEEP, lease=held.lease, unlock=True)) == Committed(
+            (await read(storage, "chat")).version  # type: ignore[union-attr] - it was just there
+        )
+
+    async def test_the_newer_of_two_old_leases_is_recovered(
+        self, storage: PostgresStorage, mortal_server: PostgresServer
+    ) -> None:
+        old = await lock(storage, "chat")
+        await unlock(storage, old.lease)
+        newer = await lock(storage, "chat")
+        await self.crash(mortal_server)
+        await storage.renew_many([old.lease], 60.0)
+        assert await storage.renew_many([newer.lease], 60.0) == [True]
+        assert await storage.renew_many([old.lease], 60.0) == [False]
+
     async def test_a_clean_restart_keeps_the_locks(
         self, storage: PostgresStorage, mortal_server: PostgresServer
     ) -> None:

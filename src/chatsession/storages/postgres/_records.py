@@ -76,9 +76,9 @@ def commit_call(batch: Batch[Change], *, singly: bool) -> tuple[str, Sequence[ob
         change, whole_key = batch.items[0], batch.whole_keys[0]
         if change.action is PUT and change.lease is not None and change.expect is not ANYTHING:
             expect, ttl, token = _expected(change.expect), _seconds(change.ttl), number(change.lease.token)
-            arguments = (batch.keys[0], whole_key, change.value, expect, ttl, token, change.unlock)
-            return "ARRAY[{commit_one}($1, $2, $3, $4, $5, $6, $7, $8)]", arguments
-    return "{commit}($1, $2, $3, $4, $5, $6, $7, $8, $9)", _commit_arrays(batch)
+            arguments = batch.keys[0], whole_key, change.value, expect, ttl, token, change.unlock
+            return "ARRAY[{commit_one}($1, $2, $3, $4, $5, $6, $7, $8, $9)]", (*arguments, change.expect_until)
+    return "{commit}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", _commit_arrays(batch)
 
 
 def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
@@ -92,6 +92,7 @@ def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
         _or_null([_seconds(change.ttl) for change in changes]),
         _or_null([None if change.lease is None else number(change.lease.token) for change in changes]),
         [change.unlock for change in changes],
+        _or_null([change.expect_until for change in changes]),
     )
 
 

@@ -2,16 +2,21 @@
 --
 -- batch names it for a client that has to ask again (NULL: nothing is changed, only unlocked). The other arrays go in
 -- step with keys, which are sorted; one that is NULL consists of NULLs. Where expects is NULL nothing may be stored,
--- where it is -1 anything may. Where tokens is NULL there is no lease.
+-- where it is -1 anything may; from expect_untils on (Unix time) nothing may be stored as well. Where tokens is NULL
+-- there is no lease. A lease that was recovered after a crash (see recover) does not cover a change that expects
+-- anything.
+--
+-- Raises lock_not_available if another transaction holds one of the rows for long; the client then makes the changes
+-- one by one, so that only the change to that row fails.
 --
 -- Returns for each change what is stored now: a version, or 0 for nothing; -1 for a conflict, -2 for a lost lease.
 CREATE OR REPLACE FUNCTION {commit}(
     batch uuid, keys text[], whole_keys bytea[], actions text[], vals bytea[], expects bigint[], ttls float8[],
-    tokens bigint[], unlocks boolean[]
+    tokens bigint[], unlocks boolean[], expect_untils float8[]
 ) RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET lock_timeout = '1500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -35,8 +40,10 @@ BEGIN
             UPDATE {leases} AS l
             SET holder = CASE WHEN c.unlock THEN NULL ELSE l.holder END,
                 until = CASE WHEN c.unlock THEN moment ELSE l.until END
-            FROM unnest(keys, tokens, unlocks) WITH ORDINALITY AS c (key, token, unlock, place)
+            FROM unnest(keys, tokens, unlocks, expects, actions) WITH ORDINALITY
+                AS c (key, token, unlock, expect, action, place)
             WHERE l.key = c.key AND l.token = c.token AND l.holder IS NOT NULL AND l.until > clock_timestamp()
+                AND (l.holder <> '(recovered)' OR c.expect IS DISTINCT FROM -1 OR c.action = 'keep')
             RETURNING c.place, c.unlock, l.queue, l.seen
         LOOP
             held[each.place] := true;
@@ -59,14 +66,15 @@ BEGIN
     FROM (
         SELECT CASE
                 WHEN c.token IS NOT NULL AND NOT c.held THEN -2
-                WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect THEN -1
+                WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect AND NOT coalesce(
+                    v.version IS NULL AND to_timestamp(c.expect_until) <= moment, false) THEN -1
                 WHEN c.expect IS NULL AND v.version IS NOT NULL THEN -1
                 WHEN c.action = 'put' THEN nextval('{numbers}')
                 WHEN c.action = 'delete' THEN 0
                 ELSE coalesce(v.version, 0)
             END AS outcome
-        FROM unnest(keys, actions, expects, tokens, held, present) WITH ORDINALITY
-            AS c (key, action, expect, token, held, present, place)
+        FROM unnest(keys, actions, expects, expect_untils, tokens, held, present) WITH ORDINALITY
+            AS c (key, action, expect, expect_until, token, held, present, place)
         LEFT JOIN {sessions} AS s ON s.key = c.key AND c.present
         CROSS JOIN LATERAL (SELECT CASE WHEN s.expires_at <= moment THEN NULL ELSE s.version END) AS v (version)
         ORDER BY c.place

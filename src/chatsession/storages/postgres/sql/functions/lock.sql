@@ -9,14 +9,14 @@ CREATE OR REPLACE FUNCTION {lock}(keys text[], waiters text[], seconds float8[],
 RETURNS TABLE (session_key text, token bigint, wait float8, value bytea, version bigint, expires_at float8)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET lock_timeout = '1500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
     era bigint;
     won text[];
     tokens bigint[];
-    wish record;
+    request record;
     lease {leases}%ROWTYPE;
 BEGIN
     SELECT e.era << 44 INTO era FROM {era} AS e;
@@ -49,42 +49,42 @@ BEGIN
     -- The others: held keys, and queues. Their rows are locked by now as well.
     IF coalesce(cardinality(won), 0) < cardinality(keys) THEN
         won := coalesce(won, '{}');
-        FOR wish IN
+        FOR request IN
             SELECT w.key, w.waiter, w.seconds
             FROM unnest(keys, waiters, seconds) AS w (key, waiter, seconds)
             WHERE w.key <> ALL (won)
         LOOP
-            SELECT l.* INTO lease FROM {leases} AS l WHERE l.key = wish.key FOR UPDATE;
-            IF wish.waiter <> ALL (lease.queue) THEN
-                lease.queue := lease.queue || wish.waiter;
+            SELECT l.* INTO lease FROM {leases} AS l WHERE l.key = request.key FOR UPDATE;
+            IF request.waiter <> ALL (lease.queue) THEN
+                lease.queue := lease.queue || request.waiter;
                 lease.seen := lease.seen || clock_timestamp();
             END IF;
             -- Who has not asked for some seconds has died, and loses its place.
             SELECT array_agg(q.waiter ORDER BY q.place),
-                array_agg(CASE WHEN q.waiter = wish.waiter THEN clock_timestamp() ELSE q.seen END ORDER BY q.place)
+                array_agg(CASE WHEN q.waiter = request.waiter THEN clock_timestamp() ELSE q.seen END ORDER BY q.place)
             INTO lease.queue, lease.seen
             FROM unnest(lease.queue, lease.seen) WITH ORDINALITY AS q (waiter, seen, place)
-            WHERE q.waiter = wish.waiter OR q.seen > clock_timestamp() - interval '2.5 seconds';
+            WHERE q.waiter = request.waiter OR q.seen > clock_timestamp() - interval '2.5 seconds';
 
-            IF lease.until <= clock_timestamp() AND lease.queue[1] = wish.waiter THEN
+            IF lease.until <= clock_timestamp() AND lease.queue[1] = request.waiter THEN
                 lease.token := era + nextval('{numbers}');
-                lease.holder := wish.waiter;
-                lease.until := clock_timestamp() + wish.seconds * interval '1 second';
+                lease.holder := request.waiter;
+                lease.until := clock_timestamp() + request.seconds * interval '1 second';
                 lease.queue := lease.queue[2:];
                 lease.seen := lease.seen[2:];
-                won := won || wish.key;
+                won := won || request.key;
                 tokens := tokens || lease.token;
             ELSE
                 -- The first in the queue learns when the lease ends, should its holder die.
-                session_key := wish.key;
-                wait := CASE WHEN lease.queue[1] = wish.waiter THEN
+                session_key := request.key;
+                wait := CASE WHEN lease.queue[1] = request.waiter THEN
                     greatest(extract(epoch FROM lease.until - clock_timestamp()), 0) END;
                 RETURN NEXT;
             END IF;
             UPDATE {leases} AS l
             SET token = lease.token, holder = lease.holder, until = lease.until,
                 queue = lease.queue, seen = lease.seen
-            WHERE l.key = wish.key;
+            WHERE l.key = request.key;
         END LOOP;
     END IF;
 

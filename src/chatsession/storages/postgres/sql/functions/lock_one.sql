@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION {lock_one}(wanted text, waiter text, seconds float8, again boolean)
 RETURNS TABLE (session_key text, token bigint, wait float8, value bytea, version bigint, expires_at float8)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off
+SET enable_seqscan = off SET jit = off SET lock_timeout = '1500ms'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION {renew}(keys text[], tokens bigint[], seconds float8) RETURNS boolean[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET lock_timeout = '1500ms'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -2,11 +2,11 @@
 -- grammY may write at any time; a row that is locked here waits for nobody but a statement of grammY's.
 CREATE OR REPLACE FUNCTION {commit}(
     batch uuid, keys text[], whole_keys bytea[], actions text[], vals bytea[], expects bigint[], ttls float8[],
-    tokens bigint[], unlocks boolean[]
+    tokens bigint[], unlocks boolean[], expect_untils float8[]
 ) RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan
+SET plan_cache_mode = force_generic_plan SET lock_timeout = '1500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -27,8 +27,10 @@ BEGIN
             UPDATE {leases} AS l
             SET holder = CASE WHEN c.unlock THEN NULL ELSE l.holder END,
                 until = CASE WHEN c.unlock THEN moment ELSE l.until END
-            FROM unnest(keys, tokens, unlocks) WITH ORDINALITY AS c (key, token, unlock, place)
+            FROM unnest(keys, tokens, unlocks, expects, actions) WITH ORDINALITY
+                AS c (key, token, unlock, expect, action, place)
             WHERE l.key = c.key AND l.token = c.token AND l.holder IS NOT NULL AND l.until > clock_timestamp()
+                AND (l.holder <> '(recovered)' OR c.expect IS DISTINCT FROM -1 OR c.action = 'keep')
             RETURNING c.place, c.unlock, l.queue, l.seen
         LOOP
             held[each.place] := true;
@@ -49,14 +51,15 @@ BEGIN
     FROM (
         SELECT CASE
                 WHEN c.token IS NOT NULL AND NOT c.held THEN -2
-                WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect THEN -1
+                WHEN c.expect <> -1 AND v.version IS DISTINCT FROM c.expect AND NOT coalesce(
+                    v.version IS NULL AND to_timestamp(c.expect_until) <= moment, false) THEN -1
                 WHEN c.expect IS NULL AND v.version IS NOT NULL THEN -1
                 WHEN c.action = 'put' THEN {version_of}(convert_from(c.value, 'UTF8'))
                 WHEN c.action = 'delete' THEN 0
                 ELSE coalesce(v.version, 0)
             END AS outcome
-        FROM unnest(keys, actions, vals, expects, tokens, held, present) WITH ORDINALITY
-            AS c (key, action, value, expect, token, held, present, place)
+        FROM unnest(keys, actions, vals, expects, expect_untils, tokens, held, present) WITH ORDINALITY
+            AS c (key, action, value, expect, expect_until, token, held, present, place)
         LEFT JOIN {sessions} AS s ON s.key = c.key AND c.present
         CROSS JOIN LATERAL (SELECT CASE WHEN s.expires_at <= moment THEN NULL ELSE s.version END) AS v (version)
         ORDER BY c.place
