@@ -24,6 +24,7 @@ class PgProxy(Proxy):
         super().__init__(self._parts.port)
         self.trips = 0
         self.cuts = 0
+        self._epoch = 0
         self.stalled = False
         self.rewrite: tuple[bytes, bytes] | None = None
 
@@ -31,6 +32,10 @@ class PgProxy(Proxy):
     def url(self) -> str:
         login = f"{self._parts.username}:{self._parts.password}"
         return self._parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
+
+    def blackhole(self) -> None:
+        """Swallow from now on what comes on the connections that are open now, as a firewall that forgot them."""
+        self._epoch += 1
 
     def count_cut(self) -> None:
         self.cuts += 1
@@ -61,6 +66,11 @@ class _Link:
         self._answers = answers
         self._server = server
         self._cut = False
+        self._epoch = proxy._epoch
+
+    @property
+    def _swallows(self) -> bool:
+        return self._proxy.stalled or self._epoch != self._proxy._epoch
 
     async def run(self) -> None:
         both = [asyncio.create_task(self._forward()), asyncio.create_task(self._answer())]
@@ -94,7 +104,7 @@ class _Link:
             if proxy.cut_after is not None and proxy.cut_after in message:
                 proxy.cut_after = None
                 self._cut = True
-            if not proxy.stalled:
+            if not self._swallows:
                 self._server.write(message)
                 await self._server.drain()
 
@@ -105,6 +115,6 @@ class _Link:
                 return
             if self._proxy.rewrite is not None:
                 data = data.replace(*self._proxy.rewrite)
-            if not self._proxy.stalled:
+            if not self._swallows:
                 self._client.write(data)
                 await self._client.drain()

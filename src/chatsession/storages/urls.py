@@ -24,6 +24,8 @@ _MODULES = {
     "valkey": "chatsession.storages.redis",
     "valkeys": "chatsession.storages.redis",
     "postgresql": "chatsession.storages.postgres",
+    "postgres": "chatsession.storages.postgres",
+    "postgresql+asyncpg": "chatsession.storages.postgres",
     "nats": "chatsession.storages.nats",
 }
 

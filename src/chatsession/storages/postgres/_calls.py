@@ -11,12 +11,15 @@ from chatsession.errors import StorageUnavailableError
 from chatsession.storages._shared.retries import retried
 from chatsession.storages.postgres._connection import Connections, borrowed
 from chatsession.storages.postgres._driver import Connection
-from chatsession.storages.postgres._errors import as_storage_error, passes
+from chatsession.storages.postgres._errors import as_storage_error, is_row_held, passes
 
 Result = TypeVar("Result")
 
 Call: TypeAlias = Callable[[Connection, bool], Awaitable[Result]]
-"""Gets a connection, and whether an earlier try of the same call may have been carried out without our knowing."""
+"""Takes a connection, and whether an earlier try of the same call may have been carried out unnoticed."""
+
+_FIRST_TRY = 3.0
+"""Seconds. A firewall that forgot a connection drops what is sent on it without a word; a new connection works."""
 
 
 class Calls:
@@ -35,8 +38,9 @@ class Calls:
         """Make a call that can stand being made again.
 
         Raises:
+            RowHeldError: another transaction holds a row for long, and the call has certainly changed nothing.
             StorageUnavailableError: no try succeeded in time.
-            StorageError: the server refused it in a way that does not pass by.
+            StorageError: the server refused the call, and would again.
         """
         trial = _Trial()
         try:
@@ -45,10 +49,13 @@ class Calls:
                     try:
                         return await self._try(call, trial)
                     except Exception as error:
-                        if not passes(error):
+                        # A row may also be held by an earlier try of this call, which the server has yet to end.
+                        if not passes(error) and not (is_row_held(error) and trial.tries > 1):
                             raise as_storage_error(error) from None
                         trial.failure = error
                     retried("PostgreSQL")
+                    if isinstance(trial.failure, TimeoutError):
+                        await self._connections.drop_idle()
                     trial.pause = min(2 * trial.pause, 1.0)
                     await asyncio.sleep(trial.pause * random.uniform(0.7, 1.0))
         except TimeoutError:
@@ -56,23 +63,25 @@ class Calls:
 
     async def _try(self, call: Call[Result], trial: _Trial) -> Result:
         async with borrowed(self._connections) as connection:
-            again, trial.sent = trial.sent, True
-            return await call(connection, again)
+            trial.tries += 1
+            again = trial.tries > 1
+            async with asyncio.timeout(None if again else min(_FIRST_TRY, self._retry_for / 2)):
+                return await call(connection, again)
 
 
 class _Trial:
-    """How far one call has come."""
+    """The progress of one call."""
 
-    __slots__ = ("failure", "pause", "sent")
+    __slots__ = ("failure", "pause", "tries")
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.pause = 0.02
-        self.sent = False
+        self.tries = 0
 
     def story(self) -> str:
-        if self.failure is not None:
+        if self.failure is not None and not isinstance(self.failure, TimeoutError):
             return str(as_storage_error(self.failure))
-        if self.sent:
+        if self.tries:
             return "PostgreSQL did not answer"
         return "PostgreSQL let no connection in, or none of the pool became free"

@@ -1,4 +1,4 @@
-"""The few connections that calls travel on: opened here, or borrowed from the user's own pool."""
+"""The few connections on which calls travel: opened here, or borrowed from the user's own pool."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-from chatsession.storages.postgres._driver import Connection, Pool
+from chatsession.storages.postgres._driver import Connection, Pool, drop_without_loop
 from chatsession.storages.postgres._errors import spoils
 
 
 class Connections(Protocol):
-    """Where to get a connection for the time of one call."""
+    """A source of connections, each for the time of one call."""
 
     async def acquire(self) -> Connection:
-        """Wait for a free connection; open it where needed."""
+        """Wait for a free connection; open one where needed."""
         ...
 
     def release(self, connection: Connection) -> None:
-        """Give it back."""
+        """Give a connection back."""
+        ...
+
+    async def drop_idle(self) -> None:
+        """Let later calls open new connections: one that was just used gave no answer, others may be as dead."""
         ...
 
     async def close(self) -> None:
         """Close what was opened here."""
+        ...
+
+    def forget(self, *, inherited: bool) -> None:
+        """As `Storage.forget`."""
         ...
 
 
@@ -33,16 +41,19 @@ async def borrowed(connections: Connections) -> AsyncGenerator[Connection]:
     connection = await connections.acquire()
     try:
         yield connection
+    except GeneratorExit:  # the event loop is gone; `forget` decides about the connection
+        raise
     except BaseException as error:
         if spoils(error):
             connection.terminate()
+        connections.release(connection)
         raise
-    finally:
+    else:
         connections.release(connection)
 
 
 class OwnConnections:
-    """Opened when they are needed, up to a number, and kept; the one used last is the next to be used.
+    """Connections opened on demand, up to a number, and kept; the one used last is used next.
 
     asyncpg's own pool would ask the server to reset a connection after each call: one more round trip.
     """
@@ -50,52 +61,84 @@ class OwnConnections:
     def __init__(self, connect: Callable[[], Awaitable[Connection]], most: int) -> None:
         self._connect = connect
         self._idle: list[Connection] = []
+        self._used: set[Connection] = set()
         self._free = asyncio.Semaphore(most)
         self._closed = False
 
     async def acquire(self) -> Connection:
         await self._free.acquire()
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    return connection
-            return await self._connect()
+            connection = self._pop_idle() or await self._connect()
         except BaseException:
             self._free.release()
             raise
+        self._used.add(connection)
+        return connection
 
     def release(self, connection: Connection) -> None:
+        self._used.discard(connection)
         self._free.release()
         if self._closed:
             connection.terminate()
         elif not connection.is_closed():
             self._idle.append(connection)
 
+    async def drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.terminate()
+
     async def close(self) -> None:
         self._closed = True
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(close_quickly, idle))
 
+    def forget(self, *, inherited: bool) -> None:
+        for connection in (*self._idle, *self._used):
+            drop_without_loop(connection, inherited=inherited)
+        self._idle.clear()
+        self._used.clear()
+
+    def _pop_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
 
 class BorrowedConnections:
-    """The user's pool. What it does when it gets a connection back goes on beside the next calls."""
+    """Connections of the user's pool. The pool resets a returned connection while the next calls go on."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._used: set[Connection] = set()
         self._returning: set[asyncio.Task[object]] = set()
 
     async def acquire(self) -> Connection:
-        return await self._pool.acquire()
+        connection = await self._pool.acquire()
+        self._used.add(connection)
+        return connection
 
     def release(self, connection: Connection) -> None:
+        self._used.discard(connection)
         task = asyncio.get_running_loop().create_task(self._give_back(connection))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
+    async def drop_idle(self) -> None:
+        await self._pool.expire_connections()
+
     async def close(self) -> None:
         while self._returning:
             await asyncio.wait(self._returning)
+
+    def forget(self, *, inherited: bool) -> None:
+        if inherited:  # those of a closed loop are the pool's own affair
+            for connection in self._used:
+                drop_without_loop(connection, inherited=True)
+        self._used.clear()
+        self._returning.clear()
 
     async def _give_back(self, connection: Connection) -> None:
         with suppress(Exception):  # the pool then drops that connection, and opens another when it needs one
@@ -103,6 +146,6 @@ class BorrowedConnections:
 
 
 async def close_quickly(connection: Connection) -> None:
-    """Say goodbye, but do not wait long for an answer."""
+    """Close a connection without waiting long for the server's answer."""
     with suppress(Exception):  # asyncpg cuts a connection that it cannot close
         await connection.close(timeout=2)

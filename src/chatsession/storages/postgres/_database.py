@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres._calls import Call, Calls, Result
+from chatsession.storages.postgres._clock import ServerClock
 from chatsession.storages.postgres._connection import BorrowedConnections, OwnConnections, borrowed, close_quickly
-from chatsession.storages.postgres._driver import Connection, Pool, Row, connect
+from chatsession.storages.postgres._driver import (
+    Connection,
+    Pool,
+    Row,
+    belongs_to_running_loop,
+    caches_statements,
+    connect,
+)
 from chatsession.storages.postgres._errors import as_storage_error
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._server import check_server, is_pooled
 from chatsession.storages.postgres._wakeups import Wakeups
+
+_log = logging.getLogger("chatsession")
 
 _PREPARED_STATEMENTS = 100
 _SMALLEST_POOL_TO_LISTEN = 3
@@ -41,6 +52,8 @@ class Database:
         self._calls: Calls | None = None
         self.wakeups: Wakeups | None = None
         """`None`: nobody is woken here."""
+        self.clock = ServerClock()
+        self._pool_is_inherited = False
 
     def __str__(self) -> str:
         if not isinstance(self._source, str):
@@ -55,12 +68,19 @@ class Database:
 
     async def open(self, *, create: bool) -> None:
         """Connect, and have the tables created or checked. Raises `StorageError`."""
+        self._check_pool()
         first = self._connections_with(statements=0)  # until it is known that no pooler stands between
         try:
             async with asyncio.timeout(self._retry_for), borrowed(first) as connection:
                 await check_server(connection)
+                await self.clock.measure(connection)
                 await self._schema.prepare(connection, create=create)
                 pooled = await is_pooled(connection) if self._pooler is None else self._pooler
+                if pooled and caches_statements(connection):
+                    _log.warning(
+                        "a pooler stands before PostgreSQL; make the asyncpg pool with statement_cache_size=0, "
+                        "unless the pooler supports prepared statements"
+                    )
         except Exception as error:
             raise as_storage_error(error) from None
         finally:
@@ -77,6 +97,16 @@ class Database:
             await self._connections.close()
         self.wakeups = self._calls = self._connections = None
 
+    def forget(self, *, inherited: bool) -> None:
+        """As `Storage.forget`."""
+        if self.wakeups is not None:
+            self.wakeups.forget(inherited=inherited)
+        if self._connections is not None:
+            self._connections.forget(inherited=inherited)
+        self.wakeups = self._calls = self._connections = None
+        self.clock.forget()
+        self._pool_is_inherited |= inherited
+
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that can stand being made again; see `Calls.run`."""
         if self._calls is None:
@@ -90,6 +120,24 @@ class Database:
             return await connection.fetch(sql, *arguments)
 
         return await self.run(call)
+
+    async def measure_clock(self) -> None:
+        """Ask the server for its time, by which sessions expire."""
+
+        async def call(connection: Connection, _again: bool) -> None:
+            await self.clock.measure(connection)
+
+        await self.run(call)
+
+    def _check_pool(self) -> None:
+        """Raises `StorageError` if the user's pool cannot be used here."""
+        if isinstance(self._source, str):
+            return
+        if self._pool_is_inherited or not belongs_to_running_loop(self._source):
+            raise StorageError(
+                "the asyncpg pool of this storage was made in another event loop or process; make a pool (and a "
+                "storage) in each, or give PostgresStorage a URL"
+            )
 
     def _connections_with(self, statements: int) -> OwnConnections | BorrowedConnections:
         if not isinstance(self._source, str):

@@ -1,9 +1,11 @@
-"""What this storage needs of asyncpg, which has no types of its own: the one place where they are taken on trust."""
+"""What this storage needs of asyncpg, which has no types: the only module that takes them on trust."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias, cast
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias, cast
 
 try:
     import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
@@ -16,6 +18,9 @@ InternalClientError = asyncpg.InternalClientError
 
 Row: TypeAlias = tuple[object, ...]
 OnNotify: TypeAlias = Callable[[object, int, str, str], None]
+
+_inherited: list[object] = []
+"""Connections of the parent process, kept so that nothing finalizes them here."""
 
 
 class Connection(Protocol):
@@ -39,6 +44,7 @@ class Pool(Protocol):
     def acquire(self) -> Awaitable[Connection]: ...
     def release(self, connection: Connection, /, *, timeout: float | None = None) -> Awaitable[object]: ...
     def get_max_size(self) -> int: ...
+    async def expire_connections(self) -> None: ...
 
 
 async def connect(url: str, *, statements: int, timeout: float) -> Connection:
@@ -46,3 +52,34 @@ async def connect(url: str, *, statements: int, timeout: float) -> Connection:
     opened = cast("Callable[..., Awaitable[Connection]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
     named = {} if "application_name" in url else {"server_settings": {"application_name": "chatsession"}}
     return await opened(url, statement_cache_size=statements, timeout=timeout, **named)
+
+
+def drop_without_loop(connection: Connection, *, inherited: bool) -> None:
+    """Give up a connection whose event loop is gone.
+
+    Args:
+        connection: as it was opened, or borrowed from a pool.
+        inherited: the parent process goes on using it, so that not a byte may be sent on it.
+    """
+    opened: Any = getattr(connection, "_con", connection)  # what a pool lends is a proxy
+    if inherited:
+        # Or asyncpg would say goodbye to the server, in the parent's name, when the object is deleted.
+        opened._aborted = True
+        _inherited.append(opened)
+        return
+    transport: Any = getattr(opened, "_transport", None)
+    with suppress(Exception):  # the goodbye is sent; what fails is asking the closed loop to close the socket
+        connection.terminate()
+    with suppress(Exception):  # asyncio does this in the loop's next turn, which will never come
+        transport._call_connection_lost(None)
+
+
+def belongs_to_running_loop(pool: Pool) -> bool:
+    """Whether a pool can be used here; asyncpg binds it to the loop in which it was made."""
+    return getattr(pool, "_loop", None) in (None, asyncio.get_running_loop())
+
+
+def caches_statements(connection: Connection) -> bool:
+    """Whether asyncpg keeps prepared statements in this connection."""
+    config: Any = getattr(getattr(connection, "_con", connection), "_config", None)
+    return bool(getattr(config, "statement_cache_size", 0))

@@ -1,6 +1,6 @@
-"""From what PostgreSQL, asyncpg and the network raise to errors of this library.
+"""Translates what PostgreSQL, asyncpg and the network raise into errors of this library.
 
-PostgreSQL's own messages stay out: their details quote rows, and some name users.
+PostgreSQL's own messages are left out: their details quote rows, and some name users.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from chatsession.storages.postgres._driver import InterfaceError, InternalClient
 
 _HINTS = {
     "25006": "it is a read-only replica, or set to read-only; give the URL of the primary",
+    "26000": "it does not know a prepared statement; if a pooler such as PgBouncer stands between, make the pool with "
+    "statement_cache_size=0",
     "28000": "this user may not log in from here (see pg_hba.conf on the server)",
     "28P01": "the name or the password is wrong",
     "3D000": "there is no database of that name; create it first",
     "42501": "the user lacks a right on the schema or on its tables; grant it, or let another user create them "
     "with the SQL that schema_sql() gives",
+    "42P05": "a prepared statement of that name exists; if a pooler such as PgBouncer stands between, make the pool "
+    "with statement_cache_size=0",
     "42703": "a table of the sessions has other columns than this version of chatsession needs",
     "42883": "a function of the sessions is missing; apply the SQL that schema_sql() gives",
     "42P01": "a table of the sessions is missing; apply the SQL that schema_sql() gives",
@@ -29,15 +33,24 @@ _HINTS = {
     "57P03": "it is starting up or shutting down",
 }
 
-# These pass by, besides lost connections (class 08): a batch of ours that was carried out already (unique violation),
+# Transient, besides lost connections (class 08): a batch of ours that was carried out already (unique violation),
 # conflicts with others (serialization, deadlock), a server that is full or restarting, and one that became a replica,
 # since the next connection may lead to the new primary.
 _PASSING = {"23505", "25006", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05"}
 _UNAVAILABLE = _PASSING - {"25006"} | {"53100", "53200", "57014"}
 
 
+class RowHeldError(StorageUnavailableError):
+    """Another transaction holds a row that a call needs."""
+
+
+def is_row_held(error: Exception) -> bool:
+    """Whether a call gave up waiting for a lock of the database."""
+    return isinstance(error, PostgresError) and _state(error) == "55P03"
+
+
 def passes(error: Exception) -> bool:
-    """May the same call succeed soon?"""
+    """Whether the same call may succeed soon."""
     if isinstance(error, PostgresError):
         return _state(error) in _PASSING or _state(error).startswith("08")
     if isinstance(error, ValueError):  # asyncpg's checks of its arguments
@@ -46,16 +59,21 @@ def passes(error: Exception) -> bool:
 
 
 def spoils(error: BaseException) -> bool:
-    """Should the connection be cut? Its answer may still be on the way, or it leads to a server without a use."""
+    """Whether to cut the connection: its answer may still be on the way, or it leads to a useless server."""
     if isinstance(error, PostgresError):
         return _state(error) == "25006"
     return not isinstance(error, Exception) or isinstance(error, TimeoutError)
 
 
 def as_storage_error(error: Exception) -> StorageError:
-    """What the caller gets to see."""
+    """The error that the caller sees."""
     if isinstance(error, StorageError):
         return error
+    if is_row_held(error):
+        return RowHeldError(
+            "another transaction in PostgreSQL has locked the row of this session for more than a second; end that "
+            "transaction (pg_stat_activity shows it)"
+        )
     if isinstance(error, PostgresError):
         return _from_server(_state(error), type(error).__name__)
     if isinstance(error, ConnectionRefusedError):

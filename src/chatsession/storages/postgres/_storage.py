@@ -7,6 +7,7 @@ import logging
 import random
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
@@ -16,6 +17,7 @@ from chatsession.storages.postgres import _inspection
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool, Row
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
+from chatsession.storages.postgres._isolation import isolated
 from chatsession.storages.postgres._records import (
     LONGEST_TIME,
     Batch,
@@ -38,6 +40,9 @@ _LARGEST_CALL = 50_000_000
 _LONGEST_SLEEP = 0.9
 """Seconds; who waits for a lock and has not asked for 2.5 s counts as dead."""
 _SWEPT_AT_ONCE = 5000
+
+_orphans: list[asyncio.Task[None]] = []
+"""Sweeps of event loops that are gone, kept because asyncio complains when a pending task is deleted."""
 
 
 class PostgresStorage(Storage):
@@ -154,6 +159,18 @@ class PostgresStorage(Storage):
             await self._database.close()
             self._remaining.clear()
 
+    def forget(self, *, inherited: bool) -> None:
+        self._database.forget(inherited=inherited)
+        if self._sweeping is not None:
+            _orphans.append(self._sweeping)
+            self._sweeping = None
+        self._opening = asyncio.Lock()
+        self._remaining.clear()
+        super().forget(inherited=inherited)
+
+    def now(self) -> float:
+        return self._database.clock.now()
+
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         batch = Batch(keys)
         results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
@@ -167,11 +184,12 @@ class PostgresStorage(Storage):
             changes, refused = without_bytes(changes)
             outcomes = [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
             return [refused.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
-        if sum(len(change.value) for change in changes) <= _LARGEST_CALL:
-            return await self._commit(changes)
         return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+        return await isolated(self._lock_together, requests, _refusal)
+
+    async def _lock_together(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         batch = Batch(requests)
         results: list[Locked | SessionError | None] = [batch.refused.get(place) for place in range(len(requests))]
         function, arguments = lock_call(batch)
@@ -190,6 +208,10 @@ class PostgresStorage(Storage):
         return results
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
+        # A lease that cannot be renewed counts as lost: it may be, by the time its row is free.
+        return await isolated(partial(self._renew_together, seconds), leases, _lost)
+
+    async def _renew_together(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
         batch = Batch(leases)
         results = [False] * len(leases)
         if batch.keys:
@@ -200,11 +222,17 @@ class PostgresStorage(Storage):
         return results
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
-        batch = Batch(requests)
         for request in requests:
             self._remaining.pop(request.waiter, None)
+        errors = [error for error in await isolated(self._abandon_together, requests, _refusal) if error is not None]
+        if errors:
+            raise errors[0]
+
+    async def _abandon_together(self, requests: Sequence[LockRequest]) -> Sequence[StorageError | None]:
+        batch = Batch(requests)
         if batch.keys:
             await self._call("SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items])
+        return [None] * len(requests)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         most = min(_LONGEST_SLEEP, self._remaining.pop(request.waiter, _LONGEST_SLEEP) + 0.002)
@@ -237,6 +265,9 @@ class PostgresStorage(Storage):
         return await _inspection.facts(self._database, self._schema)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        return await isolated(self._commit_together, changes, _refusal)
+
+    async def _commit_together(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         batch = Batch(changes)
         results: list[Outcome | None] = [batch.refused.get(place) for place in range(len(changes))]
         if not batch.keys:
@@ -269,6 +300,7 @@ class PostgresStorage(Storage):
                 _log.warning("expired sessions could not be swept this time: %s", error)
 
     async def _sweep_all(self) -> None:
+        await self._database.measure_clock()
         while True:
             swept = await self._sweep(_SWEPT_AT_ONCE)
             if max(swept) < _SWEPT_AT_ONCE:
@@ -279,6 +311,14 @@ class PostgresStorage(Storage):
         return await self._database.fetch(self._schema.sql(sql), *arguments)
 
 
+def _refusal(item: Change | LockRequest, error: StorageError) -> StorageError:
+    return type(error)(str(error), key=item.key)
+
+
+def _lost(_lease: Lease, _error: StorageError) -> bool:
+    return False
+
+
 async def _pause(attempt: int, most: float) -> None:
-    """Where nobody is woken: ask soon at first, then ten times a second."""
-    await asyncio.sleep(min(0.004 * 1.5**attempt, 0.1, most) * random.uniform(0.7, 1.0))
+    """Without wake-ups: ask soon at first, then ten times a second."""
+    await asyncio.sleep(min(0.004 * 1.5 ** min(attempt, 20), 0.1, most) * random.uniform(0.7, 1.0))

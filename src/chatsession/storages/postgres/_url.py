@@ -25,7 +25,7 @@ def from_url(parts: SplitResult) -> PostgresStorage:
     given = options(parts, _OURS | _THEIRS)
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query, True) if name in _THEIRS])
     return PostgresStorage(
-        parts._replace(query=query).geturl(),
+        parts._replace(scheme="postgresql", query=query).geturl(),
         layout=cast("Layout", given.get("layout", "chatsession")),  # PostgresStorage checks it
         schema=given.get("schema", "public"),
         table=given.get("table"),

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
-from chatsession.storages.postgres._driver import Connection
+from chatsession.storages.postgres._driver import Connection, drop_without_loop
 from chatsession.storages.postgres._errors import as_storage_error
 
 _log = logging.getLogger("chatsession")
@@ -69,6 +69,12 @@ class Wakeups:
             connection, self._connection = self._connection, None
             if connection is not None:
                 await self._unlisten(connection)
+
+    def forget(self, *, inherited: bool) -> None:
+        """As `Storage.forget`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            drop_without_loop(connection, inherited=inherited)
 
     async def _listen(self) -> None:
         old, self._connection = self._connection, None

@@ -1,0 +1,42 @@
+"""The server's clock, by which sessions expire, as far as this process knows it."""
+
+from __future__ import annotations
+
+import time
+
+from chatsession.storages.postgres._driver import Connection
+
+
+class ServerClock:
+    """Tells the server's time without asking it each time.
+
+    The client's clock may be wrong, and may be set while the program runs. So the time is what the server said last,
+    and what has passed since by a clock that nobody sets.
+    """
+
+    def __init__(self) -> None:
+        self._server_time: float | None = None
+        self._measured = 0.0
+
+    def now(self) -> float:
+        """Unix time in seconds; the client's own until the server was asked."""
+        if self._server_time is None:
+            return time.time()
+        return self._server_time + _uptime() - self._measured
+
+    async def measure(self, connection: Connection) -> None:
+        """Ask the server for its time."""
+        asked = _uptime()
+        told = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        answered = _uptime()
+        if isinstance(told, float):
+            self._server_time, self._measured = told, (asked + answered) / 2
+
+    def forget(self) -> None:
+        """Know nothing, as at first."""
+        self._server_time = None
+
+
+def _uptime() -> float:
+    """Seconds since some moment, including those that the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
