@@ -39,7 +39,7 @@ class Batch(Generic[Item, Result]):
     __slots__ = ("_failure", "_results", "done", "items")
 
     def __init__(self) -> None:
-        self.done = UncancellableFuture(loop=asyncio.get_running_loop())
+        self.done: UncancellableFuture = UncancellableFuture(loop=asyncio.get_running_loop())
         self.items: dict[str, Item] = {}
         self._results: Sequence[Result | SessionError] = ()
         self._failure: BaseException | None = None

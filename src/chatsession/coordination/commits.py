@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from chatsession.coordination.batching import Batch, Batcher, UncancellableFuture, log_failure
 from chatsession.coordination.group_commit import CommitPipeline, PendingCommit, never_stored, with_known_version
 from chatsession.coordination.outcomes import made
+from chatsession.errors import StorageUnavailableError
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
 from chatsession.storages.base import KEEP
+
+_UNLOCK_TRIES = 10
+_UNLOCK_PAUSE = 1.0
+"""Seconds between tries to unlock a key."""
 
 
 class SentCommit:
@@ -18,7 +24,7 @@ class SentCommit:
     __slots__ = ("_batch", "_change", "_place", "done")
 
     def __init__(self, change: Change, batch: Batch[Change, Outcome], place: int) -> None:
-        self.done = batch.done
+        self.done: UncancellableFuture = batch.done
         self._change = change
         self._batch = batch
         self._place = place
@@ -36,34 +42,35 @@ class CommitQueue:
         lost: told of a lease under which nothing more can be written, and which is given back already.
     """
 
-    __slots__ = ("_batches", "_chains", "_lost")
+    __slots__ = ("_batches", "_lost", "_pipelines", "_retries")
 
     def __init__(self, storage: Storage, lost: Callable[[Lease], None]) -> None:
         self._batches: Batcher[Change, Outcome] = Batcher(
             storage.commit_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
-        self._chains: dict[Lease, CommitPipeline] = {}
+        self._pipelines: dict[Lease, CommitPipeline] = {}
         self._lost = lost
+        self._retries: dict[Lease, asyncio.TimerHandle] = {}
 
     def send(self, change: Change) -> SentCommit | PendingCommit:
         """Make one change, to be waited for by its `done`; its `result` then tells what became of it."""
-        if self._chains and change.lease is not None and (chain := self._chains.get(change.lease)) is not None:
-            return chain.add(change)
+        if self._pipelines and change.lease is not None and (pipeline := self._pipelines.get(change.lease)) is not None:
+            return pipeline.add(change)
         change = with_known_version(change)
         batch, place = self._batches.add(change.key, change)
         return SentCommit(change, batch, place)
 
     def follow(self, change: Change, lease: Lease) -> PendingCommit:
         """Make a change whose outcome the next update of the key does not wait for."""
-        chain = self._chains.get(lease)
-        if chain is None:
-            chain = self._chains[lease] = CommitPipeline(lease, self._send, self._over)
-        return chain.add(change)
+        pipeline = self._pipelines.get(lease)
+        if pipeline is None:
+            pipeline = self._pipelines[lease] = CommitPipeline(lease, self._send, self._over)
+        return pipeline.add(change)
 
     def uncommitted(self, lease: Lease) -> PendingCommit | None:
         """What has to land before anything that was seen under this lease is certain; `None`: it is certain."""
-        chain = self._chains.get(lease) if self._chains else None
-        return None if chain is None else chain.last
+        pipeline = self._pipelines.get(lease) if self._pipelines else None
+        return None if pipeline is None else pipeline.last
 
     async def wait_durable(self, lease: Lease) -> None:
         """Wait until everything that was seen under this lease is durable. Raises `SessionConflictError` if not."""
@@ -72,39 +79,59 @@ class CommitQueue:
 
     def check(self, lease: Lease) -> None:
         """Called once by the last one that was given something under this lease."""
-        chain = self._chains.get(lease)
-        if chain is not None and chain.failed:
-            del self._chains[lease]
+        pipeline = self._pipelines.get(lease)
+        if pipeline is not None and pipeline.failed:
+            del self._pipelines[lease]
             raise never_stored(lease.key)
 
     def unlock(self, lease: Lease) -> UncancellableFuture:
         """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
-        chain = self._chains.get(lease) if self._chains else None
-        if chain is not None and not chain.failed:
-            return chain.add(_unlocking(lease)).done
-        self._chains.pop(lease, None)
+        pipeline = self._pipelines.get(lease) if self._pipelines else None
+        if pipeline is not None and not pipeline.failed:
+            return pipeline.add(_unlocking(lease)).done
+        self._pipelines.pop(lease, None)
         return self._unlock_at_once(lease)
+
+    def halt(self) -> None:
+        """Try no more to unlock what could not be unlocked; those leases end by themselves."""
+        for timer in self._retries.values():
+            timer.cancel()
+        self._retries.clear()
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
-        while under_way := [chain.last.done for chain in self._chains.values() if not chain.failed]:
+        while under_way := [pipeline.last.done for pipeline in self._pipelines.values() if not pipeline.failed]:
             await asyncio.wait(under_way)
         await self._batches.drain()
 
     def _send(self, change: Change) -> tuple[Batch[Change, Outcome], int]:
         return self._batches.add(change.key, change)
 
-    def _over(self, chain: CommitPipeline) -> None:
-        if chain.closed or not chain.failed:
-            del self._chains[chain.lease]
-        if chain.failed:
-            self._lost(chain.lease)
-            self._unlock_at_once(chain.lease)
+    def _over(self, pipeline: CommitPipeline) -> None:
+        if pipeline.closed or not pipeline.failed:
+            del self._pipelines[pipeline.lease]
+        if pipeline.failed:
+            self._lost(pipeline.lease)
+            self._unlock_at_once(pipeline.lease)
 
-    def _unlock_at_once(self, lease: Lease) -> UncancellableFuture:
+    def _unlock_at_once(self, lease: Lease, tries: int = 1) -> UncancellableFuture:
         batch, place = self._batches.add(lease.key, _unlocking(lease))
-        batch.done.add_done_callback(lambda _: log_failure(batch, place))
+        batch.done.add_done_callback(partial(self._unlocked, lease, tries, batch, place))
         return batch.done
+
+    def _unlocked(self, lease: Lease, tries: int, batch: Batch[Change, Outcome], place: int, _: object) -> None:
+        """Unlock once more if that failed: until its lease ends, nobody else could have the key."""
+        self._retries.pop(lease, None)
+        try:
+            batch.result(place)
+        except StorageUnavailableError:
+            if tries < _UNLOCK_TRIES:
+                loop = asyncio.get_running_loop()
+                self._retries[lease] = loop.call_later(_UNLOCK_PAUSE, self._unlock_at_once, lease, tries + 1)
+            else:
+                log_failure(batch, place)
+        except Exception:
+            log_failure(batch, place)
 
 
 def _unlocking(lease: Lease) -> Change:

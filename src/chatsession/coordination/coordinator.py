@@ -1,6 +1,11 @@
-"""All of one storage's traffic in this process: turns, leases, and calls that travel together.
+"""All traffic of this process with one storage: who is next, the lock, and what travels together.
 
-Every manager of the same storage object shares one coordinator, so that their sessions wait for each other.
+Every manager of the same storage object shares one coordinator, so that their sessions wait for each other. A key is
+acquired and released in one of three ways, which the storage decides:
+
+* immediate: the storage is memory of this process; the turn in the queue is lock enough, and no call ever waits;
+* local: other processes cannot reach the data; the turn is lock enough;
+* locked: other processes share the data; a lease in the storage guards the key as well.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
+from enum import Enum
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,33 +24,39 @@ from msgspec import Struct
 from chatsession.coordination.batching import Batcher
 from chatsession.coordination.commits import CommitQueue
 from chatsession.coordination.key_queue import KeyQueue
-from chatsession.coordination.lease_cache import MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
+from chatsession.coordination.lease_cache import LONGEST_KEPT, MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
 from chatsession.coordination.leases import LeaseRenewer
+from chatsession.coordination.lifecycle import Lifecycle
 from chatsession.coordination.locks import Locks
 from chatsession.coordination.outcomes import made
-from chatsession.storages import (
-    Action,
-    Change,
-    Committed,
-    Expect,
-    ImmediateStorage,
-    Lease,
-    Record,
-    Storage,
-    Version,
-)
-from chatsession.storages.base import ANYTHING, DELETE, KEEP, TOUCH
+from chatsession.errors import StorageError
+from chatsession.storages import Change, Committed, ImmediateStorage, Lease, Record, Storage, Version
+from chatsession.storages.base import DELETE, TOUCH
 
 MOST_HANDOVERS = 32
 """So many updates in a row take a key over from each other before other processes get their turn."""
 
 
 class Acquired(Struct, frozen=True, gc=False):
-    """A turn, and the lease that guards it against other processes."""
+    """A key that this process holds: the turn, and the lease that guards it against other processes."""
 
     record: Record | None
     lease: Lease | None
     handovers: int = 0
+    """How many updates in a row have taken the lease over from each other."""
+    since: float = 0.0
+    """When the key was locked in the storage, by the steady clock."""
+
+
+class _Next(Enum):
+    """What becomes of a lease when its update ends."""
+
+    HAND_OVER = "the next update of this process takes it over"
+    KEEP = "this process keeps it for a moment"
+    GIVE_BACK = "other processes may have the key"
+
+
+_HAND_OVER, _KEEP, _GIVE_BACK = _Next
 
 
 class Coordinator:
@@ -52,98 +64,64 @@ class Coordinator:
 
     __slots__ = (
         "__weakref__",
-        "_closing",
+        "_cache",
         "_commits",
-        "_kept",
-        "_leased",
+        "_immediate",
         "_locks",
-        "_members",
-        "_now",
-        "_opened_here",
-        "_opening",
         "_reads",
+        "_shared",
         "immediate",
         "leases",
-        "number",
+        "lifecycle",
+        "lock_order",
         "queue",
         "storage",
     )
 
     def __init__(self, storage: Storage) -> None:
         self.storage: Storage = storage
-        self._leased = storage.shared
-        self._now: ImmediateStorage | None = _immediate(storage)
-        self.immediate: bool = self._now is not None
+        self._shared = storage.shared
+        self._immediate: ImmediateStorage | None = _as_immediate(storage)
+        self.immediate: bool = self._immediate is not None
         """No call ever waits."""
-        self.number: int = next(_numbers)
-        self._members: set[object] = set()
-        self._opened_here = False
-        self._opening: asyncio.Future[None] | None = None
-        self._closing: asyncio.Future[None] | None = None
-        self.queue: KeyQueue[Acquired] = KeyQueue(self._left_over)
-        self._kept: LeaseCache[Acquired] = LeaseCache(self._give_back)
+        self.lock_order: tuple[str, int] = (repr(storage) if storage.shared else "", next(_numbers))
+        """Where it stands in the one order in which keys of several storages are locked: the same in all programs."""
+        self.lifecycle: Lifecycle = Lifecycle(storage, self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with nobody waiting and nothing locked or under way."""
+        storage = self.storage
+        self.queue: KeyQueue[Acquired] = KeyQueue(self._give_back)
         self.leases: LeaseRenewer = LeaseRenewer(storage)
+        self._cache: LeaseCache[Acquired] = LeaseCache(self._give_back)
         self._reads: Batcher[str, Record | None] = Batcher(
             storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
         )
         self._commits = CommitQueue(storage, lost=self.leases.drop)
-        self._locks = Locks(storage, self.leases, self._commits.unlock)
+        self._locks = Locks(storage, self.leases, self._commits.unlock, self.read)
 
-    async def join(self, member: object) -> None:
-        """Open the storage, unless it is open, for one more that uses it."""
-        self._members.add(member)
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
-        if self.storage.is_open:
-            return
-        if self._opening is None:
-            self._opened_here = True
-            self._opening = asyncio.ensure_future(self.storage.open())
-            self._opening.add_done_callback(self._opening_done)
-        try:
-            await asyncio.shield(self._opening)  # one opens for all that came meanwhile, who go on in their order
-        except Exception:
-            self._members.discard(member)
-            raise
+    async def drain(self) -> None:
+        """Give back the leases that are kept, and wait until nothing is waiting or under way."""
+        self._cache.give_back_all()
+        for calls in (self._reads, self._locks, self._commits):
+            await calls.drain()
 
-    def _opening_done(self, opening: asyncio.Future[None]) -> None:
-        self._opening = None
-        if not opening.cancelled():
-            opening.exception()  # those who wait raise it; if nobody does, nobody cares
-
-    def _closing_done(self, closing: asyncio.Future[None]) -> None:
-        self._closing = None
-
-    async def part(self, member: object) -> None:
-        """One uses the storage no more; with the last of them it is closed, if it was opened here."""
-        self._members.discard(member)
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
-        if self._members:
-            return
-        self._kept.give_back_all()
-        for batches in (self._reads, self._locks, self._commits):
-            await batches.drain()
-        if self._members:  # one came meanwhile
-            return
+    def halt(self) -> None:
+        """Renew nothing any more, and try nothing again."""
         self.leases.stop()
-        if self._opened_here:
-            self._opened_here = False
-            self._closing = asyncio.ensure_future(self.storage.close())
-            self._closing.add_done_callback(self._closing_done)
-        if self._closing is not None:
-            await asyncio.shield(self._closing)
+        self._commits.halt()
 
     async def read(self, key: str) -> Record | None:
         """Read without locking."""
-        if self._now is not None:
-            return self._now.read(key)
+        if self._immediate is not None:
+            return self._immediate.read(key)
         batch, place = self._reads.add(key, key)
         await batch.done
         return batch.result(place)
 
     async def commit(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
-        """Make one change.
+        """Make one change, and keep what is held.
 
         Args:
             change: what to do.
@@ -152,10 +130,10 @@ class Coordinator:
         Raises:
             SessionConflictError: what the change expected does not hold.
         """
-        if change.lease is None and (kept := self._kept.take(change.key)) is not None:
+        if change.lease is None and (kept := self._cache.take(change.key)) is not None:
             self._give_back(kept)  # what was kept with it is about to be out of date
-        if self._now is not None:
-            committed = made(change, self._now.commit(change))
+        if self._immediate is not None:
+            committed = made(change, self._immediate.commit(change))
         else:
             sent = self._commits.send(change)
             try:
@@ -170,167 +148,186 @@ class Coordinator:
             note(committed)
         return committed
 
-    async def enter(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
-        """Wait for the turn and, where other processes share the storage, for the lock; read in the same trip.
+    # Acquiring a key.
 
-        Args:
-            key: the session key.
-            timeout: seconds to wait at most.
-            lease_seconds: how long the key stays locked should this process die.
-
-        Raises:
-            SessionLockTimeoutError: others held the key for longer than `timeout`.
-            SessionError: this task has the key open already.
-        """
-        return self.enter_now(key) or await self.enter_later(key, timeout, lease_seconds)
-
-    def enter_now(self, key: str) -> Acquired | None:
-        """The first half of `enter`: what need not be waited for; `None` if it must be."""
-        if self._now is None:
-            kept = self._take_kept(key)
-            if kept is not None:  # then nobody has the turn
-                self.queue.try_enter(key, asyncio.current_task())
-            return kept
+    def try_acquire(self, key: str) -> Acquired | None:
+        """Acquire a key without waiting for anything; `None` if that is not possible."""
+        if self._immediate is None:
+            return self._take_kept(key)
         if not self.queue.try_enter(key, asyncio.current_task()):
             return None
         try:
-            return Acquired(self._now.read(key), None)
+            return Acquired(self._immediate.read(key), None)
         except BaseException:
             self.queue.release(key)
             raise
 
-    async def enter_later(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
-        """The second half of `enter`, without an `await` in between."""
-        if not self.queue.try_enter(key, asyncio.current_task()):
-            started = asyncio.get_running_loop().time()
-            handover = await self.queue.wait(key, timeout)
-            if handover is not None:
-                return handover
-            timeout = max(0.0, timeout - (asyncio.get_running_loop().time() - started))
+    async def acquire(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
+        """Wait for the turn in this process, then for the lock in the storage, which reads in the same trip.
+
+        Args:
+            key: the session key.
+            timeout: seconds for which the key may make no progress; `None`: wait for ever.
+            lease_seconds: how long the key stays locked should this process die.
+
+        Raises:
+            SessionLockTimeoutError: the key made no progress for `timeout` seconds.
+            SessionError: the key is held by this task, or by one that waits for it.
+        """
+        acquired = await self.enter_queue(key, timeout)
+        if acquired is not None:
+            return acquired
         try:
             return await self.lock(key, timeout, lease_seconds)
         except BaseException:
             self.queue.release(key)
             raise
 
-    async def take_turn(self, key: str, timeout: float) -> Acquired | None:
-        """Only the first half of `enter`: the turn, and the grant that the one before may have left."""
+    async def enter_queue(self, key: str, timeout: float | None) -> Acquired | None:
+        """Wait for the turn; gives what the holder before has handed over, if it has."""
+        if (kept := self._take_kept(key)) is not None:
+            return kept
         if self.queue.try_enter(key, asyncio.current_task()):
-            return self._take_kept(key)
-        return await self.queue.wait(key, timeout)
+            return None
+        handover = await self.queue.wait(key, timeout)
+        return None if handover is None else self._unexpired(handover)
 
-    async def lock(self, key: str, timeout: float, lease_seconds: float) -> Acquired:
-        """The second half of `enter`, for the holder of the turn."""
-        if not self._leased:
+    async def lock(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
+        """Wait for the lock in the storage; for the holder of the turn."""
+        if not self._shared:
             return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
         locked = await self._locks.attempt(request) or await self._locks.wait(request, timeout)
-        return Acquired(locked.record, locked.lease)
+        return Acquired(locked.record, locked.lease, since=time.monotonic())
 
-    async def lock_now(self, key: str, lease_seconds: float) -> Acquired | None:
-        """Like `lock`, but gives up at once if another process holds the key."""
-        if not self._leased:
+    async def try_lock(self, key: str, lease_seconds: float) -> Acquired | None:
+        """As `lock`, but `None` if another process holds the key."""
+        if not self._shared:
             return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
         locked = await self._locks.attempt(request)
         if locked is None:
             self._locks.abandon(request)
             return None
-        return Acquired(locked.record, locked.lease)
+        return Acquired(locked.record, locked.lease, since=time.monotonic())
 
-    async def unlock(self, grant: Acquired) -> None:
-        """Undo `lock` or `lock_now`, and keep the turn."""
-        if grant.lease is not None:
-            self.leases.drop(grant.lease)
-            await self._commits.unlock(grant.lease)
+    async def unlock(self, acquired: Acquired) -> None:
+        """Undo `lock` or `try_lock`, and keep the turn."""
+        if acquired.lease is not None:
+            self.leases.drop(acquired.lease)
+            await self._commits.unlock(acquired.lease)
 
-    async def wait_durable(self, lease: Lease) -> None:
-        """Wait until what was given with this lease is durable. Raises `SessionConflictError` if it never will be."""
-        await self._commits.wait_durable(lease)
+    # Leaving a key.
 
-    def leave_now(
-        self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
-    ) -> Committed | None:
-        """As `leave`, for a storage that is `immediate`."""
-        assert self._now is not None
+    def commit_immediately(self, change: Change | None, key: str) -> Committed | None:
+        """As `commit_and_release`, where the storage is `immediate`."""
+        assert self._immediate is not None
         try:
-            if action is KEEP:
-                return None
-            change = Change(key, action, value, expect, ttl)
-            return made(change, self._now.commit(change))
+            return None if change is None else made(change, self._immediate.commit(change))
         finally:
             self.queue.release(key)
 
-    def leave(
-        self,
-        key: str,
-        grant: Acquired,
-        record: Record | None,
-        action: Action = KEEP,
-        value: bytes = b"",
-        expect: Version | Expect | None = ANYTHING,
-        ttl: float | None = None,
+    def commit_and_release(
+        self, key: str, acquired: Acquired, before: Record | None, change: Change | None
     ) -> Coroutine[Any, Any, Committed | None]:
         """Commit and unlock in one trip, then let the next update of this key in.
 
         While updates of the key wait in this process, the lease goes on to the next of them instead, together with
         what this one has made of the session. The next one begins at once, before that is durable; this one ends
-        when it is. Returns `None` when there was nothing to commit.
+        when it is.
 
         Args:
             key: the session key.
-            grant: what `enter` gave.
-            record: what is stored before this commit.
-            action: and all that follows, as in `Change`.
+            acquired: what `acquire` gave.
+            before: what is stored before this commit.
+            change: what to do, without a lease; `None`: nothing.
+
+        Returns:
+            What is stored now; `None` when there was nothing to commit.
 
         Raises:
             SessionConflictError: what the change expected does not hold, or what this update was given by the one
                 before it could not be stored.
         """
-        lease = grant.lease
+        lease = acquired.lease
         if lease is None:
-            return self._leave_local(key, action, value, expect, ttl)
-        wanted = self.queue.has_waiters(key)
-        hands_over = wanted and self._may_hand_over(grant, lease)
-        keeps = not wanted and len(value) <= MOST_KEPT_BYTES and self._may_keep(record, ttl)
-        unlock = not (hands_over or keeps)
-        change = None if action is KEEP else Change(key, action, value, expect, ttl, lease, unlock)
-        if hands_over:
-            return self._hand_over(key, grant, record, lease, change)
-        if keeps:
-            return self._keep(key, record, lease, change)
-        return self._unlock(key, lease, change)
+            return self._commit_local(key, change)
+        what_next = self._what_next(key, acquired, lease, before, change)
+        if change is not None:
+            change = under(change, lease, unlock=what_next is _GIVE_BACK)
+        if what_next is _HAND_OVER:
+            return self._commit_and_hand_over(key, acquired, lease, before, change)
+        if what_next is _KEEP:
+            return self._commit_and_keep(key, acquired, lease, before, change)
+        return self._commit_and_give_back(key, lease, change)
 
-    async def _leave_local(
-        self, key: str, action: Action, value: bytes, expect: Version | Expect | None, ttl: float | None
-    ) -> Committed | None:
+    def release(self, key: str, acquired: Acquired) -> Coroutine[Any, Any, Committed | None]:
+        """Give the key back without a commit, and hand nothing over: what is stored is not known."""
+        if acquired.lease is None:
+            return self._commit_local(key, None)
+        return self._commit_and_give_back(key, acquired.lease, None)
+
+    async def wait_durable(self, lease: Lease) -> None:
+        """Wait until what was given with this lease is durable. Raises `SessionConflictError` if it never will be."""
+        await self._commits.wait_durable(lease)
+
+    def _what_next(
+        self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
+    ) -> _Next:
+        has_waiters = self.queue.has_waiters(key)
+        if not has_waiters and not self.storage.single_process:
+            return _GIVE_BACK
+        if self._is_used_up(acquired):  # another process may wait for the key
+            return _GIVE_BACK
+        if has_waiters:  # who must not be given what others have changed since
+            return _HAND_OVER if self.leases.certainly_held(lease) else _GIVE_BACK
+        return _KEEP if self._may_keep(before, change) else _GIVE_BACK
+
+    def _is_used_up(self, acquired: Acquired) -> bool:
+        if self.storage.single_process:
+            return time.monotonic() - acquired.since >= LONGEST_KEPT
+        return acquired.handovers >= MOST_HANDOVERS
+
+    def _may_keep(self, before: Record | None, change: Change | None) -> bool:
+        """Only what is small, and does not expire while it is kept."""
+        if len(self._cache) >= MOST_KEPT:
+            return False
+        if change is not None and (change.ttl is not None or len(change.value) > MOST_KEPT_BYTES):
+            return False
+        return before is None or (before.expires_at is None and len(before.value) <= MOST_KEPT_BYTES)
+
+    async def _commit_local(self, key: str, change: Change | None) -> Committed | None:
         try:
-            return None if action is KEEP else await self.commit(Change(key, action, value, expect, ttl))
+            return None if change is None else await self.commit(change)
         finally:
             self.queue.release(key)
 
-    async def _hand_over(
-        self, key: str, grant: Acquired, record: Record | None, lease: Lease, change: Change | None
+    async def _commit_and_hand_over(
+        self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
     ) -> Committed | None:
         """Let the next update begin with what this one has made, and wait until that is durable."""
         handover: Acquired | None = None
         try:
             self._commits.check(lease)
-            flight = self._commits.uncommitted(lease) if change is None else self._commits.follow(change, lease)
-            handover = Acquired(_made_of(record, change, flight), lease, grant.handovers + 1)
+            pending = self._commits.uncommitted(lease) if change is None else self._commits.follow(change, lease)
+            record = self._made_of(before, change, pending)
+            handover = Acquired(record, lease, acquired.handovers + 1, acquired.since)
         finally:
-            self.queue.release(key, handover)
-        if flight is None:
+            if not self.queue.release(key, handover) and handover is not None:
+                self._give_back(handover)
+        if pending is None:
             return None
         if change is None:
-            return await flight.wait_durable()
-        await flight.done
-        return flight.result()
+            return await pending.wait_durable()
+        await pending.done
+        return pending.result()
 
-    async def _keep(self, key: str, record: Record | None, lease: Lease, change: Change | None) -> Committed | None:
+    async def _commit_and_keep(
+        self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
+    ) -> Committed | None:
         """Commit, and keep the lease for a moment."""
         committed: Committed | None = None
-        handover: Acquired | None = None
+        kept: Acquired | None = None
         try:
             self._commits.check(lease)
             if change is None:
@@ -339,16 +336,18 @@ class Coordinator:
                 sent = self._commits.send(change)
                 await sent.done
                 committed = sent.result()
-            handover = Acquired(_made_of(record, change, committed and committed.version), lease)
+            record = self._made_of(before, change, committed and committed.version)
+            kept = Acquired(record, lease, acquired.handovers, acquired.since)
             return committed
         except BaseException:
             self.leases.drop(lease)
             self._commits.unlock(lease)
             raise
         finally:
-            self.queue.release(key, handover)
+            if not self.queue.release(key, kept) and kept is not None:
+                self._cache.keep(key, kept)
 
-    async def _unlock(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
+    async def _commit_and_give_back(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
         """Commit and give the lease back in one trip."""
         try:
             self._commits.check(lease)
@@ -364,42 +363,45 @@ class Coordinator:
                 unlocked = self._commits.unlock(lease)
             await unlocked
             return None
+        except StorageError:
+            if change is not None:  # the storage may have refused the unlocking with the change
+                self._commits.unlock(lease)
+            raise
         finally:
             self.queue.release(key)
 
-    def _may_hand_over(self, grant: Acquired, lease: Lease) -> bool:
-        if grant.handovers >= MOST_HANDOVERS and not self.storage.single_process:  # others have their turn
-            return False
-        return self.leases.certainly_held(lease)  # or the next one would be given what others have changed since
-
-    def _may_keep(self, record: Record | None, ttl: float | None) -> bool:
-        if not self.storage.single_process or ttl is not None or len(self._kept) >= MOST_KEPT:
-            return False
-        # What expires meanwhile would still look alive here.
-        return record is None or (record.expires_at is None and len(record.value) <= MOST_KEPT_BYTES)
-
     def _take_kept(self, key: str) -> Acquired | None:
-        grant = self._kept.take(key)
-        if grant is None or grant.lease is None or self.leases.certainly_held(grant.lease):
-            return grant
-        self._give_back(grant)  # this process stood still for too long, and somebody else may have written
-        return None
+        """The key, if this process has kept its lease; then nobody has the turn."""
+        kept = self._cache.take(key)
+        if kept is None or kept.lease is None:
+            return None
+        if not self.leases.certainly_held(kept.lease):
+            self._give_back(kept)  # this process stood still for too long, and somebody else may have written
+            return None
+        self.queue.try_enter(key, asyncio.current_task())
+        return kept
 
-    def _left_over(self, key: str, handover: Acquired) -> None:
-        """A turn ended with nobody to take it: keep its lease for a moment, or give it back."""
-        if (
-            self._may_keep(handover.record, None)
-            and handover.lease is not None
-            and self._commits.uncommitted(handover.lease) is None
-        ):
-            self._kept.keep(key, handover)
-        else:
-            self._give_back(handover)
+    def _give_back(self, acquired: Acquired) -> None:
+        if acquired.lease is not None:
+            self.leases.drop(acquired.lease)
+            self._commits.unlock(acquired.lease)
 
-    def _give_back(self, handover: Acquired) -> None:
-        if handover.lease is not None:
-            self.leases.drop(handover.lease)
-            self._commits.unlock(handover.lease)
+    def _made_of(self, before: Record | None, change: Change | None, version: Version | None) -> Record | None:
+        """What a change makes of a record."""
+        if change is None or (change.action is TOUCH and before is None):
+            return before
+        if change.action is DELETE:
+            return None
+        expires_at = None if change.ttl is None else self.storage.now() + change.ttl
+        if change.action is TOUCH and before is not None:
+            return Record(before.value, before.version, expires_at)
+        return Record(change.value, version, expires_at)
+
+    def _unexpired(self, handover: Acquired) -> Acquired:
+        record = handover.record
+        if record is None or record.expires_at is None or record.expires_at > self.storage.now():
+            return handover
+        return Acquired(None, handover.lease, handover.handovers, handover.since)
 
 
 _numbers = count()
@@ -416,7 +418,7 @@ def coordinator_of(storage: Storage) -> Coordinator:
     return coordinator
 
 
-def _immediate(storage: Storage) -> ImmediateStorage | None:
+def _as_immediate(storage: Storage) -> ImmediateStorage | None:
     """A storage that may be asked without a coroutine, one key at a time."""
     if storage.shared or not isinstance(storage, ImmediateStorage):
         return None
@@ -425,10 +427,6 @@ def _immediate(storage: Storage) -> ImmediateStorage | None:
     return storage if own else None
 
 
-def _made_of(before: Record | None, change: Change | None, version: Version | None) -> Record | None:
-    """What a change makes of a record."""
-    if change is None or change.action is TOUCH:
-        return before
-    if change.action is DELETE:
-        return None
-    return Record(change.value, version, None if change.ttl is None else time.time() + change.ttl)
+def under(change: Change, lease: Lease, *, unlock: bool) -> Change:
+    """A change that is made only if the lease is held, and gives it back if told so."""
+    return Change(change.key, change.action, change.value, change.expect, change.ttl, lease, unlock)

@@ -29,8 +29,8 @@ class PendingCommit:
     __slots__ = ("_outcome", "change", "done", "version")
 
     def __init__(self, change: Change) -> None:
-        self.change = change
-        self.done = UncancellableFuture()
+        self.change: Change = change
+        self.done: UncancellableFuture = UncancellableFuture()
         self.version: Version | None = None
         self._outcome: Committed | BaseException | None = None
 
@@ -73,10 +73,10 @@ class CommitPipeline:
         send: Callable[[Change], tuple[Batch[Change, Outcome], int]],
         over: Callable[[CommitPipeline], None],
     ) -> None:
-        self.lease = lease
-        self.closed = False
+        self.lease: Lease = lease
+        self.closed: bool = False
         """The lease is given back by the last flight, and nothing follows."""
-        self.failed = False
+        self.failed: bool = False
         self.last: PendingCommit
         """What everything up to now is part of, or comes before."""
         self._flights: deque[PendingCommit] = deque()

@@ -5,115 +5,181 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from chatsession.coordination.circles import Wait
 from chatsession.errors import SessionError, SessionLockTimeoutError
 
 Handover = TypeVar("Handover")
+
+_SECOND_LOOK = 1.0
+"""Seconds after which a waiter looks once more whether it waits in a circle."""
 
 
 class KeyQueue(Generic[Handover]):
     """First come, first served, for each key; a key that nobody holds leaves nothing behind.
 
-    Whoever ends a turn passes it to the one that has waited longest, together with a handover: what the next one would
-    otherwise have to fetch anew.
+    The holder of a key releases it to the waiter that has waited longest, together with a handover: what the next
+    holder would otherwise have to fetch anew.
 
     Args:
-        left_over: takes a key's handover that found nobody.
+        unclaimed: takes a handover whose waiter was cancelled, if nobody else waits.
     """
 
-    __slots__ = ("_holders", "_left_over", "_queues")
+    __slots__ = ("_holders", "_queues", "_unclaimed", "released")
 
-    def __init__(self, left_over: Callable[[str, Handover], object]) -> None:
-        self._left_over = left_over
+    def __init__(self, unclaimed: Callable[[Handover], object]) -> None:
+        self._unclaimed = unclaimed
         self._holders: dict[str, asyncio.Task[object] | None] = {}
         self._queues: dict[str, deque[asyncio.Future[Handover | None]]] = {}
+        self.released: dict[str, float] = {}
+        """When each key that has waiters was last released, by the event loop's clock."""
 
     def __len__(self) -> int:
         """How many keys are held."""
         return len(self._holders)
 
     def try_enter(self, key: str, task: asyncio.Task[object] | None) -> bool:
-        """Take the turn at once if nobody has it."""
+        """Hold the key if nobody does."""
         if key in self._holders:
             return False
         self._holders[key] = task
         return True
 
     def has_waiters(self, key: str) -> bool:
-        """Does anybody here wait for this key?"""
+        """Does anybody in this process wait for this key?"""
         return key in self._queues
 
-    async def wait(self, key: str, timeout: float) -> Handover | None:
-        """Wait for the turn; cancelled or timed out, it goes to the next one.
+    def holder(self, key: str) -> asyncio.Task[object] | None:
+        """The task that holds the key, where it is known."""
+        return self._holders.get(key)
+
+    async def wait(self, key: str, timeout: float | None) -> Handover | None:
+        """Wait for the key. A waiter that is cancelled or times out leaves the queue.
 
         Args:
             key: one that `try_enter` refused.
-            timeout: seconds.
+            timeout: seconds for which one holder may keep the key; `None`: for ever.
 
         Raises:
-            SessionError: this task holds the key itself and would wait for ever (rule 15).
-            SessionLockTimeoutError: the wait took longer than `timeout`.
+            SessionError: the holder of the key waits for this task, so that both would wait for ever.
+            SessionLockTimeoutError: one holder kept the key for longer than `timeout`.
         """
         task = asyncio.current_task()
-        if self._holders[key] is task:
-            raise SessionError(
-                "this task has it open already, and opening it again would wait for ever; "
-                "use the session that is open, or end it first",
-                key=key,
-            )
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Handover | None] = loop.create_future()
-        self._queues.setdefault(key, deque()).append(turn)
-        alarm = loop.call_later(timeout, _expire, turn, key, timeout)
+        wait = Wait(task, self, key)
+        if wait.closes_a_circle():
+            raise _circle(key, same=self._holders[key] is task)
+        entered: asyncio.Future[Handover | None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(key, deque()).append(entered)
+        alarm = _Alarm(self, key, wait, entered, timeout)
         try:
-            handover = await turn
+            handover = await entered
         except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(key, turn.result())
+            if entered.done() and not entered.cancelled() and entered.exception() is None:
+                handover = entered.result()
+                if not self.release(key, handover) and handover is not None:
+                    self._unclaimed(handover)
             else:
-                self._give_up(key, turn)
+                self._leave(key, entered)
             raise
         finally:
-            alarm.cancel()
+            alarm.stop()
+            wait.end()
         self._holders[key] = task
         return handover
 
-    def release(self, key: str, handover: Handover | None = None) -> None:
-        """End the turn; the one who waits longest has it now, and the handover."""
+    def release(self, key: str, handover: Handover | None = None) -> bool:
+        """Give the key, and the handover, to the waiter that has waited longest; `False` if nobody waits."""
         queue = self._queues.get(key)
         while queue:
-            turn = queue.popleft()
+            entered = queue.popleft()
             if not queue:
                 del self._queues[key]
-            if not turn.done():
-                self._holders[key] = None  # until the next one wakes up, which enters itself
-                turn.set_result(handover)
-                return
+                self.released.pop(key, None)
+            if not entered.done():
+                self._holders[key] = None  # until the waiter wakes up, which enters itself
+                if queue:
+                    self.released[key] = asyncio.get_running_loop().time()
+                entered.set_result(handover)
+                return True
         del self._holders[key]
-        if handover is not None:
-            self._left_over(key, handover)
+        return False
 
     def reassign(self, key: str, task: asyncio.Task[object] | None) -> None:
-        """The turn belongs to another task now: the one that had it may ask for the key anew, and wait for it."""
+        """Let another task hold the key: the one that held it may ask for the key again, and wait for it."""
         if key in self._holders:
             self._holders[key] = task
 
-    def _give_up(self, key: str, turn: asyncio.Future[Handover | None]) -> None:
+    def _leave(self, key: str, entered: asyncio.Future[Handover | None]) -> None:
         queue = self._queues.get(key)
-        if queue is None or turn not in queue:
+        if queue is None or entered not in queue:
             return
-        queue.remove(turn)
+        queue.remove(entered)
         if not queue:
             del self._queues[key]
+            self.released.pop(key, None)
 
 
-def _expire(turn: asyncio.Future[Any], key: str, timeout: float) -> None:
-    if not turn.done():
-        turn.set_exception(
-            SessionLockTimeoutError(
-                f"another update held it for longer than lock_timeout ({timeout:g} s); "
-                "let long handlers call release_session(), or raise lock_timeout",
-                key=key,
-            )
+class _Alarm(Generic[Handover]):
+    """Ends the wait for a key that makes no progress."""
+
+    __slots__ = ("_entered", "_key", "_queue", "_since", "_timeout", "_timer", "_wait")
+
+    def __init__(
+        self,
+        queue: KeyQueue[Handover],
+        key: str,
+        wait: Wait,
+        entered: asyncio.Future[Handover | None],
+        timeout: float | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._queue = queue
+        self._key = key
+        self._wait = wait
+        self._entered = entered
+        self._timeout = timeout
+        self._since = loop.time()
+        first = _SECOND_LOOK if timeout is None else min(timeout, _SECOND_LOOK)
+        self._timer: asyncio.TimerHandle = loop.call_later(first, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._entered.done():
+            return
+        if self._wait.closes_a_circle():
+            self._entered.set_exception(_circle(self._key, same=False))
+            return
+        if self._timeout is None:
+            return
+        loop = asyncio.get_running_loop()
+        progress = max(self._since, self._queue.released.get(self._key, 0.0))
+        left = progress + self._timeout - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look)
+        else:
+            self._entered.set_exception(_timed_out(self._key, self._timeout))
+
+
+def _circle(key: str, *, same: bool) -> SessionError:
+    if same:
+        return SessionError(
+            "this task has it open already, and opening it again would wait for ever; "
+            "use the session that is open, or end it first",
+            key=key,
         )
+    return SessionError(
+        "the task that has it open waits for this one, and both would wait for ever; "
+        "use the session that is open, or end it first, and open several sessions with open_many()",
+        key=key,
+    )
+
+
+def _timed_out(key: str, timeout: float) -> SessionLockTimeoutError:
+    return SessionLockTimeoutError(
+        f"another update held it for longer than lock_timeout ({timeout:g} s); "
+        "let long handlers call release_session(), or raise lock_timeout",
+        key=key,
+    )

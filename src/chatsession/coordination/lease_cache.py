@@ -14,7 +14,9 @@ from typing import Generic, TypeVar
 Acquired = TypeVar("Acquired")
 
 KEPT_SECONDS = 1.0
-"""At most twice as long a lease is kept; another process that comes waits no longer for it."""
+"""Without an update, a lease is kept for at most twice as long."""
+LONGEST_KEPT = 2.0
+"""Seconds after which a lease is given back although its chat is busy: another process may wait for it."""
 MOST_KEPT = 10_000
 MOST_KEPT_BYTES = 4096
 """Of one session: what is kept with a lock fills no more than 40 MB, however large sessions are."""

@@ -1,17 +1,22 @@
-"""Locks of keys, asked for together with those of other keys, and waited for while other processes have them."""
+"""Locks of keys, requested together with those of other keys, and waited for while other processes have them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 from chatsession.coordination.batching import Batcher, log_failure
 from chatsession.coordination.leases import Asked, LeaseRenewer
-from chatsession.errors import SessionLockTimeoutError
-from chatsession.storages import Lease, Locked, LockRequest, Storage
+from chatsession.errors import SessionError, SessionLockTimeoutError
+from chatsession.storages import Lease, Locked, LockRequest, Record, Storage
+
+_FIRST_LOOK = 0.1
+"""Of the time that a waiter waits at most, after which it looks for the first time what is stored."""
+_NOT_SEEN = object()
 
 
 class Locks:
@@ -21,21 +26,29 @@ class Locks:
         storage: where keys are locked.
         leases: renews what was granted.
         unlock: gives a lease back.
+        read: reads a key without locking it.
     """
 
-    __slots__ = ("_abandons", "_leases", "_locks", "_names", "_storage", "_unlock")
+    __slots__ = ("_abandons", "_leases", "_locks", "_names", "_read", "_storage", "_unlock")
 
-    def __init__(self, storage: Storage, leases: LeaseRenewer, unlock: Callable[[Lease], object]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        leases: LeaseRenewer,
+        unlock: Callable[[Lease], object],
+        read: Callable[[str], Awaitable[Record | None]],
+    ) -> None:
         self._storage = storage
         self._leases = leases
         self._unlock = unlock
+        self._read = read
         size, in_flight = storage.batch_size, storage.batches_in_flight
         self._locks: Batcher[LockRequest, Locked | None] = Batcher(storage.lock_many, size=size, in_flight=in_flight)
         self._abandons: Batcher[LockRequest, None] = Batcher(self._abandon_many, size=size, in_flight=in_flight)
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
     def request(self, key: str, seconds: float) -> LockRequest:
-        """A new wish to lock a key.
+        """A new request to lock a key.
 
         Args:
             key: the session key.
@@ -44,51 +57,55 @@ class Locks:
         return LockRequest(key, next(self._names), seconds)
 
     async def attempt(self, request: LockRequest) -> Locked | None:
-        """Lock a key and read it in the same trip; `None` if another process has it, and the wish is in its queue."""
+        """Lock a key and read it in the same trip; `None` if another process has it, and the request is queued."""
         asked = Asked.now()
         batch, place = self._locks.add(request.key, request)
         try:
             await batch.done
+            locked = batch.result(place)
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 if (locked := batch.result(place)) is not None:
                     self._unlock(locked.lease)
-                else:
-                    self.abandon(request)
+                    raise
+            self.abandon(request)
             raise
-        locked = batch.result(place)
+        except Exception:  # the answer may have been lost, and the key may be locked all the same
+            self.abandon(request)
+            raise
         if locked is not None:
             self._leases.add(locked.lease, request.seconds, asked)
         return locked
 
-    async def wait(self, request: LockRequest, timeout: float) -> Locked:
-        """Lock a key for which an attempt was in vain, when no other process has it any more.
+    async def wait(self, request: LockRequest, timeout: float | None) -> Locked:
+        """Lock a key for which an attempt was in vain, once no other process has it.
 
         Args:
-            request: the wish.
-            timeout: seconds to wait at most.
+            request: the request.
+            timeout: seconds for which the key may make no progress; `None`: for ever.
 
         Raises:
-            SessionLockTimeoutError: others held the key for longer than `timeout`.
+            SessionLockTimeoutError: others held the key for longer than `timeout`, and stored nothing.
         """
         try:
-            async with asyncio.timeout(timeout):
-                for attempt in count():
-                    await self._storage.wait_unlocked(request, attempt)
-                    if (locked := await self.attempt(request)) is not None:
-                        return locked
+            async with asyncio.timeout(None) as limit:
+                watch = asyncio.create_task(self._watch(request.key, timeout, limit))
+                try:
+                    return await self._until_locked(request)
+                finally:
+                    watch.cancel()
         except BaseException as error:
             self.abandon(request)
-            if not isinstance(error, TimeoutError):
+            if not isinstance(error, TimeoutError) or isinstance(error, SessionError):
                 raise
         raise SessionLockTimeoutError(
-            f"another process held it for longer than lock_timeout ({timeout:g} s left of it here); "
+            f"another process held it for longer than lock_timeout ({timeout:g} s); "
             "let long handlers call release_session(), or raise lock_timeout",
             key=request.key,
         )
 
     def abandon(self, request: LockRequest) -> None:
-        """Leave a key's queue; should that fail, the storage notices that the wish is not repeated."""
+        """Leave a key's queue, and give back the lock if it was granted and the answer was lost."""
         batch, place = self._abandons.add(request.key, request)
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
 
@@ -96,6 +113,40 @@ class Locks:
         """Wait until nothing is waiting or under way."""
         await self._locks.drain()
         await self._abandons.drain()
+
+    async def _until_locked(self, request: LockRequest) -> Locked:
+        attempt = 0
+        while True:
+            await self._storage.wait_unlocked(request, attempt)
+            if (locked := await self.attempt(request)) is not None:
+                return locked
+            attempt += 1
+
+    async def _watch(self, key: str, timeout: float | None, limit: asyncio.Timeout) -> None:
+        """End a wait when nothing new was stored under the key for `timeout` seconds."""
+        if timeout is None:
+            return
+        since = time.monotonic()
+        seen: object = _NOT_SEEN
+        await asyncio.sleep(_FIRST_LOOK * timeout)
+        while True:
+            version = await self._version(key)
+            now = time.monotonic()
+            if version != seen and seen is not _NOT_SEEN:
+                since = now
+            seen = version
+            left = since + timeout - now
+            if left <= 0:
+                limit.reschedule(asyncio.get_running_loop().time())
+                return
+            await asyncio.sleep(left)
+
+    async def _version(self, key: str) -> object:
+        try:
+            record = await self._read(key)
+        except SessionError as error:
+            return type(error)
+        return None if record is None else record.version
 
     async def _abandon_many(self, requests: list[LockRequest]) -> Sequence[None]:
         await self._storage.abandon_many(requests)
