@@ -17,10 +17,10 @@ from chatsession.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from chatsession.factories import lazy_session, multi_session, session
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.manager import SessionGroup, SessionManager
-from chatsession.middleware import lazy_session, multi_session, session
 from chatsession.observing import SessionEvent, log_sessions
 from chatsession.options import SessionOptions
 from chatsession.serialization.codec import Codec, JsonCodec

@@ -9,9 +9,11 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession.coordination.coordinator import Acquired, Coordinator, coordinator_of
+from chatsession.coordination.coordinator import Coordinator, coordinator_of
+from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Record, Storage
+from chatsession.unit_of_work.locked_key import acquire
 
 _LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
@@ -143,16 +145,17 @@ class Writer:
     def __init__(self, storage: Storage, report: CopyReport, *, existing: Existing, dry_run: bool) -> None:
         self._storage = storage
         self._coordinator: Coordinator = coordinator_of(storage)
+        self._visitor = Visitor()
         self._report = report
         self._replace = existing == "replace"
         self._dry_run = dry_run
 
     async def __aenter__(self) -> Self:
-        await self._coordinator.join(self)
+        await self._coordinator.lifecycle.join(self._visitor)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._coordinator.part(self)
+        await self._coordinator.lifecycle.part(self._visitor)
 
     async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
         """Put key, value and expiry (Unix time) of several sessions; returns when all of them are settled."""
@@ -203,26 +206,17 @@ class Writer:
 
     async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
         coordinator = self._coordinator
-        handover = await coordinator.take_turn(key, _LOCK_TIMEOUT)
-        try:
-            grant = handover or await coordinator.lock(key, _LOCK_TIMEOUT, _LOCK_LEASE)
-            await self._commit(key, value, expires_at, grant)
-        finally:
-            coordinator.queue.release(
-                key
-            )  # without the grant, since one that is kept for the next keeps its session, too
+        acquired = await acquire(coordinator, key, _LOCK_TIMEOUT, _LOCK_LEASE)
+        change = self._change(key, value, expires_at, acquired.record)
+        await coordinator.commit_and_release(key, acquired, acquired.record, change)
+        if change is not None:
+            self._report.written += 1
 
-    async def _commit(self, key: str, value: bytes, expires_at: float | None, grant: Acquired) -> None:
-        stored, lease = grant.record, grant.lease
+    def _change(self, key: str, value: bytes, expires_at: float | None, stored: Record | None) -> Change | None:
         ttl = None if expires_at is None else expires_at - self._storage.now()
         if self._is_settled(key, value, expires_at, stored) or (ttl is not None and ttl <= 0):
-            await self._coordinator.unlock(grant)
-            return
-        if lease is not None:
-            self._coordinator.leases.drop(lease)
-        expect = None if stored is None else stored.version
-        await self._coordinator.commit(Change(key, Action.PUT, value, expect, ttl, lease, unlock=lease is not None))
-        self._report.written += 1
+            return None
+        return Change(key, Action.PUT, value, None if stored is None else stored.version, ttl)
 
     def _fail(self, error: SessionError) -> None:
         self._report.failed += 1

@@ -8,26 +8,25 @@ import inspect
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from itertools import combinations
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from chatsession._updates import update_id_of
 from chatsession.errors import SessionConflictError, SessionKeyError
-from chatsession.keys import Key, checked
+from chatsession.keys import checked, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.middleware import LazyMiddleware, StrictMiddleware
 from chatsession.options import SessionKeywords, SessionOptions
-from chatsession.storages import Record, Storage, open_storage
+from chatsession.storages import Storage, open_storage
 from chatsession.storages.adapter import adapted
 from chatsession.storages.enhanced import enhance_storage
 from chatsession.storages.memory import MemoryStorage
-from chatsession.unit_of_work.group import abandon_all, begin_all, finish_all
-from chatsession.unit_of_work.move import move, where
-from chatsession.unit_of_work.observed import ObservedSession
+from chatsession.unit_of_work.group import abort_all, begin_all, commit_all
+from chatsession.unit_of_work.move import follow, move
 from chatsession.unit_of_work.rewrite import RewriteReport, rewrite_all
-from chatsession.unit_of_work.runtime import ASIDE, Runtime
+from chatsession.unit_of_work.runtime import Runtime
 from chatsession.unit_of_work.session import Session
-
-if TYPE_CHECKING:
-    from chatsession.middleware import LazyMiddleware, StrictMiddleware
+from chatsession.unit_of_work.unit import UnitOfWork
+from chatsession.unit_of_work.units import Units
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -108,8 +107,6 @@ class SessionManager(Generic[T]):
 
     def _setup(self, options: SessionOptions[T]) -> None:
         self.options = options
-        self._get_session_key = options.get_session_key
-        self._observe = options.observe
         storage = options.storage
         if storage is None:
             storage = MemoryStorage()
@@ -124,7 +121,8 @@ class SessionManager(Generic[T]):
                 storage = enhance_storage(storage, migrations=options.migrations)
             storage = adapted(storage)
         self.storage: Storage = storage
-        self._plan = Runtime(options, storage)
+        self.runtime: Runtime[T] = Runtime(options, storage)
+        self.units: Units[T] = Units(options, self.runtime)
 
     def __repr__(self) -> str:
         return f"<SessionManager {self.options.name!r} on {self.storage!r}>"
@@ -141,7 +139,7 @@ class SessionManager(Generic[T]):
         Raises:
             SessionKeyError: the key cannot be one.
         """
-        return self._session(self._full(key))
+        return self._unit(key)
 
     def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
         """Open several sessions at once; two callers with the same keys in any order never block each other for good.
@@ -154,7 +152,7 @@ class SessionManager(Generic[T]):
         Returns:
             To be entered by `async with`, which gives the sessions in the order of the keys.
         """
-        return SessionGroup([self.open(key) for key in keys])
+        return SessionGroup([self._unit(key) for key in keys])
 
     async def update(self, key: str | int, function: Callable[[T], T | Awaitable[T | None] | None]) -> T:
         """Change a session atomically: read, call the function, write; again if somebody else was faster.
@@ -193,39 +191,62 @@ class SessionManager(Generic[T]):
         The value is a copy; changing it changes nothing.
         """
         full = self._full(key)
-        plan = self._plan
-        if not plan.running:
-            await plan.admit(full)
-        plan.active += 1
+        runtime = self.runtime
+        await runtime.enter_loop()
+        runtime.active += 1
         try:
             return await self._look(full)
         finally:
-            plan.leave()
+            runtime.leave()
 
     async def _look(self, key: str) -> T | None:
-        plan = self._plan
-        record = await plan.coordinator.read(key)
+        serializer = self.runtime.serializer
+        record = await self.runtime.coordinator.read(key)
         if record is None:
             return None
-        opened = plan.opened(key, record.value)
-        if opened is None:
-            return plan.decode(key, record.value)
-        if opened.moving_from is not None or (opened.vacant and opened.moved_to is not None):
-            return await self._look(await where(plan, key, opened))
-        return None if opened.vacant else plan.decode(key, opened.data)
+        unpacked = serializer.unpack(key, record.value)
+        if unpacked is None:
+            return serializer.loads(key, record.value)
+        if unpacked.moving_from is not None or (unpacked.empty and unpacked.moved_to is not None):
+            return await self._look(await follow(self.runtime, key, unpacked))
+        return None if unpacked.empty else serializer.loads(key, unpacked.data)
+
+    async def put(self, key: str | int, value: T) -> None:
+        """Store a value in the place of whatever is stored, after the update that is running for the key.
+
+        Raises:
+            SessionEncodeError: the value cannot be stored; nothing was written.
+        """
+        async with self.open(key) as session:
+            session.data = value
+
+    async def delete(self, key: str | int) -> bool:
+        """Delete a session, after the update that is running for it.
+
+        Returns:
+            Whether there was one.
+        """
+        async with self.open(key) as session:
+            existed = session.exists
+            session.data = None
+        return existed
+
+    async def count(self) -> int:
+        """How many sessions are stored; reads all keys, with constant memory."""
+        return sum([1 async for _ in self.keys()])
 
     async def keys(self) -> AsyncIterator[str]:
         """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
 
         Sessions that come or go meanwhile may or may not be among them.
         """
-        plan = self._plan
-        if plan.form is None:
-            for key in (await self.storage.scan_keys(plan.prefix, None, _PAGE))[0]:
-                yield key[len(plan.prefix) :]
+        prefix = self.runtime.prefix
+        if self.runtime.serializer.pipeline is None:
+            for key in (await self.storage.scan_keys(prefix, None, _PAGE))[0]:
+                yield key[len(prefix) :]
             return
-        async for key, _ in self._records():
-            yield key[len(plan.prefix) :]
+        async for key, _ in self.units.records():
+            yield key[len(prefix) :]
 
     async def entries(self) -> AsyncIterator[tuple[str, T]]:
         """All stored sessions as key and data, without locks and with constant memory.
@@ -233,24 +254,10 @@ class SessionManager(Generic[T]):
         Raises:
             SessionDecodeError: a session does not fit its type.
         """
-        plan = self._plan
-        async for key, record in self._records():
-            opened = plan.opened(key, record.value)
-            yield key[len(plan.prefix) :], plan.decode(key, record.value if opened is None else opened.data)
-
-    async def _records(self, start: str = "") -> AsyncIterator[tuple[str, Record]]:
-        """Everything stored that is a session and whose key begins so, by its full key."""
-        plan = self._plan
-        cursor: str | None = None
-        if not plan.running:
-            await plan.admit()
-        while True:
-            page, cursor = await self.storage.scan(plan.prefix + start, cursor, _PAGE)
-            for key, record in page:
-                if not key.startswith(ASIDE) and not (plan.form is not None and plan.form.vacant(key, record.value)):
-                    yield key, record
-            if cursor is None:
-                return
+        serializer, prefix = self.runtime.serializer, self.runtime.prefix
+        async for key, record in self.units.records():
+            unpacked = serializer.unpack(key, record.value)
+            yield key[len(prefix) :], serializer.loads(key, record.value if unpacked is None else unpacked.data)
 
     async def move(self, old: str | int, new: str | int) -> None:
         """Move a session to another key, for good: whoever opens the old key finds it under the new one.
@@ -266,7 +273,7 @@ class SessionManager(Generic[T]):
         Raises:
             SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.
         """
-        await move(self._plan, self._full(old), self._full(new))
+        await move(self.runtime, self._full(old), self._full(new))
 
     async def rewrite(
         self,
@@ -288,18 +295,14 @@ class SessionManager(Generic[T]):
         Returns:
             How many were looked at, rewritten, and could not be, with the reasons.
         """
-        return await rewrite_all(self._plan, dry_run=dry_run, resume=resume, progress=progress)
+        return await rewrite_all(self.runtime, dry_run=dry_run, resume=resume, progress=progress)
 
-    def middleware(self) -> StrictMiddleware[T]:
+    def middleware(self) -> StrictMiddleware[Self]:
         """The strict middleware `(ctx, next)` over these sessions."""
-        from chatsession.middleware import StrictMiddleware
-
         return StrictMiddleware(self)
 
-    def lazy_middleware(self) -> LazyMiddleware[T]:
+    def lazy_middleware(self) -> LazyMiddleware[Self]:
         """The lazy middleware `(ctx, next)` over these sessions: nothing is read until it is asked for."""
-        from chatsession.middleware import LazyMiddleware
-
         return LazyMiddleware(self)
 
     async def key_of(self, ctx: object, scope: str = "") -> str | None:
@@ -312,22 +315,11 @@ class SessionManager(Generic[T]):
         Raises:
             SessionKeyError: `get_session_key` gave something that is no key.
         """
-        key = self._key_at_once(ctx, scope)
-        return key if key is None or isinstance(key, str) else await key
-
-    def _key_at_once(self, ctx: object, scope: str = "") -> str | Awaitable[str | None] | None:
-        """As `key_of`; to be awaited only where the user's function is async."""
-        key = self._get_session_key(ctx)
-        if type(key) is not str and inspect.isawaitable(key):
-            return self._key_later(key, scope)
-        return checked(key, self._plan.prefix + scope if scope else self._plan.prefix, self._get_session_key)
-
-    async def _key_later(self, key: Awaitable[Key], scope: str) -> str | None:
-        return checked(await key, self._plan.prefix + scope, self._get_session_key)
+        return await self.units.key_of(ctx, scope)
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `aclose`, to go on."""
-        await self._plan.start()
+        await self.runtime.start()
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """Let no session begin any more, wait for those that are open, and disconnect.
@@ -337,7 +329,7 @@ class SessionManager(Generic[T]):
         Args:
             timeout: seconds to wait for open sessions; what is open then cannot commit any more.
         """
-        left = await self._plan.stop(timeout)
+        left = await self.runtime.stop(timeout)
         if left:
             _log.error("%d sessions were still open %g s after aclose(); their changes are lost", left, timeout)
 
@@ -353,16 +345,11 @@ class SessionManager(Generic[T]):
     ) -> None:
         await self.aclose()
 
-    def _session(self, key: str, ctx: object = None) -> Session[T]:
-        """A session of a full key; `ctx` is the update in which it is opened, if it is in one."""
-        plan, observe = self._plan, self._observe
-        session = Session(plan, key) if observe is None else ObservedSession(plan, key, self.options.name, observe)
-        if plan.deduplicate and ctx is not None:
-            session._update = update_id_of(ctx)
-        return session
+    def _unit(self, key: str | int) -> UnitOfWork[T]:
+        return self.units.unit(self._full(key))
 
     def _full(self, key: str | int) -> str:
-        full = checked(key, self._plan.prefix, None)
+        full = checked(key, self.runtime.prefix, None)
         if full is None:
             raise SessionKeyError("a session's key cannot be None; use the chat's or the user's id")
         return full
@@ -371,15 +358,45 @@ class SessionManager(Generic[T]):
 class SessionGroup(Generic[T]):
     """Several sessions that open and end together; made by `SessionManager.open_many`."""
 
-    def __init__(self, sessions: list[Session[T]]) -> None:
-        self._sessions = sessions
+    def __init__(self, units: list[UnitOfWork[T]]) -> None:
+        self._units = units
 
     async def __aenter__(self) -> list[Session[T]]:
-        await begin_all(self._sessions)
-        return self._sessions
+        await begin_all(self._units)
+        return list(self._units)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            await finish_all(self._sessions)
+            await commit_all(self._units)
         else:
-            await abandon_all(self._sessions)
+            await abort_all(self._units)
+
+
+_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
+"""They give the same keys in private chats."""
+
+
+def check_separate(named: Iterable[tuple[str, SessionManager[Any]]]) -> None:
+    """Make sure that no two managers of one bot have the same keys in the same storage, and wait for each other.
+
+    Args:
+        named: managers, and what their user calls them.
+
+    Raises:
+        ValueError: two have.
+    """
+    for (earlier_name, earlier), (name, manager) in combinations(named, 2):
+        if _same_storage(earlier, manager) and _same_keys(earlier, manager):
+            raise ValueError(
+                f"{earlier_name!r} and {name!r} would have the same keys in the same storage; "
+                f"give one of them a prefix, as in prefix='{name}:'"
+            )
+
+
+def _same_storage(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
+    return one.storage is other.storage or (one.storage.shared and one.options.storage == other.options.storage)
+
+
+def _same_keys(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
+    functions = {one.options.get_session_key, other.options.get_session_key}
+    return one.options.prefix == other.options.prefix and (len(functions) == 1 or functions <= _KEYS_OF_OURS)

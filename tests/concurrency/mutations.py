@@ -11,7 +11,7 @@ import pytest
 from chatsession import SessionManager
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.storages import Action, Change, Expect, Outcome
-from chatsession.unit_of_work.session import Session
+from chatsession.unit_of_work.loaded import Loaded
 from tools.histories.counting import Counter
 
 
@@ -21,24 +21,24 @@ def no_turns(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
     def try_enter(self: KeyQueue[object], key: str, task: asyncio.Task[object] | None) -> bool:
         return True
 
-    def wanted(self: KeyQueue[object], key: str) -> bool:
+    def has_waiters(self: KeyQueue[object], key: str) -> bool:
         return False
 
     def release(self: KeyQueue[object], key: str, handover: object = None) -> bool:
         return False
 
-    for method in (try_enter, wanted, release):
+    for method in (try_enter, has_waiters, release):
         patch.setattr(KeyQueue, method.__name__, method)
 
 
 def no_versions(_: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
     """Every commit is made, whatever is stored."""
-    patch.setattr(Session, "_expected", lambda _: Expect.ANYTHING)
+    patch.setattr(Loaded, "_expected", lambda *_: Expect.ANYTHING)
 
 
 def no_leases(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
     """Other processes are not thought of."""
-    patch.setattr(sessions._plan.coordinator, "_leased", False)
+    patch.setattr(sessions.runtime.coordinator, "_shared", False)
 
 
 def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def no_fencing(sessions: SessionManager[Counter], patch: pytest.MonkeyPatch) -> 
         return outcomes
 
     # The coordinator has taken the method along when it was made.
-    patch.setattr(sessions._plan.coordinator._commits._batches, "_call", commit_blindly)
+    patch.setattr(sessions.runtime.coordinator._commits._batches, "_call", commit_blindly)
 
 
 # For workers, which are processes of their own and need not be put right again.

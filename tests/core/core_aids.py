@@ -12,6 +12,11 @@ from chatsession import LazySessionFlavor, MemoryStorage, SessionFlavor, Session
 from chatsession.coordination.coordinator import coordinator_of
 from chatsession.storages import Action, Change, Outcome, Record, Storage
 from chatsession.storages.sqlite import SQLiteStorage
+from chatsession.unit_of_work.prefixes import PREFIXES
+
+
+def _is_of_a_session(change: Change) -> bool:
+    return change.action is not Action.KEEP and not change.key.startswith(PREFIXES)
 
 
 class Recording:
@@ -25,7 +30,7 @@ class Recording:
         self.reads, self.writes = [], []
 
     async def read_many(self, keys: Sequence[str]) -> Any:
-        self.reads += keys
+        self.reads += [key for key in keys if not key.startswith(PREFIXES)]
         return await super().read_many(keys)  # type: ignore[misc]
 
     async def lock_many(self, requests: Any) -> Any:
@@ -33,7 +38,7 @@ class Recording:
         return await super().lock_many(requests)  # type: ignore[misc]
 
     async def commit_many(self, changes: Sequence[Change]) -> Any:
-        self.writes += [(change.action, change.key) for change in changes if change.action is not Action.KEEP]
+        self.writes += [(change.action, change.key) for change in changes if _is_of_a_session(change)]
         return await super().commit_many(changes)  # type: ignore[misc]
 
 
@@ -172,10 +177,10 @@ async def steps(count: int) -> None:
 async def assert_nothing_is_held(storage: Storage) -> None:
     """Neither here nor in the storage is any lock, queue, lease or call left."""
     coordinator = coordinator_of(storage)
-    coordinator._kept.give_back_all()  # what an update left for the next one is not held by anybody
+    coordinator._cache.give_back_all()  # what an update left for the next one is not held by anybody
     for calls in (coordinator._reads, coordinator._locks, coordinator._commits):
         await calls.drain()
-    assert coordinator._commits._chains == {}
+    assert coordinator._commits._pipelines == {}
     assert (len(coordinator.queue), len(coordinator.queue._queues), len(coordinator.leases)) == (0, 0, 0)
     if isinstance(storage, SQLiteStorage) and storage.is_open:
         now = storage._clock()

@@ -223,15 +223,24 @@ async def test_15_the_same_key_twice_in_open_many_is_an_error_at_once(counters: 
 async def test_15_waiting_longer_than_lock_timeout(way: Way, storage: Any) -> None:
     patient = SessionManager(int, storage=storage)
     hasty = SessionManager(int, storage=storage, lock_timeout=0.01)
-    async with patient.open("chat") as s:
-        s.data = 1
+    held, let_go = asyncio.Event(), asyncio.Event()
 
-        async def impatient() -> None:
-            with pytest.raises(SessionLockTimeoutError, match="lock_timeout") as caught:
-                await way(hasty, "chat", look)
-            assert caught.value.key == "chat"
+    async def hold() -> None:
+        async with patient.open("chat") as s:
+            s.data = 1
+            held.set()
+            await let_go.wait()
 
+    async def impatient() -> None:
+        with pytest.raises(SessionLockTimeoutError, match="lock_timeout") as caught:
+            await way(hasty, "chat", look)
+        assert caught.value.key == "chat"
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold())
+        await held.wait()
         await asyncio.gather(impatient(), impatient())
+        let_go.set()
     await way(hasty, "chat", count_one)
     assert await patient.get("chat") == 2
 

@@ -48,7 +48,7 @@ async def test_large_sessions_are_not_kept(path: Path) -> None:
     async with SessionManager(str, storage=storage) as sessions:
         for _ in range(3):
             await sessions.update("chat", lambda text: text + 5_000 * "x")
-        assert not coordinator_of(storage)._kept
+        assert not coordinator_of(storage)._cache
         assert storage.locked == 3
 
 
@@ -76,7 +76,7 @@ async def test_another_process_gets_the_key_and_from_then_on_nothing_is_kept(pat
         await count_up(ours)
         assert await theirs.get("chat") == 4
         assert storage.locked == 3
-        assert len(coordinator_of(storage)._kept) == 0
+        assert len(coordinator_of(storage)._cache) == 0
 
 
 async def test_a_lock_kept_before_another_process_came_goes_to_it_unasked(path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_sessions_that_expire_are_not_kept(path: Path) -> None:
     storage = Counting(path)
     async with SessionManager(int, storage=storage, ttl=60) as sessions:
         await count_up(sessions)
-        assert len(coordinator_of(storage)._kept) == 0
+        assert len(coordinator_of(storage)._cache) == 0
 
 
 async def test_closing_gives_everything_back_and_it_is_never_too_much(path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_closing_gives_everything_back_and_it_is_never_too_much(path: Path
             async with sessions.open_many(range(1, MOST_KEPT // 100)) as opened:
                 for session in opened:
                     session.data += 1
-            assert 0 < len(coordinator_of(storage)._kept) <= MOST_KEPT
+            assert 0 < len(coordinator_of(storage)._cache) <= MOST_KEPT
         locks = await storage._at_work.submit(
             lambda connection: connection.execute("SELECT count(*) FROM session_locks").fetchone(), writes=False
         )

@@ -208,12 +208,22 @@ async def test_21_odd_keys_are_stored_and_none_is_mapped_onto_another(storage: A
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
+def _owner(key: str, prefixes: list[str]) -> str:
+    """The longest prefix of the key that a manager has."""
+    return max((prefix for prefix in prefixes if key.startswith(prefix)), key=len)
+
+
 async def test_21_odd_keys_as_prefixes_find_their_keys_and_no_others(storage: Any) -> None:
     for key in ODD_KEYS:
         await put(storage, key, b"1")
+    known: list[str] = []
     for prefix in ODD_KEYS:
+        known.append(prefix)
         found = [prefix + key async for key in SessionManager(int, storage=storage, prefix=prefix).keys()]
-        assert sorted(found) == sorted(key for key in ODD_KEYS if key.startswith(prefix))
+        own = [key for key in ODD_KEYS if key.startswith(prefix) and _owner(key, known) == prefix]
+        assert sorted(found) == sorted(own)
+            key for key in ODD_KEYS if key.startswith(prefix) and _owner(key, known) == prefix
+        )
 
 
 async def test_21_odd_keys_lock_apart(storage: Any) -> None:

@@ -42,7 +42,7 @@ URLS = [
 def test_no_repr_shows_a_password(url: str) -> None:
     options = SessionOptions(initial=dict, storage=url, encryption_keys=[KEY])
     manager = SessionManager.from_options(options)
-    for shown in (repr(options), repr(manager), repr(manager.storage), repr(manager._plan), str(manager.storage)):
+    for shown in (repr(options), repr(manager), repr(manager.storage), repr(manager.runtime), str(manager.storage)):
         assert PASSWORD not in shown
         assert KEY not in shown
 
@@ -91,10 +91,10 @@ _manager = SessionManager(
     | st.binary().map(lambda data: b"\x01z" + data)
 )
 def test_whatever_lies_in_a_storage_gives_a_value_or_an_error_of_the_contract(data: bytes) -> None:
-    plan = _manager._plan
+    plan = _manager.runtime
     try:
-        opened = plan.opened("chat", data)
-        plan.decode("chat", data if opened is None else opened.data)
+        opened = plan.serializer.unpack("chat", data)
+        plan.serializer.loads("chat", data if opened is None else opened.data)
     except (SessionDecodeError, SessionMigrationError):
         pass
 
@@ -105,7 +105,7 @@ def test_whatever_lies_in_a_storage_gives_a_value_or_an_error_of_the_contract(da
     ids=["nested", "nested objects", "spaces", "a huge number", "envelopes", "half an emoji"],
 )
 def test_bombs_are_refused(data: bytes) -> None:
-    for decode in (_manager._plan.decode, _manager._plan.opened):
+    for decode in (_manager.runtime.serializer.loads, _manager.runtime.serializer.unpack):
         with pytest.raises(SessionDecodeError) as caught:
             decode("chat", data)
         assert len(str(caught.value)) < 1000

@@ -70,7 +70,7 @@ def managers(**more: Any) -> list[SessionManager[Any]]:
 
 _managers = managers()
 _sealed = [
-    manager._plan.sealed("chat", data, None, 5)[0]
+    manager.runtime.serializer.pack("chat", data, None, 5)[0]
     for manager in _managers
     for data in (b'{"name":"a","coins":7}', b"[1.5]", b'["pizza","pizza","pizza","pizza"]')
 ]
@@ -88,17 +88,17 @@ stored = damaged(
 @fuzzed(stored, examples=150)
 def test_stored_bytes_give_a_value_or_an_error_of_the_contract(data: bytes) -> None:
     for manager in _managers:
-        plan = manager._plan
+        plan = manager.runtime
         try:
-            opened = plan.opened("chat", data)
+            opened = plan.serializer.unpack("chat", data)
             if opened is None or not opened.vacant:
-                plan.decode("chat", data if opened is None else opened.data)
+                plan.serializer.loads("chat", data if opened is None else opened.data)
             if opened is not None:  # what is beside the data can be stored again
-                plan.sealed("chat", b"1", opened, 7)
+                plan.serializer.pack("chat", b"1", opened, 7)
         except (SessionDecodeError, SessionMigrationError, SessionEncodeError):
             pass
-        if plan.form is not None:
-            plan.form.vacant("chat", data)
+        if plan.serializer.pipeline is not None:
+            plan.serializer.pipeline.vacant("chat", data)
 
 
 @fuzzed(st.integers(0, 10_000), st.integers(0, 31), examples=30)
@@ -109,8 +109,8 @@ def test_no_error_shows_what_is_stored(at: int, change: int) -> None:
         text[at % len(text)] ^= change
         for manager in _managers:
             try:
-                opened = manager._plan.opened("chat", bytes(text))
-                manager._plan.decode("chat", bytes(text) if opened is None else opened.data)
+                opened = manager.runtime.serializer.unpack("chat", bytes(text))
+                manager.runtime.serializer.loads("chat", bytes(text) if opened is None else opened.data)
             except Exception as error:
                 shown.append("".join(traceback.format_exception(error)))
     assert MARK not in "".join(shown)
@@ -119,15 +119,15 @@ def test_no_error_shows_what_is_stored(at: int, change: int) -> None:
 @fuzzed(json_values.filter(lambda value: value is not None), texts)
 def test_what_is_stored_comes_back_and_nothing_else(value: Any, key: str) -> None:
     for options in OPTIONS.values():
-        plan = SessionManager(type=Any, storage="memory:", **options)._plan
+        plan = SessionManager(type=Any, storage="memory:", **options).runtime
         try:
             data = JsonCodec[Any](Any).encode(value)
             if JsonCodec[Any](Any).decode(data) != value:
                 continue  # -0 as an int
         except CodecError:  # an int of hundreds of digits, or none at all
             continue
-        sealed, after = plan.sealed(key, data, None, 5)
-        opened = plan.opened(key, sealed)
+        sealed, after = plan.serializer.pack(key, data, None, 5)
+        opened = plan.serializer.unpack(key, sealed)
         assert JsonCodec[Any](Any).decode(sealed if opened is None else opened.data) == value
         if opened is not None and data != b"null":
             assert opened.updates == after.updates
@@ -162,16 +162,16 @@ def test_an_envelope_holds_what_was_put_in(data: bytes, beside: dict[str, Any]) 
 def test_every_changed_byte_and_every_cut_of_encrypted_data_is_found(
     data: bytes, key: str, change: int, more: bytes
 ) -> None:
-    plan = SessionManager(type=Any, storage="memory:", encryption_keys=[KEY])._plan
-    sealed, _ = plan.sealed(key, data, None, None)
+    plan = SessionManager(type=Any, storage="memory:", encryption_keys=[KEY]).runtime
+    sealed, _ = plan.serializer.pack(key, data, None, None)
     bad = [sealed[:n] + bytes([sealed[n] ^ change]) + sealed[n + 1 :] for n in range(len(sealed))]
     bad += [sealed[:n] for n in range(len(sealed))]
     bad += [sealed + (more or b"\0"), SEALED + more, SEALED + sealed[2:6] + more]
     for each in bad:
         with pytest.raises(SessionDecodeError):
-            plan.opened(key, each)
+            plan.serializer.unpack(key, each)
     with pytest.raises(SessionDecodeError):
-        plan.opened(key + "x", sealed)
+        plan.serializer.unpack(key + "x", sealed)
 
 
 @fuzzed(st.binary(max_size=200) | st.binary(max_size=60).map(zstandard.compress), st.integers(0, 300))
@@ -183,10 +183,10 @@ def test_compressed_data_never_gives_more_than_its_limit(data: bytes, limit: int
 
 @fuzzed(numbers | json_values)
 def test_a_version_that_makes_no_sense_is_an_error_of_the_contract(version: Any) -> None:
-    plan = SessionManager(type=Any, storage="memory:", migrations={1: lambda old: old})._plan
+    plan = SessionManager(type=Any, storage="memory:", migrations={1: lambda old: old}).runtime
     data = msgspec.json.encode({"__d": {"a": 1}, "v": version})
     try:
-        opened = plan.opened("chat", data)
+        opened = plan.serializer.unpack("chat", data)
     except (SessionMigrationError, SessionDecodeError):
         return
     assert opened is not None
@@ -194,9 +194,9 @@ def test_a_version_that_makes_no_sense_is_an_error_of_the_contract(version: Any)
 
 
 def test_a_version_of_hundreds_of_digits_is_told_as_such() -> None:
-    plan = SessionManager(type=Any, storage="memory:", migrations={1: lambda old: old})._plan
+    plan = SessionManager(type=Any, storage="memory:", migrations={1: lambda old: old}).runtime
     with pytest.raises(SessionMigrationError, match="a number of hundreds of digits"):
-        plan.opened("chat", b'{"__d":{},"v":' + b"9" * 400 + b"}")
+        plan.serializer.unpack("chat", b'{"__d":{},"v":' + b"9" * 400 + b"}")
 
 
 def test_keys_that_are_made_do_what_these_here_do() -> None:

@@ -11,15 +11,15 @@ PLAN = """
 from chatsession import SessionDecodeError, SessionError, SessionManager
 import sys
 def read(data, **options):
-    plan = SessionManager(type=dict, storage="memory:", **options)._plan
+    plan = SessionManager(type=dict, storage="memory:", **options).runtime
     try:
-        opened = plan.opened("chat", data)
-        plan.decode("chat", data if opened is None else opened.data)
+        opened = plan.serializer.unpack("chat", data)
+        plan.serializer.loads("chat", data if opened is None else opened.data)
     except SessionDecodeError as error:
         assert len(str(error)) < 1000
     else:
         raise AssertionError("it was read")
-    assert plan.form is None or plan.form.vacant("chat", data) in (True, False)
+    assert plan.serializer.pipeline is None or plan.serializer.pipeline.vacant("chat", data) in (True, False)
 """
 MEGABYTE = 1_000_000
 BASE = 120

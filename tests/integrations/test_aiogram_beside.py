@@ -337,7 +337,7 @@ async def test_per_bot_with_a_prefix(storage: CountingStorage) -> None:
     async def on_pizza(message: Message, session: Pizza) -> None: ...
 
     await dp.feed_raw_update(BOT, message())
-    assert (await storage.scan_keys("", None, 10))[0] == ["pizza:42:1"]
+    assert (await storage.scan_keys("pizza:", None, 10))[0] == ["pizza:42:1"]
 
 
 class TestSeveralManagers:

@@ -141,7 +141,7 @@ async def test_a_webhook_handler_in_the_background_is_awaited_at_shutdown(
         api.private_chat(1).send("🍕")
         await busy.wait()
         closing = asyncio.create_task(stack.aclose())
-        await until(lambda: sessions._plan._closed)
+        await until(lambda: sessions.runtime._closed)
         go_on.set()
         await closing
     async with sessions:
@@ -169,7 +169,7 @@ async def test_stopped_in_the_middle_of_a_handler_and_started_again(api: BotApiS
     await busy.wait()
     await api.idle()
     stopping = asyncio.create_task(dp.stop_polling())
-    await until(lambda: sessions._plan._closed)
+    await until(lambda: sessions.runtime._closed)
     assert sessions.storage.is_open
     go_on.set()
     await asyncio.gather(stopping, service)
@@ -213,7 +213,7 @@ async def test_a_burst_of_200_updates_is_exact_and_in_order(where: str, sqlite: 
     await asyncio.gather(*[dp.feed_raw_update(BOT, message(str(n), chat=group())) for n in range(200)])
     assert await sessions.get(-100) == Pizza(200, [str(n) for n in range(200)])
     await sessions.aclose()
-    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions.runtime.coordinator.queue) == len(sessions.runtime.coordinator.leases) == 0
 
 
 class Shelf(StorageAdapter[Pizza]):
@@ -266,7 +266,7 @@ async def test_a_thousand_chats_run_in_parallel(sqlite: str) -> None:
         await asyncio.gather(*[dp.feed_raw_update(BOT, message(chat=group(-n))) for n in range(1, 1001)])
     assert {key: pizza.count async for key, pizza in sessions.entries()} == {str(-n): -n for n in range(1, 1001)}
     await sessions.aclose()
-    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions.runtime.coordinator.queue) == len(sessions.runtime.coordinator.leases) == 0
 
 
 async def test_a_busy_chat_does_not_hold_the_others_up(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:

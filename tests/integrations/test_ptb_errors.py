@@ -72,7 +72,7 @@ async def test_one_that_asks_gets_what_is_stored(
     application.add_error_handler(note_ash, block)
     async with serving(application):
         await feed(application, message(), message("burn"))
-        await until(lambda: not sessions._plan.active)
+        await until(lambda: not sessions.runtime.active)
         assert await sessions.get(1) == Pizza(1, ["ash"]), "what the failed handler did is gone"
 
 

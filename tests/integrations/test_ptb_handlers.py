@@ -141,7 +141,7 @@ async def test_a_filter_that_fails_leaves_no_lock(application: App, sessions: Se
     assert [type(error) for error in errors] == [BurntError] * 4
     async with sessions:
         assert await sessions.get(1) is None, "the filter of group 1 failed the update"
-        assert not sessions._plan.active
+        assert not sessions.runtime.active
 
 
 @pytest.mark.parametrize("block", [True, False])
@@ -159,7 +159,7 @@ async def test_a_handler_that_reports_an_error_itself_stores_nothing_and_is_told
     errors = errors_of(application)
     async with serving(application):
         await feed(application, message())
-        await until(lambda: errors and not sessions._plan.active)
+        await until(lambda: errors and not sessions.runtime.active)
         assert await sessions.get(1) is None
     assert [type(error) for error in errors] == [BurntError]
 
@@ -393,7 +393,7 @@ async def test_conversations(application: App, sessions: SessionManager[Pizza], 
     async with serving(application):
         for text in ("basil", "/order", "basil", "burn", "ham", "/done", "basil"):
             await feed(application, message(text, chat=group()))
-            await until(lambda: not sessions._plan.active)
+            await until(lambda: not sessions.runtime.active)
         assert await sessions.get(-100) == Pizza(11, ["basil", "ham"])
     assert [type(error) for error in errors] == [BurntError]
 

@@ -79,7 +79,7 @@ async def test_by_the_clock(application: App, sessions: SessionManager[Pizza]) -
     application.job_queue.run_repeating(tick, 0.01, chat_id=7)
     async with asyncio.timeout(120):
         await enough.wait()
-        await until(lambda: not sessions._plan.active)
+        await until(lambda: not sessions.runtime.active)
     assert times == [1, 2, 3]
     assert await sessions.get(7) == Pizza(3)
 
@@ -102,11 +102,11 @@ async def test_a_job_waits_for_the_update_that_scheduled_it(application: App, se
     on_text(application, on_pizza)
     async with asyncio.timeout(120):
         feeding = asyncio.create_task(feed(application, message()))
-        await until(lambda: sessions._plan.coordinator.queue.has_waiters("1"))
+        await until(lambda: sessions.runtime.coordinator.queue.has_waiters("1"))
         go_on.set()
         await feeding
         await seen.wait()
-        await until(lambda: not sessions._plan.active)
+        await until(lambda: not sessions.runtime.active)
     assert await sessions.get(1) == Pizza(2, ["later"])
 
 

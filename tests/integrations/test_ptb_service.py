@@ -106,7 +106,7 @@ async def test_stopped_in_the_middle_of_a_handler_and_started_again(api: BotApiS
         for _ in range(3):
             ann.send("🍕")
         await busy.wait()
-        await until(lambda: len(sessions._plan.coordinator.queue._queues.get("1", ())) == 2)
+        await until(lambda: len(sessions.runtime.coordinator.queue._queues.get("1", ())) == 2)
         asyncio.get_running_loop().call_later(0.05, go_on.set)  # while the application stops
     assert not sessions.storage.is_open
     assert [(await ann.receive()).text for _ in range(3)] == ["1", "2", "3"]
@@ -132,7 +132,7 @@ async def test_a_handler_that_does_not_block_is_awaited_at_shutdown(sqlite: str)
         await process(application, message())
     await busy.wait()
     closing = asyncio.create_task(application.shutdown())
-    await until(lambda: sessions._plan._closed)
+    await until(lambda: sessions.runtime._closed)
     assert sessions.storage.is_open
     go_on.set()
     await closing
@@ -159,7 +159,7 @@ async def test_a_burst_of_200_updates_is_exact_and_in_order(sqlite: str) -> None
         await application.update_queue.join()
         assert await sessions.get(-100) == Pizza(200, [str(n) for n in range(200)])
     assert errors == []
-    assert len(sessions._plan.coordinator.queue) == len(sessions._plan.coordinator.leases) == 0
+    assert len(sessions.runtime.coordinator.queue) == len(sessions.runtime.coordinator.leases) == 0
 
 
 async def test_the_storage_is_open_while_the_application_is_initialized(sqlite: str) -> None:

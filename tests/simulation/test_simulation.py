@@ -110,9 +110,9 @@ async def with_known_version(
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             raise error
     for manager in alive:
-        assert manager._plan.active == 0, "a session is still open"
+        assert manager.runtime.active == 0, "a session is still open"
         await manager.aclose(timeout=100)
-        coordinator = manager._plan.coordinator
+        coordinator = manager.runtime.coordinator
         assert not coordinator.queue._holders, "a turn was not passed on"
 
 

@@ -95,7 +95,7 @@ def _plans() -> list[Any]:
         {"encryption_keys": [KEY], "allow_unencrypted": True},
         {"compression": 10, "deduplicate": 3, "migrations": steps, "ttl": 60},
     ]
-    return [SessionManager(type=kind, storage="memory:", **each)._plan for kind in (Any, Player) for each in options]
+    return [SessionManager(type=kind, storage="memory:", **each).runtime for kind in (Any, Player) for each in options]
 
 
 def _same(data: Any) -> Any:
@@ -109,12 +109,12 @@ def form(data: bytes) -> None:
     """Whatever is stored gives a value or an error of the contract; what is beside it can be stored again."""
     for plan in _PLANS:
         with contextlib.suppress(SessionDecodeError, SessionMigrationError, SessionEncodeError):
-            opened = plan.opened("chat", data)
+            opened = plan.serializer.unpack("chat", data)
             if opened is None or not opened.vacant:
-                plan.decode("chat", data if opened is None else opened.data)
+                plan.serializer.loads("chat", data if opened is None else opened.data)
             if opened is not None:
-                stored, after = plan.sealed("chat", b"1", opened, 7)
-                again = plan.opened("chat", stored)
+                stored, after = plan.serializer.pack("chat", b"1", opened, 7)
+                again = plan.serializer.unpack("chat", stored)
                 assert again is not None
                 assert (again.updates, again.moved_to) == (after.updates, after.moved_to)
 

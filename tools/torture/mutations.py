@@ -19,7 +19,8 @@ from chatsession.coordination.leases import LeaseRenewer
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import DecodedCache
 from chatsession.storages import Action, Change, Expect, Outcome
-from chatsession.unit_of_work.session import Session
+from chatsession.unit_of_work.loaded import Loaded
+from chatsession.unit_of_work.unit import UnitOfWork
 from tools.histories.counting import Counter
 
 Sessions: TypeAlias = SessionManager[Counter]
@@ -41,22 +42,22 @@ def no_turns_no_versions(sessions: Sessions) -> None:
 
 def no_leases(sessions: Sessions) -> None:
     """Other processes are not waited for."""
-    _take_out(sessions._plan.coordinator, "_leased", False)
+    _take_out(sessions.runtime.coordinator, "_shared", False)
 
 
 def no_versions(_: Sessions) -> None:
     """Every commit is made, whatever is stored."""
-    _take_out(Session, "_expected", lambda *_: Expect.ANYTHING)
+    _take_out(Loaded, "_expected", lambda *_: Expect.ANYTHING)
 
 
 def _no_versions_where_locked() -> None:
     """Leaves those alone that nothing but versions guards, and that would go red whatever else is missing."""
-    expected = Session[Any]._expected
+    expected = Loaded[Any]._expected
 
-    def anything(session: Session[Any]) -> Any:
-        return Expect.ANYTHING if session._plan.exclusive else expected(session)
+    def anything(loaded: Loaded[Any], locked: bool) -> Any:
+        return Expect.ANYTHING if loaded.runtime.exclusive else expected(loaded, locked)
 
-    _take_out(Session, "_expected", anything)
+    _take_out(Loaded, "_expected", anything)
 
 
 def no_leases_no_versions(sessions: Sessions) -> None:
@@ -78,7 +79,7 @@ def no_fencing_no_versions(sessions: Sessions) -> None:
             await commit_many(unlocking)
         return outcomes
 
-    _take_out(sessions._plan.coordinator._commits._batches, "_call", commit_blindly)
+    _take_out(sessions.runtime.coordinator._commits._batches, "_call", commit_blindly)
 
 
 def _blind(change: Change) -> Change:
@@ -93,14 +94,14 @@ def no_doubt_about_leases_no_versions_no_fencing(sessions: Sessions) -> None:
 
 def no_failed_handlers(_: Sessions) -> None:
     """What a handler changed before it failed is stored."""
-    abandon = Session[Any]._abandon
+    abort = UnitOfWork[Any].abort
 
-    async def finish(session: Session[Any]) -> None:
-        if session._grant is not None and (leaving := session._leave()) is not None:
+    async def commit(unit: UnitOfWork[Any]) -> None:
+        if unit._acquired is not None and (leaving := unit._leave()) is not None:
             await leaving
-        await abandon(session)
+        await abort(unit)
 
-    _take_out(Session, "_abandon", finish)
+    _take_out(UnitOfWork, "abort", commit)
 
 
 def no_shield(_: Sessions) -> None:
@@ -126,7 +127,7 @@ def no_end_of_a_chain_no_versions(sessions: Sessions) -> None:
     _no_versions_where_locked()
 
     def over(commits: CommitQueue, chain: CommitPipeline) -> None:
-        commits._chains.pop(chain.lease)
+        commits._pipelines.pop(chain.lease)
 
     _take_out(CommitQueue, "_over", over)
 

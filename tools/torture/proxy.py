@@ -127,7 +127,7 @@ class _End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         """No more can be written to it."""
-        self._kept: list[bytes] = []
+        self._cache: list[bytes] = []
         self._last_due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,8 +142,8 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         proxy = self._link.proxy
-        if self._kept or self.other.transport is None or proxy.is_stalled(self._direction):
-            self._kept.append(data)
+        if self._cache or self.other.transport is None or proxy.is_stalled(self._direction):
+            self._cache.append(data)
             return
         delay = proxy.delay.get(self._direction, 0.0)
         if not delay and not self._last_due:
@@ -156,7 +156,7 @@ class _End(asyncio.Protocol):
     def flush(self) -> None:
         if self.other.transport is None or self._link.proxy.is_stalled(self._direction):
             return
-        kept, self._kept = self._kept, []
+        kept, self._cache = self._cache, []
         if kept:
             self.data_received(b"".join(kept))
 

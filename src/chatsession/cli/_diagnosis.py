@@ -60,9 +60,9 @@ def moved_to(value: bytes) -> str | None:
 
 def _by_plan(key: str, value: bytes, plan: Runtime[Any]) -> Finding | None:
     try:
-        opened = plan.opened(key, value)
-        if opened is None or not opened.vacant:
-            plan.decode(key, value if opened is None else opened.data)
+        opened = plan.serializer.unpack(key, value)
+        if opened is None or not opened.empty:
+            plan.serializer.loads(key, value if opened is None else opened.data)
     except SessionError as error:
         return Finding(key, "undecodable", str(error))
     return None

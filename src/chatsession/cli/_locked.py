@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from chatsession.coordination.coordinator import Coordinator, coordinator_of
+from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
 from chatsession.storages import Record, Storage
-from chatsession.unit_of_work.locked_key import change_stored
+from chatsession.unit_of_work.locked_key import compare_and_set
 
 LOCK_TIMEOUT = 60.0
 
@@ -19,12 +20,12 @@ Unseen = Literal["whatever"]
 @asynccontextmanager
 async def coordinator(storage: Storage) -> AsyncGenerator[Coordinator]:
     """The traffic with a storage, with locks; all that is held is given back at the end."""
-    made, member = coordinator_of(storage), object()
-    await made.join(member)
+    made, visitor = coordinator_of(storage), Visitor()
+    await made.lifecycle.join(visitor)
     try:
         yield made
     finally:
-        await made.part(member)
+        await made.lifecycle.part(visitor)
 
 
 async def read(storage: Storage, key: str) -> Record | None:
@@ -44,7 +45,7 @@ async def change(
     ttl: float | None = None,
     wait: float = LOCK_TIMEOUT,
 ) -> Record | None:
-    """As `change_stored`, by the record that was seen.
+    """As `compare_and_set`, by the record that was seen.
 
     Args:
         through: the coordinator.
@@ -58,4 +59,4 @@ async def change(
     def is_seen(record: Record | None) -> bool:
         return seen == "whatever" or (seen and seen.version) == (record and record.version)
 
-    return await change_stored(through, key, value, seen=is_seen, ttl=ttl, wait=wait)
+    return await compare_and_set(through, key, value, seen=is_seen, ttl=ttl, wait=wait)

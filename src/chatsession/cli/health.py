@@ -34,7 +34,7 @@ async def check(
     as_json: AsJson = False,
 ) -> int | None:
     """Find sessions that do not decode, are torn, orphaned, set aside or over. Changes nothing."""
-    plan = None if sessions is None else manager_named(sessions)._plan
+    plan = None if sessions is None else manager_named(sessions).runtime
     found: Counter[str] = Counter()
     seen = 0
     async with opened(url) as storage:

@@ -163,7 +163,7 @@ class _Import(Generic[T]):
             self.report.skipped += 1
             return
         if self._dry_run:
-            self._sessions._plan.encode(key, value, None)
+            self._sessions.runtime.serializer.dumps(key, value, None)
             self._claim(key, entry)
         elif not await self._store(key, entry, value):
             return

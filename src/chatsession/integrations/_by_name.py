@@ -37,7 +37,7 @@ class SetUp(Generic[T]):
         self.per_bot = per_bot
         self.name = sessions.options.name
         self.context_name = "ctx" if self.name == "session" else f"{self.name}_ctx"
-        self.deduplicates = bool(sessions._plan.deduplicate)
+        self.deduplicates = bool(sessions.runtime.deduplicate)
 
     @property
     def names(self) -> frozenset[str]:

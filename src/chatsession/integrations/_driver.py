@@ -12,13 +12,12 @@ from typing import Any, Generic, TypeVar, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from chatsession._apart import check_apart
 from chatsession.errors import SessionClosedError, SessionError
 from chatsession.keys import missing, per_user_in_chat
-from chatsession.manager import SessionManager
+from chatsession.manager import SessionManager, check_separate
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.move import move
-from chatsession.unit_of_work.session import Session
+from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ class UpdateSession(Generic[T]):
         self._context = context
         self._per_bot = per_bot
         self._lazy = lazy
-        self._holder: Session[T] | LazySession[T] | None = None
+        self._holder: UnitOfWork[T] | LazySession[T] | None = None
         self._asked = False
         self._asking = False
         self._answered: asyncio.Future[None] | None = None
@@ -101,15 +100,15 @@ class UpdateSession(Generic[T]):
             return
         self._asking = True
         try:
-            key = self._manager._key_at_once(self._context, self._scope if self._per_bot else "")
+            key = self._manager.units.key(self._context, self._scope if self._per_bot else "")
             if key is not None and not isinstance(key, str):
                 key = await key
             if key is not None and self._lazy:
                 self._holder = await self._lazily(key)
             elif key is not None:
-                session = self._manager._session(key, self._context)
-                await session._begin()
-                self.redelivered = session._redelivered
+                session = self._manager.units.unit(key, self._context)
+                await session.begin()
+                self.redelivered = session.redelivered
                 self._holder = session
             self._asked = True
         finally:
@@ -119,13 +118,13 @@ class UpdateSession(Generic[T]):
                 self._answered = None
         if self._closed and (holder := self._holder) is not None:  # the update ended, without waiting for this
             self._holder = None
-            await holder._abandon()
+            await holder.abort()
             raise self._misused()
 
     async def _lazily(self, key: str) -> LazySession[T]:
-        lazy = LazySession(lambda: self._manager._session(key, self._context))
-        if self._manager._plan.deduplicate:
-            self.redelivered = (await lazy._load())._redelivered
+        lazy = self._manager.units.lazy_unit(key, self._context)
+        if self._manager.runtime.deduplicate:
+            self.redelivered = (await lazy.load()).redelivered
         return lazy
 
     @property
@@ -158,11 +157,11 @@ class UpdateSession(Generic[T]):
         new_key = await manager.key_of(replace(context, chat_id=new), scope)
         if old_key is None or new_key is None or old_key == new_key:
             return
-        await move(manager._plan, old_key, new_key)
+        await move(manager.runtime, old_key, new_key)
         if manager.options.get_session_key is per_user_in_chat:
-            start, prefix = f"{scope}{old}:", manager._plan.prefix
-            async for key, _ in manager._records(start):
-                await move(manager._plan, key, f"{prefix}{scope}{new}:{key[len(prefix + start) :]}")
+            start, prefix = f"{scope}{old}:", manager.runtime.prefix
+            async for key, _ in manager.units.records(start):
+                await move(manager.runtime, key, f"{prefix}{scope}{new}:{key[len(prefix + start) :]}")
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""
@@ -171,11 +170,11 @@ class UpdateSession(Generic[T]):
         value = await holder if isinstance(holder, LazySession) else holder.data
         session = self._session
         if self._made_as is None and session is not None and not session.exists:
-            self._made_as = session._looks()
+            self._made_as = session.fingerprint()
         return value
 
     @property
-    def holder(self) -> Session[T] | LazySession[T]:
+    def holder(self) -> UnitOfWork[T] | LazySession[T]:
         """The open session. Raises a `SessionError` that says why there is none."""
         if self._holder is not None:
             return self._holder
@@ -184,35 +183,31 @@ class UpdateSession(Generic[T]):
     def finish(self) -> Coroutine[Any, Any, None]:
         """The update was handled, or put aside by the framework's own control flow: commit."""
         self._closed = True
-        return self._holder._finish() if isinstance(self._holder, Session) else self._finish_lazy()
-
-    async def _finish_lazy(self) -> None:
-        if isinstance(self._holder, LazySession) and (session := await self._holder._finish()) is not None:
-            await session._finish()
+        return _nothing() if self._holder is None else self._holder.commit()
 
     async def put_aside(self) -> None:
         """Nobody handled the update: commit what filters or middlewares changed, but make no session of a mere look."""
         if self._as_made() and (session := self._session) is not None:
-            session._forgo()
+            session.write_nothing()
         await self.finish()
 
     async def abandon(self) -> None:
         """A handler failed: write nothing."""
         self._closed = True
         if self._holder is not None:
-            await self._holder._abandon()
+            await self._holder.abort()
 
     @property
-    def _session(self) -> Session[T] | None:
+    def _session(self) -> UnitOfWork[T] | None:
         holder = self._holder
-        return holder._session if isinstance(holder, LazySession) else holder
+        return holder.opened if isinstance(holder, LazySession) else holder
 
     def _as_made(self) -> bool:
         session = self._session
-        if session is None or session.exists or session._assigned:
+        if session is None or session.exists or session.assigned:
             return False
         try:
-            return session._looks() == self._made_as
+            return session.fingerprint() == self._made_as
         except SessionError:  # the commit will tell
             return False
 
@@ -225,6 +220,10 @@ class UpdateSession(Generic[T]):
         return SessionClosedError(
             "the session is used after its update was done; use sessions.open() to change it from elsewhere"
         )
+
+
+async def _nothing() -> None:
+    """Nobody asked for the session."""
 
 
 class _Context(Generic[T]):
@@ -298,4 +297,4 @@ def check_set_up(one: SessionManager[Any], other: SessionManager[Any], *, same_s
             "give the second SessionManager another name, as in SessionManager(…, name='cart')"
         )
     if same_scope:
-        check_apart([(other.options.name, other), (name, one)])
+        check_separate([(other.options.name, other), (name, one)])

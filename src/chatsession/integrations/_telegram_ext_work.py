@@ -15,9 +15,9 @@ from chatsession.errors import SessionError
 from chatsession.integrations._driver import UpdateContext, UpdateSession
 from chatsession.manager import SessionManager
 from chatsession.unit_of_work.lazy import LazySession
-from chatsession.unit_of_work.session import Session
+from chatsession.unit_of_work.unit import UnitOfWork
 
-AnySession = Session[Any] | LazySession[Any]
+AnySession = UnitOfWork[Any] | LazySession[Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,9 @@ class Work:
     def redelivered(self) -> bool:
         """All sessions that remember updates have seen this one (rule 19). If only some have, the others need it."""
         remembering = [
-            unit for kind, unit in zip(self.kinds, self.units.values(), strict=True) if kind.sessions._plan.deduplicate
+            unit
+            for kind, unit in zip(self.kinds, self.units.values(), strict=True)
+            if kind.sessions.runtime.deduplicate
         ]
         return bool(remembering) and all(unit.redelivered for unit in remembering)
 
@@ -137,8 +139,8 @@ class Work:
         try:
             if len(units) > 1:  # if one cannot be stored, none is
                 for unit in units:
-                    if isinstance(unit._holder, Session):
-                        unit._holder._prepare()
+                    if isinstance(unit._holder, UnitOfWork):
+                        unit._holder.prepare()
             while units:
                 await units.pop(0).finish()
         finally:
@@ -148,8 +150,8 @@ class Work:
         """The keys belong to another task now: the one that had them may be the one that fetches the next update."""
         for unit in self.units.values():
             session = unit._session
-            if session is not None and session._grant is not None:
-                session._plan.coordinator.queue.reassign(session._key, task)
+            if session is not None:
+                session.reassign(task)
 
 
 async def _abandon(units: list[UpdateSession[Any]]) -> None:

@@ -82,7 +82,7 @@ def setup_sessions(
     for other in dispatcher.update.outer_middleware:
         if isinstance(other, _UpdateMiddleware):
             update.set_up.check_beside(cast("_UpdateMiddleware[Any]", other).set_up)
-            if sessions._plan.deduplicate:
+            if sessions.runtime.deduplicate:
                 cast("_UpdateMiddleware[Any]", other).innermost = False
     dispatcher.update.outer_middleware(update)
     for name, observer in dispatcher.observers.items():

@@ -19,7 +19,7 @@ from chatsession.serialization.migrations import Migration, Migrations
 _LARGEST = 16 * 1024 * 1024
 """Bytes that compressed data may have, should `max_size` be smaller today than it was."""
 
-_LARGEST_VACANT = 65_536
+_LARGEST_EMPTY = 65_536
 """Bytes that the memory of a session can have; more is data."""
 
 
@@ -28,18 +28,18 @@ class Unpacked(Struct, frozen=True, gc=False):
 
     data: bytes
     """For the codec, of the latest version; empty where there is none."""
-    vacant: bool = False
+    empty: bool = False
     """There is no session: it was deleted, has moved, or is over."""
-    stale: bool = False
+    outdated: bool = False
     """It would be stored in another form today: another version, another key, or encrypted at all."""
-    version: float | None = None
+    schema_version: float | None = None
     expires: float | None = None
     updates: tuple[int | str, ...] = ()
     moved_to: str | None = None
     moving_from: str | None = None
 
 
-NOTHING = Unpacked(b"", vacant=True)
+NOTHING = Unpacked(b"", empty=True)
 """Nothing is stored."""
 
 
@@ -82,7 +82,7 @@ class Pipeline:
         """What does not look like an envelope is the codec's own output."""
         self.writes_bare: bool = self.reads_bare and self._compressor is None
 
-    def open(self, key: str, stored: bytes) -> Unpacked:
+    def unpack(self, key: str, stored: bytes) -> Unpacked:
         """Undo all steps.
 
         Raises:
@@ -90,27 +90,27 @@ class Pipeline:
             SessionDecryptError: there is no key for it, or it is not encrypted and should be.
             SessionMigrationError: it could not be brought up to date.
         """
-        data, found, stale = self._unpacked(key, stored)
+        data, found, outdated = self._unpacked(key, stored)
         if found is None:
-            return self._up_to_date(key, Unpacked(data, stale=stale))
+            return self._up_to_date(key, Unpacked(data, outdated=outdated))
         envelope, inner = found
         expires = _or_none(envelope.expires)
         over = expires is not None and expires <= time.time() * 1000
-        opened = Unpacked(
+        unpacked = Unpacked(
             inner or b"",
             inner is None or over,
-            stale or (expires is not None and self._ttl is not None),
+            outdated or (expires is not None and self._ttl is not None),
             _or_none(envelope.version),
             None if over or self._ttl is not None else expires,
             tuple(envelope.updates or ()),
             envelope.moved_to or None,
             envelope.moving_from or None,
         )
-        return replace(opened, data=b"") if opened.vacant else self._up_to_date(key, opened)
+        return replace(unpacked, data=b"") if unpacked.empty else self._up_to_date(key, unpacked)
 
-    def vacant(self, key: str, stored: bytes) -> bool:
-        """Is there no session behind this, only the memory of one? Quicker than `open`; what cannot be read is one."""
-        if (self.reads_bare and not looks_enveloped(stored)) or len(stored) > _LARGEST_VACANT:
+    def is_empty(self, key: str, stored: bytes) -> bool:
+        """Whether only a session's memory is left. Quicker than `unpack`; what cannot be read is a session."""
+        if (self.reads_bare and not looks_enveloped(stored)) or len(stored) > _LARGEST_EMPTY:
             return False
         try:
             _, found, _ = self._unpacked(key, stored)
@@ -118,7 +118,7 @@ class Pipeline:
             return False
         return found is not None and (found[1] is None or bool(found[0].moved_to))
 
-    def seal(
+    def pack(
         self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
     ) -> tuple[bytes, Unpacked]:
         """Take all steps.
@@ -130,13 +130,13 @@ class Pipeline:
             update: the update that did this, to be remembered.
 
         Returns:
-            What to store, and what `open` would make of it.
+            What to store, and what `unpack` would make of it.
         """
         beside = beside or NOTHING
         updates = beside.updates
         if update is not None and update not in updates:
             updates = (*updates, update)[-self._most_updates :]
-        version = self._migrations.latest if self._migrations is not None else beside.version
+        version = self._migrations.latest if self._migrations is not None else beside.schema_version
         after = Unpacked(
             data or b"",
             data is None,
@@ -147,15 +147,17 @@ class Pipeline:
             beside.moved_to,
             beside.moving_from,
         )
-        return self._sealed(key, data, after), after
+        return self._packed(key, data, after), after
 
-    def _sealed(self, key: str, data: bytes | None, after: Unpacked) -> bytes:
-        bare = after.version is after.expires is after.moved_to is after.moving_from is None and not after.updates
+    def _packed(self, key: str, data: bytes | None, after: Unpacked) -> bytes:
+        bare = (
+            after.schema_version is after.expires is after.moved_to is after.moving_from is None and not after.updates
+        )
         if data is None or not bare or (looks_enveloped(data) and self._ambiguous(data)):
             stored = wrap(
                 data,
                 json=self._json,
-                version=after.version,
+                version=after.schema_version,
                 expires=after.expires,
                 updates=list(after.updates),
                 moved_to=after.moved_to,
@@ -172,11 +174,11 @@ class Pipeline:
         return data[:1] == SEALED[:1] or unwrap(data, json=self._json) is not None
 
     def _unpacked(self, key: str, stored: bytes) -> tuple[bytes, tuple[Envelope, bytes | None] | None, bool]:
-        """The data without encryption and compression, the envelope that it may be, and whether it is stale."""
-        data, stale = self._decrypted(key, stored)
+        """The data without encryption and compression, the envelope that it may be, and whether it is outdated."""
+        data, outdated = self._decrypted(key, stored)
         if data.startswith(COMPRESSED):
             data = decompress(data, self._largest)
-        return data, unwrap(data, json=self._json) if looks_enveloped(data) else None, stale
+        return data, unwrap(data, json=self._json) if looks_enveloped(data) else None, outdated
 
     def _decrypted(self, key: str, stored: bytes) -> tuple[bytes, bool]:
         if stored.startswith(SEALED):
@@ -191,12 +193,12 @@ class Pipeline:
             )
         return stored, self._keyring is not None
 
-    def _up_to_date(self, key: str, opened: Unpacked) -> Unpacked:
+    def _up_to_date(self, key: str, unpacked: Unpacked) -> Unpacked:
         migrations = self._migrations
-        if migrations is None or opened.version == migrations.latest:
-            return opened
-        data = migrations.run(key, opened.data, opened.version)
-        return replace(opened, data=data, stale=True, version=migrations.latest)
+        if migrations is None or unpacked.schema_version == migrations.latest:
+            return unpacked
+        data = migrations.run(key, unpacked.data, unpacked.schema_version)
+        return replace(unpacked, data=data, outdated=True, schema_version=migrations.latest)
 
 
 def _or_none(value: float | UnsetType | None) -> float | None:

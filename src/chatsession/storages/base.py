@@ -240,6 +240,16 @@ class Storage(ABC):
         """
         self.is_open = False
 
+    def forget(self, *, inherited: bool) -> None:
+        """Drop everything that belongs to another event loop or process; `open` then starts anew.
+
+        Args:
+            inherited: this process was forked, and its parent still uses what was opened: nothing may be sent on it,
+                nor closed in a way that the parent would notice. Otherwise the event loop has ended, and connections,
+                threads and files may be freed.
+        """
+        self.is_open = False
+
     @abstractmethod
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         """Read keys without locking them.

@@ -77,10 +77,10 @@ async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSession
         >>> asyncio.run(test())
         42 {'1': 42}
     """
-    storage, plan = sessions.storage, sessions._plan
+    storage, runtime = sessions.storage, sessions.runtime
     clock = [_BEGINNING]
     sessions.storage = MemoryStorage(clock=lambda: clock[0])
-    sessions._plan = Runtime(sessions.options, sessions.storage)
+    sessions.runtime = sessions.units.runtime = Runtime(sessions.options, sessions.storage)
     try:
         await sessions.start()
         yield StoredSessions(sessions, clock)
@@ -88,7 +88,8 @@ async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSession
         try:
             await sessions.aclose()
         finally:
-            sessions.storage, sessions._plan = storage, plan
+            sessions.storage = storage
+            sessions.runtime = sessions.units.runtime = runtime
 
 
 TestedSessions: TypeAlias = Callable[[SessionManager[Any]], AbstractAsyncContextManager[StoredSessions[Any]]]

@@ -1,79 +1,103 @@
 """Several sessions opened and ended as one, without ever waiting in a circle.
 
-KeyQueue and locks are taken in one order, that of storage and key, which is the same for everybody: so whoever holds
-one waits only for later ones, and no two callers wait for each other. As long as nobody else holds any of them, all
-are asked for at once.
+Turns and locks are taken in one order, that of storage and key, which is the same for everybody: a holder waits only
+for later ones, so that no two callers wait for each other. As long as nobody else holds any of them, all are asked for
+at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeAlias
 
-from chatsession.unit_of_work.session import Elsewhere, Session
+from chatsession.unit_of_work.lazy import LazySession
+from chatsession.unit_of_work.loaded import MovedError
+from chatsession.unit_of_work.unit import UnitOfWork
+
+Unit: TypeAlias = UnitOfWork[Any] | LazySession[Any]
 
 
-async def begin_all(sessions: Sequence[Session[Any]]) -> None:
+async def begin_all(units: Sequence[UnitOfWork[Any]]) -> None:
     """Open all, or none."""
-    ordered = sorted(sessions, key=lambda session: session._order)
+    ordered = sorted(units, key=lambda unit: unit.lock_order)
     try:
         if _immediate(ordered):
-            for session in ordered:
-                await session._begin()
+            for unit in ordered:
+                await unit.begin()
             return
-        for session in ordered:
-            await session._take_turn()
+        for unit in ordered:
+            await unit.enter_queue()
         await _lock_all(ordered)
-    except Elsewhere as elsewhere:
-        await abandon_all(ordered)
-        await elsewhere.session._follow(elsewhere)
-        for session in ordered:
-            session._renew()
+    except MovedError as moved:
+        await abort_all(ordered)
+        await moved.unit.follow(moved)
+        for unit in ordered:
+            unit.reset()
         await begin_all(ordered)
     except BaseException:
-        await abandon_all(ordered)
+        await abort_all(ordered)
         raise
 
 
-async def finish_all(sessions: Sequence[Session[Any]]) -> None:
-    """Commit all; if one has data that cannot be stored, none is written.
+def all_redelivered(units: Iterable[UnitOfWork[Any] | None]) -> bool:
+    """Whether all sessions that remember updates have seen this one; if only some have, the others need the handler."""
+    seen = [unit.redelivered for unit in units if unit is not None and unit.update_id is not None]
+    return bool(seen) and all(seen)
+
+
+async def commit_all(units: Sequence[Unit]) -> None:
+    """Prepare all sessions, then commit all; if one holds data that cannot be stored, none is written.
 
     Each session is atomic by itself. Of several that fail, the first error is raised, after all have ended.
     """
     try:
-        for session in sessions:
-            session._prepare()
+        for unit in units:
+            if isinstance(unit, LazySession):
+                await unit.settle()
+        opened = _opened(units)
+        if len(opened) > 1:
+            for unit in opened:
+                unit.prepare()
     except BaseException:
-        await abandon_all(sessions)
+        await abort_all(units)
         raise
-    _raise_first(await _each(sessions, [session._finish() for session in sessions]))
+    if len(opened) == 1:
+        await opened[0].commit()
+    else:
+        _raise_first(await _each(opened, [unit.commit() for unit in opened]))
 
 
-async def abandon_all(sessions: Sequence[Session[Any]]) -> None:
-    """Write none."""
-    await _each(sessions, [session._abandon() for session in sessions])
+async def abort_all(units: Sequence[Unit]) -> None:
+    """Write none. May be called twice."""
+    _raise_first(await _to_the_end([unit.abort() for unit in units]))
 
 
-async def _lock_all(left: Sequence[Session[Any]]) -> None:
+def _opened(units: Iterable[Unit]) -> list[UnitOfWork[Any]]:
+    """Those that were opened; lazy ones are closed for all other users."""
+    opened = [unit.close() if isinstance(unit, LazySession) else unit for unit in units]
+    return [unit for unit in opened if unit is not None]
+
+
+async def _lock_all(left: Sequence[UnitOfWork[Any]]) -> None:
     while left:
-        locked = await _each(left, [session._lock_now() for session in left])
+        locked = await _each(left, [unit.try_lock() for unit in left])
         _raise_first(locked)
         if False not in locked:
             return
         # Another process has this one. Waiting for it with later ones in hand could close a circle.
         busy = locked.index(False)
         later = left[busy + 1 :]
-        await _each(later, [session._unlock() for session in later])
-        await left[busy]._lock()
+        await _each(later, [unit.unlock() for unit in later])
+        await left[busy].lock()
         left = later
 
 
 async def _each(
-    sessions: Sequence[Session[Any]], doing: Sequence[Coroutine[Any, Any, bool | None]]
+    units: Sequence[UnitOfWork[Any]], doing: Sequence[Coroutine[Any, Any, bool | None]]
 ) -> list[bool | BaseException | None]:
     """Do something with each, at the same time where that saves trips; errors are returned in their places."""
-    if not _immediate(sessions):
+    if not _immediate(units):
         return await _to_the_end(doing)
     results: list[bool | BaseException | None] = []
     for step in doing:
@@ -99,8 +123,8 @@ async def _to_the_end(doing: Sequence[Coroutine[Any, Any, bool | None]]) -> list
     return results
 
 
-def _immediate(sessions: Sequence[Session[Any]]) -> bool:
-    return all(session._plan.coordinator.immediate for session in sessions)
+def _immediate(units: Sequence[UnitOfWork[Any]]) -> bool:
+    return all(unit.runtime.coordinator.immediate for unit in units)
 
 
 def _raise_first(results: Sequence[object]) -> None:

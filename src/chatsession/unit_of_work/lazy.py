@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Generic, TypeVar, cast
 
 from chatsession.errors import SessionClosedError
-from chatsession.unit_of_work.session import Session
+from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
 
@@ -22,11 +22,12 @@ class LazySession(Generic[T]):
     assignment needs no read before it, and a read that is under way is discarded by it (rule 3).
     """
 
-    __slots__ = ("_assigned", "_closed", "_loading", "_open", "_session")
+    __slots__ = ("_assigned", "_closed", "_loading", "_open", "opened")
 
-    def __init__(self, open_: Callable[[], Session[T]]) -> None:
+    def __init__(self, open_: Callable[[], UnitOfWork[T]]) -> None:
         self._open = open_
-        self._session: Session[T] | None = None
+        self.opened: UnitOfWork[T] | None = None
+        """The session, once somebody has asked for it."""
         self._loading: asyncio.Future[None] | None = None
         self._assigned: object = _NOTHING
         self._closed = False
@@ -50,43 +51,47 @@ class LazySession(Generic[T]):
     def data(self, value: T | Awaitable[T] | None) -> None:
         if self._closed:
             raise self._misused()
-        if self._session is not None and not inspect.isawaitable(value):
-            self._session.data = cast("T | None", value)
+        if self.opened is not None and not inspect.isawaitable(value):
+            self.opened.data = cast("T | None", value)
             self._assigned = _NOTHING
         else:
             self._assigned = value
 
     async def save(self) -> None:
         """As `Session.save`; does nothing if the session was never asked for."""
-        if (session := await self._settled()) is not None:
+        if (session := await self.settle()) is not None:
             await session.save()
 
     async def release(self) -> None:
         """As `Session.release`; does nothing if the session was never asked for."""
-        if (session := await self._settled()) is not None:
+        if (session := await self.settle()) is not None:
             await session.release()
 
     async def _get(self) -> T:
         while not self._closed:
             if self._assigned is not _NOTHING:
                 return cast("T", await self._assigned_value())
-            if self._session is not None:
-                return self._session.data
+            if self.opened is not None:
+                return self.opened.data
             if self._loading is not None:
                 await asyncio.wait([self._loading])
             else:
-                await self._load()
+                await self.load()
         raise self._misused()
 
-    async def _load(self) -> Session[T]:
+    async def load(self) -> UnitOfWork[T]:
+        """Open the session and read it."""
+        return await self._open_by(lambda unit: unit.begin())
+
+    async def _open_by(self, begin: Callable[[UnitOfWork[T]], Awaitable[object]]) -> UnitOfWork[T]:
         self._loading = asyncio.get_running_loop().create_future()
         try:
             session = self._open()
-            await session._begin()
+            await begin(session)
             if self._closed:  # the update ended while a task that it left running was loading
-                await session._abandon()
+                await session.abort()
                 raise self._misused()
-            self._session = session
+            self.opened = session
             return session
         finally:
             self._loading.set_result(None)
@@ -105,47 +110,54 @@ class LazySession(Generic[T]):
             return value
         return cast("T | None", assigned)
 
-    async def _settled(self) -> Session[T] | None:
-        """The session, with everything assigned to it in it; `None` if nobody asked for it."""
+    async def settle(self) -> UnitOfWork[T] | None:
+        """The session, with everything that was assigned to it in it; `None` if nobody asked for it."""
         if self._closed:
             raise self._misused()
         while self._loading is not None:
             await asyncio.wait([self._loading])
         while self._assigned is not _NOTHING:
             value = await self._assigned_value()
-            session = self._session or await self._load()
+            session = self.opened or await self._open_for(value)
             if not inspect.isawaitable(self._assigned):
                 session.data = value
                 self._assigned = _NOTHING
-        return self._session
+        return self.opened
 
-    async def _finish(self) -> Session[T] | None:
-        """The update is done: give the session, if one was opened, for the caller to end."""
+    async def _open_for(self, value: T | None) -> UnitOfWork[T]:
+        """Open the session for a value that replaces what is stored; read it only if that is needed."""
+        if value is not None and self._open().runtime.writes_unread:
+            return await self._open_by(lambda unit: unit.begin_unread())
+        return await self.load()
+
+    async def commit(self) -> None:
+        """The handler returned: commit, if the session was asked for."""
         try:
-            return await self._settled()
+            session = await self.settle()
         except BaseException:
-            if self._session is not None:
-                await self._session._abandon()
+            await self.abort()
             raise
-        finally:
-            self._closed = True
+        self._closed = True
+        if session is not None:
+            await session.commit()
 
-    async def _abandon(self) -> None:
-        self._close()
+    async def abort(self) -> None:
+        """The handler failed: write nothing."""
+        self.close()
         while self._loading is not None:
             await asyncio.wait([self._loading])
-        if self._session is not None:
-            await self._session._abandon()
+        if self.opened is not None:
+            await self.opened.abort()
 
-    def _close(self) -> Session[T] | None:
-        """Nobody may use it any more: give the session, if one was opened, for the caller to end."""
+    def close(self) -> UnitOfWork[T] | None:
+        """Let nobody use it any more: gives the session, if one was opened, for the caller to end."""
         self._closed = True
         assigned = self._assigned
         if asyncio.isfuture(assigned):
             assigned.cancel()
         elif inspect.iscoroutine(assigned):
             assigned.close()
-        return self._session
+        return self.opened
 
     def _misused(self) -> SessionClosedError:
         return SessionClosedError(

@@ -1,4 +1,4 @@
-"""A key held outside of any session: its turn, its lock, and what is stored under it, as bytes."""
+"""A key that is locked outside of any session, and what is stored under it, as bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chatsession.storages import Action, Change, Record
 from chatsession.unit_of_work.runtime import Runtime
 
 
-class Held:
-    """One key while it is held; `record` is what is stored now."""
+class LockedKey:
+    """One key while it is locked; `record` is what is stored now."""
 
-    def __init__(self, plan: Runtime[Any], key: str, grant: Acquired) -> None:
+    def __init__(self, runtime: Runtime[Any], key: str, acquired: Acquired) -> None:
         self.key = key
-        self.record: Record | None = grant.record
-        self._coordinator = plan.coordinator
-        self._lease = grant.lease
+        self.record: Record | None = acquired.record
+        self._coordinator = runtime.coordinator
+        self._lease = acquired.lease
 
     async def put(self, value: bytes, ttl: float | None) -> None:
         """Store bytes, if what is stored has not changed meanwhile. Raises `SessionConflictError`."""
@@ -38,23 +38,28 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def holding(plan: Runtime[Any], key: str) -> AsyncGenerator[Held, None]:
-    """Hold a key, as an open session does."""
-    if not plan.running:
-        await plan.admit(key)
-    plan.active += 1
+async def locked_key(runtime: Runtime[Any], key: str) -> AsyncGenerator[LockedKey, None]:
+    """Lock a key, as an open session does."""
+    await runtime.enter_loop()
+    runtime.active += 1
+    coordinator = runtime.coordinator
     try:
-        grant = await plan.coordinator.enter(key, plan.lock_timeout, plan.lock_lease)
-        held = Held(plan, key, grant)
+        acquired = await acquire(coordinator, key, runtime.lock_timeout, runtime.lock_lease)
+        locked = LockedKey(runtime, key, acquired)
         try:
-            yield held
+            yield locked
         finally:
-            await plan.coordinator.leave(key, grant, held.record)
+            await coordinator.commit_and_release(key, acquired, locked.record, None)
     finally:
-        plan.leave()
+        runtime.leave()
 
 
-async def change_stored(
+async def acquire(coordinator: Coordinator, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
+    """Acquire a key, at once if that is possible; as `Coordinator.acquire`."""
+    return coordinator.try_acquire(key) or await coordinator.acquire(key, timeout, lease_seconds)
+
+
+async def compare_and_set(
     coordinator: Coordinator,
     key: str,
     value: bytes | None,
@@ -62,20 +67,20 @@ async def change_stored(
     seen: Callable[[Record | None], bool],
     ttl: float | None = None,
     expires_at: float | None = None,
-    wait: float,
+    wait: float | None,
     lease: float = 20.0,
     committing: contextlib.AbstractContextManager[object] | None = None,
 ) -> Record | None:
     """Write a session, or delete it (`None`), after the update that is running for it, if it is what was seen.
 
     Args:
-        coordinator: to the storage.
+        coordinator: of the storage.
         key: the session, with its prefix.
         value: what to store.
         seen: tells whether what is stored now is what the change is meant for.
         ttl: seconds to live.
         expires_at: when it ends, instead; without either, it ends when what was stored before would have.
-        wait: seconds to wait for an update that is running.
+        wait: seconds to wait for an update that is running; `None`: for ever.
         lease: seconds for which the key stays locked should this process die.
         committing: is entered while the storage makes the change.
 
@@ -85,19 +90,18 @@ async def change_stored(
     Raises:
         SessionConflictError: what is stored is not what was seen; nothing was written.
     """
-    grant = await coordinator.enter(key, wait, lease)
-    before = grant.record
+    acquired = await acquire(coordinator, key, wait, lease)
+    before = acquired.record
     if not seen(before):
-        await coordinator.leave(key, grant, before)
+        await coordinator.commit_and_release(key, acquired, before, None)
         raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
     if expires_at is None and before is not None:
         expires_at = before.expires_at
     if ttl is None and expires_at is not None:
         ttl = max(expires_at - coordinator.storage.now(), 0.001)
     action = Action.DELETE if value is None else Action.PUT
+    change = Change(key, action, value or b"", before and before.version, ttl)
     with committing or contextlib.nullcontext():
         # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
-        await asyncio.shield(
-            coordinator.leave(key, grant, before, action, value or b"", before and before.version, ttl)
-        )
+        await asyncio.shield(coordinator.commit_and_release(key, acquired, before, change))
     return before

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from chatsession.errors import SessionConflictError, SessionError, shown
 from chatsession.serialization.pipeline import NOTHING, Unpacked
 from chatsession.storages import Action, Change
-from chatsession.unit_of_work.locked_key import Held, holding
+from chatsession.unit_of_work.locked_key import LockedKey, locked_key
 from chatsession.unit_of_work.runtime import MOVED, Runtime, aside_key
 
 _log = logging.getLogger("chatsession")
@@ -29,7 +29,7 @@ _log = logging.getLogger("chatsession")
 _TRIES = 20
 
 
-async def move(plan: Runtime[Any], old: str, new: str) -> None:
+async def move(runtime: Runtime[Any], old: str, new: str) -> None:
     """Move the session of one key to another, or finish a move that somebody began; does nothing if it is done.
 
     Raises:
@@ -39,97 +39,99 @@ async def move(plan: Runtime[Any], old: str, new: str) -> None:
         return
     for tries in range(_TRIES):
         try:
-            async with holding(plan, min(old, new)) as first, holding(plan, max(old, new)) as second:
+            async with locked_key(runtime, min(old, new)) as first, locked_key(runtime, max(old, new)) as second:
                 source, target = (first, second) if first.key == old else (second, first)
-                await (_move_bytes if plan.form is not None else _move_value)(plan, source, target)
+                await (_move_bytes if runtime.serializer.pipeline is not None else _move_value)(runtime, source, target)
                 return
         except SessionConflictError:  # somebody writes without locking
             if tries == _TRIES - 1:
                 raise
 
 
-async def where(plan: Runtime[Any], key: str, opened: Unpacked) -> str:
+async def follow(runtime: Runtime[Any], key: str, unpacked: Unpacked) -> str:
     """The key under which to go on, when one was found that has moved, or to which one is moving."""
-    if opened.moving_from is not None:
-        await move(plan, opened.moving_from, key)
+    if unpacked.moving_from is not None:
+        await move(runtime, unpacked.moving_from, key)
         return key
-    assert opened.moved_to is not None
-    if not opened.vacant:
-        await move(plan, key, opened.moved_to)
-    return opened.moved_to
+    assert unpacked.moved_to is not None
+    if not unpacked.empty:
+        await move(runtime, key, unpacked.moved_to)
+    return unpacked.moved_to
 
 
-async def _move_bytes(plan: Runtime[Any], source: Held, target: Held) -> None:
-    there, here = _opened(plan, source), _opened(plan, target)
+async def _move_bytes(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
+    there, here = _unpacked(runtime, source), _unpacked(runtime, target)
     if here.moved_to is not None:  # it once moved from here, and comes back
         here = replace(NOTHING, updates=here.updates)
     coming = here.moving_from == source.key
     if there.moved_to == target.key and not coming:
-        if not there.vacant:  # only step 4 is missing
-            await _put(plan, source, None, there, ttl=None)
+        if not there.empty:  # only step 4 is missing
+            await _put(runtime, source, None, there, ttl=None)
         return
-    if there.vacant:
+    if there.empty:
         if coming:
-            await _put(plan, target, _data(here), replace(here, moving_from=None), ttl=plan.ttl)
-        await _put(plan, source, None, replace(there, moved_to=target.key), ttl=None)
+            await _put(runtime, target, _data(here), replace(here, moving_from=None), ttl=runtime.ttl)
+        await _put(runtime, source, None, replace(there, moved_to=target.key), ttl=None)
         return
     there = replace(there, moved_to=target.key)
-    final, aside = _final(plan, source.key, target.key, there, here)
+    final, aside = _final(runtime, source.key, target.key, there, here)
     if not coming:
-        await _put(plan, target, _data(here), replace(here, moving_from=source.key), ttl=plan.ttl)
-    await _put(plan, source, there.data, there, ttl=None)
+        await _put(runtime, target, _data(here), replace(here, moving_from=source.key), ttl=runtime.ttl)
+    await _put(runtime, source, there.data, there, ttl=None)
     if aside is not None:
-        await _set_aside(plan, source.key, aside)
-    await _put(plan, target, final.data, final, ttl=plan.ttl)
-    await _put(plan, source, None, there, ttl=None)
+        await _set_aside(runtime, source.key, aside)
+    await _put(runtime, target, final.data, final, ttl=runtime.ttl)
+    await _put(runtime, source, None, there, ttl=None)
     _log.info("session %s moved to %s", shown(source.key), shown(target.key))
 
 
-def _opened(plan: Runtime[Any], held: Held) -> Unpacked:
+def _unpacked(runtime: Runtime[Any], held: LockedKey) -> Unpacked:
     if held.record is None:
         return NOTHING
-    return plan.opened(held.key, held.record.value) or Unpacked(held.record.value)
+    return runtime.serializer.unpack(held.key, held.record.value) or Unpacked(held.record.value)
 
 
-def _data(opened: Unpacked) -> bytes | None:
-    return None if opened.vacant else opened.data
+def _data(unpacked: Unpacked) -> bytes | None:
+    return None if unpacked.empty else unpacked.data
 
 
-async def _put(plan: Runtime[Any], held: Held, data: bytes | None, beside: Unpacked, *, ttl: float | None) -> None:
-    assert plan.form is not None
-    stored, _ = plan.form.seal(held.key, data, beside, None)
+async def _put(
+    runtime: Runtime[Any], held: LockedKey, data: bytes | None, beside: Unpacked, *, ttl: float | None
+) -> None:
+    assert runtime.serializer.pipeline is not None
+    stored, _ = runtime.serializer.pipeline.pack(held.key, data, beside, None)
     await held.put(stored, ttl)
 
 
-def _final(plan: Runtime[Any], old: str, new: str, there: Unpacked, here: Unpacked) -> tuple[Unpacked, bytes | None]:
+def _final(runtime: Runtime[Any], old: str, new: str, there: Unpacked, here: Unpacked) -> tuple[Unpacked, bytes | None]:
     """What the new key will have, and the old chat's data if it has to be set aside."""
     updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
-    base = there if here.vacant else here
-    final = replace(base, moved_to=None, moving_from=None, updates=updates, vacant=False)
-    if here.vacant:
+    base = there if here.empty else here
+    final = replace(base, moved_to=None, moving_from=None, updates=updates, empty=False)
+    if here.empty:
         return final, None
-    if plan.merge is None:
+    if runtime.merge is None:
         return final, there.data
-    return replace(final, data=_merged(plan, old, new, there.data, here.data)), None
+    return replace(final, data=_merged(runtime, old, new, there.data, here.data)), None
 
 
-def _merged(plan: Runtime[Any], old: str, new: str, there: bytes, here: bytes) -> bytes:
-    assert plan.merge is not None
+def _merged(runtime: Runtime[Any], old: str, new: str, there: bytes, here: bytes) -> bytes:
+    assert runtime.merge is not None
     try:
-        value = plan.merge(plan.decode(old, there), plan.decode(new, here))
+        value = runtime.merge(runtime.serializer.loads(old, there), runtime.serializer.loads(new, here))
     except SessionError:
         raise
     except Exception as error:
         raise SessionError(f"merge raised {type(error).__name__} when {shown(old)} moved here", key=new) from error
-    encoded = plan.encode(new, value, None)
+    encoded = runtime.serializer.dumps(new, value, None)
     assert encoded is not None
     return encoded
 
 
-async def _set_aside(plan: Runtime[Any], old: str, data: bytes) -> None:
+async def _set_aside(runtime: Runtime[Any], old: str, data: bytes) -> None:
     aside = aside_key(MOVED, old, data)
-    stored, _ = plan.sealed(aside, data, None, None)
-    await plan.coordinator.commit(Change(aside, Action.PUT, stored))
+    stored, _ = runtime.serializer.pack(aside, data, None, None)
+    await runtime.coordinator.commit(Change(aside, Action.PUT, stored))
     _log.warning(
         "session %s moved to where one was already, which stays; the old one was set aside under %s "
         "(pass merge=… to make one of two)",
@@ -138,15 +140,15 @@ async def _set_aside(plan: Runtime[Any], old: str, data: bytes) -> None:
     )
 
 
-async def _move_value(plan: Runtime[Any], source: Held, target: Held) -> None:
+async def _move_value(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
     """A `StorageAdapter` has values, with no place for the way to the new key."""
     if source.record is None:
         return
     value = source.record.value
     if target.record is not None:
-        if plan.merge is None:
+        if runtime.merge is None:
             _log.warning("session %s has moved to %s, where one was already", shown(source.key), shown(target.key))
             return
-        value = _merged(plan, source.key, target.key, value, target.record.value)
+        value = _merged(runtime, source.key, target.key, value, target.record.value)
     await target.put(value, None)
     await source.delete()

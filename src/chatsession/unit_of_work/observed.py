@@ -9,8 +9,9 @@ from typing import Self, TypeVar
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.observing import Observer, Outcome, SessionEvent
 from chatsession.storages import Action, Committed, Record
+from chatsession.unit_of_work.loaded import PendingChange
 from chatsession.unit_of_work.runtime import Runtime
-from chatsession.unit_of_work.session import Session, Work
+from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
 
@@ -20,49 +21,50 @@ _OUTCOMES: dict[Action, Outcome] = {
     Action.PUT: "written",
     Action.DELETE: "deleted",
     Action.TOUCH: "touched",
-    Action.KEEP: "unchanged",
 }
 
 
-class ObservedSession(Session[T]):
+class ObservedUnit(UnitOfWork[T]):
     """A session that tells an observer what became of it."""
 
     __slots__ = ("_began", "_committing", "_done", "_name", "_observe", "_read", "_since", "_started", "_told")
 
-    def __init__(self, plan: Runtime[T], key: str, name: str, observe: Observer) -> None:
-        super().__init__(plan, key)
+    def __init__(
+        self, runtime: Runtime[T], key: str, update_id: int | str | None, name: str, observe: Observer
+    ) -> None:
+        super().__init__(runtime, key, update_id)
         self._name = name
         self._observe = observe
         self._started = self._began = self._since = 0.0
         self._read = 0
-        self._done: Work | None = None
+        self._done: PendingChange | None = None
         self._committing: float | None = None
         self._told = False
 
-    async def _begin(self) -> Self:
+    async def begin(self) -> Self:
         self._start()
         try:
-            await super()._begin()
+            await super().begin()
         except SessionError as error:
             self._tell("error", error)
             raise
         self._since = time.perf_counter()
         return self
 
-    async def _take_turn(self) -> None:
+    async def enter_queue(self) -> None:
         self._start()
-        await super()._take_turn()
+        await super().enter_queue()
 
     async def _arrive(self, record: Record | None) -> None:
         await super()._arrive(record)
         self._since = time.perf_counter()
 
-    def _load(self, record: Record) -> SessionError | None:
+    def load(self, record: Record) -> SessionError | None:
         self._read = len(record.value)
-        return super()._load(record)
+        return super().load(record)
 
-    def _outcome(self) -> Work:
-        self._done = super()._outcome()
+    def pending_change(self, *, locked: bool) -> PendingChange:
+        self._done = super().pending_change(locked=locked)
         return self._done
 
     async def _leave(self) -> Committed | None:
@@ -77,12 +79,13 @@ class ObservedSession(Session[T]):
         except BaseException as error:
             self._tell("error", error)
             raise
-        self._tell(_OUTCOMES[Action.KEEP if self._done is None else self._done[0]], None)
+        change = None if self._done is None else self._done.change
+        self._tell("unchanged" if change is None else _OUTCOMES[change.action], None)
         return committed
 
-    async def _abandon(self) -> None:
+    async def abort(self) -> None:
         handed_out = self._since > 0 and self._committing is None
-        await super()._abandon()
+        await super().abort()
         if handed_out:
             self._tell("failed", None)
 
@@ -97,7 +100,8 @@ class ObservedSession(Session[T]):
         now = time.perf_counter()
         since = self._since or now
         until = self._committing or now
-        written = len(self._done[1]) if outcome == "written" and self._done is not None else 0
+        change = None if self._done is None else self._done.change
+        written = len(change.value) if outcome == "written" and change is not None else 0
         event = SessionEvent(
             key=self.key,
             name=self._name,

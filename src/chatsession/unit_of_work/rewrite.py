@@ -10,8 +10,9 @@ from typing import Any
 
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.serialization.pipeline import Unpacked
-from chatsession.unit_of_work.locked_key import Held, holding
-from chatsession.unit_of_work.runtime import ASIDE, Runtime
+from chatsession.unit_of_work.locked_key import LockedKey, locked_key
+from chatsession.unit_of_work.prefixes import is_foreign, longer_prefixes
+from chatsession.unit_of_work.runtime import RESERVED, Runtime
 
 _PAGE = 200
 _MOST_FAILURES = 1000
@@ -48,22 +49,22 @@ class RewriteReport:
 
 
 async def rewrite_all(
-    plan: Runtime[Any], *, dry_run: bool, resume: str | None, progress: Callable[[RewriteReport], object] | None
+    runtime: Runtime[Any], *, dry_run: bool, resume: str | None, progress: Callable[[RewriteReport], object] | None
 ) -> RewriteReport:
     """See `SessionManager.rewrite`."""
     report = RewriteReport(cursor=resume)
-    if not plan.running:
-        await plan.admit()
+    await runtime.enter_loop()
+    others = await longer_prefixes(runtime.coordinator.storage, runtime.prefix)
     while True:
-        page, cursor = await plan.coordinator.storage.scan(plan.prefix, report.cursor, _PAGE)
-        keys = [key for key, _ in page if not key.startswith(ASIDE)]
+        page, cursor = await runtime.coordinator.storage.scan(runtime.prefix, report.cursor, _PAGE)
+        keys = [key for key, _ in page if not key.startswith(RESERVED) and not is_foreign(key, others)]
         values = {key: record.value for key, record in page}
-        outdated = [key for key in keys if _is_outdated(plan, key, values[key], report)]
+        outdated = [key for key in keys if _is_outdated(runtime, key, values[key], report)]
         report.seen += len(keys)
         if dry_run:
             report.rewritten += len(outdated)
         else:
-            await asyncio.gather(*(_rewrite(plan, key, report) for key in outdated))
+            await asyncio.gather(*(_rewrite(runtime, key, report) for key in outdated))
         report.cursor = cursor
         if progress is not None:
             progress(report)
@@ -71,27 +72,27 @@ async def rewrite_all(
             return report
 
 
-def _is_outdated(plan: Runtime[Any], key: str, stored: bytes, report: RewriteReport) -> bool:
+def _is_outdated(runtime: Runtime[Any], key: str, stored: bytes, report: RewriteReport) -> bool:
     try:
-        opened = _current(plan, key, stored)
+        unpacked = _current(runtime, key, stored)
     except SessionError as error:
         report.fail(key, error)
         return False
-    return opened is not None and opened.stale
+    return unpacked is not None and unpacked.outdated
 
 
-def _current(plan: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
+def _current(runtime: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
     """What is stored, up to date; raises if it does not fit the type."""
-    opened = plan.opened(key, stored)
-    if opened is None or not opened.vacant:
-        plan.decode(key, stored if opened is None else opened.data)
-    return opened
+    unpacked = runtime.serializer.unpack(key, stored)
+    if unpacked is None or not unpacked.empty:
+        runtime.serializer.loads(key, stored if unpacked is None else unpacked.data)
+    return unpacked
 
 
-async def _rewrite(plan: Runtime[Any], key: str, report: RewriteReport) -> None:
+async def _rewrite(runtime: Runtime[Any], key: str, report: RewriteReport) -> None:
     try:
-        async with holding(plan, key) as held:
-            rewritten = await _put_anew(plan, held)
+        async with locked_key(runtime, key) as locked:
+            rewritten = await _put_anew(runtime, locked)
         report.rewritten += rewritten
     except SessionConflictError:  # a session was written meanwhile, and in the form of today
         pass
@@ -99,13 +100,13 @@ async def _rewrite(plan: Runtime[Any], key: str, report: RewriteReport) -> None:
         report.fail(key, error)
 
 
-async def _put_anew(plan: Runtime[Any], held: Held) -> bool:
-    record = held.record
-    opened = None if record is None else _current(plan, held.key, record.value)
-    if record is None or opened is None or not opened.stale:
+async def _put_anew(runtime: Runtime[Any], locked: LockedKey) -> bool:
+    record = locked.record
+    unpacked = None if record is None else _current(runtime, locked.key, record.value)
+    if record is None or unpacked is None or not unpacked.outdated:
         return False
-    stored, _ = plan.sealed(held.key, None if opened.vacant else opened.data, opened, None)
+    stored, _ = runtime.serializer.pack(locked.key, None if unpacked.empty else unpacked.data, unpacked, None)
     expires_at = record.expires_at  # which stays: nobody has used the session
-    ttl = None if expires_at is None else max(expires_at - plan.coordinator.storage.now(), 0.001)
-    await held.put(stored, ttl)
+    ttl = None if expires_at is None else max(expires_at - runtime.coordinator.storage.now(), 0.001)
+    await locked.put(stored, ttl)
     return True

@@ -12,9 +12,10 @@ from typing import NamedTuple, Self
 from msgspec import Struct
 
 from chatsession.coordination.coordinator import coordinator_of
+from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.storages import Record, Storage
-from chatsession.unit_of_work.locked_key import change_stored
+from chatsession.unit_of_work.locked_key import compare_and_set
 from chatsession.web._latencies import Latencies
 
 KEYS_A_PAGE = 100
@@ -66,14 +67,15 @@ class Sessions:
         self.latencies = Latencies()
         self._storage = storage
         self._coordinator = coordinator_of(storage)
+        self._visitor = Visitor()
         self._undos: OrderedDict[str, _Undo] = OrderedDict()
 
     async def __aenter__(self) -> Self:
-        await self._coordinator.join(self)
+        await self._coordinator.lifecycle.join(self._visitor)
         return self
 
     async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None):
-        await self._coordinator.part(self)
+        await self._coordinator.lifecycle.part(self._visitor)
 
     async def find(self, prefix: str, cursor: str | None) -> Found:
         """One page of the keys that begin with a prefix.
@@ -149,7 +151,7 @@ class Sessions:
         self, key: str, seen: str, value: bytes | None, expires_at: float | None = None
     ) -> tuple[Record | None, str]:
         try:
-            before = await change_stored(
+            before = await compare_and_set(
                 self._coordinator,
                 key,
                 value,

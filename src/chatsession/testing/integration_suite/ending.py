@@ -123,7 +123,7 @@ class EndingTests(IntegrationSuite):
                 updates = [asyncio.create_task(driver.feed(Incoming(text))) for text in "abc"]
                 await busy.wait()
                 # Frameworks may run filters in threads, so that no number of turns of the loop is enough.
-                await until(lambda: sessions._plan.active == 3, "the others come as far as their chat")
+                await until(lambda: sessions.runtime.active == 3, "the others come as far as their chat")
                 stopping = asyncio.create_task(driver.stop())
                 for _ in range(100):
                     await asyncio.sleep(0)

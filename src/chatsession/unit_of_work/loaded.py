@@ -1,0 +1,212 @@
+"""What is stored of a session, the value that was made of it, and what a commit has to change."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from chatsession.errors import SessionDecryptError, SessionError, SessionMigrationError
+from chatsession.serialization.pipeline import Unpacked
+from chatsession.storages import Action, Change, Committed, Expect, Record, Version
+from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH
+from chatsession.unit_of_work.move import follow
+from chatsession.unit_of_work.runtime import Runtime
+
+T = TypeVar("T")
+
+UNMADE = object()
+"""Stands for the value where nothing is stored and nobody has looked: `initial` was not called."""
+
+_REMEMBERED = 86_400.0
+"""Seconds to remember the updates of a session that was deleted: for so long Telegram delivers them again."""
+
+
+class MovedError(Exception):
+    """The session of this key has moved to another, or one is on its way here. Never seen outside."""
+
+    def __init__(self, unit: Loaded[Any], unpacked: Unpacked) -> None:
+        super().__init__()
+        self.unit = unit
+        self.unpacked = unpacked
+
+
+class PendingChange(Struct, frozen=True, gc=False):
+    """What a commit does."""
+
+    change: Change | None
+    """Without a lease; `None`: nothing."""
+    unpacked: Unpacked | None = None
+    """What will be stored, taken apart."""
+
+
+NO_CHANGE = PendingChange(None)
+
+
+class Loaded(Generic[T]):
+    """A session's value beside what is stored of it. The only place that decides what is written.
+
+    Args:
+        runtime: of the manager.
+        key: with the prefix.
+        update_id: of the update that may change it, where updates are remembered; `None`: it has none.
+    """
+
+    __slots__ = (
+        "assigned",
+        "full_key",
+        "misfit",
+        "record",
+        "redelivered",
+        "runtime",
+        "touched",
+        "unpacked",
+        "update_id",
+        "value",
+    )
+
+    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None) -> None:
+        self.runtime: Runtime[T] = runtime
+        self.full_key: str = key
+        self.update_id: int | str | None = update_id
+        self.touched: bool = False
+        """Somebody has read or assigned the value."""
+        self.assigned: bool = False
+        """Somebody has assigned a value."""
+        self.unload()
+
+    def unload(self) -> None:
+        """Know nothing of what is stored."""
+        self.record: Record | None = None
+        self.unpacked: Unpacked | None = None
+        """What is stored, taken apart; `None`: it is bare data."""
+        self.value: Any = UNMADE  # a `T`, or what stands for the lack of one
+        self.misfit: bool = False
+        """What is stored does not fit, and was set aside."""
+        self.redelivered: bool = False
+        """The update was committed before, and must not be handled again."""
+
+    @property
+    def exists(self) -> bool:
+        return self.record is not None and (self.unpacked is None or not self.unpacked.empty)
+
+    def load(self, record: Record) -> SessionError | None:
+        """Take what is stored; returns why it does not fit.
+
+        Raises:
+            MovedError: the session is under another key.
+        """
+        self.record = record
+        serializer, key = self.runtime.serializer, self.full_key
+        try:
+            stored = record.value
+            unpacked = serializer.unpack(key, stored)
+            if unpacked is None:
+                self.value = serializer.loads(key, stored)
+                return None
+            self.unpacked = unpacked
+            if unpacked.moved_to is not None or unpacked.moving_from is not None:
+                raise MovedError(self, unpacked)
+            self.redelivered = self.update_id in unpacked.updates
+            if not unpacked.empty:
+                self.value = serializer.loads(key, unpacked.data)
+        except (SessionDecryptError, SessionMigrationError):  # the data is good, and what is missing is here
+            raise
+        except SessionError as error:
+            return error
+        return None
+
+    async def follow(self, moved: MovedError) -> None:
+        """Be the session of the key to which this one has moved."""
+        self.full_key = await follow(self.runtime, self.full_key, moved.unpacked)
+
+    def fingerprint(self) -> object:
+        """What the value is like now; compared later, it tells whether something in it was changed."""
+        if self.value is None or self.value is UNMADE:
+            return self.value
+        return self.runtime.serializer.fingerprint(self.full_key, self.value)
+
+    def pending_change(self, *, locked: bool) -> PendingChange:
+        """What has to be written: only what differs from what is stored.
+
+        Args:
+            locked: the key is locked, so that only the session's own expiry can have changed what is stored.
+
+        Raises:
+            SessionEncodeError: the value cannot be stored.
+            SessionTooLargeError: the value is larger than `max_size`.
+        """
+        if self.redelivered:
+            return NO_CHANGE
+        if not self.touched or self.value is UNMADE or (self.value is None and not self.assigned):
+            return self._unchanged(locked)
+        if self.value is None:
+            return self._deleted(locked)
+        encoded = self.runtime.serializer.dumps(self.full_key, self.value, self._data())
+        return self._unchanged(locked) if encoded is None else self._put(encoded, locked)
+
+    def note(self, pending: PendingChange, committed: Committed | None) -> None:
+        """Know what is stored after a commit."""
+        change = pending.change
+        if change is None or committed is None:
+            return
+        if change.action is PUT:
+            expires_at = None if change.ttl is None else self.runtime.coordinator.storage.now() + change.ttl
+            self.record = Record(change.value, committed.version, expires_at)
+            self.unpacked = pending.unpacked
+            self.misfit = False
+        elif change.action is DELETE:
+            self.record = self.unpacked = None
+
+    def _data(self) -> bytes | None:
+        """The stored data with which the value is compared."""
+        if self.record is None or self.misfit:
+            return None
+        return self.record.value if self.unpacked is None else self.unpacked.data
+
+    def _put(self, data: bytes, locked: bool) -> PendingChange:
+        stored, unpacked = self.runtime.serializer.pack(self.full_key, data, self.unpacked, self.update_id)
+        ttl = None if self.runtime.ttl is None else self._ttl(self.runtime.ttl)
+        return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
+
+    def _unchanged(self, locked: bool) -> PendingChange:
+        record, unpacked, runtime = self.record, self.unpacked, self.runtime
+        if self.update_id is not None:
+            if record is None or not self.exists or self.misfit:
+                return self._remembered(locked)
+            return self._put(record.value if unpacked is None else unpacked.data, locked)
+        if record is None:
+            return NO_CHANGE
+        if unpacked is not None and unpacked.outdated and self.touched and not unpacked.empty and not self.misfit:
+            return self._put(unpacked.data, locked)
+        if runtime.ttl is None or not runtime.sliding or not self.exists:
+            return NO_CHANGE
+        return PendingChange(self._change(TOUCH, locked, ttl=runtime.ttl), unpacked)
+
+    def _deleted(self, locked: bool) -> PendingChange:
+        if self.update_id is not None:
+            return self._remembered(locked)
+        return PendingChange(self._change(DELETE, locked)) if self.exists else NO_CHANGE
+
+    def _remembered(self, locked: bool) -> PendingChange:
+        """Nothing is left of the session but the updates that it has seen."""
+        stored, unpacked = self.runtime.serializer.pack(self.full_key, None, self.unpacked, self.update_id)
+        ttl = _REMEMBERED if self.runtime.coordinator.storage.expiring else None
+        return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
+
+    def _ttl(self, ttl: float) -> float:
+        record = self.record
+        if self.runtime.sliding or record is None or record.expires_at is None or not self.exists:
+            return ttl
+        return max(record.expires_at - self.runtime.coordinator.storage.now(), 0.001)
+
+    def _change(self, action: Action, locked: bool, value: bytes = b"", ttl: float | None = None) -> Change:
+        return Change(self.full_key, action, value, self._expected(locked), ttl)
+
+    def _expected(self, locked: bool) -> Version | Expect | None:
+        record = self.record
+        if self.runtime.unchecked:
+            return ANYTHING
+        if record is not None and record.expires_at is not None and locked:
+            return ANYTHING  # it may expire under the handler, whose lock guards it from others
+        return None if record is None else record.version

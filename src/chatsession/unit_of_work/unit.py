@@ -1,0 +1,326 @@
+"""One unit of work: a session is loaded, looked at, changed or not, and committed or aborted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Any, Self, TypeVar
+
+from chatsession.coordination.coordinator import Acquired, under
+from chatsession.errors import SessionClosedError, SessionConflictError, SessionError
+from chatsession.storages import Committed, Record
+from chatsession.unit_of_work.loaded import NO_CHANGE, UNMADE, Loaded, MovedError, PendingChange
+from chatsession.unit_of_work.runtime import Runtime
+from chatsession.unit_of_work.session import Session
+
+T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
+
+
+class _Phase(Enum):
+    NEW = "is not open yet; enter it by `async with`"
+    OPENING = "is not loaded yet"
+    OPEN = "is open"
+    RELEASED = "was released: it may be read, but a change would be lost; open it again to change it"
+    CLOSED = "is used after its update was done, so that a change would be lost; open it again to use it"
+
+
+_NEW, _OPENING, _OPEN, _RELEASED, _CLOSED = _Phase
+_TURN = Acquired(None, None)
+"""The turn in this process, without a lock on the storage yet."""
+
+
+class UnitOfWork(Loaded[T], Session[T]):
+    """A session, and the steps of its life, which managers, middlewares and integrations take.
+
+    Args:
+        runtime: of the manager.
+        key: with the prefix.
+        update_id: of the update in which it is opened, where updates are remembered; `None`: it has none.
+    """
+
+    value: Any
+    touched: bool
+    assigned: bool
+    misfit: bool
+
+    __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_released_as", "_reload")
+
+    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None) -> None:
+        super().__init__(runtime, key, update_id)
+        self._phase = _NEW
+        self._epoch = 0
+        self._acquired: Acquired | None = None
+        self._pending: PendingChange | None = None
+        self._reload = False
+        """What is stored is not known any more: the next update must read it."""
+        self._released_as: object = UNMADE
+
+    def __repr__(self) -> str:
+        return f"<Session {self.full_key!r}, {self._phase.name.lower()}>"
+
+    # What users see.
+
+    @property
+    def key(self) -> str:
+        return self.full_key[len(self.runtime.prefix) :]
+
+    @property
+    def data(self) -> T:
+        if self._phase is not _OPEN and self._phase is not _RELEASED:
+            raise self._misused()
+        self.touched = True
+        if self.value is UNMADE:
+            self.value = self.runtime.serializer.fresh(self.full_key)
+            if self._phase is _RELEASED:
+                self._released_as = self.fingerprint()
+        return self.value
+
+    @data.setter
+    def data(self, value: T | None) -> None:
+        if self._phase is not _OPEN:
+            raise self._misused()
+        self.value = value
+        self.touched = self.assigned = True
+
+    async def save(self) -> None:
+        if self._phase is not _OPEN or not self._is_here():
+            raise self._misused()
+        pending = self._pending_change()
+        coordinator, change = self.runtime.coordinator, pending.change
+        lease = self._acquired.lease if self._acquired else None
+        if change is not None:
+            self._reload = True
+            change = change if lease is None else under(change, lease, unlock=False)
+            await coordinator.commit(change, lambda committed: self.note(pending, committed))
+            self._reload = False
+        elif lease is not None:
+            await coordinator.wait_durable(lease)
+
+    async def release(self) -> None:
+        if self._phase is not _OPEN:
+            raise self._misused()
+        try:
+            if (leaving := self._leave()) is not None:
+                self._note(await leaving)
+        except BaseException:
+            await self.abort()
+            raise
+        self._phase = _RELEASED
+        self._released_as = self.fingerprint()
+
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        return self.begin()
+
+    def __aexit__(self, kind: type[BaseException] | None, *_: object) -> Coroutine[Any, Any, None]:
+        return self.commit() if kind is None else self.abort()
+
+    # The steps of one session.
+
+    async def begin(self) -> Self:
+        """Wait for the key, lock it, load."""
+        await self._enter()
+        runtime, key = self.runtime, self.full_key
+        try:
+            if runtime.exclusive:
+                acquired = runtime.coordinator.try_acquire(key)
+                if acquired is None:
+                    acquired = await runtime.coordinator.acquire(key, runtime.lock_timeout, runtime.lock_lease)
+                self._acquired = acquired
+                record = acquired.record
+            else:
+                record = await runtime.coordinator.read(key)
+            if record is not None and (misfit := self.load(record)) is not None:
+                await self._set_aside(record, misfit)
+            self._phase = _OPEN
+        except MovedError as moved:
+            await self.abort()
+            await self.follow(moved)
+            self.reset()
+            return await self.begin()
+        except BaseException:
+            await self.abort()
+            raise
+        return self
+
+    async def begin_unread(self) -> Self:
+        """Wait for the key, and load nothing: the value is about to be assigned."""
+        await self._enter()
+        try:
+            if self.runtime.exclusive:
+                coordinator = self.runtime.coordinator
+                self._acquired = await coordinator.enter_queue(self.full_key, self.runtime.lock_timeout) or _TURN
+            self._phase = _OPEN
+        except BaseException:
+            await self.abort()
+            raise
+        return self
+
+    def prepare(self) -> None:
+        """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
+        if self._phase is _OPEN:
+            self._pending = self._pending or self._pending_change()
+
+    def write_nothing(self) -> None:
+        """Write nothing at the end, whatever was looked at."""
+        self._pending = NO_CHANGE
+
+    async def commit(self) -> None:
+        """The handler returned: commit, and let the next update in."""
+        try:
+            if self._phase is _OPEN:
+                if (leaving := self._leave()) is not None:
+                    self._note(await leaving)
+            elif self._phase is _RELEASED:
+                self._check_unchanged()
+        except BaseException:
+            await self.abort()
+            raise
+        self._close()
+
+    async def abort(self) -> None:
+        """The handler failed: write nothing, and let the next update in. May be called twice."""
+        acquired, self._acquired = self._acquired, None
+        try:
+            if acquired is not None and self._is_here():
+                coordinator = self.runtime.coordinator
+                if self._reload:
+                    await coordinator.release(self.full_key, acquired)
+                else:
+                    record = acquired.record if self._phase is _OPENING else self.record
+                    await coordinator.commit_and_release(self.full_key, acquired, record, None)
+        except SessionConflictError:  # what it was given was never stored, and nothing is to come of it anyway
+            pass
+        except SessionError as error:  # the handler's own error is what its caller must see
+            _log.warning("a session lock could not be given back, it will run out by itself: %s", error)
+        finally:
+            self._close()
+
+    def reassign(self, task: asyncio.Task[object] | None) -> None:
+        """Let another task hold the key."""
+        if self._acquired is not None:
+            self.runtime.coordinator.queue.reassign(self.full_key, task)
+
+    # The steps of several sessions that are opened together.
+
+    @property
+    def lock_order(self) -> tuple[tuple[str, int], str]:
+        """Where it stands in the one order in which sessions are locked."""
+        return self.runtime.coordinator.lock_order, self.full_key
+
+    async def enter_queue(self) -> None:
+        """The first half of `begin`: wait for the turn in this process."""
+        await self._enter()
+        if not self.runtime.exclusive:
+            return
+        try:
+            handover = await self.runtime.coordinator.enter_queue(self.full_key, self.runtime.lock_timeout)
+        except BaseException:
+            self._close()
+            raise
+        self._acquired = handover or _TURN
+
+    async def try_lock(self) -> bool:
+        """The second half of `begin`: lock and load; `False` if another process holds the key."""
+        runtime = self.runtime
+        if not runtime.exclusive:
+            await self._arrive(await runtime.coordinator.read(self.full_key))
+            return True
+        if self._acquired is _TURN:
+            acquired = await runtime.coordinator.try_lock(self.full_key, runtime.lock_lease)
+            if acquired is None:
+                return False
+            self._acquired = acquired
+        await self._arrive(self._acquired.record if self._acquired else None)
+        return True
+
+    async def lock(self) -> None:
+        """As `try_lock`, but waits for the other process."""
+        runtime = self.runtime
+        self._acquired = await runtime.coordinator.lock(self.full_key, runtime.lock_timeout, runtime.lock_lease)
+        await self._arrive(self._acquired.record)
+
+    async def unlock(self) -> None:
+        """Undo `try_lock`."""
+        acquired = self._acquired
+        if acquired is not None and acquired is not _TURN:
+            self._acquired = _TURN
+            await self.runtime.coordinator.unlock(acquired)
+        self.reset()
+        self._phase = _OPENING
+
+    def reset(self) -> None:
+        """Be as new after an `abort`."""
+        self._phase = _NEW
+        self.unload()
+
+    # What all of these are made of.
+
+    async def _enter(self) -> None:
+        runtime = self.runtime
+        if self._phase is not _NEW:
+            raise SessionClosedError("this Session was used before; open another", key=self.full_key)
+        if runtime.loop is not asyncio.get_running_loop():
+            await runtime.admit(self.full_key)
+        runtime.active += 1
+        self._epoch = runtime.epoch
+        self._phase = _OPENING
+
+    async def _arrive(self, record: Record | None) -> None:
+        if record is not None and (misfit := self.load(record)) is not None:
+            await self._set_aside(record, misfit)
+        self._phase = _OPEN
+
+    async def _set_aside(self, record: Record, misfit: SessionError) -> None:
+        await self.runtime.set_aside(self.full_key, record, misfit)
+        self.misfit = True
+
+    def _leave(self) -> Coroutine[Any, Any, Committed | None] | None:
+        """Commit, and let the next update in; `None` if that is done already."""
+        if not self._is_here():
+            raise self._misused()
+        pending = self._pending = self._pending or self._pending_change()
+        coordinator, change = self.runtime.coordinator, pending.change
+        acquired, self._acquired = self._acquired, None
+        if acquired is None:
+            return None if change is None else coordinator.commit(change)
+        if self._reload and change is None:
+            return coordinator.release(self.full_key, acquired)
+        if not coordinator.immediate:
+            return coordinator.commit_and_release(self.full_key, acquired, self.record, change)
+        self._note(coordinator.commit_immediately(change, self.full_key))
+        return None
+
+    def _pending_change(self) -> PendingChange:
+        return self.pending_change(locked=self._acquired is not None)
+
+    def _note(self, committed: Committed | None) -> None:
+        if self._pending is not None:
+            self.note(self._pending, committed)
+
+    def _check_unchanged(self) -> None:
+        if self.fingerprint() != self._released_as:
+            raise SessionClosedError(
+                "its data was changed after it was released, and that change is lost; "
+                "make later changes through sessions.open() or sessions.update()",
+                key=self.full_key,
+            )
+
+    def _is_here(self) -> bool:
+        """Whether it was opened in this event loop and this process."""
+        return self._epoch == self.runtime.epoch
+
+    def _close(self) -> None:
+        if self._phase is not _NEW and self._phase is not _CLOSED and self._is_here():
+            self.runtime.leave()
+        self._phase = _CLOSED
+
+    def _misused(self) -> SessionClosedError:
+        if self._phase is _OPEN:
+            return SessionClosedError(
+                "it was opened in another event loop or process, where its lock is; open it here", key=self.full_key
+            )
+        return SessionClosedError(f"the session {self._phase.value}", key=self.full_key)
