@@ -222,8 +222,6 @@ async def test_21_odd_keys_as_prefixes_find_their_keys_and_no_others(storage: An
         found = [prefix + key async for key in SessionManager(int, storage=storage, prefix=prefix).keys()]
         own = [key for key in ODD_KEYS if key.startswith(prefix) and _owner(key, known) == prefix]
         assert sorted(found) == sorted(own)
-            key for key in ODD_KEYS if key.startswith(prefix) and _owner(key, known) == prefix
-        )
 
 
 async def test_21_odd_keys_lock_apart(storage: Any) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
 from chatsession.errors import SessionDecodeError, SessionEncodeError, SessionError, SessionTooLargeError, shown
-from chatsession.options import SessionOptions
 from chatsession.serialization.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.serialization.decoded_cache import DecodedCache
 from chatsession.serialization.envelope import looks_enveloped
 from chatsession.serialization.pipeline import Pipeline, Unpacked
-from chatsession.storages import Storage
-from chatsession.storages.adapter import AdapterStorage
+
+if TYPE_CHECKING:
+    from chatsession.options import SessionOptions
+    from chatsession.storages import Storage
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class Serializer(Generic[T]):
     )
 
     def __init__(self, options: SessionOptions[T], storage: Storage, ttl: float | None) -> None:
-        adapter = isinstance(storage, AdapterStorage)
+        adapter = storage.keeps_values
         if adapter and (options.encryption_keys or options.compression is not None or options.deduplicate):
             raise SessionError(
                 "encryption_keys, compression and deduplicate need a storage of bytes; a StorageAdapter gets values"

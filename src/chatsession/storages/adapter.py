@@ -81,6 +81,7 @@ class AdapterStorage(Storage):
 
     shared: ClassVar[bool] = False
     verbatim: ClassVar[bool] = False
+    keeps_values = True
     expiring: ClassVar[bool] = False
     batch_size: ClassVar[int] = 1
     batches_in_flight: ClassVar[int] = 10_000

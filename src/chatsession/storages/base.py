@@ -181,6 +181,8 @@ class Storage(ABC):
     """The most calls of one kind that the core makes at the same time."""
     verbatim: ClassVar[bool] = True
     """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
+    keeps_values: ClassVar[bool] = False
+    """Keeps values of any kind instead of bytes, as a user's own `StorageAdapter` does."""
     expiring: ClassVar[bool] = True
     """Records can have a time to live."""
     single_process: bool = False
@@ -237,16 +239,6 @@ class Storage(ABC):
             inherited: the process is a forked child, and the parent still uses what was inherited: drop the
                 references, and neither close nor write to anything. If `False`, the event loop was closed in this
                 same process: resources may be closed, where that is possible without awaiting.
-        """
-        self.is_open = False
-
-    def forget(self, *, inherited: bool) -> None:
-        """Drop everything that belongs to another event loop or process; `open` then starts anew.
-
-        Args:
-            inherited: this process was forked, and its parent still uses what was opened: nothing may be sent on it,
-                nor closed in a way that the parent would notice. Otherwise the event loop has ended, and connections,
-                threads and files may be freed.
         """
         self.is_open = False
 

@@ -13,7 +13,6 @@ from chatsession.errors import SessionClosedError, SessionError, shown
 from chatsession.options import SessionOptions
 from chatsession.serialization.serializer import Serializer
 from chatsession.storages import Action, Change, Record, Storage
-from chatsession.storages.adapter import AdapterStorage
 from chatsession.unit_of_work.prefixes import PREFIXES, write_down
 
 T = TypeVar("T")
@@ -64,7 +63,7 @@ class Runtime(Generic[T]):
     )
 
     def __init__(self, options: SessionOptions[T], storage: Storage) -> None:
-        adapter = isinstance(storage, AdapterStorage)
+        adapter = storage.keeps_values
         if options.ttl and not storage.expiring:
             raise SessionError(
                 f"ttl needs a storage with expiry, which {storage!r} has not; let the adapter expire its data itself"
