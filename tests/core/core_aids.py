@@ -51,11 +51,12 @@ class RecordingMemory(MemoryStorage):
         self.writes: list[tuple[Action, str]] = []
 
     def read(self, key: str) -> Record | None:
-        self.reads.append(key)
+        if not key.startswith(PREFIXES):
+            self.reads.append(key)
         return super().read(key)
 
     def commit(self, change: Change) -> Outcome:
-        if change.action is not Action.KEEP:
+        if _is_of_a_session(change):
             self.writes.append((change.action, change.key))
         reads = len(self.reads)
         try:
