@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import EnumType
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
+from chatsession._option_checks import check_options
 from chatsession.keys import GetSessionKey, per_chat
 from chatsession.observing import SessionEvent
 from chatsession.serialization.codec import Codec, JsonCodec
@@ -30,85 +31,97 @@ class SessionOptions(Generic[T]):
     """How sessions of one kind are made, found, guarded and kept.
 
     Args:
-        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
-            it such a session is `None`.
-        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
-        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
-            in memory and end with the process, which one log line says at start.
-        get_session_key: from the context of an update to the key of its session; may be async.
-        prefix: is put before every key.
-        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        initial: makes the value of a session that is not stored: a class, or a function without parameters. Without
+            it, the value of such a session is `None`.
+        type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
+            annotation.
+        storage: where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL for `open_storage`. Without
+            it they are kept in memory and are lost when the process ends.
+        get_session_key: gives the key of the session for the context of an update; may be async. `None` means that
+            the update has no session.
+        prefix: is put before every key. Managers that share a storage need different prefixes.
+        ttl: how long a session is kept, in seconds or as a `timedelta`; `None`: for ever. See `expiry`.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
-        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
-            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
-        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
-            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
-            protection at all.
-        lock_timeout: seconds to wait for a key at most.
-        lock_lease: seconds after which the key of a process that died is free again.
-        max_size: bytes that an encoded session may have at most.
-        codec: how values become bytes; without it, JSON.
-        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
+        migrations: functions that bring data of older versions of your bot up to date, by version: `{1: f, 2: g,
+            10.1: h}`. They run in order from the stored version up, and the result is stored with the next write.
+        concurrency: `"exclusive"`: updates of one key run one after another, in all processes that share the storage;
+            `"optimistic"`: they run in parallel, and the one that commits second gets a `SessionConflictError`;
+            `"last-write-wins"`: they run in parallel, and the last commit overwrites the others.
+        lock_timeout: seconds to wait for a key that makes no progress, before `SessionLockTimeoutError`; `None`: for
+            ever.
+        lock_lease: seconds after which the key of a process that died is free again. It is renewed while a handler
+            runs.
+        max_size: the most bytes that an encoded session may have; a larger one is refused with
+            `SessionTooLargeError`.
+        codec: turns values into bytes and back; without it, JSON.
+        encryption_keys: encrypts what is stored with the first key; the others only decrypt what they have encrypted.
             Each is 32 bytes or their base64, see `generate_encryption_key`.
-        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
-        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
-        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
-            delivers them again; 0: none. A lazy session is then loaded before its handler.
-        merge: makes one session of two when a group that became a supergroup had one under either id: called with
-            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
-        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
-            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
+        allow_unencrypted: with `encryption_keys`, also reads sessions that are not encrypted, until all have been
+            rewritten.
+        compression: compresses encoded sessions of more than so many bytes (Zstandard); `None`: never.
+        deduplicate: how many updates are remembered with each session. One of them does not run its handler again
+            when Telegram delivers it again. 0: none. A lazy session is then loaded before its handler.
+        merge: makes one value of two when a group that became a supergroup has a session under both ids; called with
+            the old id's value and the new one's. Without it the new one's stays, and the old one's is set aside.
+        on_decode_error: what happens with stored data that does not fit the type. `"raise"`: a `SessionDecodeError`;
+            `"quarantine"`: it is set aside under another key, and the session starts afresh; `"reset"`: the session
+            starts afresh.
         observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
             `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
-        name: under which name sessions are given to handlers.
+        name: the attribute of the context, or the parameter of handlers, that has the session.
 
     Raises:
+        TypeError: an option has a value of a type that it does not take, or the types do not fit each other.
         ValueError: an option has a value that makes no sense.
-        TypeError: `initial` needs parameters, or the types do not fit each other.
     """
 
     initial: Callable[[], T] | None = None
+    """Makes the value of a session that is not stored: a class, or a function without parameters."""
     type: builtins.type[T] | None = None
+    """The type that stored data must fit; without it, the one that `initial` tells."""
     storage: Storage | StorageAdapter[T] | str | None = field(default=None, repr=False)  # a URL may hold a password
+    """Where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL; without it, in memory."""
     get_session_key: GetSessionKey = per_chat
+    """Gives the key of the session for the context of an update; may be async."""
     prefix: str = ""
+    """Is put before every key, so that managers can share a storage."""
     ttl: float | timedelta | None = None
+    """How long a session is kept, in seconds or as a `timedelta`; `None`: for ever."""
     expiry: Expiry = "sliding"
+    """Whether `ttl` counts from the last access (`"sliding"`) or from when the session was first stored (`"fixed"`)."""
     migrations: Mapping[float, Migration] | None = None
+    """Functions that bring data of older versions of your bot up to date, by version: `{1: f, 2: g}`."""
     concurrency: Concurrency = "exclusive"
-    lock_timeout: float = 60.0
+    """How updates of one key meet: `"exclusive"`, `"optimistic"` or `"last-write-wins"`."""
+    lock_timeout: float | None = 60.0
+    """Seconds to wait for a key that makes no progress; `None`: for ever."""
     lock_lease: float = 20.0
+    """Seconds after which the key of a process that died is free again."""
     max_size: int = 16 * 1024 * 1024
+    """The most bytes that an encoded session may have."""
     codec: Codec[T] | None = None
+    """Turns values into bytes and back; without it, JSON."""
     encryption_keys: Sequence[str | bytes] = field(default=(), repr=False)
+    """Encrypts what is stored with the first key; the others only decrypt."""
     allow_unencrypted: bool = False
+    """With `encryption_keys`, also reads sessions that are not encrypted."""
     compression: int | None = None
+    """Compresses encoded sessions of more than so many bytes; `None`: never."""
     deduplicate: int = 0
+    """How many updates are remembered with each session, so that a redelivered one does not run again."""
     merge: Callable[[T, T], T] | None = None
+    """Makes one value of two when a group that became a supergroup has a session under both ids."""
     on_decode_error: OnDecodeError = "raise"
+    """What happens with stored data that does not fit the type: `"raise"`, `"quarantine"` or `"reset"`."""
     observe: Callable[[SessionEvent], object] | None = None
+    """Called with a `SessionEvent` when a session has ended."""
     name: str = "session"
+    """The attribute of the context, or the parameter of handlers, that has the session."""
 
     def __post_init__(self) -> None:
-        for option, choices in (
-            ("concurrency", ("exclusive", "optimistic", "last-write-wins")),
-            ("on_decode_error", ("raise", "quarantine", "reset")),
-            ("expiry", ("sliding", "fixed")),
-        ):
-            if getattr(self, option) not in choices:
-                raise ValueError(f"{option} must be one of {', '.join(choices)}, not {getattr(self, option)!r}")
-        for option in ("lock_timeout", "lock_lease", "max_size"):
-            if getattr(self, option) <= 0:
-                raise ValueError(f"{option} must be positive, not {getattr(self, option)!r}")
-        for option in ("compression", "deduplicate"):
-            if (getattr(self, option) or 0) < 0:
-                raise ValueError(f"{option} cannot be negative, as {getattr(self, option)!r} is")
+        check_options(vars(self))
         if self.migrations is not None and self.codec is not None and not isinstance(self.codec, JsonCodec):
             raise TypeError("migrations work on JSON data; use them without a codec of your own, or with JsonCodec")
-        if self.ttl is not None and self.ttl_seconds <= 0:
-            raise ValueError(f"ttl must be positive, not {self.ttl!r}; without it sessions are kept for ever")
-        if not self.name.isidentifier():
-            raise ValueError(f"name is an attribute or parameter of your handlers, which {self.name!r} cannot be")
         if self.initial is not None:
             _check_callable(self.initial)
             _check_made(self.initial, self.type)
@@ -155,7 +168,7 @@ class SessionKeywords(TypedDict, Generic[T], total=False):
     expiry: Expiry
     migrations: Mapping[float, Migration] | None
     concurrency: Concurrency
-    lock_timeout: float
+    lock_timeout: float | None
     lock_lease: float
     max_size: int
     codec: Codec[T] | None

@@ -157,5 +157,5 @@ async def test_16_memory_storage_has_a_ttl_of_its_own(clock: MovableClock) -> No
 
 @pytest.mark.parametrize("ttl", [0, -1, timedelta(0)])
 def test_16_a_ttl_that_makes_no_sense(ttl: Any) -> None:
-    with pytest.raises(ValueError, match="ttl must be positive"):
+    with pytest.raises(ValueError, match="ttl takes a positive number of seconds"):
         SessionManager(int, storage="memory:", ttl=ttl)

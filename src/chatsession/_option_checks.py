@@ -1,0 +1,132 @@
+"""What each option takes, said in one sentence when it gets something else."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from numbers import Integral, Real
+from typing import NamedTuple, cast
+
+
+class _Rule(NamedTuple):
+    """What an option takes."""
+
+    takes: str
+    fits: Callable[[object], bool]
+    """Whether a value has a type that the option takes; if not, it is a `TypeError`."""
+    makes_sense: Callable[[object], bool] = lambda _: True
+    """Whether a value of such a type is one that the option takes; if not, it is a `ValueError`."""
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Check those options that can be checked one by one.
+
+    Args:
+        options: by name.
+
+    Raises:
+        TypeError: a value has a type that the option does not take.
+        ValueError: a value has the right type, but makes no sense.
+    """
+    for name, rule in _RULES.items():
+        value = options[name]
+        given = reprlib.repr(value)
+        if not rule.fits(value):
+            raise TypeError(f"{name} takes {rule.takes}, not {given}")
+        if not rule.makes_sense(value):
+            raise ValueError(f"{name} takes {rule.takes}, not {given}")
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real)
+
+
+def _is_whole_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, timedelta) or _is_number(value)
+
+
+def _is_positive(value: object) -> bool:
+    number = value.total_seconds() if isinstance(value, timedelta) else cast("float", value)
+    return math.isfinite(number) and number > 0
+
+
+def _is_not_negative(value: object) -> bool:
+    return cast("int", value) >= 0
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_identifier(value: object) -> bool:
+    return cast("str", value).isidentifier()
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_codec(value: object) -> bool:
+    return not isinstance(value, type) and hasattr(value, "encode") and hasattr(value, "decode")
+
+
+def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or check(value)
+
+
+def _one_of(*choices: str) -> _Rule:
+    names = ", ".join(map(repr, choices[:-1]))
+    return _Rule(f"one of {names} and {choices[-1]!r}", _is_text, choices.__contains__)
+
+
+_FUNCTION = _or_none(callable)
+
+_RULES = {
+    "get_session_key": _Rule("a function from the context of an update to a key", callable),
+    "prefix": _Rule("a string", _is_text),
+    "ttl": _Rule(
+        "a positive number of seconds, a timedelta, or None to keep sessions for ever",
+        _or_none(_is_duration),
+        _or_none(_is_positive),
+    ),
+    "expiry": _one_of("sliding", "fixed"),
+    "migrations": _Rule(
+        "a mapping from version to function, as in {1: function}, or None",
+        _or_none(_is_mapping),
+    ),
+    "concurrency": _one_of("exclusive", "optimistic", "last-write-wins"),
+    "lock_timeout": _Rule(
+        "a positive number of seconds, or None to wait for ever", _or_none(_is_number), _or_none(_is_positive)
+    ),
+    "lock_lease": _Rule("a positive number of seconds", _is_number, _is_positive),
+    "max_size": _Rule("a positive whole number of bytes", _is_whole_number, _is_positive),
+    "codec": _Rule(
+        "an object with the methods encode and decode, or None",
+        _or_none(_is_codec),
+    ),
+    "allow_unencrypted": _Rule("True or False", _is_bool),
+    "compression": _Rule(
+        "the number of bytes above which sessions are compressed, or None",
+        _or_none(_is_whole_number),
+        _or_none(_is_not_negative),
+    ),
+    "deduplicate": _Rule("the number of updates to remember, or 0", _is_whole_number, _is_not_negative),
+    "merge": _Rule("a function of the old chat's data and the new chat's data, or None", _FUNCTION),
+    "on_decode_error": _one_of("raise", "quarantine", "reset"),
+    "observe": _Rule("a function of a SessionEvent, or None", _FUNCTION),
+    "name": _Rule(
+        "a string that can be the name of an attribute or a parameter",
+        _is_text,
+        _is_identifier,
+    ),
+}

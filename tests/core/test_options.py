@@ -1,0 +1,94 @@
+"""What options take, and how it is said when they get something else."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chatsession import SessionManager, SessionOptions, options
+
+
+def identity(data: Any) -> Any:
+    return data
+
+
+WRONG_TYPES = [
+    ("ttl", "1d", "ttl takes a positive number of seconds, a timedelta, or None to keep sessions for ever, not '1d'"),
+    ("ttl", True, "ttl takes a positive number of seconds"),
+    ("max_size", "1MB", "max_size takes a positive whole number of bytes, not '1MB'"),
+    ("max_size", 1.5, "max_size takes a positive whole number of bytes, not 1.5"),
+    ("migrations", [identity], "migrations takes a mapping from version to function, as in {1: function}, or None"),
+    ("migrations", identity, "migrations takes a mapping from version to function"),
+    ("lock_timeout", "5", "lock_timeout takes a positive number of seconds, or None to wait for ever, not '5'"),
+    ("lock_timeout", timedelta(1), "lock_timeout takes a positive number of seconds"),
+    ("lock_lease", None, "lock_lease takes a positive number of seconds, not None"),
+    ("deduplicate", "yes", "deduplicate takes the number of updates to remember, or 0, not 'yes'"),
+    ("deduplicate", None, "deduplicate takes the number of updates to remember, or 0, not None"),
+    ("compression", "zstd", "compression takes the number of bytes above which sessions are compressed, or None"),
+    ("prefix", None, "prefix takes a string, not None"),
+    ("name", 1, "name takes a string"),
+    ("get_session_key", "user", "get_session_key takes a function"),
+    ("concurrency", None, "concurrency takes one of 'exclusive', 'optimistic' and 'last-write-wins', not None"),
+    ("allow_unencrypted", "no", "allow_unencrypted takes True or False, not 'no'"),
+    ("codec", "json", "codec takes an object with the methods encode and decode, or None"),
+    ("merge", 1, "merge takes a function"),
+    ("observe", "log", "observe takes a function of a SessionEvent, or None"),
+]
+
+SENSELESS = [
+    ("ttl", 0),
+    ("ttl", float("nan")),
+    ("ttl", float("inf")),
+    ("ttl", timedelta(0)),
+    ("lock_timeout", -1),
+    ("lock_timeout", float("inf")),
+    ("lock_lease", float("nan")),
+    ("max_size", 0),
+    ("compression", -1),
+    ("deduplicate", -1),
+    ("expiry", "never"),
+    ("on_decode_error", ""),
+    ("name", "two words"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), WRONG_TYPES)
+def test_a_wrong_type_is_told_with_what_the_option_takes(option: str, value: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        SessionManager(int, **{"storage": "memory:", option: value})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("option", "value"), SENSELESS)
+def test_a_senseless_value_is_told_with_what_it_should_be(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{option} takes .*, not "):
+        SessionManager(int, **{"storage": "memory:", option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("lock_timeout", None), ("ttl", timedelta(days=1)), ("lock_lease", 3)])
+def test_what_an_option_takes_is_taken(option: str, value: Any) -> None:
+    assert getattr(SessionOptions[int](**{option: value}), option) == value
+
+
+def test_every_option_is_described_for_editors() -> None:
+    (tree,) = (
+        node
+        for node in ast.parse(inspect.getsource(options)).body
+        if isinstance(node, ast.ClassDef) and node.name == "SessionOptions"
+    )
+    described = {
+        before.target.id
+        for before, after in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+    names = {field.name for field in fields(SessionOptions)}
+    assert described == names
+    assert all(f"    {name}: " in (SessionOptions.__doc__ or "") for name in names)
