@@ -267,6 +267,11 @@ async def test_a_url_with_options(postgres_server: PostgresServer, table: str) -
         ("connections=0", "connections in the URL must be a positive number"),
         ("connections=1.5", "connections in the URL must be a positive number"),
         ("retry_for=soon", "retry_for in the URL must be a positive number"),
+        ("timeout=5", "it is named 'retry_for'"),
+        ("sslmode=on", "sslmode in the URL must be one of disable"),
+        ("target_session_attrs=rw", "target_session_attrs in the URL must be one of any"),
+        ("port=many", "the port in the URL must be a number"),
+        ("layout=grammar", "the layout of a table is one of"),
         ("create=perhaps", "create in the URL must be true or false"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, value_of
-from tools.servers.postgres import PostgresServer
+from tools.servers.postgres import PgBouncer, PostgresServer
 
 _tables = (f"lives_{number}" for number in count())
 
@@ -205,6 +206,23 @@ async def test_other_schemes_of_the_same_url(postgres_server: PostgresServer, ta
     url = postgres_server.url.replace("postgresql:", f"{scheme}:", 1)
     async with open_storage(f"{url}?table={table}") as storage:
         await put(storage, "chat", b"1")
+
+
+async def test_a_pool_behind_pgbouncer_gets_a_hint(
+    postgres_server: PostgresServer, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with PgBouncer(postgres_server) as bouncer:
+        async with asyncpg.create_pool(bouncer.url, min_size=2, max_size=4) as pool:
+            with suppress(StorageError):
+                await PostgresStorage(pool=pool, table=table).open()
+            assert "statement_cache_size=0" in caplog.text
+        caplog.clear()
+        async with (
+            asyncpg.create_pool(bouncer.url, min_size=0, max_size=4, statement_cache_size=0) as pool,
+            PostgresStorage(pool=pool, table=table) as storage,
+        ):
+            await put(storage, "chat", b"1")
+            assert "statement_cache_size" not in caplog.text
 
 
 def _fork(storage: PostgresStorage, child: Callable[[], Coroutine[Any, Any, None]]) -> int:

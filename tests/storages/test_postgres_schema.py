@@ -9,6 +9,7 @@ import pytest
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres import PostgresStorage, _schema, schema_sql
+from chatsession.storages.postgres._storage import Layout
 from chatsession.testing.conformance.single import put, value_of
 from tools.servers.postgres import PostgresServer
 
@@ -87,13 +88,49 @@ async def test_a_newer_schema_is_left_alone(postgres_server: PostgresServer) -> 
         await PostgresStorage(url).open()
 
 
-async def test_a_user_without_rights_is_told(postgres_server: PostgresServer) -> None:
-    url = postgres_server.create_database("no_rights")
-    postgres_server.psql("CREATE ROLE guest LOGIN PASSWORD 'guest-pw'", "no_rights")
-    guest = re.sub("//.*@", "//guest:guest-pw@", url)
-    with pytest.raises(StorageError, match="lacks a right") as caught:
-        await PostgresStorage(guest).open()
+async def test_a_user_who_may_not_create_tables_is_told(postgres_server: PostgresServer) -> None:
+    url = _as_guest(postgres_server, "no_rights")
+    with pytest.raises(StorageError, match=r'lacks a right .* CREATE ON SCHEMA "public"; GRANT it') as caught:
+        await PostgresStorage(url).open()
     assert "guest" not in str(caught.value)
+    with pytest.raises(StorageError, match="CREATE ON DATABASE"):
+        await PostgresStorage(url, schema="bots").open()
+
+
+@pytest.mark.parametrize("layout", ["chatsession", "grammy"])
+async def test_each_missing_right_is_named(postgres_server: PostgresServer, layout: Layout) -> None:
+    database = f"rights_{layout}"
+    url = _as_guest(postgres_server, database)
+    async with PostgresStorage(postgres_server.url_of(database), layout=layout):
+        pass
+    table = "chat_sessions" if layout == "chatsession" else "sessions"
+    beside = table if layout == "chatsession" else "sessions_chatsession"
+    postgres_server.psql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest", database)
+    for lacking, grant in [
+        (f"USAGE ON SEQUENCE public.{beside}_numbers", f"USAGE ON SEQUENCE {beside}_numbers"),
+        (f"UPDATE ON TABLE public.{table}", f"UPDATE ON TABLE {table}"),
+        (f"DELETE ON TABLE public.{beside}_leases", f"DELETE ON TABLE {beside}_leases"),
+        ("USAGE ON SCHEMA public", "USAGE ON SCHEMA public"),
+        (f"EXECUTE ON FUNCTION {beside}_read(text[])", f"EXECUTE ON FUNCTION {beside}_read(text[])"),
+    ]:
+        postgres_server.psql(f"REVOKE {grant} FROM guest, PUBLIC", database)
+        with pytest.raises(StorageError, match=f"lacks a right .*{re.escape(lacking)}") as caught:
+            await PostgresStorage(url, layout=layout).open()
+        assert str(caught.value).count(" ON ") == 1, "no other right"
+        postgres_server.psql(f"GRANT {grant} TO guest", database)
+    async with PostgresStorage(url, layout=layout) as storage:
+        await put(storage, "chat", b"1")
+        assert await value_of(storage, "chat") == b"1"
+        await storage.sweep()
+
+
+def _as_guest(server: PostgresServer, database: str) -> str:
+    """Make a database, and return its URL for a user who owns nothing."""
+    url = server.create_database(database)
+    server.psql(
+        "DO $$BEGIN CREATE ROLE guest LOGIN PASSWORD 'guest-pw'; EXCEPTION WHEN duplicate_object THEN NULL; END$$"
+    )
+    return re.sub("//.*@", "//guest:guest-pw@", url)
 
 
 def _dump(server: PostgresServer, url: str) -> str:

@@ -30,6 +30,11 @@ class GrammySchema(Schema):
     """
 
     text_only: ClassVar[bool] = True
+    _rights: ClassVar[dict[str, Sequence[str]]] = Schema._rights | {
+        "sessions": ("SELECT",),
+        "grammy": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "beside": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    }
 
     def __init__(self, schema: str, table: str) -> None:
         super().__init__(schema, f"{table}_chatsession")
@@ -67,8 +72,10 @@ class GrammySchema(Schema):
         """Raises `StorageError` if there is a table of that name, and grammY would not have made it."""
         rows = await connection.fetch(
             "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute "
-            "WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-            str(self),
+            "JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+            "WHERE nspname = $1 AND relname = $2 AND attnum > 0 AND NOT attisdropped",
+            self.schema,
+            self._grammy,
         )
         found = {str(name): str(kind) for name, kind in rows}
         wrong = [name for name, kinds in _COLUMNS.items() if found.get(name) not in kinds]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import ClassVar
@@ -49,6 +49,15 @@ class Schema:
 
     text_only: ClassVar[bool] = False
     """The table cannot hold arbitrary bytes."""
+    _rights: ClassVar[dict[str, Sequence[str]]] = {
+        "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "leases": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "era": ("SELECT", "INSERT"),
+        "commits": ("SELECT", "INSERT", "DELETE"),
+        "meta": ("SELECT", "UPDATE"),
+        "numbers": ("USAGE",),
+    }
+    """What the user must be allowed to do with each table and sequence."""
 
     def __init__(self, schema: str, table: str) -> None:
         for what, name, longest in (("schema", schema, 63), ("table", table, 45)):
@@ -93,8 +102,10 @@ class Schema:
         Raises:
             StorageError: it cannot be used as it is; the message says what to do.
         """
+        await self._check_rights(connection)
         version = await self._version(connection)
         if version != NEWEST and create:
+            await self._check_may_create(connection)
             version = await self._migrate(connection)
         if version is None:
             raise StorageError(f"the tables of {self} do not exist; apply the SQL that schema_sql() gives")
@@ -158,6 +169,39 @@ class Schema:
                 await connection.execute("ROLLBACK")
             raise
         return max(version or 0, NEWEST)
+
+    async def _check_rights(self, connection: Connection) -> None:
+        """Raises `StorageError` with the rights that the user lacks on what exists."""
+        needed = [(self._names[table], right) for table, rights in self._rights.items() for right in rights]
+        lacking = await connection.fetch(
+            self.query("rights"),
+            [name for name, _ in needed],
+            [right for _, right in needed],
+            self.schema,
+            [f"{self.table}_{name}" for name in _FUNCTIONS],
+        )
+        if lacking:
+            rights = ", ".join(str(right) for (right,) in lacking)
+            raise StorageError(
+                f"this user of PostgreSQL lacks a right that sessions need: {rights}; "
+                "let the owner of the tables GRANT it"
+            )
+
+    async def _check_may_create(self, connection: Connection) -> None:
+        """Raises `StorageError` if the user cannot create or migrate tables."""
+        may_create = await connection.fetchval(
+            "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1", self.schema
+        )
+        if may_create is None:
+            may_create = await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')")
+            missing = "CREATE ON DATABASE (to create the schema of the tables)"
+        else:
+            missing = f'CREATE ON SCHEMA "{self.schema}"'
+        if not may_create:
+            raise StorageError(
+                f"this user of PostgreSQL lacks a right that creating the tables needs: {missing}; GRANT it, or let "
+                "another user apply the SQL that schema_sql() gives"
+            )
 
     async def _check_free(self, connection: Connection) -> None:
         if await self._has(connection, _TABLES["sessions"]):

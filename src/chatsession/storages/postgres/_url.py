@@ -19,10 +19,17 @@ _THEIRS = {
     "target_session_attrs", "user",
 }  # fmt: skip
 
+_VALUES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+}
+
 
 def from_url(parts: SplitResult) -> PostgresStorage:
     """`postgresql://user:password@host:port/database?…`, with the options of libpq and those of `PostgresStorage`."""
     given = options(parts, _OURS | _THEIRS)
+    _check_theirs(parts, given)
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query, True) if name in _THEIRS])
     return PostgresStorage(
         parts._replace(scheme="postgresql", query=query).geturl(),
@@ -37,6 +44,21 @@ def from_url(parts: SplitResult) -> PostgresStorage:
         time_to_live=_number(given, "time_to_live"),
         single_process=flag(given, "single_process"),
     )
+
+
+def _check_theirs(parts: SplitResult, given: dict[str, str]) -> None:
+    """Raises `StorageError` for values that asyncpg would refuse, or quote, only when it connects."""
+    for name, values in _VALUES.items():
+        if name in given and given[name] not in values:
+            raise StorageError(f"{name} in the URL must be one of {', '.join(values)}")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    ports += given.get("port", "").split(",") if given.get("port") else []
+    if any(port and not (port.isdecimal() and 0 < int(port) < 65536) for port in ports):
+        raise StorageError(
+            "the port in the URL must be a number from 1 to 65535; in a password, write %3A for :, %2F for / and "
+            "%40 for @"
+        )
 
 
 def _number(given: dict[str, str], name: str) -> float | None:
