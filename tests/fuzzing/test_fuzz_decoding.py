@@ -208,7 +208,7 @@ async def test_a_field_whose_name_is_no_text_is_not_lost() -> None:
     stored = b'{"\xf4":1,"name":"Ann"}'
     await storage.commit_many([Change("chat", Action.PUT, stored)])
     async with storage, SessionManager(Player, storage=storage) as sessions:
-        with pytest.raises(SessionEncodeError, match="no UTF-8"):
+        with pytest.raises(SessionEncodeError, match="not UTF-8"):
             await sessions.update("chat", lambda player: Player(player.name, 1))
     (record,) = await storage.read_many(["chat"])
     assert isinstance(record, Record)

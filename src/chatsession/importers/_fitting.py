@@ -34,11 +34,11 @@ class Fit(Generic[T]):
             SessionMigrationError: the data could not be brought up to date.
         """
         try:
-            data = self._codec.encode(cast("T", entry.data))
+            data = self._codec.encode_plain(entry.data)
             if entry.migrate and self._migrations is not None:
                 data = self._migrations.run(key, data, entry.version)
             value = self._codec.decode(data)
-            return value, _lost(msgspec.json.decode(data), msgspec.json.decode(self._codec.encode(value)))
+            return value, _lost(msgspec.json.decode(data), msgspec.json.decode(self._codec.raw_encode(value)))
         except CodecError as error:
             raise SessionDecodeError(
                 f"the data found for it does not fit the sessions' type: {error}; make it fit by convert=…", key=key

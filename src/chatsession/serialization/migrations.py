@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from chatsession.errors import SessionMigrationError
-from chatsession.serialization.codec import CodecError, JsonCodec, to_json
+from chatsession.serialization.codec import CodecError, JsonCodec
+from chatsession.serialization.models import to_json
 
 Migration: TypeAlias = Callable[[Any], object]
 """From the data of one version to that of the next; its annotations, if it has any, say which types these are."""

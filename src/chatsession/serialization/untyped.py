@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias, cast, get_origin
 
 from msgspec import inspect
 
+from chatsession.serialization.comparison import step_to
+
 
 class Foreign(NamedTuple):
     """A part of a value that would come back as something else."""
@@ -97,7 +99,7 @@ def foreign(value: object) -> Foreign | None:
             if type(name) is not str:
                 return _foreign_key(name)
             if type(child) not in _SAFE and (found := foreign(child)) is not None:
-                return found.below("[...]")
+                return found.below(step_to(name))
     elif kind is list:
         for number, child in enumerate(cast("list[object]", value)):
             if type(child) not in _SAFE and (found := foreign(child)) is not None:
@@ -147,7 +149,7 @@ def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
             if any_key and type(name) is not str:
                 return _foreign_key(name)
             if look_inside is not None and (found := look_inside(child)) is not None:
-                return found.below("[...]")
+                return found.below(step_to(name))
         return None
 
     return look

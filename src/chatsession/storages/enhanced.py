@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from chatsession.serialization.codec import to_json
 from chatsession.serialization.migrations import Migration, Migrations
+from chatsession.serialization.models import to_json
 from chatsession.storages.adapter import StorageAdapter, settled
 
 T = TypeVar("T")
