@@ -85,7 +85,7 @@ async def copy(
     Raises:
         StorageError: one of the storages failed; what is written is whole. Go on with `resume_after`.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from chatsession import MemoryStorage, SessionManager
         >>> from chatsession.copying import copy

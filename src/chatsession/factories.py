@@ -34,7 +34,7 @@ def session(
     Returns:
         An async callable `(ctx, next)`.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from chatsession import SessionFlavor, session
         >>> class Context(SessionFlavor[int]):
@@ -81,7 +81,7 @@ def multi_session(
     Raises:
         ValueError: two fragments would have the same keys in the same storage, and need prefixes.
 
-    Example:
+    Examples:
         >>> from chatsession import MemoryStorage, SessionOptions, multi_session, per_user
         >>> storage = MemoryStorage()
         >>> sessions = multi_session(

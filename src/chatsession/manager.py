@@ -53,7 +53,7 @@ class SessionManager(Generic[T]):
         ValueError: an option has a value that makes no sense.
         StorageError: the storage's URL is wrong.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from chatsession import SessionManager
         >>> async def main() -> int:
@@ -134,7 +134,7 @@ class SessionManager(Generic[T]):
             key: as `get_session_key` would give it, without the prefix.
 
         Returns:
-            The session, to be entered by `async with`, which waits for the key (rule 12) and loads.
+            The session, to be entered by `async with`, which waits for the key and loads.
 
         Raises:
             SessionKeyError: the key cannot be one.
@@ -306,7 +306,7 @@ class SessionManager(Generic[T]):
         return LazyMiddleware(self)
 
     async def key_of(self, ctx: object, scope: str = "") -> str | None:
-        """The stored key (with the prefix) of a context's session; `None` if it has none (rule 6).
+        """The stored key (with the prefix) of a context's session; `None` if it has none.
 
         Args:
             ctx: what `get_session_key` is given.

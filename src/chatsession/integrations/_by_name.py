@@ -187,7 +187,7 @@ class Work:
 
         Returns:
             The handler's keywords; `None` if all its sessions know the update, which then must not be handled again
-            (rule 19).
+           .
         """
         wanted = [unit for unit in self._units if not unit.set_up.names.isdisjoint(names)] if names else ()
         for unit in wanted:

@@ -86,11 +86,11 @@ class UpdateSession(Generic[T]):
         self.handled: bool = False
         """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
         self.redelivered: bool = False
-        """Once it is `wanted`: the update was committed before, and must not be handled again (rule 19)."""
+        """Once it is `wanted`: the update was committed before, and must not be handled again."""
         self._made_as: object = None
 
     async def wanted(self) -> None:
-        """Somebody is about to use the session: open it, unless that was done, or the update has none (rule 6)."""
+        """Somebody is about to use the session: open it, unless that was done, or the update has none."""
         while self._asking:
             self._answered = self._answered or asyncio.get_running_loop().create_future()
             await asyncio.wait([self._answered])
@@ -243,7 +243,7 @@ class _Context(Generic[T]):
         await self._unit.holder.save()
 
     async def release_session(self) -> None:
-        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         await self._unit.holder.release()
 
 
@@ -257,7 +257,7 @@ class SessionContext(_Context[T]):
         """The value. Assign to replace it, assign `None` to delete the session.
 
         Raises:
-            SessionKeyError: the update has no session (rule 6).
+            SessionKeyError: the update has no session.
             SessionClosedError: the update is done, or the session was released and is assigned.
         """
         return cast("T", self._unit.holder.data)

@@ -36,7 +36,7 @@ class SessionMethods:
             await holder.save()
 
     async def release_session(self) -> None:
-        """Commit now what has changed, and let this chat's next update run (`Session.release`, rule 15a)."""
+        """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         for holder in _scope(self).current.holders():
             await holder.release()
 
@@ -48,7 +48,7 @@ class SessionCallbackContext(SessionMethods, SessionFlavor[T], _Context):
     `cart`. To change the types of `user_data`, `chat_data` or `bot_data`, inherit from
     `SessionMethods, SessionFlavor[T], CallbackContext[…]` instead.
 
-    Example:
+    Examples:
         >>> from telegram.ext import Application, ContextTypes
         >>> from chatsession import SessionAttribute
         >>> class Context(SessionCallbackContext[dict[str, int]]):

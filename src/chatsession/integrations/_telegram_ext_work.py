@@ -67,7 +67,7 @@ class Work:
 
     @property
     def redelivered(self) -> bool:
-        """All sessions that remember updates have seen this one (rule 19). If only some have, the others need it."""
+        """All sessions that remember updates have seen this one. If only some have, the others need it."""
         remembering = [
             unit
             for kind, unit in zip(self.kinds, self.units.values(), strict=True)
@@ -76,7 +76,7 @@ class Work:
         return bool(remembering) and all(unit.redelivered for unit in remembering)
 
     async def follow_chat(self) -> None:
-        """Let the sessions of a group that became a supergroup go along (rule 18)."""
+        """Let the sessions of a group that became a supergroup go along."""
         for unit in self.units.values():
             await unit.follow_chat()
 

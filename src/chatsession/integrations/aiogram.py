@@ -64,7 +64,7 @@ def setup_sessions(
         ValueError: handlers get something else under the manager's name already, or another manager that was set up
             has the same keys in the same storage.
 
-    Example:
+    Examples:
         >>> from aiogram import Dispatcher, F
         >>> from aiogram.types import Message
         >>> from chatsession import SessionManager

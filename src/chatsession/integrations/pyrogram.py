@@ -76,7 +76,7 @@ def setup_sessions(
             has the same keys in the same storage.
         SessionError: this kurigram is too old, or it is Pyrogram itself.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.integrations.pyrogram import SessionContext, setup_sessions
         >>> from pyrogram import Client, filters

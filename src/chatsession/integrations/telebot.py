@@ -72,7 +72,7 @@ def setup_sessions(
             the same keys in the same storage, or `per_bot` is asked for a bot whose token tells no id.
         SessionError: this pyTelegramBotAPI is too old.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.integrations.telebot import SessionContext, setup_sessions
         >>> from telebot.async_telebot import AsyncTeleBot

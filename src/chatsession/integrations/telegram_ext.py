@@ -81,7 +81,7 @@ def setup_sessions(
         ValueError: contexts have something else under the manager's name already, or another manager that was set
             up has the same keys in the same storage.
 
-    Example:
+    Examples:
         >>> from telegram import Update
         >>> from telegram.ext import Application, CommandHandler, ContextTypes
         >>> from chatsession import SessionManager

@@ -74,7 +74,7 @@ def setup_sessions(
             has the same keys in the same storage.
         SessionError: this Telethon is too old.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from chatsession import SessionManager
         >>> from chatsession.integrations.telethon import SessionContext, setup_sessions

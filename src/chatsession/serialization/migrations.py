@@ -1,4 +1,4 @@
-"""From data of an older version of a bot to that of today, step by step (rule 17)."""
+"""From data of an older version of a bot to that of today, step by step."""
 
 from __future__ import annotations
 

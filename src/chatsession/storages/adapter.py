@@ -33,12 +33,12 @@ class StorageAdapter(Protocol[T]):
     """What a storage of your own must have; each method may be sync or async.
 
     `read` answers `None` only if there is no such key: whatever else goes wrong must be raised, or the session would
-    start afresh and be written over what could not be read (rule 21a).
+    start afresh and be written over what could not be read.
 
     Optional, for `SessionManager.keys` and `entries`: `read_all_keys()` and `read_all_entries()`, each giving an
     iterable or an async iterable (or an awaitable of one).
 
-    Example:
+    Examples:
         >>> class Shelf:
         ...     def __init__(self):
         ...         self.values = {}

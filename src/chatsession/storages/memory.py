@@ -44,7 +44,7 @@ class MemoryStorage(ImmediateStorage):
             of its own; `None`: never.
         clock: gives the time as Unix seconds.
 
-    Example:
+    Examples:
         >>> from chatsession import MemoryStorage, SessionManager
         >>> sessions = SessionManager(dict[str, int], storage=MemoryStorage(time_to_live=3600))
     """

@@ -19,7 +19,7 @@ class LazySession(Generic[T]):
     """What `ctx.session` is under a lazy middleware: `await ctx.session` gives the value.
 
     The first `await` locks and loads; each further one gives the very same object, without a second read. An
-    assignment needs no read before it, and a read that is under way is discarded by it (rule 3).
+    assignment needs no read before it, and a read that is under way is discarded by it.
     """
 
     __slots__ = ("_assigned", "_closed", "_loading", "_open", "opened")

@@ -1,4 +1,4 @@
-"""A session moves from one key to another, at once and only once, wherever a process dies meanwhile (rule 18).
+"""A session moves from one key to another, at once and only once, wherever a process dies meanwhile.
 
 No storage changes two keys in one step, so the move is written down before it is made:
 

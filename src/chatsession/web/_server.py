@@ -58,7 +58,7 @@ def serve(
         OSError: the port is taken.
         ValueError: an encryption key is none.
 
-    Example:
+    Examples:
         serve("sqlite:///bot.db", read_only=True)
     """
 
@@ -96,7 +96,7 @@ async def inspecting(
         name: of the storage, for the page.
         port: and all else as for `serve`.
 
-    Example:
+    Examples:
         async with inspecting(sessions.storage, read_only=True) as inspector:
             print(inspector.invite())
             await bot.run()

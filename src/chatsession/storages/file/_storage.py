@@ -51,7 +51,7 @@ class FileStorage(Storage):
         sweep_interval: seconds between sweeps of expired sessions.
         clock: gives the time as Unix seconds, the same for all processes that share the folder.
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.storages.file import FileStorage
         >>> sessions = SessionManager(dict[str, int], storage=FileStorage("sessions"))

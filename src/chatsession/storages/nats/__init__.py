@@ -76,7 +76,7 @@ class NatsStorage(Storage):
         sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
         single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
-    Example:
+    Examples:
         >>> from chatsession import SessionManager
         >>> from chatsession.storages.nats import NatsStorage
         >>> sessions = SessionManager(dict[str, int], storage=NatsStorage("nats://127.0.0.1:4222"))

@@ -82,7 +82,7 @@ class PostgresStorage(Storage):
         StorageError: a name does not do, or neither or both of `url` and `pool` are given.
         ValueError: a number is not positive.
 
-    Example:
+    Examples:
         >>> PostgresStorage("postgresql://bot:secret@db.example/bot")
         <PostgresStorage: "public"."chat_sessions" at db.example/bot>
     """

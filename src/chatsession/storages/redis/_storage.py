@@ -69,7 +69,7 @@ class RedisStorage(Storage):
     Raises:
         StorageError: the URL is not understood.
 
-    Example:
+    Examples:
         >>> from chatsession.storages.redis import RedisStorage
         >>> RedisStorage("redis://:secret@localhost/1")
         <RedisStorage: redis://localhost:6379/1>

@@ -42,7 +42,7 @@ class SQLiteStorage(Storage):
         sweep_interval: seconds between sweeps of expired sessions, in small steps, when nothing else is to be done.
         clock: gives the time as Unix seconds.
 
-    Example:
+    Examples:
         >>> import asyncio, os, tempfile
         >>> from chatsession import SessionManager
         >>> from chatsession.storages.sqlite import SQLiteStorage

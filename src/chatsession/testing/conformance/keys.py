@@ -1,4 +1,4 @@
-"""Any string is a key: stored, or refused with a `SessionKeyError`, and never mapped onto another (rule 21)."""
+"""Any string is a key: stored, or refused with a `SessionKeyError`, and never mapped onto another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updates that are delivered again (rule 19)."""
+"""Updates that are delivered again."""
 
 from __future__ import annotations
 

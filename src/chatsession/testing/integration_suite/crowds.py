@@ -27,7 +27,7 @@ GROUP = -1001
 
 
 class CrowdTests(IntegrationSuite):
-    """Rules 9 and 12."""
+    """Many updates at once, of one session and of several."""
 
     @pytest.mark.parametrize("lazy", [False, True])
     async def test_many_updates_of_one_chat_are_exact_and_in_order(

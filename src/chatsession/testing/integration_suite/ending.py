@@ -26,7 +26,7 @@ from chatsession.testing.integration_suite.suite import (
 
 
 class EndingTests(IntegrationSuite):
-    """Rules 5, 8, 15a and 16, and the end of the bot itself."""
+    """Failing handlers, tasks left running, release, expiry, and the end of the bot itself."""
 
     @pytest.mark.parametrize("lazy", [False, True])
     async def test_a_failing_handler_stores_nothing(

@@ -1,4 +1,4 @@
-"""A group that becomes a supergroup (rule 18)."""
+"""A group that becomes a supergroup."""
 
 from __future__ import annotations
 
