@@ -140,15 +140,15 @@ async def test_batches_that_overlap_in_any_order_never_deadlock(
         shuffle = random.Random(number)
         for round_ in range(30):
             some = shuffle.sample(keys, 20)
-            wishes = [LockRequest(key, f"{number}-{round_}-{key}", 30.0) for key in some]
-            leases = [locked.lease for locked in await each.lock_many(wishes) if isinstance(locked, Locked)]
+            requests = [LockRequest(key, f"{number}-{round_}-{key}", 30.0) for key in some]
+            leases = [locked.lease for locked in await each.lock_many(requests) if isinstance(locked, Locked)]
             changes = [Change(lease.key, Action.PUT, b"1", lease=lease, unlock=True) for lease in leases]
             free = [Change(key, Action.PUT, b"2") for key in shuffle.sample(keys, 10)]
             held = {change.key for change in changes}
             await asyncio.gather(
                 each.commit_many(changes), each.commit_many([change for change in free if change.key not in held])
             )
-            await each.abandon_many(wishes)
+            await each.abandon_many(requests)
 
     await asyncio.gather(*(work(each, 2 * n + i) for n in range(3) for i, each in enumerate((storage, other))))
     assert postgres_server.psql(deadlocks) == before
@@ -168,24 +168,24 @@ async def test_no_update_is_lost_where_transactions_see_one_moment(postgres_serv
         assert await a.get("chat") == 200
 
 
-async def test_who_waits_is_woken(
+async def test_a_waiter_is_woken(
     storage: PostgresStorage, other: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
     async with asyncio.timeout(60):
         for key in ("first", "second"):
             held = await lock(storage, key)
-            wish = request(key)
-            assert await try_lock(other, wish) is None
-            waiting = asyncio.create_task(other.wait_unlocked(wish, 0))
+            wanted = request(key)
+            assert await try_lock(other, wanted) is None
+            waiting = asyncio.create_task(other.wait_unlocked(wanted, 0))
             if key == "first":
                 await waiting  # begins to listen, and may have missed something
-                assert await try_lock(other, wish) is None
-                waiting = asyncio.create_task(other.wait_unlocked(wish, 1))
+                assert await try_lock(other, wanted) is None
+                waiting = asyncio.create_task(other.wait_unlocked(wanted, 1))
             await asyncio.sleep(0)
             await unlock(storage, held.lease)
             await waiting
-            assert await try_lock(other, wish) is not None
+            assert await try_lock(other, wanted) is not None
 
 
 async def test_a_waiter_that_abandons_wakes_the_next(storage: PostgresStorage, other: PostgresStorage) -> None:
@@ -234,7 +234,7 @@ async def test_a_pool_of_the_user_stays_open(pool: asyncpg.Pool[asyncpg.Record],
     assert pool.get_idle_size() == pool.get_size(), "every connection was given back"
 
 
-async def test_keys_that_cannot_be_indexed_stand_beside_it(
+async def test_keys_that_cannot_be_indexed_are_stored_beside(
     storage: PostgresStorage, postgres_server: PostgresServer, table: str
 ) -> None:
     keys = ["a\0b", "\1", "\1" + "0" * 64, "x" * 2000, "x" * 2001, "й" * 1001, "🍕" * 300_000]

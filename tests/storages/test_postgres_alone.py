@@ -104,16 +104,16 @@ async def test_of_many_who_insert_at_once_one_wins(storage: PostgresStorage, oth
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
 
 
-async def test_a_lock_that_was_asked_for_alone_is_given_again_if_its_answer_was_lost(
+async def test_a_single_lock_is_granted_again_if_its_answer_was_lost(
     storage: PostgresStorage, postgres_server: PostgresServer
 ) -> None:
-    wish = request("chat")
-    first = await try_lock(storage, wish)
+    wanted = request("chat")
+    first = await try_lock(storage, wanted)
     assert isinstance(first, Locked)
     sql = storage._schema.sql("SELECT * FROM {lock_one}($1, $2, $3, $4)")
-    ((_, token, *_),) = await storage._database.fetch(sql, wish.key, wish.waiter, wish.seconds, True)
+    ((_, token, *_),) = await storage._database.fetch(sql, wanted.key, wanted.waiter, wanted.seconds, True)
     assert token == first.lease.token
-    assert await storage._database.fetch(sql, wish.key, "another", wish.seconds, True) != []
+    assert await storage._database.fetch(sql, wanted.key, "another", wanted.seconds, True) != []
     assert await try_lock(storage, request("chat")) is None
 
 
@@ -130,7 +130,9 @@ async def test_after_a_crash_of_the_server_a_holder_commits_alone(postgres_serve
         assert isinstance(outcome, Committed)
 
 
-async def test_a_change_alone_wakes_who_waits(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_change_wakes_the_waiter(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
     table = next(_tables)
     async with (
@@ -139,12 +141,12 @@ async def test_a_change_alone_wakes_who_waits(postgres_server: PostgresServer, m
         PostgresStorage(postgres_server.url, table=table) as other,
     ):
         held = await lock(storage, "chat")
-        wish = request("chat")
-        assert await try_lock(other, wish) is None
-        await other.wait_unlocked(wish, 0)  # begins to listen
-        assert await try_lock(other, wish) is None
-        waiting = asyncio.create_task(other.wait_unlocked(wish, 1))
+        wanted = request("chat")
+        assert await try_lock(other, wanted) is None
+        await other.wait_unlocked(wanted, 0)  # begins to listen
+        assert await try_lock(other, wanted) is None
+        waiting = asyncio.create_task(other.wait_unlocked(wanted, 1))
         await asyncio.sleep(0)
         await storage.commit_many([Change("chat", Action.PUT, b"1", None, lease=held.lease, unlock=True)])
         await waiting
-        assert await try_lock(other, wish) is not None
+        assert await try_lock(other, wanted) is not None

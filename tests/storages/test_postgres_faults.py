@@ -84,7 +84,7 @@ class TestAtTheStart:
         error = await refused(PostgresStorage(postgres_server.url_of("nowhere")))
         assert "there is no database of that name" in str(error)
 
-    async def test_nobody_listens(self) -> None:
+    async def test_no_server_listens(self) -> None:
         error = await refused(PostgresStorage(f"postgresql://chat:{SECRET}@127.0.0.1:{free_ports(1)[0]}/chat"))
         assert isinstance(error, StorageUnavailableError)
         assert "does the server run?" in str(error)
@@ -172,7 +172,7 @@ class TestACutConnection:
     async def test_what_came_after_a_commit_stands(
         self, storage: PostgresStorage, proxy: PgProxy, postgres_server: PostgresServer, table: str
     ) -> None:
-        """The answer to a blind write is lost, and somebody else writes before the client can ask again."""
+        """The answer to a blind write is lost, and another client writes before the client can ask again."""
         async with PostgresStorage(postgres_server.url, table=table) as other:
             proxy.cut_after = b"MARKER"
             first = asyncio.create_task(commit(storage, Change("chat", Action.PUT, b'"MARKER"')))
@@ -186,7 +186,7 @@ class TestACutConnection:
         assert first_outcome.version != second.version
         assert await value_of(storage, "chat") == b'"later"', "the first commit was made twice"
 
-    async def test_a_batch_with_refusals_is_told_as_it_was(self, storage: PostgresStorage, proxy: PgProxy) -> None:
+    async def test_a_batch_with_refusals_keeps_its_outcomes(self, storage: PostgresStorage, proxy: PgProxy) -> None:
         version = await put(storage, "b", b"1")
         await put(storage, "c", b"1")
         proxy.cut_after = b"MARKER"
@@ -205,9 +205,9 @@ class TestACutConnection:
     @pytest.mark.parametrize("moment", ["cut_before", "cut_after"])
     async def test_a_lock_is_granted_once(self, storage: PostgresStorage, proxy: PgProxy, moment: str) -> None:
         setattr(proxy, moment, b"waiter-MARKER")
-        wish = request("chat")
-        wish = type(wish)(wish.key, "waiter-MARKER", wish.seconds)
-        locked = await try_lock(storage, wish)
+        wanted = request("chat")
+        wanted = type(wanted)(wanted.key, "waiter-MARKER", wanted.seconds)
+        locked = await try_lock(storage, wanted)
         assert proxy.cuts == 1
         assert isinstance(locked, Locked)
         outcome = await commit(storage, Change("chat", Action.PUT, b"1", None, None, locked.lease, True))
@@ -344,7 +344,7 @@ class TestLeasesAfterACrash:
         assert await commit(storage, late) is Refused.LEASE_LOST
         assert await value_of(storage, "chat") == b"1"
 
-    async def test_who_expects_nothing_certain_is_refused(
+    async def test_a_blind_write_is_refused_after_a_crash(
         self, storage: PostgresStorage, mortal_server: PostgresServer
     ) -> None:
         held = await lock(storage, "chat")

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 from _pg_proxy import PgProxy
 
+from chatsession import open_storage
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
 from chatsession.storages.postgres import PostgresStorage
@@ -201,11 +202,12 @@ class TestClocks:
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql+asyncpg", "POSTGRES"])
 async def test_other_schemes_of_the_same_url(postgres_server: PostgresServer, table: str, scheme: str) -> None:
-    from chatsession import open_storage
-
     url = postgres_server.url.replace("postgresql:", f"{scheme}:", 1)
     async with open_storage(f"{url}?table={table}") as storage:
         await put(storage, "chat", b"1")
+    if scheme.islower():
+        async with PostgresStorage(url, table=table) as storage:
+            assert await value_of(storage, "chat") == b"1"
 
 
 async def test_a_pool_behind_pgbouncer_gets_a_hint(

@@ -14,7 +14,7 @@ from chatsession.testing.conformance.single import put, value_of
 from tools.servers.postgres import PostgresServer
 
 
-async def test_what_is_printed_is_what_is_created(postgres_server: PostgresServer) -> None:
+async def test_a_fresh_schema_equals_all_its_migrations(postgres_server: PostgresServer) -> None:
     created, printed, migrated = (postgres_server.create_database(f"{kind}_schema") for kind in ("new", "sql", "old"))
     async with PostgresStorage(created):
         pass
@@ -52,13 +52,13 @@ def test_other_names_are_refused(name: str) -> None:
         PostgresStorage("postgresql://db.example", table=name)
 
 
-async def test_tables_that_are_missing_are_said_to_be(postgres_server: PostgresServer) -> None:
+async def test_missing_tables_are_reported(postgres_server: PostgresServer) -> None:
     url = postgres_server.create_database("no_tables")
     with pytest.raises(StorageError, match=r"do not exist; apply the SQL that schema_sql\(\) gives"):
         await PostgresStorage(url, create=False).open()
 
 
-async def test_a_table_of_somebody_else_is_left_alone(postgres_server: PostgresServer) -> None:
+async def test_a_foreign_table_is_left_alone(postgres_server: PostgresServer) -> None:
     url = postgres_server.create_database("foreign_table")
     postgres_server.psql("CREATE TABLE chat_sessions (id int, value text)", "foreign_table")
     with pytest.raises(StorageError, match="not of this library; choose another name"):
@@ -88,7 +88,7 @@ async def test_a_newer_schema_is_left_alone(postgres_server: PostgresServer) -> 
         await PostgresStorage(url).open()
 
 
-async def test_a_user_who_may_not_create_tables_is_told(postgres_server: PostgresServer) -> None:
+async def test_a_user_who_may_not_create_tables_learns_why(postgres_server: PostgresServer) -> None:
     url = _as_guest(postgres_server, "no_rights")
     with pytest.raises(StorageError, match=r'lacks a right .* CREATE ON SCHEMA "public"; GRANT it') as caught:
         await PostgresStorage(url).open()

@@ -1,4 +1,4 @@
-"""The server's clock, by which sessions expire, as far as this process knows it."""
+"""The server's clock, by which sessions expire."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from chatsession.storages.postgres._driver import Connection
 class ServerClock:
     """Tells the server's time without asking it each time.
 
-    The client's clock may be wrong, and may be set while the program runs. So the time is what the server said last,
-    and what has passed since by a clock that nobody sets.
+    The client's clock may be wrong, and may be set while the program runs. So the time is the server's last answer
+    plus the time since then, measured by a clock that is never set.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class ServerClock:
             self._server_time, self._measured = told, (asked + answered) / 2
 
     def forget(self) -> None:
-        """Know nothing, as at first."""
+        """Use the client's clock until the next measurement."""
         self._server_time = None
 
 

@@ -1,4 +1,4 @@
-"""The database with its tables ready: where connections come from, what travels on them, and who wakes waiters."""
+"""The database: its connections, its tables, its clock, and wake-ups from other processes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SMALLEST_POOL_TO_LISTEN = 3
 
 
 class Database:
-    """One of the two, a URL or the user's own pool; see `PostgresStorage` for the rest.
+    """One database, by its URL or in the user's own pool.
 
     Args:
-        source: where it is.
-        schema: what must be in it.
-        most: how many connections are opened at most.
+        source: the URL, or the pool.
+        schema: the tables and functions that must be in it.
+        most: the most connections that are opened.
         retry_for: seconds that a call takes at most, with all its tries.
-        pooler: does a pooler stand between; `None`: not known yet.
+        pooler: whether connections go through a pooler; `None`: detect it.
     """
 
     def __init__(self, source: str | Pool, schema: Schema, most: int, retry_for: float, pooler: bool | None) -> None:
@@ -51,7 +51,7 @@ class Database:
         self._connections: OwnConnections | BorrowedConnections | None = None
         self._calls: Calls | None = None
         self.wakeups: Wakeups | None = None
-        """`None`: nobody is woken here."""
+        """`None`: waiters poll."""
         self.clock = ServerClock()
         self._pool_is_inherited = False
 
@@ -62,14 +62,14 @@ class Database:
             parts = urlsplit(self._source)
         except ValueError:
             return "at the URL given"
-        if "@" in parts.path + parts.query + parts.fragment:  # a part of a password that was not quoted may be anywhere
+        if "@" in parts.path + parts.query + parts.fragment:  # part of an unquoted password may be anywhere
             return "at the URL given"
         return f"at {parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def open(self, *, create: bool) -> None:
-        """Connect, and have the tables created or checked. Raises `StorageError`."""
+        """Connect, and create or check the tables. Raises `StorageError`."""
         self._check_pool()
-        first = self._connections_with(statements=0)  # until it is known that no pooler stands between
+        first = self._connections_with(statements=0)  # until it is known that there is no pooler
         try:
             async with asyncio.timeout(self._retry_for), borrowed(first) as connection:
                 await check_server(connection)
@@ -78,8 +78,8 @@ class Database:
                 pooled = await is_pooled(connection) if self._pooler is None else self._pooler
                 if pooled and caches_statements(connection):
                     _log.warning(
-                        "a pooler stands before PostgreSQL; make the asyncpg pool with statement_cache_size=0, "
-                        "unless the pooler supports prepared statements"
+                        "the connections to PostgreSQL go through a pooler; make the asyncpg pool with "
+                        "statement_cache_size=0, unless the pooler supports prepared statements"
                     )
         except Exception as error:
             raise as_storage_error(error) from None
@@ -152,6 +152,6 @@ class Database:
             return Wakeups(
                 self._schema.channel, partial(connect, source, statements=0, timeout=self._retry_for), close_quickly
             )
-        if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # it would be missing elsewhere
+        if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # calls need the connections
             return None
         return Wakeups(self._schema.channel, source.acquire, source.release)

@@ -61,16 +61,18 @@ def drop_without_loop(connection: Connection, *, inherited: bool) -> None:
         connection: as it was opened, or borrowed from a pool.
         inherited: the parent process goes on using it, so that not a byte may be sent on it.
     """
-    opened: Any = getattr(connection, "_con", connection)  # what a pool lends is a proxy
+    opened: Any = getattr(connection, "_con", connection)  # a pool lends proxies
     if inherited:
-        # Or asyncpg would say goodbye to the server, in the parent's name, when the object is deleted.
+        # Otherwise asyncpg would end the parent's session at the server when the object is deleted.
         opened._aborted = True
         _inherited.append(opened)
         return
     transport: Any = getattr(opened, "_transport", None)
-    with suppress(Exception):  # the goodbye is sent; what fails is asking the closed loop to close the socket
+    with suppress(
+        Exception
+    ):  # it ends the session at the server, and then fails, as it asks the closed loop to close the socket
         connection.terminate()
-    with suppress(Exception):  # asyncio does this in the loop's next turn, which will never come
+    with suppress(Exception):  # asyncio would do this in the next iteration of the loop, which never comes
         transport._call_connection_lost(None)
 
 

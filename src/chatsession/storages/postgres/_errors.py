@@ -12,14 +12,14 @@ from chatsession.storages.postgres._driver import InterfaceError, InternalClient
 
 _HINTS = {
     "25006": "it is a read-only replica, or set to read-only; give the URL of the primary",
-    "26000": "it does not know a prepared statement; if a pooler such as PgBouncer stands between, make the pool with "
+    "26000": "it does not know a prepared statement; if a pooler such as PgBouncer is in between, make the pool with "
     "statement_cache_size=0",
     "28000": "this user may not log in from here (see pg_hba.conf on the server)",
     "28P01": "the name or the password is wrong",
     "3D000": "there is no database of that name; create it first",
     "42501": "the user lacks a right on the schema or on its tables; grant it, or let another user create them "
     "with the SQL that schema_sql() gives",
-    "42P05": "a prepared statement of that name exists; if a pooler such as PgBouncer stands between, make the pool "
+    "42P05": "a prepared statement of that name exists; if a pooler such as PgBouncer is in between, make the pool "
     "with statement_cache_size=0",
     "42703": "a table of the sessions has other columns than this version of chatsession needs",
     "42883": "a function of the sessions is missing; apply the SQL that schema_sql() gives",

@@ -1,4 +1,4 @@
-"""Sessions in the table of grammY's PostgreSQL storage: its two columns, and what it has no room for beside them."""
+"""Sessions in the table of grammY's PostgreSQL storage, and a table for what its two columns cannot hold."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _COLUMNS = {"key": ("character varying", "text"), "value": ("text",)}
 
 
 class GrammySchema(Schema):
-    """grammY's table, and what stands beside it, under names that begin with its name and `_chatsession`.
+    """grammY's table, and others whose names begin with its name and `_chatsession`.
 
-    The tables and functions are those of `Schema`, whose table of sessions is left without values; a view gives the
-    functions grammY's table to read in its place.
+    The tables and functions are those of `Schema`. Its table of sessions holds no values; the functions read a view
+    of grammY's table instead.
 
     Args:
         schema: the PostgreSQL schema (a namespace).
         table: the one that grammY's `PsqlAdapter` has as `tableName`.
 
     Raises:
-        StorageError: PostgreSQL, or this module, cannot work with such a name.
+        StorageError: a name cannot be used in PostgreSQL, or here.
     """
 
     text_only: ClassVar[bool] = True
@@ -69,7 +69,7 @@ class GrammySchema(Schema):
         return own.read_text() if own.is_file() else super()._function(name)
 
     async def _check_grammy(self, connection: Connection) -> None:
-        """Raises `StorageError` if there is a table of that name, and grammY would not have made it."""
+        """Raises `StorageError` if there is a table of that name which is not like one of grammY's."""
         rows = await connection.fetch(
             "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute "
             "JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace "
@@ -87,21 +87,21 @@ class GrammySchema(Schema):
 
 
 def grammy_schema_sql(schema: str = "public", table: str = "sessions", version: int = 0) -> str:
-    """As `schema_sql`, for `layout="grammy"`; grammY's own table is made if it is missing.
+    """As `schema_sql`, for `layout="grammy"`; grammY's own table is created if it is missing.
 
     Args:
         schema: as for `PostgresStorage`.
         table: as for `PostgresStorage`.
-        version: the version that is there (`SELECT schema_version FROM sessions_chatsession_meta`); 0: nothing yet.
+        version: the present version (`SELECT schema_version FROM sessions_chatsession_meta`); 0: none.
 
     Returns:
-        Statements to be run in one transaction; empty if that version is the newest.
+        Statements to run in one transaction; empty if that version is the newest.
     """
     return GrammySchema(schema, table).script(version)
 
 
 def without_bytes(changes: Sequence[Change]) -> tuple[Sequence[Change], dict[str, StorageError]]:
-    """What a column of text can hold of some changes, and why the others cannot be made; their locks are given back."""
+    """Replace changes that a column of text cannot hold by releases of their locks, and give the errors of those."""
     refused = {change.key: _refusal(change.key) for change in changes if not _is_text(change.value)}
     if not refused:
         return changes, refused
@@ -124,7 +124,7 @@ def _is_text(value: bytes) -> bool:
 
 def _refusal(key: str) -> StorageError:
     return StorageError(
-        "grammY's table holds text, and what was to be stored is none; leave out encryption, compression and codecs "
+        "grammY's table holds text, and the value is not text; do without encryption, compression and codecs "
         "that make bytes",
         key=key,
     )

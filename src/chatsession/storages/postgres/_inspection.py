@@ -44,5 +44,8 @@ async def facts(database: Database, schema: Schema) -> Sequence[Fact]:
         Fact("table and indexes", str(size)),
         Fact("rows (estimate)", "not known yet" if cast("int", rows) < 0 else f"{rows:,}"),
         Fact("dead rows (estimate)", str(dead)),
-        Fact("waiting updates are woken", "yes" if database.wakeups is not None else "no: a pooler stands between"),
+        Fact(
+            "waiting updates are woken",
+            "yes" if database.wakeups is not None else "no, because of a pooler",
+        ),
     ]

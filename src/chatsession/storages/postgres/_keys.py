@@ -1,4 +1,4 @@
-"""Session keys as PostgreSQL can hold and index them."""
+"""Session keys in the form that PostgreSQL can store and index."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from chatsession.errors import SessionKeyError
 LONGEST = 2000
 """Bytes of UTF-8; an entry of a PostgreSQL index has room for about 2,700."""
 MARK = "\x01"
-"""Begins the stored form of every key that is not stored as it is."""
+"""Starts the stored form of every key that is not stored verbatim."""
 AFTER_MARK = "\x02"
 AFTER_ALL = "\U0010ffff" * (LONGEST // 4 + 1)
 """Sorts after every stored key, because it is longer than the longest of them."""
 
 
 class StoredKey(NamedTuple):
-    """A key's place in the index and, unless that is the key itself, the whole of it."""
+    """A key as it is indexed and, if that is a digest, the whole key."""
 
     text: str
     whole: bytes | None
 
 
 def stored_key(key: str) -> StoredKey:
-    """Where a key is stored; no two keys have one place (short of a collision of SHA-256).
+    """The stored form of a key; two keys never share one, short of a collision of SHA-256.
 
     Raises:
         SessionKeyError: it is empty, or not valid Unicode.
@@ -35,7 +35,7 @@ def stored_key(key: str) -> StoredKey:
         encoded = key.encode()
     except UnicodeEncodeError:
         raise SessionKeyError(
-            "it is not valid Unicode (half of a surrogate pair), PostgreSQL cannot store it", key=key
+            "it is not valid Unicode (half of a surrogate pair), so PostgreSQL cannot store it", key=key
         ) from None
     if len(encoded) <= LONGEST and not key.startswith(MARK) and "\0" not in key:
         return StoredKey(key, None)

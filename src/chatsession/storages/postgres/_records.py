@@ -1,4 +1,4 @@
-"""From the core's batches to the arrays that the SQL functions take, and from their rows back."""
+"""Converts batches into the arrays that the SQL functions take, and their rows into records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Batch(Generic[Item]):
     """Items whose keys can be stored, in the order of their stored keys, which is the order in which rows are locked.
 
     Args:
-        items: in the core's order, to which `places` and `refused` lead back.
+        items: in the caller's order; `places` and `refused` refer to it.
     """
 
     __slots__ = ("items", "keys", "place_of", "places", "refused", "whole_keys")
@@ -57,7 +57,7 @@ class Batch(Generic[Item]):
 
 
 def lock_call(batch: Batch[LockRequest]) -> tuple[str, Sequence[object]]:
-    """The function that locks these, and what it takes first."""
+    """The function that locks a batch, and its first arguments."""
     waiters = [request.waiter for request in batch.items]
     seconds = [min(request.seconds, LONGEST_TIME) for request in batch.items]
     if len(waiters) == 1:
@@ -66,11 +66,11 @@ def lock_call(batch: Batch[LockRequest]) -> tuple[str, Sequence[object]]:
 
 
 def commit_call(batch: Batch[Change], *, singly: bool) -> tuple[str, Sequence[object]]:
-    """What makes these changes and gives their numbers, and what it takes after the batch's name.
+    """The expression that makes a batch of changes, and its arguments after the name of the batch.
 
     Args:
         batch: the changes.
-        singly: there is a function for one change alone.
+        singly: whether there is a function for a single change.
     """
     if singly and len(batch.items) == 1:
         change, whole_key = batch.items[0], batch.whole_keys[0]
@@ -97,24 +97,24 @@ def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
 
 
 def outcome(code: int) -> Outcome:
-    """What a number that `commit` returned means."""
+    """The meaning of a number that `commit` returned."""
     if code > 0:
         return Committed(code)
     return _REFUSED.get(code) or Committed(None)
 
 
 def record(value: object, version: object, expires_at: object) -> Record | None:
-    """From columns, all `NULL` where there is no row."""
+    """Make a record from columns, which are all `NULL` where there is no row."""
     return None if value is None else Record(cast("bytes", value), version, cast("float | None", expires_at))
 
 
 def number(value: object) -> int:
-    """A version or token as PostgreSQL can take it; what is none of its own becomes one that nothing has."""
+    """A version or token that PostgreSQL can take; a foreign one becomes a number that is never used."""
     return value if isinstance(value, int) and 0 < value < 2**63 else _NO_SUCH_NUMBER
 
 
 def _or_null(values: list[Value | None]) -> list[Value | None] | None:
-    """An array of nothing but `NULL` need not travel."""
+    """Replace an array of only `NULL`s by one `NULL`, which is shorter to send."""
     return values if any(value is not None for value in values) else None
 
 
@@ -129,7 +129,7 @@ def _seconds(ttl: float | None) -> float | None:
 
 
 def parts(changes: Sequence[Change], most: int) -> Iterable[Sequence[Change]]:
-    """Cut a batch so that each part has about `most` bytes of values; nearly always that is the whole of it."""
+    """Split a batch into parts of about `most` bytes of values; nearly always that is one part."""
     start = size = 0
     for end, change in enumerate(changes):
         size += len(change.value)

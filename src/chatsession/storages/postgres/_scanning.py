@@ -1,4 +1,4 @@
-"""Enumerating keys in the order of the index, page by page."""
+"""Enumerates keys in the order of the index, page by page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from chatsession.storages.postgres._schema import Schema
 class Scanner:
     """Reads pages of a table.
 
-    First come the keys that are stored as they are, of which a prefix is one stretch of the index; then the few that
-    are not, which must be looked at one by one. The cursor is the stored key with which to go on.
+    First come the keys that are stored verbatim, where a prefix is one range of the index; then the few that are
+    stored as digests, which are filtered one by one. The cursor is the stored key at which the next page begins.
     """
 
     def __init__(self, database: Database, schema: Schema) -> None:
@@ -23,11 +23,11 @@ class Scanner:
         self._schema = schema
 
     async def page(self, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
-        """One page; without `values`, all of them are empty."""
+        """Read one page; without `values`, all values are empty."""
         query = self._schema.query("scan" if values else "scan_keys")
         entries: list[tuple[str, Record]] = []
         start = max(prefix, AFTER_MARK) if cursor is None else cursor
-        if "\0" in prefix:  # no key that is stored as it is contains one
+        if "\0" in prefix:  # no key that is stored verbatim contains one
             start = min(start, MARK) if cursor is None else cursor
         if start >= AFTER_MARK:
             start = await self._add(entries, start, end_of_prefix(prefix), limit, query)
@@ -41,7 +41,7 @@ class Scanner:
     async def _add(
         self, entries: list[tuple[str, Record]], start: str, end: str | None, limit: int, query: str
     ) -> str | None:
-        """Add what lies between; returns where to go on, `None` after the last."""
+        """Add the sessions of a range; returns where to continue, `None` after the last."""
         rows = await self._database.fetch(query, limit, start, AFTER_ALL if end is None else end)
         for key, whole, *columns in rows:
             found = record(*columns)
@@ -49,5 +49,5 @@ class Scanner:
                 entries.append((cast("str", key) if whole is None else cast("bytes", whole).decode(), found))
         if len(rows) < limit:
             return None
-        # No stored key contains a NUL, so that none lies between a key and the same with U+0001 at its end.
+        # No stored key contains a NUL, so no key sorts between this one and this one followed by U+0001.
         return cast("str", rows[-1][0]) + "\x01"

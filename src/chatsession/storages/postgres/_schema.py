@@ -1,4 +1,4 @@
-"""The tables and functions in the database: named, created, migrated, and checked."""
+"""Names, creates, migrates and checks the tables and functions in the database."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _COLUMNS = {
 
 
 class Schema:
-    """Everything that the sessions of one table need, under the names that the user chose.
+    """The tables and functions that the sessions of one table need, under the names that the user chose.
 
     Args:
         schema: the PostgreSQL schema (a namespace).
-        table: the table of the sessions; what stands beside it begins with its name.
+        table: the table of the sessions; the names of the others begin with its name.
 
     Raises:
-        StorageError: PostgreSQL, or this module, cannot work with such a name.
+        StorageError: a name cannot be used in PostgreSQL, or here.
     """
 
     text_only: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class Schema:
         for what, name, longest in (("schema", schema, 63), ("table", table, 45)):
             if not re.fullmatch(r"[\w .-]+", name) or len(name.encode()) > longest:
                 raise StorageError(
-                    f"the {what} name {name!r} does not do: letters, digits, and any of '_-. ', {longest} bytes at most"
+                    f"the {what} name {name!r} cannot be used; take letters, digits and '_-. ', at most {longest} bytes"
                 )
         self.schema = schema
         self.table = table
@@ -75,11 +75,11 @@ class Schema:
 
     @cached_property
     def channel(self) -> str:
-        """Where waiters are woken."""
+        """The channel on which waiters are woken."""
         return f"chatsession_{hashlib.sha256(str(self).encode()).hexdigest()[:32]}"
 
     def sql(self, text: str) -> str:
-        """Put the names in."""
+        """Replace the placeholders of some SQL by names."""
         filled = self._filled.get(text)
         if filled is None:
             filled = self._filled[text] = re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], text)
@@ -92,15 +92,15 @@ class Schema:
         return self._queries[name]
 
     def script(self, version: int = 0) -> str:
-        """What brings a database from a version of the schema (0: nothing is there) to the newest."""
+        """The SQL that brings a database from a version of the schema (0: an empty one) to the newest."""
         create = "" if self.schema == "public" else f'CREATE SCHEMA IF NOT EXISTS "{self.schema}";\n\n'
         return create + "\n".join(self._steps(version))
 
     async def prepare(self, connection: Connection, *, create: bool) -> None:
-        """Create or migrate what is missing or old, and check the rest.
+        """Create or migrate the tables where needed, and check them.
 
         Raises:
-            StorageError: it cannot be used as it is; the message says what to do.
+            StorageError: the tables cannot be used; the message says what to do.
         """
         await self._check_rights(connection)
         version = await self._version(connection)
@@ -152,7 +152,7 @@ class Schema:
         return version if isinstance(version, int) else None
 
     async def _migrate(self, connection: Connection) -> int | None:
-        """Do it once, however many processes start together."""
+        """Migrate once, however many processes start together."""
         await connection.execute("BEGIN")
         try:
             await connection.execute(f"SELECT pg_advisory_xact_lock(hashtextextended('{self.channel}', 0))")
@@ -206,7 +206,7 @@ class Schema:
     async def _check_free(self, connection: Connection) -> None:
         if await self._has(connection, _TABLES["sessions"]):
             raise StorageError(
-                f"there is a table {self} already, and it is not of this library; choose another name by table="
+                f"there is a table {self} already that is not of this library; choose another name by table="
             )
 
     async def _has(self, connection: Connection, suffix: str) -> object:
@@ -228,21 +228,21 @@ class Schema:
         wrong = [f"{name} {kind}" for name, kind in _COLUMNS.items() if found.get(name) != kind]
         if wrong:
             raise StorageError(
-                f"the table {self} has not the columns of this library (missing, or of another type: "
+                f"the table {self} lacks columns of this library (missing, or of another type: "
                 f"{', '.join(wrong)}); choose another name by table="
             )
 
 
 def schema_sql(schema: str = "public", table: str = "chat_sessions", version: int = 0) -> str:
-    """The SQL that creates what `PostgresStorage` needs, for those who run their own migrations.
+    """The SQL that creates what `PostgresStorage` needs, for users who run their own migrations.
 
     Args:
         schema: as for `PostgresStorage`.
         table: as for `PostgresStorage`.
-        version: the version that is there (`SELECT schema_version FROM chat_sessions_meta`); 0: nothing yet.
+        version: the present version (`SELECT schema_version FROM chat_sessions_meta`); 0: none.
 
     Returns:
-        Statements to be run in one transaction; empty if that version is the newest.
+        Statements to run in one transaction; empty if that version is the newest.
     """
     return Schema(schema, table).script(version)
 

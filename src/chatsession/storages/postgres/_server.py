@@ -1,4 +1,4 @@
-"""The server, looked at once when the storage opens: can it be used, and is there a pooler before it?"""
+"""Checks of the server when the storage opens."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ async def check_server(connection: Connection) -> None:
 
 
 async def is_pooled(connection: Connection) -> bool:
-    """Does a pooler such as PgBouncer stand between? It tells its clients made-up ids of server processes."""
+    """Whether a pooler such as PgBouncer is in between; it gives its clients made-up process ids."""
     return await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()

@@ -1,10 +1,11 @@
-"""The storage itself: each batch is one call of one SQL function."""
+"""The storage: each batch is one call of one SQL function."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import re
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -38,7 +39,7 @@ _log = logging.getLogger("chatsession")
 _LARGEST_CALL = 50_000_000
 """Bytes; a message to PostgreSQL has room for 1 GiB, and the server copies what is in it a few times."""
 _LONGEST_SLEEP = 0.9
-"""Seconds; who waits for a lock and has not asked for 2.5 s counts as dead."""
+"""Seconds; a waiter that has not repeated its request for 2.5 s counts as dead."""
 _SWEPT_AT_ONCE = 5000
 
 _orphans: list[asyncio.Task[None]] = []
@@ -49,37 +50,41 @@ class PostgresStorage(Storage):
     """Keeps each session in a row of one table, as `jsonb` where it is JSON.
 
     Durability: a commit that was awaited is as durable as PostgreSQL makes this user's transactions: flushed to its
-    disk, unless `synchronous_commit` is off. Locks are not flushed; a crash of the server ends them, and those who
-    held one still commit if nobody came in between.
+    disk, unless `synchronous_commit` is off. Locks are not flushed; a crash of the server ends them, and a former
+    holder still commits if no other process has taken the lock since.
 
-    `jsonb` keeps what JSON means, not how it was written: spaces go, fields are sorted, of two fields with one name
-    the last stays, and numbers are exact decimals (`1e2` comes back as `100`, `-0.0` as `0.0`).
+    `jsonb` keeps the meaning of JSON, not its text: spaces are dropped, fields are sorted, the last of two fields
+    with one name is kept, and numbers are exact decimals (`1e2` comes back as `100`, `-0.0` as `0.0`).
+
+    A row that another transaction has locked (`SELECT … FOR UPDATE`) fails the update of that session with
+    `StorageUnavailableError` after about two seconds; other sessions are not affected.
 
     Args:
         url: `postgresql://user:password@host:port/database`; several hosts, and options of libpq behind a `?`, as
             asyncpg takes them.
-        pool: instead of a URL, an `asyncpg.Pool` that remains the caller's. It resets a connection after each call,
-            one more round trip, unless it was made with a `reset` of its own; while updates wait for other
-            processes one of its connections is taken for wake-ups, if it has three or more.
+        pool: instead of a URL, an `asyncpg.Pool`, which the caller closes. It must be made in the event loop and the
+            process that use it, and behind PgBouncer with `statement_cache_size=0`. It resets a connection after
+            each call, which costs one more round trip, unless it was made with a `reset` of its own. While updates
+            wait for other processes, one of its connections is used for wake-ups, if it has three or more.
         schema: the PostgreSQL schema for the tables.
-        layout: what the table is like: `"chatsession"` as above; `"grammy"` exactly as that of grammY's PostgreSQL
-            storage, so that a bot written with it can use the same one (see `docs/grammy.md`).
-        table: the table of the sessions; the names of what stands beside it begin with this one. `None`:
+        layout: the form of the table: `"chatsession"` as above; `"grammy"` exactly as that of grammY's PostgreSQL
+            storage, so that a bot written with grammY can use the same table (see `docs/grammy.md`).
+        table: the table of the sessions; the names of the other tables and functions begin with this name. `None`:
             `chat_sessions`, or `sessions` in the layout of grammY.
         create: create and migrate the tables when the storage opens; `False`: only check them (see `schema_sql`).
-        connections: how many connections are opened at most, besides one for wake-ups.
-        retry_for: seconds after which a call gives up, with all its tries.
-        sweep_interval: about how many seconds lie between two sweeps of expired sessions.
-        pooler: does a pooler such as PgBouncer stand between, which shares connections among transactions? Then
+        connections: the most connections that are opened, besides one for wake-ups.
+        retry_for: seconds for which a call is tried in all before it fails.
+        sweep_interval: about how many seconds pass between two sweeps of expired sessions.
+        pooler: whether connections go through a pooler such as PgBouncer, which shares them among transactions. Then
             nothing is kept in a connection from one transaction to the next: no prepared statements (one more round
-            trip a call), no LISTEN (who waits for another process asks every 0.1 s at most). `None`: found out when
-            the storage opens.
+            trip a call) and no LISTEN (an update that waits for another process asks every 0.1 s). `None`: detected
+            when the storage opens.
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
             of its own; `None`: never.
-        single_process: no other process or program uses these sessions (see `Storage.single_process`).
+        single_process: no other process uses these sessions (see `Storage.single_process`).
 
     Raises:
-        StorageError: a name does not do, or neither or both of `url` and `pool` are given.
+        StorageError: a name cannot be used, or neither or both of `url` and `pool` are given.
         ValueError: a number is not positive.
 
     Examples:
@@ -87,7 +92,7 @@ class PostgresStorage(Storage):
         <PostgresStorage: "public"."chat_sessions" at db.example/bot>
     """
 
-    # Several small batches keep this process and the server at work at the same time; one large one, in turns.
+    # With several small batches this process and the server work at the same time; with one large batch, in turns.
     batch_size: ClassVar[int] = 100
     batches_in_flight: ClassVar[int] = 2
     verbatim: ClassVar[bool] = False
@@ -108,7 +113,7 @@ class PostgresStorage(Storage):
         time_to_live: float | None = None,
         single_process: bool = False,
     ) -> None:
-        source = pool if url is None else url
+        source = pool if url is None else re.sub(r"^postgres(ql\+asyncpg)?://", "postgresql://", url)
         if source is None or (url and pool):
             raise StorageError("sessions in PostgreSQL need a URL or a pool, and not both")
         if min(connections, retry_for, sweep_interval, 1 if time_to_live is None else time_to_live) <= 0:
@@ -127,7 +132,7 @@ class PostgresStorage(Storage):
         self._sweep_interval = sweep_interval
         self._opening = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
-        # Of the first in a queue: for how many seconds the lease lasts that it waits for.
+        # Waiter at the head of a queue -> seconds until the lease that it waits for ends.
         self._remaining: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -138,8 +143,8 @@ class PostgresStorage(Storage):
 
         Raises:
             StorageUnavailableError: the server cannot be reached.
-            StorageError: it cannot be used: wrong credentials, no such database, too old, a read-only replica, or a
-                table of somebody else's.
+            StorageError: the server cannot be used: wrong credentials, a missing right, no such database, too old, a
+                read-only replica, or a foreign table of the same name.
         """
         async with self._opening:
             if self.is_open:
@@ -149,7 +154,7 @@ class PostgresStorage(Storage):
             self.is_open = True
 
     async def close(self) -> None:
-        """Close the connections that were opened here, and sweep no more."""
+        """Stop sweeping, and close the connections that were opened here."""
         async with self._opening:
             self.is_open = False
             if self._sweeping is not None:
@@ -162,7 +167,8 @@ class PostgresStorage(Storage):
     def forget(self, *, inherited: bool) -> None:
         self._database.forget(inherited=inherited)
         if self._sweeping is not None:
-            _orphans.append(self._sweeping)
+            if not self._sweeping.done():
+                _orphans.append(self._sweeping)
             self._sweeping = None
         self._opening = asyncio.Lock()
         self._remaining.clear()
@@ -243,7 +249,7 @@ class PostgresStorage(Storage):
             await wakeups.wait(request.waiter, most * random.uniform(0.9, 1.0))
         elif not await wakeups.start():
             await _pause(attempt, most)
-        # Else it listens from now on: the key may have been unlocked before.
+        # Otherwise it listens from now on: the key may have been unlocked before, so the caller tries again at once.
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._scanner.page(prefix, cursor, limit, values=True)
@@ -291,7 +297,7 @@ class PostgresStorage(Storage):
         return cast("list[int]", swept)
 
     async def _sweep_now_and_then(self) -> None:
-        """In many processes, at times of their own; rows that another one has in hand are skipped."""
+        """Sweep from time to time, in each process at random times; rows that another one is sweeping are skipped."""
         while True:
             await asyncio.sleep(self._sweep_interval * random.uniform(0.5, 1.5))
             try:

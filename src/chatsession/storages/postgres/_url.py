@@ -1,4 +1,4 @@
-"""`postgresql://…`: what is ours in it, and what is asyncpg's."""
+"""Reads `postgresql://…`: the options of this storage, and those of asyncpg."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def from_url(parts: SplitResult) -> PostgresStorage:
 
 
 def _check_theirs(parts: SplitResult, given: dict[str, str]) -> None:
-    """Raises `StorageError` for values that asyncpg would refuse, or quote, only when it connects."""
+    """Raises `StorageError` for values that asyncpg would refuse when it connects, with a message that quotes them."""
     for name, values in _VALUES.items():
         if name in given and given[name] not in values:
             raise StorageError(f"{name} in the URL must be one of {', '.join(values)}")

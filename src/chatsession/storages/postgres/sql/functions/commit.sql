@@ -1,7 +1,7 @@
--- Makes a batch of changes, each for itself: all of it in one transaction, or nothing.
+-- Makes a batch of changes, independent of each other, in one transaction.
 --
--- batch names it for a client that has to ask again (NULL: nothing is changed, only unlocked). The other arrays go in
--- step with keys, which are sorted; one that is NULL consists of NULLs. Where expects is NULL nothing may be stored,
+-- batch names it for a client that has to ask again (NULL: nothing is changed, only unlocked). The other arrays are
+-- parallel to keys, which are sorted; one that is NULL consists of NULLs. Where expects is NULL nothing may be stored,
 -- where it is -1 anything may; from expect_untils on (Unix time) nothing may be stored as well. Where tokens is NULL
 -- there is no lease. A lease that was recovered after a crash (see recover) does not cover a change that expects
 -- anything.
@@ -31,7 +31,7 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
-    -- Leases first and sessions after them, each in the order of the keys: everybody locks these rows in that order,
+    -- Leases first and sessions after them, each in the order of the keys: all calls lock these rows in that order,
     -- so that no two batches wait for each other.
     IF tokens IS NOT NULL THEN
         PERFORM {recover}(keys, tokens, expects, 10);
@@ -47,7 +47,7 @@ BEGIN
             RETURNING c.place, c.unlock, l.queue, l.seen
         LOOP
             held[each.place] := true;
-            -- While nobody waits there is no NOTIFY, because it lets only one transaction commit at a time.
+            -- Without waiters there is no NOTIFY, because it lets only one transaction commit at a time.
             IF each.unlock AND each.queue <> '{}' THEN
                 PERFORM pg_notify('{channel}', {first_waiter}(each.queue, each.seen));
             END IF;
@@ -60,7 +60,7 @@ BEGIN
     END IF;
 
     -- Decide. What was not there to be locked counts as missing, though another may have stored it by now: waiting for
-    -- its row here would be out of order. Whoever then inserts that key fails, and tries again.
+    -- its row here would be out of order. The batch that then inserts that key fails, and is tried again.
     moment := clock_timestamp();
     SELECT array_agg(d.outcome) INTO outcomes
     FROM (
@@ -80,7 +80,7 @@ BEGIN
         ORDER BY c.place
     ) AS d;
 
-    -- Carry it out.
+    -- Apply.
     IF 'put' = ANY (actions) THEN
         BEGIN
             documents := ARRAY(SELECT convert_from(v, 'UTF8')::jsonb FROM unnest(vals) AS v);

@@ -1,4 +1,4 @@
--- The one to wake: the first in the queue that has asked within the last moments, and thus lives.
+-- The waiter to wake: the first in the queue that has asked within the last seconds, and so is alive.
 CREATE OR REPLACE FUNCTION {first_waiter}(queue text[], seen timestamptz[]) RETURNS text LANGUAGE sql AS $$
     SELECT q.waiter
     FROM unnest(queue, seen) WITH ORDINALITY AS q (waiter, seen, place)

@@ -1,4 +1,4 @@
--- Locks what is free and reads it; whoever finds a key held joins its queue, or stays in it.
+-- Locks free keys and reads them; a request for a held key joins the queue of that key, or stays in it.
 --
 -- again: an earlier try of the very same call may have been carried out; its leases are given as they are.
 --
@@ -59,7 +59,7 @@ BEGIN
                 lease.queue := lease.queue || request.waiter;
                 lease.seen := lease.seen || clock_timestamp();
             END IF;
-            -- Who has not asked for some seconds has died, and loses its place.
+            -- A waiter that has not asked for some seconds has died, and loses its place.
             SELECT array_agg(q.waiter ORDER BY q.place),
                 array_agg(CASE WHEN q.waiter = request.waiter THEN clock_timestamp() ELSE q.seen END ORDER BY q.place)
             INTO lease.queue, lease.seen

@@ -1,4 +1,4 @@
--- Locks one key if it is free, and reads it, with statements that need no arrays; all else is left to lock.
+-- Locks one key if it is free, and reads it, with statements that need no arrays; other cases are left to lock.
 CREATE OR REPLACE FUNCTION {lock_one}(wanted text, waiter text, seconds float8, again boolean)
 RETURNS TABLE (session_key text, token bigint, wait float8, value bytea, version bigint, expires_at float8)
 LANGUAGE plpgsql

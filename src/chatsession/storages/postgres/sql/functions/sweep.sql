@@ -1,6 +1,6 @@
--- Deletes what nobody misses, at most so many rows of each kind, and steps round what others work on. Returns how
--- they were: expired sessions, leases without use, outcomes that nobody asks for any more. The time is the statement's,
--- which an index can be asked for; a clock that moves on must be compared with each row.
+-- Deletes expired sessions, unused leases and old outcomes of commits, at most so many rows of each, and skips rows that
+-- others have locked. Returns the numbers of deleted rows in this order. The time is the statement's, which an index
+-- can be searched for; clock_timestamp() would be compared with each row.
 CREATE OR REPLACE FUNCTION {sweep}(most bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     sessions bigint;

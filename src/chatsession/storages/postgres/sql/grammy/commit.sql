@@ -1,5 +1,5 @@
 -- As the function of the library's own layout (functions/commit.sql), in grammY's table. Between its locks and ours
--- grammY may write at any time; a row that is locked here waits for nobody but a statement of grammY's.
+-- grammY may write at any time; locking a row here waits at most for a statement of grammY's.
 CREATE OR REPLACE FUNCTION {commit}(
     batch uuid, keys text[], whole_keys bytea[], actions text[], vals bytea[], expects bigint[], ttls float8[],
     tokens bigint[], unlocks boolean[], expect_untils float8[]
@@ -84,7 +84,7 @@ BEGIN
         WHERE g.key = c.key AND c.action = 'delete' AND c.outcome = 0 AND c.present;
     END IF;
 
-    -- What stands beside: for what was written or touched now, and no more for what was before.
+    -- The table beside grammY's: rows for what was written or touched now, and none left from before.
     DELETE FROM {beside} AS b USING unnest(keys, whole_keys, actions, ttls, outcomes)
         AS c (key, whole_key, action, ttl, outcome)
     WHERE b.key = c.key AND (
