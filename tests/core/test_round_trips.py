@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatsession import SessionEncodeError, SessionManager
 from chatsession.serialization.codec import CodecError, JsonCodec
 
 
@@ -141,7 +142,7 @@ SECONDS = dt.timezone(dt.timedelta(hours=1, minutes=2, seconds=3))
 REFUSED: list[tuple[Any, Any, str]] = [
     (Cart, Cart([Item(), Gift()]), "Gift at `$.items[1]`"),
     (Cart, Cart(first=Gift()), "Gift at `$.first`"),
-    (Cart, Cart(by_name={"a b": Gift()}), '`$.by_name["a b"]`'),
+    (Cart, Cart(by_name={"a_b": Gift()}), '`$.by_name["a_b"]`'),
     (Item, Gift(), "Gift at `$`"),
     (Bank, Bank([Savings()]), "Savings at `$.accounts[0]`"),
     (Account, Account(token="t"), "`$._token`"),
@@ -283,7 +284,7 @@ def test_10a_only_those_types_are_looked_at_whose_bytes_may_not_show_all() -> No
             '["cart"]["items"][1]',
         ),
         (dict[str, Item], b'{"a":{},"b":{"count":"x"},"c":{"count":"x"}}', '$["b"].count'),
-        (dict[int, list[dict[str, int]]], b'{"1":[],"7":[{"a":1},{"b":1,"c":null}]}', '$["7"][1]["c"]'),
+        (dict[int, list[dict[str, int]]], b'{"1":[],"7":[{"a":1},{"b":1,"c":null}]}', '$[...][1]["c"]'),
         (dict[str, dict[int, int]], b'{"a":{"1":1},"b":{"x":1}}', '`key` in `$["b"]`'),
     ],
 )
@@ -291,6 +292,13 @@ def test_10_paths_name_the_keys_of_dictionaries(kind: Any, stored: bytes, path: 
     with pytest.raises(CodecError) as caught:
         JsonCodec[Any](kind).decode(stored)
     assert path in str(caught.value)
+
+
+def test_11_keys_that_may_be_data_are_not_named() -> None:
+    for key in ("Ann Smith", "ann@example.org", "SECRET", "a" * 41, "\x1b", 10**19):
+        with pytest.raises(CodecError) as caught:
+            JsonCodec[Any](dict[str | int, Any]).encode({key: (1,)})
+        assert "`$[...]`" in str(caught.value)
 
 
 def test_11_a_part_that_cannot_be_encoded_is_named_by_its_keys() -> None:
@@ -439,3 +447,40 @@ def test_10a_anything_comes_back_the_same_or_is_refused(kind: Any, data: st.Data
         except CodecError:
             continue
         assert same(value, codec.decode(encoded))
+
+
+@pytest.mark.parametrize(("kind", "value", "path"), REFUSED, ids=lambda given: given if isinstance(given, str) else "")
+async def test_10a_nothing_is_written_of_what_is_refused(storage: Any, kind: Any, value: Any, path: str) -> None:
+    sessions: SessionManager[Any] = SessionManager(type=kind, storage=storage)
+    with pytest.raises(SessionEncodeError) as caught:
+        async with sessions.open("chat") as s:
+            s.data = value
+    assert path in str(caught.value)
+    assert "nothing was written" in str(caught.value)
+    assert storage.writes == []
+
+
+@pytest.mark.parametrize(
+    ("initial", "change"),
+    [
+        (Item, lambda item: with_attribute(item, "x", 1)),
+        (Account, lambda account: setattr(account, "_token", "t")),
+        (Model, lambda model: setattr(model, "hidden", 1)),
+        (lambda: Cart([Item()]), lambda cart: with_attribute(cart.items[0], "x", 1)),
+    ],
+)
+async def test_10a_a_change_that_would_not_be_stored_is_refused(storage: Any, initial: Any, change: Any) -> None:
+    sessions: SessionManager[Any] = SessionManager(initial, type=type(initial()), storage=storage)
+    await sessions.update("chat", lambda value: None)
+    await sessions.update("chat", lambda value: value)
+    writes = len(storage.writes)
+    with pytest.raises(SessionEncodeError, match=r"not stored|not all of it"):
+        await sessions.update("chat", lambda value: change(value) and None)
+    assert len(storage.writes) == writes
+
+
+async def test_10a_an_initial_value_is_compared_too(storage: Any) -> None:
+    sessions: SessionManager[Any] = SessionManager(lambda: Account(token="t"), type=Account, storage=storage)
+    with pytest.raises(SessionEncodeError, match=r"initial\(\).*_token"):
+        async with sessions.open("chat") as s:
+            assert s.data

@@ -91,14 +91,14 @@ def test_stored_bytes_give_a_value_or_an_error_of_the_contract(data: bytes) -> N
         plan = manager.runtime
         try:
             opened = plan.serializer.unpack("chat", data)
-            if opened is None or not opened.vacant:
+            if opened is None or not opened.empty:
                 plan.serializer.loads("chat", data if opened is None else opened.data)
             if opened is not None:  # what is beside the data can be stored again
                 plan.serializer.pack("chat", b"1", opened, 7)
         except (SessionDecodeError, SessionMigrationError, SessionEncodeError):
             pass
         if plan.serializer.pipeline is not None:
-            plan.serializer.pipeline.vacant("chat", data)
+            plan.serializer.pipeline.is_empty("chat", data)
 
 
 @fuzzed(st.integers(0, 10_000), st.integers(0, 31), examples=30)
@@ -131,7 +131,7 @@ def test_what_is_stored_comes_back_and_nothing_else(value: Any, key: str) -> Non
         assert JsonCodec[Any](Any).decode(sealed if opened is None else opened.data) == value
         if opened is not None and data != b"null":
             assert opened.updates == after.updates
-            assert not opened.vacant
+            assert not opened.empty
 
 
 @fuzzed(
@@ -190,7 +190,7 @@ def test_a_version_that_makes_no_sense_is_an_error_of_the_contract(version: Any)
     except (SessionMigrationError, SessionDecodeError):
         return
     assert opened is not None
-    assert opened.version == 1
+    assert opened.schema_version == 1
 
 
 def test_a_version_of_hundreds_of_digits_is_told_as_such() -> None:

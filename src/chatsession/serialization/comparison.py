@@ -17,8 +17,6 @@ from uuid import UUID
 
 import msgspec
 
-from chatsession.errors import shown
-
 
 class Difference(NamedTuple):
     """The first part of a value that would not come back, and why."""
@@ -44,6 +42,8 @@ _SCALARS = frozenset(
 """Values of exactly these classes are the same when they are equal."""
 
 _MISSING = object()
+_LONGEST_NAME = 40
+_LARGEST_NUMBER = 10**18
 _LOST = "is not stored (it is private, excluded or undeclared) and would be lost"
 
 
@@ -57,13 +57,13 @@ def difference(given: object, back: object) -> Difference | None:
 
 
 def step_to(key: object) -> str:
-    """How the path to a value in a dictionary shows its key."""
+    """How a path shows the key of a dictionary: by name if it looks like one, since other texts may be data."""
     if isinstance(key, Enum):
         return step_to(cast("object", key.value))
     if isinstance(key, str):
-        text = shown(key)
-        return f'["{text[1:-1]}"]' if text[0] == "'" and text[-1] == "'" and '"' not in text else f"[{text}]"
-    return f"[{key}]" if isinstance(key, (int, float)) else f"[<{type(key).__name__}>]"
+        named = key.isidentifier() and not key[0].isupper() and len(key) <= _LONGEST_NAME
+        return f'["{key}"]' if named else "[...]"
+    return f"[{key}]" if isinstance(key, int) and abs(key) < _LARGEST_NUMBER else "[...]"
 
 
 @cache

@@ -34,17 +34,18 @@ class Serializer(Generic[T]):
 
     __slots__ = (
         "_carry_over",
-        "_check",
         "_codec",
         "_comparable",
         "_decoded",
         "_exact",
         "_initial",
         "_max_size",
+        "_may_hide",
         "_raw_decode",
         "_raw_encode",
         "_reads_bare",
         "_verbatim",
+        "_verify",
         "_writes_bare",
         "pipeline",
     )
@@ -66,7 +67,8 @@ class Serializer(Generic[T]):
         self._codec = codec
         self._raw_encode = json.raw_encode if json else codec.encode
         self._raw_decode = json.raw_decode if json else codec.decode
-        self._check = json.check if json else None
+        self._verify = json.verify if json else None
+        self._may_hide = json.may_hide if json else None
         self._carry_over = json.carry_over if json else None
         self._decoded: DecodedCache[T] = DecodedCache()
         self._comparable = not adapter
@@ -87,8 +89,8 @@ class Serializer(Generic[T]):
         try:
             # By way of bytes, because nothing else tells whether `initial` gives the same object each time.
             made = self._raw_decode(self._raw_encode(value))
-            if self._check is not None:
-                self._check(value)
+            if self._verify is not None:
+                self._verify(value, made)
             return made
         except Exception:
             why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
@@ -165,15 +167,12 @@ class Serializer(Generic[T]):
             return data
         ours = bool(stored) and self._decoded.is_own(key, stored)
         if stored and self._is_unchanged(data, stored, ours):
+            if self._may_hide is not None and self._may_hide(value):
+                self._read_back(key, data, value)  # which refuses what was changed and would not be stored
             return None
-        if self._check is not None:
-            try:
-                self._check(value)
-            except Exception:
-                raise self._unencodable(key, value) from None
         if stored and self._carry_over is not None and not ours:
-            return self._carried_over(key, stored, data)
-        self._decoded.put(key, data, self._read_back(key, data))
+            return self._carried_over(key, value, stored, data)
+        self._decoded.put(key, data, self._read_back(key, data, value))
         return data
 
     def fingerprint(self, key: str, value: T) -> object:
@@ -187,31 +186,37 @@ class Serializer(Generic[T]):
         comparable = self._exact and (self._verbatim or ours)
         return not comparable and self._raw_encode(self._raw_decode(stored)) == data
 
-    def _carried_over(self, key: str, stored: bytes, data: bytes) -> bytes | None:
+    def _carried_over(self, key: str, value: T, stored: bytes, data: bytes) -> bytes | None:
         """The data, with the stored fields that the type does not know."""
         assert self._carry_over is not None
         try:
             carrying = self._carry_over(stored, data)
         except CodecError as error:
             raise SessionEncodeError(f"{error}, and would be lost; nothing was written", key=key) from None
+        read_back = self._read_back(key, carrying, value)
         if carrying == stored:
             return None
-        value = self._read_back(key, carrying)
         if carrying is data:
-            self._decoded.put(key, data, value)
+            self._decoded.put(key, data, read_back)
         return carrying
 
-    def _read_back(self, key: str, data: bytes) -> T:
-        """Make sure that the data can be stored and read again."""
+    def _read_back(self, key: str, data: bytes, value: T) -> T:
+        """Make sure that the data can be stored, and that what is read again is the value."""
         if len(data) > self._max_size:
             raise SessionTooLargeError(_too_large(data, self._max_size), key=key)
         try:
-            return self._raw_decode(data)
+            read_back = self._raw_decode(data)
         except Exception:
             why = _reason(self._codec.decode, data)
             raise SessionEncodeError(
                 f"the value does not fit its type and could not be read back: {why}; nothing was written", key=key
             ) from None
+        if self._verify is not None:
+            try:
+                self._verify(value, read_back)
+            except CodecError as error:
+                raise SessionEncodeError(f"{error}; nothing was written", key=key) from None
+        return read_back
 
     def _unencodable(self, key: str, value: T) -> SessionEncodeError:
         return SessionEncodeError(f"{_reason(self._codec.encode, value)}; nothing was written", key=key)
