@@ -207,15 +207,15 @@ async def test_a_user_who_may_neither_publish_nor_subscribe_asks_again(
     url = f"redis://silent:s3cr3t%20p%40ss%2Fword@127.0.0.1:{server.port}"
     async with RedisStorage(url) as holder, RedisStorage(url) as waiter:
         held = await lock(holder, "424242")
-        wish = request("424242")
-        assert await try_lock(waiter, wish) is None
+        waiting = request("424242")
+        assert await try_lock(waiter, waiting) is None
         while not caplog.records:
-            await waiter.wait_unlocked(wish, 0)
-            assert await try_lock(waiter, wish) is None
+            await waiter.wait_unlocked(waiting, 0)
+            assert await try_lock(waiter, waiting) is None
         await unlock(holder, held.lease)
         async with asyncio.timeout(60):
-            await waiter.wait_unlocked(wish, 0)
-            assert await try_lock(waiter, wish) is not None
+            await waiter.wait_unlocked(waiting, 0)
+            assert await try_lock(waiter, waiting) is not None
     assert "cannot wake them" in caplog.text
     assert "s3cr3t" not in caplog.text
     server.ask("ACL", "DELUSER", "silent")
@@ -274,13 +274,26 @@ async def test_a_connection_cut_in_the_middle_of_a_lock(proxy: RedisProxy, momen
         assert await unlock(storage, locked.lease) is Refused.LEASE_LOST
 
 
-async def test_a_lock_whose_answer_nobody_took_is_given_back_with_the_wish(
-    storage: RedisStorage, server: RedisServer
-) -> None:
-    wish = request("424242")
-    assert await try_lock(storage, wish) is not None
-    await storage.abandon_many([wish])
+async def test_an_abandoned_request_gives_its_lock_back(storage: RedisStorage, server: RedisServer) -> None:
+    waiting = request("424242")
+    assert await try_lock(storage, waiting) is not None
+    await storage.abandon_many([waiting])
     assert await try_lock(storage, request("424242")) is not None
+
+
+async def test_a_lock_whose_answer_was_lost_for_good_is_given_back(proxy: RedisProxy, storage: RedisStorage) -> None:
+    async with RedisStorage(proxy.url) as cut:
+        await put(cut, "424242", b"1")
+        wanted = LockRequest("424242", "the-waiter", 600.0)
+        proxy.cut_after = b"the-waiter"
+        proxy.shut()
+        with hasty(cut, 1.0), pytest.raises(StorageUnavailableError):
+            await cut.lock_many([wanted])
+        other = request("424242")
+        assert await try_lock(storage, other) is None, "it was granted"
+        await proxy.open()
+        await cut.abandon_many([wanted])
+        assert await try_lock(storage, other) is not None
 
 
 async def test_connections_that_the_server_has_closed_meanwhile(storage: RedisStorage, server: RedisServer) -> None:
@@ -366,16 +379,16 @@ async def test_a_client_that_the_user_has(server: RedisServer, options: dict[str
             await put(storage, "424242", b"\xff\x00")
             assert await value_of(storage, "424242") == b"\xff\x00"
             held = await lock(storage, "424242")
-            wish = request("424242")
-            assert await try_lock(other, wish) is None
+            waiting = request("424242")
+            assert await try_lock(other, waiting) is None
             while "!chatsession:wake" not in server.ask("PUBSUB", "CHANNELS"):
-                await other.wait_unlocked(wish, 0)
-                assert await try_lock(other, wish) is None
-            waiting = asyncio.create_task(other.wait_unlocked(wish, 0))
+                await other.wait_unlocked(waiting, 0)
+                assert await try_lock(other, waiting) is None
+            woken = asyncio.create_task(other.wait_unlocked(waiting, 0))
             await asyncio.sleep(0)
             await unlock(storage, held.lease)
-            await waiting
-            assert await try_lock(other, wish) is not None
+            await woken
+            assert await try_lock(other, waiting) is not None
             assert (await storage.scan("", None, 10)).entries[0][0] == "424242"
             assert "given client" in repr(storage)
         assert await client.ping(), "it is left open"
@@ -407,7 +420,7 @@ async def test_keys_that_are_not_ours_are_not_enumerated(storage: RedisStorage, 
     assert [key for key, _ in page.entries] == ["424242"]
 
 
-async def test_an_enumeration_goes_on_after_the_server_was_started_anew() -> None:
+async def test_an_enumeration_continues_after_a_restart_of_the_server() -> None:
     """A cursor of the run before means nothing to it, so it is gone through from the beginning."""
     with RedisServer(arguments=("--appendonly", "yes", "--appendfsync", "always")) as server:
         async with RedisStorage(server.url) as storage:
@@ -436,13 +449,13 @@ async def test_no_error_of_the_driver_gets_out(caplog: pytest.LogCaptureFixture)
         held = await lock(storage, "424242")
         server.process.kill()
         storage._calls.retry_for = 0.2
-        wish = request("424242")
+        waiting = request("424242")
         for call in (
             storage.read_many(["424242"]),
-            storage.lock_many([wish]),
+            storage.lock_many([waiting]),
             storage.commit_many([Change("424242", Action.PUT, b"1")]),
             storage.renew_many([held.lease], 1.0),
-            storage.abandon_many([wish]),
+            storage.abandon_many([waiting]),
             storage.scan("", None, 10),
             storage.scan_keys("", None, 10),
             storage.open(),

@@ -133,11 +133,11 @@ async def test_what_others_write_in_redis_is_seen_as_a_change(storage: RedisStor
     assert server.ask("GET", "424242") == '{"count":7}'
 
 
-async def test_who_waits_is_woken_and_does_not_ask_again_and_again(server: RedisServer) -> None:
+async def test_a_waiter_is_woken_and_does_not_poll(server: RedisServer) -> None:
     async with RedisStorage(server.url) as holder, RedisStorage(server.url) as waiter:
         await lock(holder, "another")
         first = request("another")
-        assert await try_lock(waiter, first) is None  # the first wish starts the listener
+        assert await try_lock(waiter, first) is None  # the first waiter starts the listener
         while "!chatsession:wake" not in server.ask("PUBSUB", "CHANNELS"):
             await waiter.wait_unlocked(first, 0)
             assert await try_lock(waiter, first) is None

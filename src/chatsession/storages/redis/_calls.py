@@ -1,4 +1,4 @@
-"""Sends commands: many in one round trip, again where that may help, and never for longer than was allowed."""
+"""Sends commands: many in one round trip, with retries where they may help, and within a bound of time."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from chatsession.storages.redis._scripts import COMMIT, Script
 from chatsession.storages.redis._servers import Servers
 
 _CONNECTIONS = 8
-"""The most to one server."""
+"""The most connections to one server."""
 _SECONDS_OF_ATTEMPT = 6.0
 _SECONDS_UNTIL_DOUBTFUL = 5.0
-"""After so long in silence, a firewall may have forgotten a connection."""
+"""A firewall may have forgotten a connection that was silent for this long."""
 _SECONDS_OF_DOUBTFUL_ATTEMPT = 1.5
 _MOST_MISSES = 20
-"""So often in a row the server does not know the digest of any script; then it is not asked by digest again."""
+"""After this many calls in a row with an unknown digest, scripts are always sent as text."""
 _SECONDS_TO_REPLICATE = 1.0
 
 
 class Call:
-    """A command, and what became of it.
+    """A command and its outcome.
 
     Args:
         command: its words.
-        name: a key, which tells the server that must do it.
-        script: the script that it runs, if it runs one.
-        place: the server, where no key tells it.
-        again: its words when it is sent again, if they differ.
+        name: a key, which determines the server.
+        script: the script that it runs, if any.
+        place: the server, if no key determines it.
+        again: its words on a retry, if they differ.
     """
 
     __slots__ = ("again", "asking", "command", "done", "fault", "name", "place", "reply", "script", "unknown")
@@ -55,14 +55,14 @@ class Call:
         self.script = script
         self.place = place
         self.asking = False
-        """It goes to where its slot is moving to, which takes it only when told so."""
+        """The slot is being moved, and the new server accepts the command only after `ASKING`."""
         self.unknown = False
-        """The server does not know the script by its digest, and must be sent its text."""
+        """The server does not know the digest of the script, so its text is sent."""
         self.done = False
         self.fault: Exception | None = None
-        """Why it had to be tried again, most lately."""
+        """Why the last attempt failed."""
         self.reply: object = None
-        """In the end: what the server answered, or a `StorageError`."""
+        """Once it is done: the server's answer, or a `StorageError`."""
 
 
 def script_call(script: Script, name: bytes, keys: Sequence[Word], arguments: Sequence[Word]) -> Call:
@@ -76,9 +76,9 @@ def commit_call(memory: bytes, keys: Sequence[Word], keep: int, changes: Sequenc
     Args:
         memory: the key under which its outcome is remembered.
         keys: this and those of the sessions.
-        keep: for how many milliseconds it is remembered.
-        changes: about the sessions.
-        once: the first copy that is sent need not look whether another one came before it.
+        keep: how many milliseconds it is remembered for.
+        changes: what to do with the sessions.
+        once: the first copy does not need to check whether another one was executed before it.
     """
     script = COMMIT
     again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *changes)
@@ -87,10 +87,10 @@ def commit_call(memory: bytes, keys: Sequence[Word], keep: int, changes: Sequenc
 
 
 class Calls:
-    """All of one storage's commands, on few connections.
+    """Sends all commands of one storage, on few connections.
 
     Args:
-        servers: where they go.
+        servers: where the commands go.
         label: what the servers are called in messages.
         retry_for: seconds after which no further attempt is made.
     """
@@ -104,20 +104,20 @@ class Calls:
         self._closed = False
         self._misses = 0
         self.clock = ServerClock()
-        """Set by the first answers, and again from time to time."""
+        """Measured with the first command, and again periodically."""
 
     def reopen(self) -> None:
-        """Keep connections (again) from now on."""
+        """Keep connections from now on, also after `close`."""
         self._closed = False
 
     async def close(self) -> None:
-        """End all connections; those in use end with their call."""
+        """Close all connections; those in use are closed when their call ends."""
         self._closed = True
         for place in list(self._free):
             self._distrust(place)
 
     async def locate(self) -> None:
-        """See to it that the servers know where the keys are. Raises `StorageError`, or that they are unavailable."""
+        """Find out which server has which keys. Raises `StorageError` or `StorageUnavailableError`."""
         call = Call(("PING",), name=b"any key will do")
         try:
             if not self._servers.located:
@@ -128,13 +128,13 @@ class Calls:
             raise call.reply
 
     async def run(self, calls: Sequence[Call], replicas: int = 0) -> None:
-        """Make calls, those of one server in one round trip. Their replies tell how each ended; nothing is raised.
+        """Make calls, those of one server in one round trip. Each call holds its own outcome; nothing is raised.
 
-        A call may reach a server twice; it must be one that then does nothing more.
+        A call may reach a server twice, and must have no further effect the second time.
 
         Args:
-            calls: what to do.
-            replicas: to how many replicas the changes must have come before a call counts as answered.
+            calls: the commands.
+            replicas: how many replicas must have the changes before a call counts as answered.
         """
         if not calls:
             return
@@ -146,7 +146,7 @@ class Calls:
             await self._insist(pending, end, replicas)
 
     async def _insist(self, pending: Sequence[Call], end: float, replicas: int) -> None:
-        """Try again what did not succeed at once, until `end`."""
+        """Retry the calls that failed, until `end`."""
         loop = asyncio.get_running_loop()
         for delay in _delays():
             if loop.time() + delay >= end:
@@ -195,7 +195,7 @@ class Calls:
             free = self._free[place]
             if free:
                 link = free.pop()
-                # Whatever is sent again does nothing twice, so that a short time costs nothing but a new connection.
+                # Calls may be repeated safely, so the worst that a short timeout costs is a new connection.
                 if asyncio.get_running_loop().time() - link.used > _SECONDS_UNTIL_DOUBTFUL:
                     seconds = min(seconds, _SECONDS_OF_DOUBTFUL_ATTEMPT)
             else:
@@ -257,7 +257,7 @@ class Calls:
         elif isinstance(call.fault, ReplyError) and call.fault.code == "NOSCRIPT":
             self._misses += 1
         else:
-            self._misses = _MOST_MISSES  # it does not know the command, and never will
+            self._misses = _MOST_MISSES  # the command itself is unknown
 
     def _note(self, call: Call, reply: object) -> None:
         if not isinstance(reply, ReplyError):
@@ -292,27 +292,27 @@ class Calls:
                 call.fault = reached if isinstance(reached, ReplyError) else ReplyError("REPLICAS are missing")
 
     def _blame(self, calls: Sequence[Call], error: Exception) -> None:
-        """The calls that were not answered owe it to this error."""
+        """Record the error in the calls that were not answered."""
         for call in calls:
             if call.done:
                 continue
             if not is_transient(error):
                 call.reply, call.done = self._error(error), True
             elif call.fault is None or not isinstance(error, TimeoutError):
-                call.fault = error  # the last attempt has little time, and its end there tells nothing
+                call.fault = error  # a timeout of the short last attempt says less than the error before
 
     def _error(self, error: Exception) -> StorageError:
         return StorageError(f"{self._label} refused: {reason(error)}")
 
     def _distrust(self, place: str) -> None:
-        """Where one connection broke, those that lie idle are likely broken, too."""
+        """Close the idle connections to a server: where one broke, the others are probably broken too."""
         for link in self._free.pop(place, ()):
             link.close()
 
     async def _look_around(self, calls: Sequence[Call]) -> None:
         codes = {call.fault.code if isinstance(call.fault, ReplyError) else None for call in calls}
         if codes <= {"MOVED", "ASK"}:
-            return  # the answer told where to go
+            return  # the reply named the right server
         if "READONLY" in codes:
             for place in list(self._free):
                 self._distrust(place)
@@ -323,7 +323,7 @@ class Calls:
 
 
 def _delays() -> Iterator[float]:
-    """Seconds before each further attempt: the first follows at once, as most connections that break were idle."""
+    """Seconds before each retry. The first follows at once, because most connections that break were idle."""
     yield 0.0
     delay = 0.02
     while True:

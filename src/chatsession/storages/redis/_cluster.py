@@ -1,4 +1,4 @@
-"""Which server of a cluster has which keys."""
+"""Knows which server of a cluster has which keys."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ClusterServers(Servers):
     Args:
         seeds: some of its servers.
         connect: makes a connection to an address.
-        remap: from the address that a server gives of another to the one by which it is reached.
+        remap: turns the address that a server announces into one that can be reached.
     """
 
-    items_per_script: ClassVar[int] = 1  # all keys of a script must be in one slot, and few sessions share one
+    items_per_script: ClassVar[int] = 1  # all keys of a script must be in one slot
     clustered: ClassVar[bool] = True
 
     def __init__(
@@ -47,7 +47,7 @@ class ClusterServers(Servers):
         self._locating = asyncio.Lock()
 
     async def relocate(self) -> None:
-        if self._locating.locked():  # somebody else does it already
+        if self._locating.locked():  # another task does it already
             async with self._locating:
                 return
         async with self._locating:
@@ -73,7 +73,7 @@ class ClusterServers(Servers):
         self._locating = asyncio.Lock()
 
     async def close(self) -> None:
-        pass  # connections belong to those who asked for them
+        pass  # the callers close their connections
 
     def _connection(self, place: str) -> object:
         if not place:
@@ -110,7 +110,7 @@ class ClusterServers(Servers):
     def _slots(self, ranges: list[list[Any]], asked: str) -> list[str]:
         by_slot = [""] * _SLOTS
         for first, last, (host, port, *_), *_ in ranges:
-            # A server that does not know its own name leaves it out: then it is where it was asked.
+            # A server that does not know its own name leaves it out; it is reached by the address just used.
             named = (host or b"").decode()
             address = (asked.rsplit(":", 1)[0] if named in ("", "?") else named, port)
             by_slot[first : last + 1] = [_place(*self._remap(*address))] * (last + 1 - first)
@@ -118,7 +118,7 @@ class ClusterServers(Servers):
 
 
 def cluster(target: Target) -> ClusterServers:
-    """For `redis+cluster:`."""
+    """The servers of a `redis+cluster:` URL."""
     options = connection_options(target)
     del options["db"]
     kind = Connection if target.tls is None else SSLConnection
@@ -128,7 +128,7 @@ def cluster(target: Target) -> ClusterServers:
 
 
 def cluster_of(client: RedisCluster) -> ClusterServers:
-    """The cluster that a client leads to; its connections are made as the client's own."""
+    """The servers of a user's client, with new connections that have the client's settings."""
     manager = client.nodes_manager
     nodes = list(manager.startup_nodes.values())
     kind = nodes[0].connection_class

@@ -22,7 +22,7 @@ _pack = cast("Callable[[tuple[Word, ...]], bytes]", getattr(hiredis, "pack_comma
 
 
 class Wire(Protocol):
-    """What is used of redis-py's connections."""
+    """The part of redis-py's connections that is used."""
 
     retry: Retry
 
@@ -41,10 +41,10 @@ class Wire(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """Sends commands and gathers their answers, with little in between: that is half of what a lone update costs.
+    """Sends commands and collects their replies with little overhead, which is half the cost of a lone update.
 
-    redis-py has connected it, with all that belongs to that: the search for the primary, TLS, the log-in. Then its
-    transport is taken over, so that what arrives goes straight into the parser.
+    redis-py connects it: it finds the primary, starts TLS and logs in. Then this object takes its transport over, so
+    that replies go straight into the parser.
     """
 
     __slots__ = ("_answers", "_done", "_lost", "_missing", "_reader", "_transport", "_wire", "used")
@@ -59,18 +59,18 @@ class Link(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None
         self._lost = False
         self.used = asyncio.get_running_loop().time()
-        """When it was last known to work, by the event loop's clock."""
+        """When the last reply arrived, by the event loop's clock."""
         self._transport.set_protocol(self)
         self._reader.feed(bytes(made._reader._buffer))
 
     async def ask(self, commands: Sequence[Sequence[Word]], seconds: float) -> list[object]:
-        """Send commands together and return all answers; a command that the server refused has a `ReplyError`.
+        """Send commands together and return all replies; an error reply is returned as a `ReplyError`.
 
-        After anything was raised, or the call cancelled, the link is of no use any more and must be closed.
+        After an exception or a cancellation the link is unusable and must be closed.
 
         Raises:
-            ConnectionError: it broke.
-            TimeoutError: the answers were not there after so many seconds.
+            ConnectionError: the connection broke.
+            TimeoutError: not all replies arrived within this many seconds.
         """
         if self._lost or self._transport.is_closing():
             raise ConnectionResetError("the connection was closed")
@@ -88,7 +88,7 @@ class Link(asyncio.Protocol):
         return self._answers
 
     def close(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         hang_up(self._wire)
 
     def data_received(self, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Link(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (answer := gets()) is not _INCOMPLETE:
-                if not isinstance(answer, hiredis.PushNotification):  # a notice that nobody asked for
+                if not isinstance(answer, hiredis.PushNotification):  # not a reply to a command
                     answers.append(answer)
         except hiredis.ProtocolError:
             self._transport.abort()
@@ -114,7 +114,7 @@ class Link(asyncio.Protocol):
 
 
 async def connected(wire: Wire) -> Link:
-    """Connect, log in, and take over. Raises what redis-py raises."""
+    """Connect, log in, and take the transport over. Raises what redis-py raises."""
     try:
         await wire.connect()
     except BaseException:
@@ -124,14 +124,14 @@ async def connected(wire: Wire) -> Link:
 
 
 def once(connection: object) -> Wire:
-    """A connection that tries once: how often to try again, and where, is decided in one place for all."""
+    """Disable the retries of a connection; `Calls` decides when and where to retry."""
     wire = cast("Wire", connection)
     wire.retry = Retry(NoBackoff(), 0)
     return wire
 
 
 def hang_up(wire: Wire) -> None:
-    """End a connection at once, and without waiting: also when its task is not run any more, only cleaned up."""
+    """Close a connection at once, without awaiting: this also runs when a task is only cleaned up."""
     made = cast("Any", wire)
     writer, made._writer, made._reader = made._writer, None, None
     if writer is not None:
@@ -141,7 +141,7 @@ def hang_up(wire: Wire) -> None:
 def discard(connection: object) -> None:
     """Drop a connection that belongs to a closed event loop, or to the process that this one was forked from.
 
-    The server is sent nothing, not even the end of TLS: after a fork, the parent still uses the same socket.
+    Nothing is sent to the server, not even the end of TLS: after a fork, the parent still uses the same socket.
     """
     made = cast("Any", connection)
     writer, made._writer, made._reader = made._writer, None, None
@@ -150,7 +150,7 @@ def discard(connection: object) -> None:
     transport = writer.transport
     plain = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
     _disconnect_descriptor(transport)
-    # Neither loop will ever run the callbacks by which a transport ends; without its end, a warning would follow.
+    # The loop will never run the callback that ends a transport, so it is called here to avoid a ResourceWarning.
     with suppress(Exception):
         transport.set_protocol(asyncio.Protocol())
     for each in (transport, plain):
@@ -161,10 +161,10 @@ def discard(connection: object) -> None:
 
 
 def _disconnect_descriptor(transport: asyncio.BaseTransport) -> None:
-    """Let the descriptor lead nowhere, so that no finalizer can reach the server.
+    """Replace the socket of a descriptor, so that no finalizer can reach the server.
 
-    A child shares the epoll instance of its parent. Closing the transport as it is would take the parent's socket out
-    of it, and the parent would never hear from its server again.
+    A child shares the epoll instance of its parent. Closing the transport normally would remove the parent's socket
+    from it, and the parent would receive nothing more.
     """
     connected = transport.get_extra_info("socket")
     if os.name != "posix" or connected is None or connected.fileno() < 0:

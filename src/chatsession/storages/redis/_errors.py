@@ -1,4 +1,4 @@
-"""From redis-py's exceptions to ours. A server's own words are not passed on: they may quote what was sent."""
+"""Maps redis-py's exceptions to ours. The text of a server is not passed on: it may quote what was sent."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _CODE = re.compile(r"-?([A-Z]{2,})\b")
 
 
 class ReplyError(Exception):
-    """A server's refusal; its text begins with a code."""
+    """A server's error reply; its text begins with a code."""
 
     @property
     def code(self) -> str:
-        """What kind of refusal it is, such as `WRONGTYPE`."""
+        """The kind of error, such as `WRONGTYPE`."""
         found = _CODE.match(str(self))
         return found[1] if found else "ERR"
 
     @property
     def is_missing_script(self) -> bool:
-        """The script was asked for by its digest, which this server does not know, or this proxy does not pass on."""
+        """The server does not know the digest of the script, or does not support calls by digest."""
         text = str(self).lower()
         return self.code == "NOSCRIPT" or ("evalsha" in text and self.code != "NOPERM" and "not allowed" not in text)
 
 
-# While it connects, redis-py takes the code off the text and makes it a class.
+# While it connects, redis-py turns the code into a class.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (driver.AuthenticationError, "WRONGPASS"),
     (driver.AuthorizationError, "NOPERM"),
@@ -49,14 +49,14 @@ _TRANSIENT = {
     "MOVED": "the cluster has moved data",
     "NOREPLICAS": "it has fewer replicas than min-replicas-to-write asks for",
     "NOSCRIPT": "it runs no scripts",
-    "BUSY": "it is busy with somebody's script",
+    "BUSY": "it is running another client's script",
     "UNBLOCKED": "it became a replica",
     "REPLICAS": "fewer replicas than wait_replicas asks for have the change; its primary has it",
 }
 
 _FATAL = {
     "WRONGPASS": "it refused the user name or password",
-    "NOAUTH": "it wants a password",
+    "NOAUTH": "it requires a password",
     "NOPERM": (
         "its access rules (ACL) forbid this user a command, a key or a channel; for sessions whose keys begin with "
         "PREFIX the user needs ~PREFIX* ~!chatsession:* &!chatsession:* +@read +@write +@scripting +@pubsub "
@@ -81,7 +81,7 @@ _TEXTS = {
 
 
 def is_transient(error: Exception) -> bool:
-    """May the same succeed a little later, perhaps at another server?"""
+    """Whether a retry may succeed, perhaps on another server."""
     if isinstance(error, driver.AuthenticationError | driver.AuthorizationError) or _tls_reason(error):
         return False
     if isinstance(error, driver.ConnectionError | driver.TimeoutError | OSError):
@@ -90,7 +90,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in words that quote neither data nor credentials."""
+    """Describe an error without quoting data or credentials."""
     if (tls := _tls_reason(error)) is not None:
         return tls
     if isinstance(error, StorageError):
@@ -114,7 +114,7 @@ def reason(error: Exception) -> str:
 
 
 def of_key(error: Exception, key: str) -> StorageError:
-    """The error of one key."""
+    """Return the error of one key."""
     return StorageError(f"Redis refused: {reason(error)}", key=key)
 
 
@@ -129,7 +129,7 @@ def _code(error: Exception) -> str | None:
 
 
 def _tls_reason(error: Exception) -> str | None:
-    """A handshake that fails will fail again, unlike a connection that broke in its middle."""
+    """Describe a failed TLS handshake, which would fail again; `None`: it was another error."""
     cause = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__

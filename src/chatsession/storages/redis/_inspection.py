@@ -1,4 +1,4 @@
-"""What servers say of themselves: whether they will do, and what people who look after them want to know."""
+"""Inspects servers: whether they are suitable, which locks are held, and what operators should know."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _log = logging.getLogger("chatsession")
 
 _OLDEST = (6, 0)
 _TOKENS_FROM = 1_500_000_000_000_000
-"""Microseconds since 1970; tokens are the time at which they were given out, unless a clock was set back."""
+"""Microseconds since 1970; a token is the time at which it was issued, unless a clock was set back."""
 
 
 async def check_server(calls: Calls, servers: Servers, label: str) -> None:
-    """Raise `StorageError` if the server can be reached, but will not do; `StorageUnavailableError` if it cannot."""
+    """Raise `StorageError` if the server is unsuitable, and `StorageUnavailableError` if it cannot be reached."""
     info = Call(("INFO",), name=b"any key will do")
     await calls.run([info])
     if isinstance(info.reply, StorageError):
@@ -40,7 +40,7 @@ async def check_server(calls: Calls, servers: Servers, label: str) -> None:
 
 
 def objection(facts: Mapping[str, str], servers: Servers) -> str | None:
-    """What speaks against a server that says this of itself."""
+    """Return why a server is unsuitable, from its `INFO`; `None`: it is suitable."""
     version = facts.get("redis_version", "")
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < _OLDEST:
@@ -53,7 +53,7 @@ def objection(facts: Mapping[str, str], servers: Servers) -> str | None:
 
 
 async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequence[HeldLock]:
-    """`ListsLocks.list_locks`; looks through all keys of all servers, a part at a time."""
+    """Implement `ListsLocks.list_locks`; scans all keys of all servers, a part at a time."""
     held: dict[str, HeldLock] = {}
     async for names in _lock_names(calls, servers):
         gets = [Call(("GET", name), name=name) for name in names]
@@ -69,7 +69,7 @@ async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequ
 
 
 async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]:
-    """`Tells.facts`, of each server with sessions."""
+    """Implement `Tells.facts`, for each server with sessions."""
     await calls.locate()
     found: list[Fact] = []
     for _, place in servers.places():

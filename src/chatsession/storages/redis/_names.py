@@ -1,4 +1,4 @@
-"""What the keys beside a session's key are called: always in its cluster slot, never like another session's."""
+"""Names the keys that belong to a session: in the same cluster slot, and different for different sessions."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from functools import lru_cache
 from chatsession.errors import SessionKeyError
 
 RESERVED = b"!chatsession:"
-"""Begins all keys that are no sessions."""
+"""The prefix of all keys that are not sessions."""
 LOCK = RESERVED + b"lock:"
-"""Begins the keys of locks."""
+"""The prefix of locks."""
 _SLOTS = 16384
 _SHORT = 256
-"""Bytes of the longest names whose locks are remembered: sessions come again and again."""
+"""The names of locks are cached for keys of up to this many bytes."""
 
 
 def name_of(key: str) -> bytes | SessionKeyError:
-    """The Redis key of a session key: the very same text, so that `redis-cli GET` finds it."""
+    """Return the Redis key of a session key: the same text, so that `redis-cli GET` finds it."""
     try:
         name = key.encode()
     except UnicodeEncodeError:
-        return SessionKeyError("it is no valid Unicode (a lone surrogate), which has no bytes to store it by", key=key)
+        return SessionKeyError("it is not valid Unicode (it has a lone surrogate) and cannot be encoded", key=key)
     if not name:
         return SessionKeyError("it is empty", key=key)
     if name.startswith(RESERVED):
-        return SessionKeyError(f"keys that begin with {RESERVED.decode()} are those of the locks; use another", key=key)
+        return SessionKeyError(
+            f"keys that begin with {RESERVED.decode()} are reserved for locks; use another key", key=key
+        )
     return name
 
 
 def lock_of(name: bytes) -> bytes:
-    """The key of a session's lock."""
+    """Return the key of a session's lock."""
     return _remembered_lock(name) if len(name) <= _SHORT else LOCK + _beside(name)
 
 
 def locked_by(lock: bytes) -> str | None:
-    """The session of a lock's key; the inverse of `lock_of`."""
+    """Return the session of a lock's key; the inverse of `lock_of`."""
     marked, _, rest = lock.removeprefix(LOCK + b"{").partition(b"}")
     try:
         return (rest or marked).decode() or None
@@ -44,12 +46,12 @@ def locked_by(lock: bytes) -> str | None:
 
 
 def memory_of(name: bytes, call: str) -> bytes:
-    """The key under which the outcome of a call is remembered whose first session is this one."""
+    """Return the key of the remembered outcome of a call whose first session is this one."""
     return b"%bdone:%b:%b" % (RESERVED, _beside(name), call.encode())
 
 
 def slot_of(name: bytes) -> int:
-    """The cluster slot of a key."""
+    """Return the cluster slot of a key."""
     return crc_hqx(_hashed(name), 0) % _SLOTS
 
 
@@ -59,10 +61,10 @@ def _remembered_lock(name: bytes) -> bytes:
 
 
 def _beside(name: bytes) -> bytes:
-    """The name, marked so that it hashes to the slot of the bare name, and different for different names.
+    """Return the name with a hash tag that leads to the slot of the bare name; different for different names.
 
-    Redis hashes only what stands between the first `{` and the `}` after it, if that is something. So `{name}` will
-    do for most; in a name that has a `}`, other text must come first that hashes to the same slot.
+    Redis hashes only the text between the first `{` and the next `}`, unless that is empty. `{name}` suffices for most
+    names; a name that contains a `}` is preceded by other text in braces that hashes to the same slot.
     """
     if b"}" not in name:
         return b"{%b}" % name
@@ -77,7 +79,7 @@ def _hashed(name: bytes) -> bytes:
 
 
 def _text_in_slot(slot: int) -> bytes:
-    """Two bytes that hash to this slot, found by running the checksum backwards, and none of them a `}`."""
+    """Return two bytes without a `}` that hash to this slot, found by running the checksum backwards."""
     for checksum in range(slot, 1 << 16, _SLOTS):
         text = _unhashed(checksum)
         if b"}" not in text:

@@ -1,4 +1,4 @@
-"""From items of a batch to the words of a script, and from its answers to what became of them."""
+"""Translates items of a batch into arguments of a script, and its replies into records and outcomes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _BYTES_PER_SCRIPT = 1 << 18
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
 _FIRST_INEXACT = 1 << 53
-"""The numbers of Lua are floats."""
+"""Numbers in Lua are floats."""
 
 
 def portions_of(names: Sequence[bytes | SessionError], most: int, sizes: Sequence[int] | None) -> list[Sequence[int]]:
-    """The numbers of all good names, as many together as one script may handle."""
+    """Return the indexes of all valid names, in groups that one script call may handle."""
     numbers: Sequence[int] = range(len(names))
     if any(type(name) is not bytes for name in names):
         numbers = [number for number in numbers if not isinstance(names[number], SessionError)]
@@ -56,11 +56,11 @@ def _portions_by_size(numbers: Sequence[int], most: int, sizes: Sequence[int]) -
 
 
 pack = msgspec.msgpack.Encoder().encode
-"""Many words as one: the server takes them apart faster than they would be put into a command one by one."""
+"""Packs many arguments into one, which is faster than sending them one by one."""
 
 
 def words_of(change: Change) -> tuple[Word | bool, ...]:
-    """What the script is told about a change, besides its value."""
+    """Return the arguments of a change, except for its value."""
     expect, ttl, lease = change.expect, change.ttl, change.lease
     return (
         "P" if change.action is PUT else _ACTIONS[change.action],
@@ -73,11 +73,11 @@ def words_of(change: Change) -> tuple[Word | bool, ...]:
 
 
 def _known(token: int) -> int:
-    return token if 0 < token < _FIRST_INEXACT else 0  # which no lock has
+    return token if 0 < token < _FIRST_INEXACT else 0  # no lock has the token 0
 
 
 def outcome_of(change: Change, reply: object) -> Outcome:
-    """What the script says became of a change."""
+    """Return the outcome of a change from the reply of the script."""
     if reply == 1:
         if change.action is PUT:
             return Committed(Digest(change.value))
@@ -93,7 +93,7 @@ def outcome_of(change: Change, reply: object) -> Outcome:
 
 
 def record_of(key: str, value: bytes | Exception | None, expires_at: int) -> Record | SessionError | None:
-    """What the script says is stored, until when in milliseconds (-1: for ever)."""
+    """Return the record from the reply of a script; `expires_at` is in milliseconds (-1: never)."""
     if value is None:
         return None
     if isinstance(value, Exception):
@@ -102,7 +102,7 @@ def record_of(key: str, value: bytes | Exception | None, expires_at: int) -> Rec
 
 
 class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What is stored is its own version, by a digest that the scripts make, too; made here only if it is asked for."""
+    """A version: the digest of the stored value, which scripts compute as well; computed when it is needed."""
 
     value: bytes
 
@@ -120,5 +120,5 @@ class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 def milliseconds(seconds: float) -> int:
-    """A time to live, or the length of a lease, as Redis wants it."""
+    """Convert a time to live or the length of a lease."""
     return max(1, int(min(seconds * 1000, _LONGEST)))

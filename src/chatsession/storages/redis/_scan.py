@@ -1,4 +1,4 @@
-"""Enumerates keys page by page, over all servers that have some."""
+"""Enumerates keys page by page, on one server after another."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from chatsession.storages.redis._names import RESERVED
 from chatsession.storages.redis._servers import Servers
 
 _FEWEST = 100
-"""A server looks through at least so many keys at a time, however few are wanted: most may be others'."""
+"""A server examines at least this many keys at a time, because most may belong to others."""
 
 _CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}(:[0-9]{1,9}-[0-9]{1,10})?")
-"""The first slot of a server, its run, its own cursor, and how many of the keys there were given already."""
+"""The first slot of a server, its run, its own cursor, and how many of the keys there were returned already."""
 _BEGINNING = "0::0"
 
 
 async def page(
     calls: Calls, servers: Servers, prefix: str, cursor: str | None, limit: int
 ) -> tuple[Sequence[str], str | None]:
-    """One page of the session keys that begin with `prefix`, and where the next begins; see `Storage.scan_keys`.
+    """Return one page of the session keys with a prefix, and the cursor of the next; see `Storage.scan_keys`.
 
-    A cursor holds for one run of one server. Where another server has taken over meanwhile, or the same one was
-    started anew, its keys are gone through again from the beginning, so that none is missed.
+    A cursor is valid for one run of one server. If another server has taken over, or the same one was restarted, its
+    keys are enumerated again from the beginning, so that none is missed.
 
-    A server gives more keys at a time than a small page holds. The next page then asks for the same ones, and leaves
-    out those that were given, unless they have changed meanwhile: rather twice than never.
+    A server returns more keys at a time than a small page holds. The next page then requests the same keys and skips
+    those that were returned. If they have changed meanwhile, all are returned again: twice is better than never.
     """
     try:
         pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix.encode()) + b"*"
     except UnicodeEncodeError:
         return [], None
     if not _CURSOR.fullmatch(cursor or _BEGINNING):
-        raise StorageError("this is no cursor of an enumeration in Redis")
+        raise StorageError("this is not a cursor of an enumeration in Redis")
     start, run, position, *given = (cursor or _BEGINNING).split(":")
     while True:
         part = await _part_at(int(start), calls, servers)
@@ -63,13 +63,13 @@ def _mark(keys: Sequence[str]) -> str:
 
 
 def _seen(keys: Sequence[str], mark: str) -> int | None:
-    """How many of these keys were given already; `None`: they are not the same any more."""
+    """Return how many of these keys were returned already; `None`: the keys have changed."""
     count = int(mark.partition("-")[0])
     return count if _mark(keys[:count]) == mark else None
 
 
 async def _part_at(start: int, calls: Calls, servers: Servers) -> tuple[int, str, int | None] | None:
-    """The first server whose slots begin at `start` or later, and where those of the one after it begin."""
+    """Return the first server whose slots begin at `start` or later, and the first slot of the server after it."""
     await calls.locate()
     parts = [(slot, place) for slot, place in servers.places() if slot >= start]
     if not parts:
@@ -104,7 +104,7 @@ def _keys(names: Sequence[bytes]) -> list[str]:
         try:
             keys.append(name.decode())
         except UnicodeDecodeError:
-            continue  # no session has such a key
+            continue  # session keys are text
     return keys
 
 

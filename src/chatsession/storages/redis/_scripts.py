@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Script(NamedTuple):
-    """A script, and the digest by which the server knows it once it was loaded."""
+    """A script and its digest, by which a server knows it once it has run."""
 
     source: bytes
     digest: str

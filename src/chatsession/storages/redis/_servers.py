@@ -1,4 +1,4 @@
-"""Where connections lead: one server, or the primary that sentinels point to."""
+"""Makes connections: to one server, or to the primary that sentinels point to."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
 class Servers(ABC):
-    """Knows at which server a key is, and makes connections; which of them are kept is not its business."""
+    """Knows which server has a key, and makes connections to it."""
 
     items_per_script: ClassVar[int]
-    """How many sessions one script call may deal with; a server does nothing else meanwhile."""
+    """How many sessions one script call handles at most; a server is blocked while a script runs."""
     clustered: ClassVar[bool] = False
     """The keys are spread over several servers."""
     follow_primary: bool = True
-    """Where a primary is replaced, the new one is found."""
+    """When a primary is replaced, the new one is found."""
 
     located: bool = True
-    """It is known where the keys are."""
+    """It is known which server has which keys."""
 
     def __init__(self) -> None:
         self._wires: WeakSet[Wire] = WeakSet()
 
     def make(self, place: str) -> Wire:
-        """A new connection, not connected yet."""
+        """Return a new connection, which is not connected yet."""
         wire = once(self._connection(place))
         self._wires.add(wire)
         return wire
@@ -51,34 +51,34 @@ class Servers(ABC):
 
     @abstractmethod
     async def relocate(self) -> None:
-        """Find out (anew) where the keys are."""
+        """Find out which server has which keys."""
 
     @abstractmethod
     def moved(self, slot: int, place: str) -> None:
-        """A server said that this slot is elsewhere now."""
+        """Note that a slot is now at another server."""
 
     @abstractmethod
     def place_of(self, name: bytes) -> str:
-        """The server that has a key."""
+        """Return the server that has a key."""
 
     @abstractmethod
     def places(self) -> Sequence[tuple[int, str]]:
-        """All servers that have keys, each with something that stays when another takes its place; in order."""
+        """Return all servers that have keys, each with a number that outlives a failover, in its order."""
 
     @abstractmethod
     def _connection(self, place: str) -> object:
-        """A new connection of redis-py."""
+        """Return a new connection of redis-py."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of whatever this object opened itself."""
+        """Close what this object opened itself."""
 
 
 class SingleServer(Servers):
-    """One place, whichever server that may be at the time.
+    """One server, or whichever server is the primary at the time.
 
     Args:
-        make_pool: gives what makes the connections, and with them the log-in, encryption, or search for the primary.
+        make_pool: returns a pool whose connections log in, encrypt, and find the primary by themselves.
     """
 
     items_per_script: ClassVar[int] = 50
@@ -90,7 +90,7 @@ class SingleServer(Servers):
         self.follow_primary = isinstance(self._pool, SentinelConnectionPool)
 
     async def relocate(self) -> None:
-        pass  # a new connection finds out by itself
+        pass  # each new connection finds the primary
 
     def moved(self, slot: int, place: str) -> None:
         pass
@@ -123,13 +123,13 @@ class SingleServer(Servers):
 
 
 def connection_options(target: Target) -> dict[str, Any]:
-    """What redis-py needs to make connections to this target, but for the host."""
+    """Return the options of connections to this target, except for the host."""
     return {
         "db": target.database,
         "username": target.username,
         "password": target.password,
-        "protocol": 2,  # nothing of the newer one is needed, and it takes a round trip more to begin
-        "socket_timeout": None,  # each attempt is bounded as a whole, which costs less than bounding each word
+        "protocol": 2,  # version 3 takes one more round trip to connect
+        "socket_timeout": None,  # each attempt is bounded as a whole
         "socket_connect_timeout": _SECONDS_TO_CONNECT,
         **({} if target.socket else _keep_alive()),
         **(target.tls or {}),
@@ -142,7 +142,7 @@ def _keep_alive() -> dict[str, Any]:
 
 
 def single_server(target: Target) -> SingleServer:
-    """For one server, by its address or by its socket."""
+    """One server, by its address or its Unix socket."""
     options = connection_options(target)
     if target.socket:
         return SingleServer(
@@ -154,7 +154,7 @@ def single_server(target: Target) -> SingleServer:
 
 
 def primary_by_sentinel(target: Target) -> SingleServer:
-    """For `redis+sentinel:`."""
+    """The primary of a `redis+sentinel:` URL."""
     options = connection_options(target)
     encrypted = target.tls is not None
     sentinel_options = {
@@ -173,9 +173,9 @@ def primary_by_sentinel(target: Target) -> SingleServer:
 
 
 def server_of(pool: ConnectionPool) -> SingleServer:
-    """The server that a user's client leads to, by connections of our own that are made as the client's.
+    """The server of a user's client, with new connections that have the client's settings.
 
-    The client's own connections belong to the event loop and the process in which it is used.
+    The client's own connections belong to the event loop and the process in which the user uses it.
     """
     if isinstance(pool, SentinelConnectionPool):
         return SingleServer(lambda: _same_sentinels(pool))

@@ -1,4 +1,4 @@
-"""The storage itself: sessions as plain strings, locks beside them, a script for each kind of work."""
+"""The storage: sessions as plain strings, locks beside them, and a script for each operation."""
 
 from __future__ import annotations
 
@@ -25,49 +25,54 @@ from chatsession.storages.redis._wakeups import Wakeups
 
 Names = Sequence[bytes | SessionError]
 Prepare = Callable[[Sequence[int], Sequence[bytes]], Call]
-"""Makes a call for some of the items, given their numbers and the names of all."""
+"""Makes a call for some of the items, given their indexes and the names of all."""
 
 _MEMORY = 20.0
-"""Seconds for which an outcome is remembered after the last attempt that could ask for it."""
+"""Seconds for which an outcome is remembered after the last possible retry."""
 
 
 class RedisStorage(Storage):
-    """Sessions in Redis (6.0 or newer) or Valkey: a server alone, behind Sentinel, or a cluster.
+    """Sessions in Redis (6.0 or newer) or Valkey: one server, a primary behind Sentinel, or a cluster.
 
     A session is a plain string under its key, with Redis's own expiry: `redis-cli GET 424242` shows it. Locks and
-    what else is needed are under keys that begin with `!chatsession:`; sessions cannot have such keys.
+    other auxiliary data are under keys that begin with `!chatsession:`; sessions cannot have such keys.
 
-    Locking and reading is one round trip, committing and unlocking another. All that happens in one turn of the event
-    loop shares them, on a handful of connections; an update that waits for another process is woken by a message.
+    Locking and reading take one round trip, committing and unlocking another. Calls of one turn of the event loop
+    share them, on a few connections. An update that waits for another process is woken by a message. A shard of a
+    cluster that does not answer delays the sessions on it only.
 
-    Durability: a commit that was awaited is in the primary's memory. What a crash of the server takes is settled by
-    its `appendfsync`, and what a failover takes by its replication, which is asynchronous: commits of the last
-    moments, or the lock of a handler that is running, may be missing on the new primary. A handler whose lock is
-    missing there gets `SessionConflictError` and overwrites nothing. With `wait_replicas=N` a commit is only
-    acknowledged once N replicas have it, too (`WAIT`), which makes such losses very unlikely, not impossible; while
-    there are fewer, commits fail with `StorageUnavailableError`. Set `maxmemory-policy noeviction`: other policies
-    throw sessions away.
+    Durability: a commit that was awaited is in the primary's memory. What a crash of the server loses depends on its
+    `appendfsync`. Replication is asynchronous: after a failover, the last commits or the lock of a running handler may
+    be missing on the new primary. A handler whose lock is missing gets `SessionConflictError` and overwrites nothing.
+    With `wait_replicas=N` a commit is acknowledged when N replicas have it (`WAIT`), which makes such losses very
+    unlikely, but not impossible; while there are fewer replicas, commits fail with `StorageUnavailableError`. Set
+    `maxmemory-policy noeviction`: other policies delete sessions, and the log warns of them.
 
-    Every commit leaves a key `!chatsession:done:…` for half a minute, by which one that was sent again, because its
-    answer was lost, is known to be made already. While a cluster moves a slot, sessions in it wait until it has moved.
-    An access list (ACL) must grant `~*` and `&!chatsession:*`, or waiting updates are not woken and ask every 25 ms.
+    Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. While
+    a cluster moves a slot, sessions in it wait until it has moved. Sessions expire by the server's clock.
+
+    An access list (ACL) for a manager with `prefix="bot:"` needs the keys `~bot:* ~!chatsession:*`, the channels
+    `&!chatsession:*` and the commands `+@read +@write +@scripting +@pubsub +@connection +info +time`. Without the
+    channels, waiting updates poll every 25 ms. Proxies need not support `SCRIPT LOAD` or `EVALSHA`.
 
     Args:
-        server: a URL (`redis://[user:password@]host[:port][/db]`; `rediss://…` for TLS;
-            `redis+sentinel://host:port,host:port/service[/db]`; `redis+cluster://host:port,host:port`), or a client
-            that you have: its settings are used, its own connections are not, and it is left open.
-        wait_replicas: how many replicas must have a commit before it counts.
-        retry_for: seconds for which a call is tried again after the connection broke or while the servers fail over.
-        time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
-            of its own; `None`: never.
+        server: a URL (`redis://[user:password@]host[:port][/db]`; `rediss://…` for TLS; `valkey://…` and `valkeys://…`
+            mean the same; `redis+unix:///path/to/redis.sock[?db=0]` or `unix://…` for a Unix socket;
+            `redis+sentinel://host:port,host:port/service[/db]`; `redis+cluster://host:port,host:port`), or your own
+            client: only its settings are used, for new connections, so that the client itself is neither shared with
+            other event loops or processes nor closed.
+        wait_replicas: how many replicas must have a commit before it is acknowledged.
+        retry_for: seconds for which a call is retried after a connection broke or while the servers fail over.
+        time_to_live: seconds after the last access at which a session expires, unless its manager has a `ttl` of its
+            own; `None`: never.
         single_process: no other process or program uses these sessions (see `Storage.single_process`).
 
-    The last four may stand in the URL, too, as in `redis://localhost?wait_replicas=1`; so may `ssl_ca_certs`,
+    The last four may also be options of the URL, as in `redis://localhost?wait_replicas=1`; so may `ssl_ca_certs`,
     `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` and `ssl_check_hostname`, and for Sentinel and clusters `tls=true`,
     `sentinel_username` and `sentinel_password`.
 
     Raises:
-        StorageError: the URL is not understood.
+        StorageError: the URL is invalid.
 
     Examples:
         >>> from chatsession.storages.redis import RedisStorage
@@ -116,7 +121,7 @@ class RedisStorage(Storage):
         return "" if isinstance(name, SessionError) else self._servers.place_of(name)
 
     async def open(self) -> None:
-        """Connect, and see that the server will do.
+        """Connect, and check that the server is suitable.
 
         Raises:
             StorageUnavailableError: it could not be reached within `retry_for` seconds.
@@ -133,12 +138,12 @@ class RedisStorage(Storage):
         await super().open()
 
     async def close(self) -> None:
-        """End all connections that were made here."""
+        """Close all connections that were made here."""
         await super().close()
         await self._let_go()
 
     def forget(self, *, inherited: bool) -> None:
-        # Both cases are one here: nothing is sent, and the descriptors are this process's own to close.
+        # The same in both cases: nothing is sent, and this process closes its own descriptors.
         self._servers.forget()
         self._wakeups.forget()
         self._calls = self._make_calls()
@@ -175,7 +180,7 @@ class RedisStorage(Storage):
             memory = memory_of(names[numbers[0]], next(self._call_names))
             chosen = [changes[number] for number in numbers]
             keys = [memory, *_with_locks(numbers, names)]
-            # Whatever copy of the call comes second finds the locks gone.
+            # A second copy of the call finds the locks gone.
             once = all(change.unlock and change.lease is not None for change in chosen)
             keep = milliseconds(self._calls.retry_for + _MEMORY)
             words = (pack([words_of(change) for change in chosen]), *[change.value for change in chosen])
@@ -231,7 +236,7 @@ class RedisStorage(Storage):
         return Calls(self._servers, f"Redis at {self._label}", self._retry_for)
 
     def _take_names(self) -> None:
-        """No other process may have these: who shares them is given answers that are not its own."""
+        """Draw the names of calls and of the channel, which no other process may use as well."""
         self._wakeups = Wakeups(self._servers, f"Redis at {self._label}")
         self._call_names = (f"{secrets.token_hex(8)}{number}" for number in count(1))
 
@@ -246,17 +251,17 @@ class RedisStorage(Storage):
         """Call a script for all names, in one round trip.
 
         Args:
-            names: the sessions, or why they cannot be.
-            width: how many answers the script gives for each.
+            names: the names of the sessions, or the error of an invalid key.
+            width: how many replies the script returns for each.
             prepare: makes a call.
-            sizes: how many bytes travel with each.
+            sizes: how many bytes are sent for each.
             replicas: how many replicas must have the changes.
 
         Returns:
-            For each name: the answers, or the error of this session alone.
+            For each name: the replies, or the error of this session alone.
 
         Raises:
-            StorageError: nothing of it could be done.
+            StorageError: all calls failed.
         """
         good = cast("Sequence[bytes]", names)  # in those places that `portions_of` names
         portions = portions_of(names, self._servers.items_per_script, sizes)
@@ -295,12 +300,12 @@ class RedisStorage(Storage):
 
 
 def from_url(parts: SplitResult) -> RedisStorage:
-    """`redis://`, `rediss://`, `redis+sentinel://` and `redis+cluster://`, as in `RedisStorage`."""
+    """Make the storage of a URL; see `RedisStorage`."""
     return RedisStorage(parts.geturl())
 
 
 def _with_locks(numbers: Sequence[int], names: Sequence[bytes]) -> list[Word]:
-    """The keys of sessions, each followed by that of its lock."""
+    """Return the keys of sessions, each followed by the key of its lock."""
     keys: list[Word] = []
     for number in numbers:
         name = names[number]
@@ -313,7 +318,7 @@ def _in_groups(reply: object, width: int) -> Iterator[Sequence[Any]]:
 
 
 def _only(reply: Sequence[Any] | SessionError, key: str) -> object:
-    """The one answer for a key; raises what went wrong instead."""
+    """Return the only reply for a key, or raise its error."""
     if isinstance(reply, SessionError):
         raise reply
     if isinstance(reply[0], Exception):

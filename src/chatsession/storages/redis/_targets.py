@@ -1,4 +1,4 @@
-"""From what the user names to the servers that it means."""
+"""Finds the servers of a URL or of a user's client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatsession.storages.redis._url import Target, parse
 
 
 def servers_of(server: str | Redis | RedisCluster) -> tuple[Servers, str, dict[str, float]]:
-    """The servers, what they are called in messages, and the options of the storage that the URL has."""
+    """Return the servers, their name in messages, and the storage options of the URL."""
     if isinstance(server, RedisCluster):
         return cluster_of(server), "the cluster of the given client", {}
     if isinstance(server, Redis):

@@ -1,4 +1,4 @@
-"""What a Redis URL says."""
+"""Parses Redis URLs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Target:
-    """Where the servers are, and how to get in. Its `str` names no credentials."""
+    """The addresses and credentials of the servers. Its `str` has no credentials."""
 
     scheme: str
     socket: str
@@ -40,13 +40,13 @@ class Target:
     password: str | None = field(repr=False)
     database: int
     service: str
-    """The name that the sentinels know the primary by."""
+    """The name of the primary at the sentinels."""
     tls: dict[str, str | bool] | None
-    """Options of the encrypted connection; `None`: it is not encrypted."""
+    """Options of TLS; `None`: the connection is not encrypted."""
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
     options: dict[str, float]
-    """Of the storage: `wait_replicas`, `retry_for`, `time_to_live`, `single_process`, as far as they are given."""
+    """Options of the storage that are given: `wait_replicas`, `retry_for`, `time_to_live`, `single_process`."""
 
     def __str__(self) -> str:
         if self.socket:
@@ -58,7 +58,7 @@ class Target:
 
 
 def parse(parts: SplitResult) -> Target:
-    """Read a URL of one of the schemes. Raises `StorageError` where it is not understood."""
+    """Parse a URL of one of the schemes. Raises `StorageError` if it is invalid."""
     scheme = parts.scheme.lower()
     if scheme not in _PORTS and scheme not in _SOCKETS:
         known = ", ".join(f"{known}:" for known in (*_PORTS, *_SOCKETS))

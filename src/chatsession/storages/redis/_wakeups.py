@@ -1,4 +1,4 @@
-"""Wakes those who wait for a lock in this process, on one connection for all of them."""
+"""Wakes the waiters of this process when a lock is released elsewhere, on one connection for all of them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from chatsession.storages.redis._servers import Servers
 _log = logging.getLogger("chatsession")
 
 _LONGEST_WAIT = 1.0
-"""Seconds after which a waiter asks again, woken or not: less than it takes to be held for dead."""
+"""Seconds after which a waiter asks again without being woken; a waiter that stays silent longer is dropped."""
 _QUIET = 10.0
 """Seconds without a message after which the connection is checked."""
 
 
 class Wakeups:
-    """Listens on a channel of this process's own, where each message names a waiter that should try again.
+    """Listens on a channel of its own, where each message names a waiter that should try again.
 
-    Nothing is connected until somebody waits for the first time. While the connection is down, or if the user may not
-    subscribe, `wait` says so and the caller falls back to asking now and then.
+    It connects when the first waiter waits. While the connection is down, or if the user may not subscribe, `wait`
+    returns `False`, and the caller polls.
     """
 
     def __init__(self, servers: Servers, label: str) -> None:
@@ -41,18 +41,18 @@ class Wakeups:
         self._listening = False
 
     def must_wait(self, waiter: str, seconds: float) -> None:
-        """This one was told to wait; without a message, another try makes sense after so many seconds."""
+        """Note that a waiter must wait; without a message, it tries again after this many seconds."""
         self._seconds[waiter] = min(max(seconds, 0.0), _LONGEST_WAIT)
         if self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     def stop_waiting(self, waiter: str) -> None:
-        """This one waits no more."""
+        """Forget a waiter that no longer waits."""
         if self._seconds:
             self._seconds.pop(waiter, None)
 
     async def wait(self, waiter: str) -> bool:
-        """Return `True` when it makes sense to try again, or `False` at once if nobody would say so."""
+        """Return `True` when it makes sense to try again, or `False` at once if no message can arrive."""
         seconds = self._seconds.get(waiter)
         if seconds is None:
             return True
@@ -62,7 +62,7 @@ class Wakeups:
         return True
 
     async def close(self) -> None:
-        """End the connection."""
+        """Stop listening."""
         listener, self._listener = self._listener, None
         while listener is not None and not listener.done():
             listener.cancel()  # `asyncio.wait_for`, which redis-py uses, may swallow one (until Python 3.12)
@@ -84,7 +84,7 @@ class Wakeups:
             except (ReplyError, driver.RedisError, OSError) as error:
                 if not is_transient(error):
                     _log.warning(
-                        "updates that wait for another process's lock ask again and again: %s cannot wake them, %s",
+                        "updates that wait for a lock of another process poll for it: %s cannot wake them, %s",
                         self._label,
                         reason(error),
                     )
@@ -93,7 +93,7 @@ class Wakeups:
             finally:
                 self._listening = False
             await asyncio.sleep(pause)
-            with contextlib.suppress(ReplyError, driver.RedisError, OSError):  # the next attempt will say so
+            with contextlib.suppress(ReplyError, driver.RedisError, OSError):  # the next attempt reports it
                 await self._servers.relocate()
 
     async def _listen_once(self) -> None:

@@ -1,11 +1,11 @@
--- Take wishes out of their queues.
+-- Remove requests from their queues, and release the locks that were granted to them.
 --
--- KEYS: the locks. ARGV: the waiter of each wish.
+-- KEYS: the locks. ARGV: the waiter of each request.
 -- Returns for each: 1.
 
 local function abandon(name, waiter)
   local lock = load_lock(name)
-  -- Granted, but the answer never arrived, or nobody was there any more to take it.
+  -- Granted, but the reply was lost or its waiter was cancelled.
   if lock[HOLDER] == waiter and lock[ENDS] > now() then
     release(name, lock)
     return 1

@@ -1,4 +1,4 @@
--- Make changes, each if what it expects holds, and unlock.
+-- Make changes, each if its expectation holds, and unlock.
 --
 -- KEYS: where the outcome of this call is remembered; then for each session, itself and its lock.
 -- ARGV: for how many milliseconds to remember; 1 if it may be remembered already; what follows for each session,
@@ -28,7 +28,7 @@ local function change(session, action, expected, ttl, value, expires_at)
   elseif action == 'K' or action == 'T' then
     found = digest(session)
   else
-    call('STRLEN', session)  -- an error if it is no string: that is somebody else's, and stays
+    call('STRLEN', session)  -- an error if it is not a string: it belongs to others and is left alone
   end
   if action == 'P' then
     if ttl == '' then call('SET', session, value) else call('SET', session, value, 'PX', ttl) end
@@ -49,9 +49,8 @@ local function commit(session, name, value, action, expected, ttl, token, unlock
   return outcome
 end
 
--- An answer can be lost on its way, and so can the connection while the question is still under way. Whichever copy of
--- the call comes first does the work; the others only repeat what it said. The memory is written again so that a `WAIT`
--- after it waits for the first one, too.
+-- A reply can be lost, and a call may arrive after it was sent again. The first copy of a call that arrives does the
+-- work; the others repeat its reply. The outcome is written again so that a `WAIT` after it covers the first one, too.
 local remembered = ARGV[2] == '1' and redis.pcall('GET', KEYS[1])
 if type(remembered) == 'string' then
   redis.pcall('SET', KEYS[1], remembered, 'PX', ARGV[1])

@@ -1,10 +1,10 @@
 -- Try to lock sessions, and read those that were free.
 --
 -- KEYS: for each session, itself and its lock.
--- ARGV: packed: the newest token that the asking process knows, its channel, for each session the waiter, and for each
---   for how many milliseconds it wants the lease.
+-- ARGV: packed: the newest token that the client knows, its channel, the waiter of each session, and the milliseconds
+--   of each lease.
 -- Returns for each session: the token, the value, and when it expires (-1: never); or 0, how many milliseconds may pass
---   until asking again makes sense, and nothing.
+--   until a retry makes sense, and nothing.
 
 local newest, channel, waiters, leases = unpack(cmsgpack.unpack(ARGV[1]))
 local now = now()
@@ -22,13 +22,13 @@ local function try(session, name, waiter, milliseconds)
   local value = call('GET', session)
   local expires_at = value and expiry(session) or -1
   local token, ends = math.max(micros, newest + 1), now + milliseconds
-  -- Nearly always nobody has it, and nobody waits.
+  -- The usual case: the session is free, and nobody waits.
   if call('SET', name, cmsgpack.pack({token, ends, waiter, {}}), 'PX', milliseconds, 'NX') then
     return {token, value, expires_at}
   end
   local lock = load_lock(name)
   local queue = lock[QUEUE]
-  -- Whoever holds it already asks again because the answer was lost on its way.
+  -- The holder asks again if the reply was lost.
   if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
     drop_the_dead(queue)
     if lock[ENDS] > now or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end

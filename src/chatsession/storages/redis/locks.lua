@@ -1,17 +1,17 @@
--- What all scripts about locks begin with.
+-- The beginning of all scripts that use locks.
 --
 -- The lock of a session is one string beside it, in the same cluster slot: its token, when its lease ends, who holds
--- it, and the queue of those who wait. It exists while somebody holds the session, or waits for it.
+-- it, and the queue of waiters. It exists while the session is held or waited for.
 
 local TOKEN, ENDS, HOLDER, QUEUE = 1, 2, 3, 4
 local WAITER, CHANNEL, SEEN = 1, 2, 3
 
-local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is taken for dead
+local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is dropped
 local GRACE = 60000   -- milliseconds for which a queue outlives the lease that it waits for
 
 local micros
 
--- In milliseconds since 1970; `micros` is then set, too. Asked for only by those who need it.
+-- In milliseconds since 1970; also sets `micros`.
 local function now()
   if not micros then
     local time = redis.call('TIME')
@@ -20,7 +20,7 @@ local function now()
   return math.floor(micros / 1000)
 end
 
--- These say that the server takes no writes at all: then nothing of this call was done, and all of it may be repeated.
+-- With these errors the server accepts no writes at all: nothing of this call was done, and all of it may be repeated.
 local REFUSALS = ' READONLY NOREPLICAS MASTERDOWN CLUSTERDOWN MISCONF '
 local refusal = false
 
@@ -34,7 +34,7 @@ local function call(...)
   return reply
 end
 
--- One session's trouble must not keep the others of the same call from being served.
+-- An error of one session must not affect the others of the same call.
 local function attempt(work, ...)
   local done, result = pcall(work, ...)
   if done then return result end
@@ -52,7 +52,7 @@ local function save_lock(name, lock)
   call('SET', name, cmsgpack.pack(lock), 'PX', #lock[QUEUE] == 0 and left or left + GRACE)
 end
 
--- Without a queue, the lock is there exactly as long as its lease.
+-- Without a queue, the key of the lock lasts exactly as long as the lease.
 local function holds(lock, token)
   if lock[TOKEN] ~= token or lock[ENDS] == 0 then return false end
   return #lock[QUEUE] == 0 or lock[ENDS] > now()
@@ -70,7 +70,7 @@ local function place_of(queue, waiter)
   end
 end
 
--- A user who may not publish has waiters that find out by asking again.
+-- If the user may not publish, waiters poll.
 local function wake_first(queue)
   if queue[1] then redis.pcall('PUBLISH', queue[1][CHANNEL], queue[1][WAITER]) end
 end
@@ -82,7 +82,7 @@ local function release(name, lock)
     return
   end
   lock[ENDS], lock[HOLDER] = 0, ''
-  -- A server whose memory is full still deletes: then those who wait line up anew.
+  -- A server whose memory is full can still delete; the waiters then queue again.
   if not pcall(save_lock, name, lock) then call('DEL', name) end
   wake_first(lock[QUEUE])
 end

@@ -1,4 +1,4 @@
--- Read sessions. Unlike MGET, this tells a value that is no string from none.
+-- Read sessions. Unlike MGET, this distinguishes a value that is not a string from a missing one.
 --
 -- KEYS: the sessions.
 -- Returns for each: the value, and when it expires (-1: never).

@@ -1,4 +1,4 @@
--- Let leases last longer.
+-- Renew leases.
 --
 -- KEYS: the locks. ARGV: for how many milliseconds from now; then the token of each lease.
 -- Returns for each: 1, or 0 if it was lost.
