@@ -142,6 +142,8 @@ def test_open_storage(url: str, storage: Any) -> None:
     ("url", "path"),
     [
         ("sqlite:///bot.db", "bot.db"),
+        ("sqlite:bot.db", "bot.db"),
+        ("sqlite:/srv/bot.db", "/srv/bot.db"),
         ("sqlite:////srv/bot.db", "/srv/bot.db"),
         ("sqlite:///a%20b%3Fc.db", "a b?c.db"),
         ("sqlite:///bot.db?synchronous=FULL&retry_for=2.5&sweep_interval=5", "bot.db"),

@@ -35,7 +35,7 @@ _LOCAL = ("memory", "sqlite", "file")
 """Schemes whose URLs have no credentials."""
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str, *, create: bool = True) -> Storage:
     """Make the storage that a URL names. It connects when it is first used, or by `async with`.
 
     Args:
@@ -43,6 +43,8 @@ def open_storage(url: str) -> Storage:
             `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `redis+unix:///path`, `valkey://…`, `valkeys://…`,
             `postgresql://…` or `nats://…`. Options follow a `?`; they are the arguments of that storage
             (`chatsession.storages.sqlite.SQLiteStorage`, …).
+        create: whether an SQLite file or a folder of sessions may be made. If not, one that is missing, or that holds
+            something else, is refused and left as it is, and one that cannot be written to can still be read.
 
     Returns:
         A storage that the caller closes.
@@ -70,6 +72,10 @@ def open_storage(url: str) -> Storage:
             raise StorageError(
                 f"the {scheme}: URL has an @ behind a / or a #; in a password, write %2F for /, %23 for # and %40 for @"
             )
+        if scheme == "sqlite" and parts.path.startswith("/") and not url.partition(":")[2].startswith("//"):
+            parts = parts._replace(path="/" + parts.path)  # sqlite:/absolute.db
+        if not create and scheme in ("sqlite", "file"):
+            parts = parts._replace(query=f"{parts.query}&create=false" if parts.query else "create=false")
         return from_url(parts)
     except (ValueError, OverflowError):  # whose message may quote a part of the URL
         raise StorageError(f"the {scheme}: URL of the storage is malformed") from None

@@ -1,186 +1,168 @@
-"""The thread that owns the database connection, and gathers what waits into one transaction."""
+"""This process's connection to the file, which one thread uses at a time."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import random
+import os
 import sqlite3
-import threading
-import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 from chatsession.errors import StorageError
-from chatsession.storages.sqlite._errors import explained
+from chatsession.storages.sqlite._holders import Holder
+from chatsession.storages.sqlite._schema import is_prepared, prepare
 
-_LONGEST_PAUSE = 3600.0
-"""Seconds; for ever is too long for the system's clocks."""
+Synchronous: TypeAlias = Literal["normal", "full", "extra"]
+_Identity: TypeAlias = "tuple[int, int]"
 
-Result = TypeVar("Result")
-
-
-class _Job(NamedTuple):
-    do: Callable[[sqlite3.Connection], Any]
-    writes: bool
-    done: asyncio.Future[Any]
+_LONGEST_NAP = 0.1
+"""Seconds that SQLite itself waits for a lock, before the caller looks at its deadline."""
 
 
-class Worker:
-    """Runs functions on one connection, in the order of their submission.
-
-    Everything that waits when the thread becomes free shares one transaction, and so one trip to the disk. Should a
-    function fail, all are rolled back and run again, each alone; they must bear that.
+class Connection:
+    """Opens the file, and notices when the path leads to another one.
 
     Args:
-        name: of the file, for messages.
-        connect: opens the connection, in the thread.
-        retry_for: seconds to wait for other processes that write.
-        idle: runs between jobs, at most every `idle_interval` seconds; returns whether it wants to go on at once.
+        path: of the file.
+        synchronous: as in `SQLiteStorage`.
+        retry_for: seconds to wait for other processes while the file is opened.
+        create: whether a file, or the tables in it, may be made; if not, a file that cannot be written is only read.
+        clock: gives the time as Unix seconds.
     """
 
     def __init__(
-        self,
-        name: str,
-        connect: Callable[[], sqlite3.Connection],
-        *,
-        retry_for: float,
-        idle: Callable[[sqlite3.Connection], bool],
-        idle_interval: float,
+        self, path: Path, *, synchronous: Synchronous, retry_for: float, create: bool, clock: Callable[[], float]
     ) -> None:
-        self._name = name
-        self._connect = connect
+        self._path = path
+        self._synchronous = synchronous
         self._retry_for = retry_for
-        self._idle = idle
-        self._idle_interval = idle_interval
-        self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._opened: asyncio.Future[None] | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._create = create
+        self._clock = clock
+        self.holder = Holder()
+        self._raw: sqlite3.Connection | None = None
+        self._read_only = False
+        self._identity: _Identity | None = None
+        self._beside: dict[str, _Identity | None] = {}
 
-    async def start(self) -> None:
-        """Start the thread and open the connection; called again, wait for it. Raises `StorageError` if that fails."""
-        if self._opened is None:
-            self._opened = self._start()
-        await asyncio.shield(self._opened)
+    def open(self) -> None:
+        """Open the file, make its tables where they are missing, and register this process.
 
-    def _start(self) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = loop.create_future()
-        self._ended = loop.create_future()
-        # A daemon: what was awaited is in the file, and a bot that forgot to close must still be able to exit.
-        self._thread = threading.Thread(
-            target=self._run, args=(loop, opened, self._ended), name=f"chatsession {self._name}", daemon=True
-        )
-        self._thread.start()
-        return opened
-
-    async def stop(self) -> None:
-        """Run what was submitted, close the connection, end the thread."""
-        if self._ended is not None:
-            self._jobs.put(None)
-            await asyncio.shield(self._ended)
-
-    def submit(self, do: Callable[[sqlite3.Connection], Result], *, writes: bool) -> asyncio.Future[Result]:
-        """Have a function run. It is given the connection, within a transaction if it writes."""
-        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(do, writes, done))
-        return done
-
-    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
+        Raises:
+            StorageError: the file is not there, not ours, or not usable.
+            sqlite3.Error: any other failure.
+        """
+        if not self._create and not self._path.exists():
+            raise StorageError(f"there is no file {self._path}; nothing was created, see whether the path is right")
         try:
-            connection = self._connect()
-        except Exception as error:
-            _tell(loop, [(opened, explained(error, self._name)), (ended, None)])
+            self._raw = self._open_for_writing()
+        except sqlite3.OperationalError as error:
+            if self._create or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                raise
+            self._raw = self._open_for_reading()
+            self._read_only = True
+
+    def use(self) -> sqlite3.Connection:
+        """Give the connection, after a check that the path still leads to the file that was opened."""
+        if self._raw is None:  # closed for a fork
+            self.check_path()
+            self._raw = self._open_for_writing() if not self._read_only else self._open_for_reading()
+        else:
+            self.check_path()
+        return self._raw
+
+    def check_path(self) -> None:
+        """Raise `StorageError` if the file, or its log, was removed or replaced: what is written would be lost."""
+        if self._identity is None:
             return
-        _tell(loop, [(opened, None)])
+        beside = self._beside if self._raw is not None else {}
+        if _identity(str(self._path)) == self._identity and all(_identity(path) == beside[path] for path in beside):
+            return
+        raise StorageError(
+            f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
+            "its last changes may be lost; see what became of it, and start this program anew"
+        )
+
+    def suspend(self) -> None:
+        """Close the connection until its next use, as before a fork: SQLite must not be carried into a child."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            with contextlib.suppress(sqlite3.Error):
+                raw.close()
+
+    def close(self) -> None:
+        """Unregister this process and close the connection."""
         try:
-            while (jobs := self._next(connection)) is not None:
-                results = self._results(connection, jobs)
-                _tell(loop, [(job.done, result) for job, result in zip(jobs, results, strict=True)])
-        finally:
-            connection.close()
-            _tell(loop, [(ended, None)])
-
-    def _next(self, connection: sqlite3.Connection) -> list[_Job] | None:
-        """All jobs that wait, after waiting for the first; `None` at the end."""
-        first = self._first(connection)
-        if first is None:
-            return None
-        jobs = [first]
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                return jobs
-            if job is None:  # the end, but not before these are done
-                self._jobs.put(None)
-                return jobs
-            jobs.append(job)
-
-    def _first(self, connection: sqlite3.Connection) -> _Job | None:
-        while True:
-            try:
-                return self._jobs.get(timeout=min(max(0.0, self._idle_due - time.monotonic()), _LONGEST_PAUSE))
-            except Empty:
-                self._tidy(connection)
-
-    def _tidy(self, connection: sqlite3.Connection) -> None:
-        try:
-            more = self._in_transaction(connection, lambda: self._idle(connection))
-        except (sqlite3.Error, StorageError):  # the next one may do better, and jobs tell of what is wrong
-            more = False
-        self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * random.uniform(0.8, 1.2))
-
-    def _results(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
-        def run_all() -> list[object]:
-            return [job.do(connection) for job in jobs]
-
-        try:
-            if any(job.writes for job in jobs):
-                return self._in_transaction(connection, run_all)
-            return run_all()
-        except Exception as error:
-            if len(jobs) == 1:
-                return [explained(error, self._name)]
-            return [self._results(connection, [job])[0] for job in jobs]
-
-    def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result]) -> Result:
-        self._begin(connection)
-        try:
-            result = do()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return result
-
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
-        end = time.monotonic() + self._retry_for
-        while True:
-            try:
+            if not self._read_only:
+                connection = self.use()
                 connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
-                time.sleep(random.uniform(0.0002, 0.002))
-            else:
-                return
+                self.holder.unregister(connection)
+                connection.execute("COMMIT")
+        finally:
+            self.suspend()
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        connection = self._connect("rwc" if self._create else "rw")
+        try:
+            if not is_prepared(connection, str(self._path)) and not self._create:  # before anything is changed
+                raise StorageError(
+                    f"the file {self._path} holds no sessions; nothing was changed, see whether the path is right"
+                )
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != b"wal":
+                raise StorageError(
+                    f"the SQLite file {self._path} cannot be put into WAL mode; is its disk a local one?"
+                )
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("BEGIN IMMEDIATE")
+            prepare(connection, str(self._path))
+            if not self.holder.id:
+                self.holder.register(connection, self._clock())
+            connection.execute("COMMIT")
+            connection.execute(f"PRAGMA busy_timeout = {round(min(self._retry_for, _LONGEST_NAP) * 1000)}")
+        except BaseException:
+            connection.close()
+            raise
+        self._identity = _identity(str(self._path))
+        self._beside = {path: _identity(path) for path in (f"{self._path}-wal", f"{self._path}-shm")}
+        return connection
+
+    def _open_for_reading(self) -> sqlite3.Connection:
+        log = self._path.with_name(self._path.name + "-wal")
+        for mode in ("ro", "ro&immutable=1"):
+            connection = self._connect(mode)
+            try:
+                if is_prepared(connection, str(self._path)):
+                    return connection
+                raise StorageError(f"the file {self._path} holds no sessions; see whether the path is right")
+            except sqlite3.OperationalError:
+                connection.close()
+                if log.exists() and log.stat().st_size:
+                    break
+            except BaseException:
+                connection.close()
+                raise
+        raise StorageError(
+            f"the SQLite file {self._path} cannot be read where it is, because its folder cannot be written to and "
+            "its -wal file holds changes; copy both files into another folder, and read them there"
+        )
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=self._retry_for,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.text_factory = bytes
+        return connection
 
 
-def _tell(loop: asyncio.AbstractEventLoop, results: list[tuple[asyncio.Future[Any], object]]) -> None:
-    def settle() -> None:
-        for future, result in results:
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
-    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
-        loop.call_soon_threadsafe(settle)
+def _identity(path: str) -> _Identity | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

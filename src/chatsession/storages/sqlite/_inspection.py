@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.sqlite._holders import is_dead
+from chatsession.storages.sqlite._holders import is_dead, is_gone
 from chatsession.storages.sqlite._records import unescaped
 
 _LARGE_LOG = 64 * 1024 * 1024
@@ -40,7 +40,7 @@ def expired(connection: sqlite3.Connection, now: float) -> int:
     return connection.execute("SELECT count(*) FROM sessions WHERE expires_at <= ?", (now,)).fetchone()[0]
 
 
-def facts(connection: sqlite3.Connection, path: Path) -> list[Fact]:
+def facts(connection: sqlite3.Connection, path: Path, now: float) -> list[Fact]:
     """`Tells.facts`."""
     pages, free, size, synchronous, log = (
         connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -49,8 +49,8 @@ def facts(connection: sqlite3.Connection, path: Path) -> list[Fact]:
     wal = _size(path.with_name(path.name + "-wal"))
     processes = [
         _process(identity.decode())
-        for (identity,) in connection.execute("SELECT identity FROM session_holders")
-        if not is_dead(identity.decode())
+        for identity, seen in connection.execute("SELECT identity, seen FROM session_holders")
+        if not is_gone(identity.decode(), seen, now)
     ]
     (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
     return [

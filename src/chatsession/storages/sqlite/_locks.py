@@ -7,36 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from chatsession.storages.base import Lease, Locked, LockRequest
-from chatsession.storages.sqlite._holders import can_tell, is_dead
+from chatsession.storages.sqlite._holders import is_dead, remove
 from chatsession.storages.sqlite._records import escaped, listed, read, record, reserve
 
 _WAITER_LIVES = 2.0
 """Seconds after its last try in which a waiter keeps its place; it tries every few milliseconds."""
-
-
-def register(connection: sqlite3.Connection, identity: str) -> int:
-    """Enter this process among the holders, and clear away those that died with all their locks."""
-    for holder, other in connection.execute("SELECT id, identity FROM session_holders").fetchall():
-        if is_dead(other.decode()):
-            _bury(connection, holder)
-    cursor = connection.execute("INSERT INTO session_holders (identity) VALUES (?)", (identity,))
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
-
-
-def single_process(connection: sqlite3.Connection, holder: int) -> bool:
-    """Is it certain that no other process uses the file?"""
-    others = connection.execute("SELECT id, identity FROM session_holders WHERE id <> ?", (holder,)).fetchall()
-    for other, identity in others:
-        if not is_dead(identity.decode()):
-            return False
-        _bury(connection, other)
-    return can_tell()
-
-
-def unregister(connection: sqlite3.Connection, holder: int) -> None:
-    """This process ends; whatever it still holds is free."""
-    _bury(connection, holder)
 
 
 def lock(
@@ -60,7 +35,7 @@ def lock(
     connection.executemany(
         _TAKE,
         [
-            (escaped(request.key), locked.lease.token, now + request.seconds, holder)
+            (escaped(request.key), locked.lease.token, now + request.seconds, request.seconds, holder)
             for request, available, locked in zip(requests, free, results, strict=True)
             if available and locked is not None
         ],
@@ -72,8 +47,8 @@ def renew(connection: sqlite3.Connection, leases: Sequence[Lease], seconds: floa
     """`Storage.renew_many`."""
     return [
         connection.execute(
-            "UPDATE session_locks SET until = ? WHERE key = ? AND token = ? AND until > ?",
-            (now + seconds, escaped(lease.key), lease.token, now),
+            "UPDATE session_locks SET until = ?, seconds = ? WHERE key = ? AND token = ? AND until > ?",
+            (now + seconds, seconds, escaped(lease.key), lease.token, now),
         ).rowcount
         == 1
         for lease in leases
@@ -91,19 +66,21 @@ def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest]) -> 
 def tidy(connection: sqlite3.Connection, now: float) -> None:
     """Forget leases that ran out, and waiters that are gone, of keys for which nobody came again."""
     connection.execute("DELETE FROM session_locks WHERE until <= ?", (now,))
-    connection.execute("DELETE FROM session_waiters WHERE until <= ?", (now,))
+    connection.execute("DELETE FROM session_waiters WHERE until NOT BETWEEN ? AND ?", (now, now + 2 * _WAITER_LIVES))
 
 
 _TAKE = (
-    "INSERT INTO session_locks (key, token, until, holder) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-    "SET token = excluded.token, until = excluded.until, holder = excluded.holder"
+    "INSERT INTO session_locks (key, token, until, seconds, holder) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+    "SET token = excluded.token, until = excluded.until, seconds = excluded.seconds, holder = excluded.holder"
 )
 
 
 def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder: int, now: float) -> Locked | None:
     """Take a key that is held or awaited if this request is the first in its queue, else keep its place there."""
     key = escaped(request.key)
-    connection.execute("DELETE FROM session_waiters WHERE key = ? AND until <= ?", (key, now))
+    connection.execute(  # those that are gone, also such that a clock which ran ahead had given more time
+        "DELETE FROM session_waiters WHERE key = ? AND until NOT BETWEEN ? AND ?", (key, now, now + 2 * _WAITER_LIVES)
+    )
     connection.execute(
         "INSERT INTO session_waiters (key, waiter, until) VALUES (?, ?, ?) "
         "ON CONFLICT (key, waiter) DO UPDATE SET until = excluded.until WHERE until < ?",
@@ -116,25 +93,22 @@ def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder:
         return None
     abandon(connection, [request])
     token = reserve(connection, 1)
-    connection.execute(_TAKE, (key, token, now + request.seconds, holder))
+    connection.execute(_TAKE, (key, token, now + request.seconds, request.seconds, holder))
     return Locked(Lease(request.key, token), read(connection, [request.key], now)[0])
 
 
 def _is_held(connection: sqlite3.Connection, key: str, now: float) -> bool:
     held = connection.execute(
-        "SELECT l.until, h.id, h.identity FROM session_locks AS l "
+        "SELECT l.until, l.seconds, h.id, h.identity FROM session_locks AS l "
         "LEFT JOIN session_holders AS h ON h.id = l.holder WHERE l.key = ?",
         (key,),
     ).fetchone()
     if held is None or held[0] <= now:
         return False
-    _, holder, identity = held
-    if identity is None or not is_dead(identity.decode()):
-        return True
-    _bury(connection, holder)
-    return False
-
-
-def _bury(connection: sqlite3.Connection, holder: int) -> None:
-    connection.execute("DELETE FROM session_locks WHERE holder = ?", (holder,))
-    connection.execute("DELETE FROM session_holders WHERE id = ?", (holder,))
+    until, seconds, holder, identity = held
+    if identity is not None and is_dead(identity.decode()):
+        remove(connection, holder)
+        return False
+    if seconds is not None and until > now + seconds:  # the clock was set back: no lease ends later than that
+        connection.execute("UPDATE session_locks SET until = ? WHERE key = ?", (now + seconds, key))
+    return True

@@ -91,7 +91,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
                 writes.unlocks.append(change.key)
         if expires_at is not None and expires_at <= now:
             version = None
-        if expect is not ANYTHING and expect != version:
+        if expect is not ANYTHING and expect != version and not change.accepts(version, now):
             outcomes.append(CONFLICT)
             continue
         expiry = None if change.ttl is None else now + change.ttl

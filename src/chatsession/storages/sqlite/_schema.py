@@ -9,12 +9,18 @@ from chatsession.errors import StorageError
 
 SCHEMA = 1
 _TABLES = ("sessions", "session_holders", "session_locks", "session_waiters")
+_ADDED = (("session_holders", "seen"), ("session_locks", "seconds"))
+"""Columns that files made by version 0.1 lack, and that it ignores where they are."""
 
 
 def prepare(connection: sqlite3.Connection, name: str) -> None:
     """Make the tables where they are missing; within a transaction. Raises as `is_prepared`."""
     if not is_prepared(connection, name):
         _make(connection)
+        return
+    for table, column in _ADDED:
+        if column not in _columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} REAL")
 
 
 def is_prepared(connection: sqlite3.Connection, name: str) -> bool:
@@ -45,3 +51,7 @@ def _make(connection: sqlite3.Connection) -> None:
     without_comments = "\n".join(line.partition("--")[0] for line in script.splitlines())
     for statement in filter(str.strip, without_comments.split(";")):
         connection.execute(statement)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1].decode() for row in connection.execute(f"PRAGMA table_info({table})")}

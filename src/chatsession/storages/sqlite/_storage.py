@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from chatsession.errors import StorageError
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.sqlite import _inspection, _locks, _records
-from chatsession.storages.sqlite._connection import Worker
-from chatsession.storages.sqlite._holders import my_identity
-from chatsession.storages.sqlite._schema import is_prepared, prepare
-
-_log = logging.getLogger("chatsession")
-
-Synchronous: TypeAlias = Literal["normal", "full", "extra"]
+from chatsession.storages.sqlite import _holders, _inspection, _locks, _records
+from chatsession.storages.sqlite._connection import Connection, Synchronous
+from chatsession.storages.sqlite._worker import Worker
 
 
 class SQLiteStorage(Storage):
@@ -40,6 +32,8 @@ class SQLiteStorage(Storage):
         synchronous: `"normal"`, `"full"` or `"extra"`.
         retry_for: seconds to wait for other processes that write, until `StorageUnavailableError`.
         sweep_interval: seconds between sweeps of expired sessions, in small steps, when nothing else is to be done.
+        create: whether a file, or the tables in it, may be made. If not, a file without sessions is refused and left
+            as it is, and a file that cannot be written to can still be read.
         clock: gives the time as Unix seconds.
 
     Examples:
@@ -62,6 +56,7 @@ class SQLiteStorage(Storage):
         synchronous: Synchronous = "normal",
         retry_for: float = 10.0,
         sweep_interval: float = 60.0,
+        create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if str(path) in ("", ":memory:"):
@@ -73,50 +68,49 @@ class SQLiteStorage(Storage):
         if not (retry_for > 0 and sweep_interval > 0):  # which is so of nan, too
             raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
         self._path = Path(path)
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
+        self._create = create
         self._clock = clock
-        self._connection: Worker | None = None
-        self._holder = 0
+        self._connection = self._new_connection()
+        self._worker: Worker | None = None
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {str(self._path)!r}>"
 
     async def open(self) -> None:
-        if self._connection is None:
-            self._connection = Worker(
+        if self._worker is None:
+            self._connection = self._new_connection()
+            self._worker = Worker(
                 str(self._path),
-                self._connect,
+                self._connection,
                 retry_for=self._retry_for,
                 idle=lambda connection: self._tidy(connection, 500) == 500,
                 idle_interval=self._sweep_interval,
             )
-        worker = self._connection
+        worker = self._worker
         try:
             await worker.start()
         except Exception:
-            if self._connection is worker:
-                self._connection = None
+            if self._worker is worker:
+                self._worker = None
             raise
-        if self._connection is worker:  # and not closed meanwhile
+        if self._worker is worker:  # and not closed meanwhile
             self.is_open = True
 
     async def close(self) -> None:
-        worker, self._connection = self._connection, None
+        worker, self._worker = self._worker, None
         self.is_open = False
-        if worker is None:
-            return
-        try:
-            await worker.start()
-        except Exception:  # it never was open, as `open` has told
-            return
-        try:
-            await worker.submit(lambda connection: _locks.unregister(connection, self._holder), writes=True)
-        except StorageError as error:  # as on a full disk; others see that it is gone when this process is
-            _log.warning("an SQLite file was closed, but could not be told so: %s", error)
-        finally:
+        if worker is not None:
             await worker.stop()
+
+    def forget(self, *, inherited: bool) -> None:
+        worker, self._worker = self._worker, None
+        self.single_process = False
+        if worker is not None and not inherited:
+            worker.end()
+        super().forget(inherited=inherited)
 
     def now(self) -> float:
         return self._clock()
@@ -127,16 +121,20 @@ class SQLiteStorage(Storage):
         )
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        holder = self._connection.holder
+
         def commit(connection: sqlite3.Connection) -> list[Outcome]:
-            self.single_process = _locks.single_process(connection, self._holder)
+            self._note_processes(connection, holder)
             return _records.commit(connection, changes, self._clock())
 
         return await self._at_work.submit(commit, writes=True)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+        holder = self._connection.holder
+
         def lock(connection: sqlite3.Connection) -> list[Locked | None]:
-            self.single_process = _locks.single_process(connection, self._holder)
-            return _locks.lock(connection, requests, self._holder, self._clock())
+            self._note_processes(connection, holder)
+            return _locks.lock(connection, requests, holder.id, self._clock())
 
         return await self._at_work.submit(lock, writes=True)
 
@@ -172,37 +170,39 @@ class SQLiteStorage(Storage):
         )
 
     async def facts(self) -> Sequence[Fact]:
-        return await self._at_work.submit(lambda connection: _inspection.facts(connection, self._path), writes=False)
+        return await self._at_work.submit(
+            lambda connection: _inspection.facts(connection, self._path, self._clock()), writes=False
+        )
 
     @property
     def _at_work(self) -> Worker:
-        if self._connection is None or not self.is_open:
+        if self._worker is not None and self._worker.inherited:
+            raise StorageError(
+                f"the SQLite file {self._path} was opened before this process was forked; open it in each process"
+            )
+        if self._worker is None or not self.is_open:
             raise StorageError(
                 f"the SQLite file {self._path} is closed; open() it first, or use its manager by async with"
             )
-        return self._connection
+        return self._worker
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._retry_for, isolation_level=None, check_same_thread=False)
-        try:
-            connection.text_factory = bytes
-            is_prepared(connection, str(self._path))  # refuses what is not ours before anything is changed
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != b"wal":
-                raise StorageError(
-                    f"the SQLite file {self._path} cannot be put into WAL mode; is its disk a local one?"
-                )
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute("BEGIN IMMEDIATE")
-            prepare(connection, str(self._path))
-            self._holder = _locks.register(connection, my_identity(secrets.token_hex(8)))
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _new_connection(self) -> Connection:
+        return Connection(
+            self._path,
+            synchronous=self._synchronous,
+            retry_for=self._retry_for,
+            create=self._create,
+            clock=self._clock,
+        )
+
+    def _note_processes(self, connection: sqlite3.Connection, holder: _holders.Holder) -> None:
+        now = self._clock()
+        holder.note_alive(connection, now)
+        self.single_process = _holders.is_single_process(connection, holder.id, now)
 
     def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
         now = self._clock()
+        self._connection.holder.note_alive(connection, now)
+        _holders.remove_gone(connection, self._connection.holder.id, now)
         _locks.tidy(connection, now)
         return _records.sweep(connection, now, limit)

@@ -16,14 +16,16 @@ CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT
 
 CREATE TABLE session_holders (   -- processes that lock sessions
     id       INTEGER PRIMARY KEY,
-    identity TEXT NOT NULL UNIQUE
+    identity TEXT NOT NULL UNIQUE,
+    seen     REAL                -- when it last noted that it is there, Unix time in seconds
 );
 
 CREATE TABLE session_locks (
     key    TEXT PRIMARY KEY,
     token  INTEGER NOT NULL,     -- fencing token
     until  REAL NOT NULL,        -- end of the lease, Unix time in seconds
-    holder INTEGER NOT NULL      -- session_holders.id
+    holder INTEGER NOT NULL,     -- session_holders.id
+    seconds REAL                 -- length of the lease
 ) WITHOUT ROWID;
 
 CREATE TABLE session_waiters (   -- who waits for a lock of another process, in order of arrival

@@ -1,0 +1,270 @@
+"""The thread that owns the database connection, and gathers what waits into one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages.sqlite._connection import Connection
+from chatsession.storages.sqlite._errors import explained
+
+_log = logging.getLogger("chatsession")
+
+_LONGEST_PAUSE = 3600.0
+"""Seconds; for ever is too long for the system's clocks."""
+
+Result = TypeVar("Result")
+
+
+class _Job(NamedTuple):
+    do: Callable[[sqlite3.Connection], Any]
+    writes: bool
+    deadline: float
+    """By the monotonic clock; other processes that write are waited for until then."""
+    done: asyncio.Future[Any]
+
+
+class Worker:
+    """Runs functions on one connection, in the order of their submission.
+
+    Everything that waits when the thread becomes free shares one transaction, and so one trip to the disk. If a
+    function fails, all are rolled back and run again, each alone; they must bear that.
+
+    Args:
+        name: of the file, for messages.
+        connection: used in the thread only.
+        retry_for: seconds to wait for other processes that write.
+        idle: runs between jobs, at most every `idle_interval` seconds; returns whether it wants to go on at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        *,
+        retry_for: float,
+        idle: Callable[[sqlite3.Connection], bool],
+        idle_interval: float,
+    ) -> None:
+        self._name = name
+        self._connection = connection
+        self._retry_for = retry_for
+        self._idle = idle
+        self._idle_interval = idle_interval
+        self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._using = threading.Lock()
+        """Held while the connection is used, by the thread or by a fork."""
+        self._opened: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self.inherited = False
+        """This process was forked from the one that the thread runs in."""
+
+    async def start(self) -> None:
+        """Start the thread and open the connection; called again, wait for it. Raises `StorageError` if that fails."""
+        if self._opened is None:
+            self._opened = self._start()
+        await asyncio.shield(self._opened)
+
+    def _start(self) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        self._ended = loop.create_future()
+        _workers.add(self)
+        # A daemon: what was awaited is in the file, and a bot that forgot to close must still be able to exit.
+        threading.Thread(
+            target=self._run, args=(opened, self._ended), name=f"chatsession {self._name}", daemon=True
+        ).start()
+        return opened
+
+    def end(self) -> None:
+        """Have the thread run what was submitted, close the connection and end; does not wait for that."""
+        self._jobs.put(None)
+
+    async def stop(self) -> None:
+        """As `end`, and wait for it."""
+        if self._ended is not None:
+            self.end()
+            await asyncio.shield(self._ended)
+
+    def submit(self, do: Callable[[sqlite3.Connection], Result], *, writes: bool) -> asyncio.Future[Result]:
+        """Run a function in the thread. It is given the connection, within a transaction if it writes."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._jobs.put(_Job(do, writes, time.monotonic() + self._retry_for, done))
+        return done
+
+    def suspend(self) -> None:
+        """Wait until the connection is not in use, and close it; `resume` must follow."""
+        self._using.acquire()
+        self._connection.suspend()
+
+    def resume(self) -> None:
+        """Let the thread go on, with a connection that it opens anew."""
+        self._using.release()
+
+    def _run(self, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
+        try:
+            with self._using:
+                self._connection.open()
+        except Exception as error:
+            _workers.discard(self)
+            _tell([(opened, explained(error, self._name)), (ended, None)])
+            return
+        _tell([(opened, None)])
+        try:
+            while (jobs := self._next()) is not None:
+                with self._using:
+                    results = self._results(jobs)
+                _tell([(job.done, result) for job, result in zip(jobs, results, strict=True)])
+        finally:
+            self._close()
+            _workers.discard(self)
+            _tell([(ended, None)])
+
+    def _close(self) -> None:
+        try:
+            with self._using:
+                self._connection.close()
+        except (sqlite3.Error, StorageError) as error:  # as on a full disk; others see that this process is gone
+            _log.warning("an SQLite file was closed, but its locks could not be released: %s", error)
+
+    def _next(self) -> list[_Job] | None:
+        """All jobs that wait, after waiting for the first; `None` at the end."""
+        first = self._first()
+        if first is None:
+            return None
+        jobs = [first]
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return jobs
+            if job is None:  # the end, but not before these are done
+                self._jobs.put(None)
+                return jobs
+            jobs.append(job)
+
+    def _first(self) -> _Job | None:
+        while True:
+            try:
+                return self._jobs.get(timeout=min(max(0.0, self._idle_due - time.monotonic()), _LONGEST_PAUSE))
+            except Empty:
+                with self._using:
+                    self._tidy()
+
+    def _tidy(self) -> None:
+        try:
+            connection = self._connection.use()
+            more = self._in_transaction(connection, lambda: self._idle(connection), deadline=0.0)
+        except (sqlite3.Error, StorageError):  # the next one may succeed, and jobs report what is wrong
+            more = False
+        self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * random.uniform(0.8, 1.2))
+
+    def _results(self, jobs: list[_Job]) -> list[object]:
+        try:
+            connection = self._connection.use()
+            return self._run_together(connection, jobs)
+        except Exception as error:
+            failure = explained(error, self._name)
+            if len(jobs) == 1:
+                return [failure]
+            if not isinstance(failure, StorageUnavailableError):
+                return [self._results([job])[0] for job in jobs]
+        # The file was locked until the first deadline: each job waits for its own time only, however many there are.
+        now = time.monotonic()
+        waiting = [job for job in jobs if job.deadline > now]
+        results = iter(self._results(waiting) if waiting else ())
+        return [next(results) if job.deadline > now else failure for job in jobs]
+
+    def _run_together(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
+        def run_all() -> list[object]:
+            return [job.do(connection) for job in jobs]
+
+        deadline = min(job.deadline for job in jobs)
+        if any(job.writes for job in jobs):
+            return self._in_transaction(connection, run_all, deadline)
+        return _retried(run_all, deadline)
+
+    def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result], deadline: float) -> Result:
+        _retried(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        try:
+            result = do()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._connection.check_path()  # or what is told to be stored may be in a file that was removed meanwhile
+        return result
+
+
+def _retried(do: Callable[[], Result], deadline: float) -> Result:
+    """Do something, again and again while other processes keep the file locked."""
+    while True:
+        try:
+            return do()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
+            time.sleep(random.uniform(0.0002, 0.002))
+
+
+def _tell(results: list[tuple[asyncio.Future[Any], object]]) -> None:
+    """Set the results of futures, each in its own event loop."""
+    for loop in {future.get_loop() for future, _ in results}:
+        own = [(future, result) for future, result in results if future.get_loop() is loop]
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+            loop.call_soon_threadsafe(_settle, own)
+
+
+def _settle(results: list[tuple[asyncio.Future[Any], object]]) -> None:
+    for future, result in results:
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+# SQLite must not be carried into a forked child: the child would share the parent's locks by name only, and either
+# could remove the log that the other writes. So no connection is open while a process forks.
+_workers: set[Worker] = set()
+_suspended: list[Worker] = []
+_forking = threading.Lock()
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for worker in list(_workers):
+        worker.suspend()
+        _suspended.append(worker)
+
+
+def _after_fork_in_parent() -> None:
+    while _suspended:
+        _suspended.pop().resume()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    for worker in _workers:
+        worker.inherited = True
+    _workers.clear()
+    _suspended.clear()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

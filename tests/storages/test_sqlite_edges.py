@@ -1,0 +1,365 @@
+"""SQLite at its edges: second loops, forks, files that vanish, clocks that are off, files of other programs."""
+
+# ruff: noqa: ASYNC240 - small blocks read best where they stand
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatsession import StorageError, StorageUnavailableError, open_storage
+from chatsession.storages import Action, Change, Locked, LockRequest
+from chatsession.storages.sqlite import SQLiteStorage
+from chatsession.testing.conformance.single import put, read
+from chatsession.testing.storages import MovableClock
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which processes are there")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bot.db"
+
+
+def sql(path: Path, statement: str, *values: object) -> list[Any]:
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(statement, values).fetchall()
+    connection.close()
+    return rows
+
+
+async def lock(storage: SQLiteStorage, key: str = "chat", seconds: float = 3600.0) -> Any:
+    return (await storage.lock_many([LockRequest(key, "waiter", seconds)]))[0]
+
+
+async def wait_for_lock(storage: SQLiteStorage, key: str = "chat") -> Locked:
+    for attempt in range(10_000):
+        request = LockRequest(key, "waiter", 3600.0)
+        (found,) = await storage.lock_many([request])
+        if isinstance(found, Locked):
+            return found
+        await storage.wait_unlocked(request, attempt)
+    raise AssertionError("the key was never free")
+
+
+# --- event loops and processes
+
+
+def test_a_storage_that_forgot_a_closed_loop_opens_anew(path: Path) -> None:
+    storage = SQLiteStorage(path)
+
+    async def first() -> None:
+        await storage.open()
+        await put(storage, "chat", b"1")
+        assert isinstance(await lock(storage), Locked)
+
+    async def second() -> bytes | None:
+        storage.forget(inherited=False)
+        assert not storage.is_open
+        async with storage:
+            await wait_for_lock(storage)  # what the first loop had locked is free
+            return (await read(storage, "chat")).value  # type: ignore[union-attr]
+
+    asyncio.run(first())
+    assert asyncio.run(second()) == b"1"
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Run a function in a forked process, and fail with it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
+async def test_a_forked_child_opens_the_file_anew(path: Path) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "ann", b"1")
+        mine = await lock(storage, "ann")
+
+        async def use() -> None:
+            storage.forget(inherited=True)
+            async with storage:
+                assert await lock(storage, "ann") is None
+                assert isinstance(await lock(storage, "ben"), Locked)
+                await put(storage, "ben", b"2")
+
+        in_child(lambda: asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60)))
+        assert (await read(storage, "ben")).value == b"2"  # type: ignore[union-attr]
+        (committed,) = await storage.commit_many([Change("ann", Action.PUT, b"3", lease=mine.lease, unlock=True)])
+        assert not isinstance(committed, Exception)
+        assert (await read(storage, "ann")).value == b"3"  # type: ignore[union-attr]
+        assert sql(path, "SELECT count(*) FROM session_holders") == [(1,)]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+async def test_no_connection_is_carried_into_a_child(path: Path) -> None:
+    """The child holds no file open that the parent's locks depend on, however often the parent forks."""
+    async with SQLiteStorage(path) as storage:
+        for number in range(5):
+            await put(storage, "chat", b"%d" % number)
+
+            def look() -> None:
+                held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+                assert not [name for name in held if "bot.db" in name], held
+
+            in_child(look)
+        assert (await read(storage, "chat")).value == b"4"  # type: ignore[union-attr]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+async def test_a_child_that_does_not_forget_is_told(path: Path) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+
+        async def use() -> None:
+            with pytest.raises(StorageError, match="forked"):
+                await storage.read_many(["chat"])
+
+        in_child(lambda: asyncio.new_event_loop().run_until_complete(use()))
+
+
+# --- waiting
+
+
+async def test_jobs_that_wait_together_wait_no_longer_than_one(path: Path) -> None:
+    async with SQLiteStorage(path, retry_for=0.5) as storage:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        jobs = [storage.commit_many([Change(f"{number}", Action.PUT, b"1")]) for number in range(60)]
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert all(isinstance(result, StorageUnavailableError) for result in results)
+        assert time.monotonic() - started < 15  # one after another, they took 30 s
+        other.execute("ROLLBACK")
+        other.close()
+        await put(storage, "chat", b"1")
+
+
+# --- the file under a running bot
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_removed_or_replaced_is_noticed(path: Path, suffix: str, replaced: bool) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+        file = path.with_name(path.name + suffix)
+        copy = path.with_name("copy")
+        shutil.copy(file, copy)
+        file.unlink()
+        if replaced:
+            copy.rename(file)
+        for call in (
+            lambda: put(storage, "chat", b"2"),
+            lambda: lock(storage),
+            lambda: storage.read_many(["chat"]),
+        ):
+            with pytest.raises(StorageError, match="removed or replaced"):
+                await call()
+
+
+async def test_a_restored_backup_is_used_once_opened_anew(path: Path, tmp_path: Path) -> None:
+    storage = SQLiteStorage(path)
+    async with storage:
+        await put(storage, "chat", b"1")
+    shutil.copy(path, tmp_path / "backup.db")
+    async with storage:
+        await put(storage, "chat", b"2")
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        (tmp_path / "backup.db").rename(path)
+        with pytest.raises(StorageError, match="removed or replaced"):
+            await put(storage, "chat", b"3")
+    async with storage:
+        assert (await read(storage, "chat")).value == b"1"  # type: ignore[union-attr]
+
+
+# --- processes that are gone
+
+
+def world() -> tuple[str, str]:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return boot, os.readlink("/proc/self/ns/pid")
+
+
+@LINUX
+@pytest.mark.parametrize("which", ["other boot", "other container", "unknown"])
+async def test_holders_that_are_gone_are_removed(path: Path, which: str) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+    boot, namespace = world()
+    identity = {
+        "other boot": f"0000/{namespace} 1 1 x",
+        "other container": f"{boot}/pid:[1] 1 1 x",
+        "unknown": "? x",
+    }[which]
+    sql(path, "INSERT INTO session_holders (identity) VALUES (?)", identity)
+    async with SQLiteStorage(path) as storage:
+        await lock(storage)
+        assert storage.single_process
+        (fact,) = [fact for fact in await storage.facts() if fact.name.startswith("processes")]
+        assert fact.value == f"process {os.getpid()}"
+    assert sql(path, "SELECT * FROM session_holders") == []
+
+
+@LINUX
+async def test_a_holder_of_another_container_keeps_its_leases(path: Path) -> None:
+    clock = MovableClock()
+    async with SQLiteStorage(path, clock=clock) as storage:
+        boot, _ = world()
+        sql(path, "INSERT INTO session_holders (id, identity) VALUES (99, ?)", f"{boot}/pid:[1] 1 1 x")
+        sql(path, "INSERT INTO session_locks VALUES ('chat', 7, ?, 99, 30)", clock() + 30)
+        assert await lock(storage) is None
+        assert not storage.single_process
+        clock.advance(31)
+        assert isinstance(await lock(storage), Locked)
+        await storage.sweep()
+        assert storage.single_process
+
+
+@LINUX
+async def test_a_holder_of_another_container_that_is_there_stays(path: Path) -> None:
+    clock = MovableClock()
+    async with SQLiteStorage(path, clock=clock) as storage:
+        boot, _ = world()
+        sql(path, "INSERT INTO session_holders (identity, seen) VALUES (?, ?)", f"{boot}/pid:[1] 1 1 x", clock())
+        for _ in range(3):
+            await lock(storage)
+            assert not storage.single_process
+            clock.advance(60)
+
+
+@LINUX
+async def test_a_process_taken_for_gone_enters_itself_again(path: Path) -> None:
+    clock = MovableClock()
+    async with SQLiteStorage(path, clock=clock) as storage:
+        sql(path, "DELETE FROM session_holders")
+        clock.advance(60)
+        await lock(storage)
+        assert len(sql(path, "SELECT * FROM session_holders")) == 1
+
+
+HIDEPID = """
+mount -t proc -o hidepid=2 proc /proc || exit 99
+exec {python} -c '
+import os
+from chatsession.storages.sqlite._holders import _started
+os.setgid(65534); os.setuid(65534)
+assert not os.path.exists("/proc/{pid}")
+print(_started({pid}))
+'
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root can mount /proc")
+def test_a_process_that_is_hidden_is_not_taken_for_dead() -> None:
+    script = HIDEPID.format(python=sys.executable, pid=os.getpid())
+    ran = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if ran.returncode == 99 or "unshare" in ran.stderr:
+        pytest.skip("this machine does not let us mount /proc")
+    assert ran.stdout == "None\n", ran.stderr
+
+
+async def test_a_lease_from_a_clock_that_ran_ahead_ends_in_time(path: Path) -> None:
+    clock = MovableClock()
+    async with SQLiteStorage(path, clock=clock) as storage:
+        clock.advance(7200)
+        assert isinstance(await lock(storage, seconds=30), Locked)
+        sql(path, "INSERT INTO session_waiters (key, waiter, until) VALUES ('chat', 'gone', ?)", clock() + 2)
+        clock.advance(-7200)
+        assert await lock(storage) is None
+        clock.advance(31)
+        assert isinstance(await lock(storage), Locked)
+
+
+async def test_a_file_of_version_0_1_gets_the_new_columns(path: Path) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+        fresh = sql(path, "PRAGMA table_info(session_locks)") + sql(path, "PRAGMA table_info(session_holders)")
+    sql(path, "ALTER TABLE session_holders DROP COLUMN seen")
+    sql(path, "ALTER TABLE session_locks DROP COLUMN seconds")
+    async with SQLiteStorage(path) as storage:
+        assert isinstance(await lock(storage), Locked)
+        now = sql(path, "PRAGMA table_info(session_locks)") + sql(path, "PRAGMA table_info(session_holders)")
+    assert now == fresh
+
+
+# --- files of other programs, and files that can only be read
+
+
+@pytest.mark.parametrize("tables", ["CREATE TABLE orders (x)", ""])
+async def test_without_create_a_foreign_file_is_left_alone(path: Path, tables: str) -> None:
+    if tables:
+        sql(path, tables)
+    else:
+        path.touch()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="holds no sessions"):
+        await SQLiteStorage(path, create=False).open()
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["bot.db"]
+
+
+async def test_without_create_a_missing_file_is_not_made(path: Path) -> None:
+    for storage in (SQLiteStorage(path, create=False), open_storage(f"sqlite:///{path}?create=false")):
+        with pytest.raises(StorageError, match="there is no file"):
+            await storage.open()
+    assert not path.exists()
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that every user can look into and nobody can write to."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
+LOOK = """
+import asyncio, os, sys
+from chatsession import StorageError
+from chatsession.storages.sqlite import SQLiteStorage
+from chatsession.storages import Action, Change
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+async def main():
+    async with SQLiteStorage(sys.argv[1], create=False) as storage:
+        print((await storage.scan("", None, 10)).entries[0][1].value)
+        try:
+            await storage.commit_many([Change("chat", Action.PUT, b"2")])
+        except StorageError as error:
+            print("rights" in str(error))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("folder_mode", [0o555, 0o777])
+async def test_without_create_a_read_only_copy_can_be_read(read_only: Path, folder_mode: int) -> None:
+    path = read_only / "bot.db"
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+    path.chmod(0o444)
+    read_only.chmod(folder_mode)
+    ran = subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True, check=False)  # noqa: ASYNC221 - it is short
+    assert ran.stdout == "b'1'\nTrue\n", ran.stderr
