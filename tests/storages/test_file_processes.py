@@ -55,12 +55,12 @@ WRITE_FOR_EVER = """
 """
 
 QUEUE_UP = """
-        wish = LockRequest("424242", "theirs", 1000.0)
-        assert await storage.lock_many([wish]) == [None]
+        request_ = LockRequest("424242", "theirs", 1000.0)
+        assert await storage.lock_many([request_]) == [None]
         print("waiting", flush=True)
         while True:
-            await storage.wait_unlocked(wish, 0)
-            if (await storage.lock_many([wish]))[0]:
+            await storage.wait_unlocked(request_, 0)
+            if (await storage.lock_many([request_]))[0]:
                 break
         print("locked", flush=True)
         await asyncio.sleep(1000)
@@ -131,12 +131,12 @@ async def test_a_waiter_that_was_killed_is_passed_over(tmp_path: Path) -> None:
         mine = await lock(storage, "424242")
         async with child(QUEUE_UP, tmp_path) as process:
             await said(process, "waiting")
-            next_wish = request("424242")
-            assert await try_lock(storage, next_wish) is None
+            next_request_ = request("424242")
+            assert await try_lock(storage, next_request_) is None
             process.kill()
             await process.wait()
             await unlock(storage, mine.lease)
-            assert await try_lock(storage, next_wish) is not None
+            assert await try_lock(storage, next_request_) is not None
 
 
 async def test_a_waiter_that_was_stopped_blocks_the_others_only_for_a_while(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ async def test_a_waiter_that_was_stopped_blocks_the_others_only_for_a_while(tmp_
         async with child(QUEUE_UP, tmp_path) as process:
             await said(process, "waiting")
             process.send_signal(signal.SIGSTOP)
-            next_wish = request("424242")
-            assert await try_lock(storage, next_wish) is None
+            next_request_ = request("424242")
+            assert await try_lock(storage, next_request_) is None
             await unlock(storage, mine.lease)
-            await wait_for_lock(storage, next_wish)
+            await wait_for_lock(storage, next_request_)
 
 
 async def test_a_killed_holder_blocks_its_key_no_longer_than_its_lease(tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ async def test_a_clock_that_is_set_back_makes_no_lease_longer(tmp_path: Path) ->
     async with FileStorage(tmp_path, clock=clock) as storage:
         await lock(storage, "424242", 30.0)
         clock.advance(-3600.0)
-        wish = request("424242")
-        assert await try_lock(storage, wish) is None
+        request_ = request("424242")
+        assert await try_lock(storage, request_) is None
         clock.advance(30.0)
-        await wait_for_lock(storage, wish)
+        await wait_for_lock(storage, request_)
 
 
 async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, ParamSpec
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -84,9 +82,7 @@ async def opened(url: str, *, create: bool = False) -> AsyncGenerator[Storage]:
         create: make a file or folder that is not there, which would be a typing error in most commands.
     """
     url = _from_environment(url)
-    if not create:
-        _must_exist(url)
-    async with open_storage(url) as storage:
+    async with open_storage(url, create=create) as storage:
         yield storage
 
 
@@ -99,16 +95,3 @@ def _from_environment(url: str) -> str:
         return os.environ[name]
     except KeyError:
         raise CommandError(USAGE, f"the environment variable {safe(name)} is not set") from None
-
-
-def _must_exist(url: str) -> None:
-    scheme = url.partition(":")[0].lower()
-    if scheme not in ("sqlite", "file"):
-        return
-    try:
-        path = unquote(urlsplit(url).path)
-    except ValueError:
-        return  # `open_storage` finds the words
-    path = path[1:] if scheme == "sqlite" else path
-    if path and not Path(path).exists():
-        raise CommandError(FAILED, f"there is no {safe(path)}; nothing was made, see whether the URL is right")

@@ -16,11 +16,12 @@ from chatsession.cli.rewriting import manager_named
 from chatsession.copying import pages
 from chatsession.errors import shown
 from chatsession.storages import Record, Storage
-from chatsession.storages.inspection import CountsExpired, ListsLocks
+from chatsession.storages.inspection import CountsExpired, ListsLocks, ListsUnreadable
 from chatsession.unit_of_work.runtime import Runtime
 
 _SWEPT_AT_ONCE = 1000
 _MOST_LOCKS = 10_000
+_MOST_UNREADABLE = 1000
 
 
 @command
@@ -48,6 +49,10 @@ async def check(
         for finding in await _orphaned_locks(storage, prefix):
             found[finding.trouble] += 1
             _tell(finding, as_json)
+        if isinstance(storage, ListsUnreadable):
+            for fact in await storage.list_unreadable(_MOST_UNREADABLE):
+                found["torn"] += 1
+                _tell(Finding(fact.name, "torn", fact.value), as_json)
         if isinstance(storage, CountsExpired) and (expired := await storage.count_expired()):
             found["expired"] += expired
             note(f"{expired:,} expired sessions still take room; sweep removes them")

@@ -69,3 +69,19 @@ class CountsExpired(Protocol):
     async def count_expired(self) -> int:
         """Give the number of expired sessions that still take room."""
         ...
+
+
+@runtime_checkable
+class ListsUnreadable(Protocol):
+    """Keeps sessions where other things may lie between them, which an enumeration leaves out."""
+
+    async def list_unreadable(self, limit: int) -> Sequence[Fact]:
+        """Find what lies there and cannot be read as a session.
+
+        Args:
+            limit: the most to return.
+
+        Returns:
+            For each its name, and what is wrong with it.
+        """
+        ...

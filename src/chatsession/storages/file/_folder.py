@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ from chatsession.storages.base import (
 )
 from chatsession.storages.file import _disk
 from chatsession.storages.file._errors import reason, storage_error
+from chatsession.storages.file._listing import folders, names_in
 from chatsession.storages.file._locks import SHARDS, LockFiles, QueuedWaiter, Shard, exclusive
 from chatsession.storages.file._names import Naming
 from chatsession.storages.file._records import KEY, VALUE, SessionFiles
@@ -66,12 +68,15 @@ class SessionFolder:
         naming: how files are named.
         clock: gives the time as Unix seconds.
         sync: whether what is committed must outlast a power cut.
+        create: whether the folder may be made; if not, one that cannot be written to is only read.
 
     Raises:
         StorageError: the folder cannot be made, or not be written to.
     """
 
-    def __init__(self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool) -> None:
+    def __init__(
+        self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool, create: bool = True
+    ) -> None:
         self.root = str(root)
         self._naming = naming
         self.files = SessionFiles(self.root, naming, clock, self._draft_path, sync=sync)
@@ -82,18 +87,40 @@ class SessionFolder:
         self._drafts = self._own / "drafts"
         self._locks = LockFiles(self._own / "locks", clock)
         self._numbers = count()
+        self.pipe: Pipe | None = None
+        """`None`: the folder is only read."""
+        try:
+            if not create:
+                self._check_sessions()
+            self._prepare(may_fail=not create)
+            self._presence = self._own if self._own.is_dir() else root
+            self._identity = _identity(self._presence)
+            self._folds_case = os.path.exists(root / self._own.name.upper())
+        except StorageError:
+            raise
+        except OSError as error:
+            raise storage_error(error) from None
+
+    def _prepare(self, *, may_fail: bool) -> None:
+        """Make what is needed beside the sessions, and tidy up."""
         try:
             for folder in (self._own / "locks", self._wakeups, self._drafts):
                 folder.mkdir(parents=True, exist_ok=True)
             with exclusive(self._own / "opening"):
                 self._clear_up_after_the_dead()
                 self.pipe = Pipe(self._wakeups)
-            self._identity = os.stat(self._own).st_ino
-            self._folds_case = os.path.exists(root / self._own.name.upper())
-        except StorageError:
-            raise
         except OSError as error:
-            raise storage_error(error) from None
+            if not may_fail or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+
+    def _check_sessions(self) -> None:
+        if not os.path.isdir(self.root):
+            raise StorageError(f"there is no folder {self.root}; nothing was created, see whether the path is right")
+        files = (name for part in folders(self.root, self._naming) for name in names_in(self.root, part, VALUE))
+        if not self._own.is_dir() and next(files, None) is None:
+            raise StorageError(
+                f"the folder {self.root} holds no sessions; nothing was changed, see whether the path is right"
+            )
 
     def read(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         """As `Storage.read_many`."""
@@ -177,7 +204,7 @@ class SessionFolder:
     def _lock(self, shard: Shard, request: LockRequest) -> Locked | Waiting | SessionError:
         key = request.key
         name, now = self._name(key), self._clock()
-        token = shard.take(name, QueuedWaiter(request.waiter, self.pipe.name, now), request.seconds, now)
+        token = shard.take(name, QueuedWaiter(request.waiter, self._pipe_name, now), request.seconds, now)
         if token is None:
             return Waiting(shard.free_at(name))
         found = _guarded(key, lambda: self.files.load(name))
@@ -203,7 +230,11 @@ class SessionFolder:
 
     def _apply(self, name: str, change: Change, draft: Draft | None) -> Outcome:
         stored = self.files.look(name)
-        if change.expect is not ANYTHING and change.expect != stored.version:
+        if (
+            change.expect is not ANYTHING
+            and change.expect != stored.version
+            and not change.accepts(stored.version, self._clock())
+        ):
             return CONFLICT
         if change.action is KEEP:
             return Committed(stored.version)
@@ -238,7 +269,7 @@ class SessionFolder:
     def _check_presence(self) -> None:
         """What is not found is only missing if the folder is there: it may have been unmounted."""
         try:
-            if os.stat(self._own).st_ino == self._identity:
+            if _identity(self._presence) == self._identity:
                 return
         except FileNotFoundError:
             pass
@@ -256,11 +287,15 @@ class SessionFolder:
             if name.partition("-")[0] not in alive:
                 _disk.remove(str(self._drafts / name))
 
+    @property
+    def _pipe_name(self) -> str:
+        return "" if self.pipe is None else self.pipe.name
+
     def _wake(self, waiter: QueuedWaiter) -> bool:
         return wake(self._wakeups / waiter.pipe, waiter.waiter)
 
     def _draft_path(self) -> str:
-        return f"{self._drafts}/{self.pipe.name}-{next(self._numbers)}"
+        return f"{self._drafts}/{self._pipe_name}-{next(self._numbers)}"
 
     def _name(self, key: str) -> str:
         if self._folds_case:
@@ -272,6 +307,11 @@ class SessionFolder:
             return self._naming.is_digest(self._naming.name_of(key))
         except SessionError:  # the outcome will say so
             return False
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _guarded(key: str, work: Callable[[], Result]) -> Result | SessionError:

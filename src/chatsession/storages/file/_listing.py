@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chatsession.errors import StorageError
 from chatsession.storages.file._names import Naming
 
 WINDOW = 20_000
@@ -64,12 +63,20 @@ class Listing:
         return names
 
     def _window(self, folder: str, last: str) -> _Window:
-        names = heapq.nsmallest(WINDOW, (name for name in names_in(self._root, folder, self._suffix) if name > last))
-        for name in names:
-            right = self._naming.folder_of(self._naming.name_at(folder, name))
-            if right.lower() != folder.lower():  # a file system may fold case
-                raise StorageError(f"{self._root}/{folder}/{name}{self._suffix} is in the wrong folder; move it away")
+        files = (name for name in names_in(self._root, folder, self._suffix) if name > last)
+        names = heapq.nsmallest(WINDOW, (name for name in files if self._belongs(folder, name)))
         return _Window(names, len(names) < WINDOW)
+
+    def misplaced(self) -> Iterator[str]:
+        """Files in a folder where no session of their name is kept, by their paths within the root."""
+        for folder in folders(self._root, self._naming):
+            for name in names_in(self._root, folder, self._suffix):
+                if not self._belongs(folder, name):
+                    yield f"{folder}/{name}{self._suffix}"
+
+    def _belongs(self, folder: str, name: str) -> bool:
+        right = self._naming.folder_of(self._naming.name_at(folder, name))
+        return right == folder or right.lower() == folder.lower()  # a file system may fold case
 
 
 def folders(root: str, naming: Naming) -> list[str]:

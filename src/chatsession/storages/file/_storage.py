@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
-from chatsession.errors import SessionError, StorageError
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
@@ -28,8 +31,11 @@ from chatsession.storages.file._errors import storage_error
 from chatsession.storages.file._folder import SessionFolder, Waiting
 from chatsession.storages.file._listing import Listing, folders, names_in
 from chatsession.storages.file._records import EXPIRES, VALUE
+from chatsession.storages.inspection import Fact
 
 Layout: TypeAlias = Literal["chatsession", "grammy"]
+
+_log = logging.getLogger("chatsession")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +55,8 @@ class FileStorage(Storage):
         fsync: whether a commit waits until the disk has it. Without, a commit outlasts the process, but of the last
             half minute some may be lost, or be empty files, after a power cut.
         sweep_interval: seconds between sweeps of expired sessions.
+        create: whether the folder may be made. If not, a folder without sessions is refused and left as it is, and one
+            that cannot be written to can still be read.
         clock: gives the time as Unix seconds, the same for all processes that share the folder.
 
     Examples:
@@ -66,6 +74,7 @@ class FileStorage(Storage):
         layout: Layout = "chatsession",
         fsync: bool = True,
         sweep_interval: float = 60.0,
+        create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if "\0" in os.fspath(folder):
@@ -78,7 +87,9 @@ class FileStorage(Storage):
         self._naming: _names.Naming = _grammy_names if layout == "grammy" else _names
         self._fsync = fsync
         self._sweep_interval = sweep_interval
+        self._create = create
         self._clock = clock
+        self._process = 0
         self._opening = asyncio.Lock()
         self._folder: SessionFolder | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -95,13 +106,17 @@ class FileStorage(Storage):
             if self._threads is not None:
                 return
             self._threads = ThreadPoolExecutor(8, "chatsession-file")
+            self._process = os.getpid()
             try:
-                self._folder = await self._run(SessionFolder, self._root, self._naming, self._clock, sync=self._fsync)
+                self._folder = await self._run(
+                    SessionFolder, self._root, self._naming, self._clock, sync=self._fsync, create=self._create
+                )
             except BaseException:
                 await self.close()
                 raise
-            self._folder.pipe.listen(self._waiters.wake)
-            self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
+            if self._folder.pipe is not None:
+                self._folder.pipe.listen(self._waiters.wake)
+                self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
             await super().open()
 
     async def close(self) -> None:
@@ -113,8 +128,20 @@ class FileStorage(Storage):
             await asyncio.wait([sweeper])
         if threads is not None:
             await asyncio.to_thread(threads.shutdown)
-        if folder is not None:
+        if folder is not None and folder.pipe is not None:
             folder.pipe.close()
+
+    def forget(self, *, inherited: bool) -> None:
+        threads, folder = self._threads, self._folder
+        self._threads = self._folder = self._sweeper = None
+        self._opening = asyncio.Lock()
+        self._waiters = WaiterRegistry()
+        self._free_at = {}
+        if threads is not None and not inherited:
+            threads.shutdown(wait=False)
+        if folder is not None and folder.pipe is not None:
+            folder.pipe.forget(inherited=inherited)
+        super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         return await self._run(self._opened().read, keys)
@@ -158,6 +185,10 @@ class FileStorage(Storage):
 
     async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do what may wait for the disk, in a thread."""
+        if self._threads is not None and self._process != os.getpid():
+            raise StorageError(
+                f"the folder {self._root} was opened before this process was forked; open it in each process"
+            )
         if self._threads is None:
             raise StorageError("the storage is not open; use it in `async with`, or call open()")
         try:
@@ -174,25 +205,44 @@ class FileStorage(Storage):
         self._free_at.pop(request.waiter, None)
         return result
 
+    async def list_unreadable(self, limit: int) -> Sequence[Fact]:
+        folder = self._opened()
+        return await self._run(lambda: list(islice(self._unreadable(folder), limit)))
+
     def _page(self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int) -> Page:
         names, following = self._listing.after(cursor, limit)
         entries: list[tuple[str, Record]] = []
         for name in names:
-            key = folder.files.key(name)
-            if key.startswith(prefix) and (record := folder.files.load(name)) is not None:
-                entries.append((key, record))
+            with _left_out():
+                key = folder.files.key(name)
+                if key.startswith(prefix) and (record := folder.files.load(name)) is not None:
+                    entries.append((key, record))
         return Page(entries, following)
 
     def _page_of_keys(
         self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int
     ) -> tuple[Sequence[str], str | None]:
         names, following = self._listing.after(cursor, limit)
-        keys = [
-            key
-            for name in names
-            if (key := folder.files.key(name)).startswith(prefix) and not folder.files.has_expired(name)
-        ]
+        keys: list[str] = []
+        for name in names:
+            with _left_out():
+                if (key := folder.files.key(name)).startswith(prefix) and not folder.files.has_expired(name):
+                    keys.append(key)
         return keys, following
+
+    def _unreadable(self, folder: SessionFolder) -> Iterator[Fact]:
+        for path in self._listing.misplaced():
+            yield Fact(path, "it is in a folder where no session of this name is kept; move it away")
+        cursor: str | None = ""
+        while cursor is not None:
+            names, cursor = self._listing.after(cursor, 1000)
+            for name in names:
+                try:
+                    folder.files.key(name)
+                    folder.files.load(name)
+                except (StorageError, PermissionError) as error:
+                    path = os.path.relpath(folder.files.path(name) + VALUE, folder.root)
+                    yield Fact(path, str(error if isinstance(error, StorageError) else storage_error(error)))
 
     def _sweep_part(self, folder: SessionFolder, part: str, limit: int) -> int:
         freed = 0
@@ -201,3 +251,14 @@ class FileStorage(Storage):
             if freed < limit and folder.files.has_expired(name):
                 freed += folder.remove_expired(name)
         return freed
+
+
+@contextmanager
+def _left_out() -> Generator[None]:
+    """Leave a file that cannot be read out of an enumeration, with a word in the log."""
+    try:
+        yield
+    except StorageUnavailableError:
+        raise
+    except (StorageError, PermissionError) as error:
+        _log.warning("a file is left out: %s", error if isinstance(error, StorageError) else storage_error(error))

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
 from chatsession.storages.file._storage import FileStorage, Layout
-from chatsession.storages.urls import options
+from chatsession.storages.urls import flag, options
 
 
 def from_url(parts: SplitResult) -> FileStorage:
@@ -18,13 +18,18 @@ def from_url(parts: SplitResult) -> FileStorage:
         raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
     if parts.fragment:
         raise StorageError("the file: URL has a #; write %23 for it")
-    given = options(parts, {"layout", "fsync", "sweep_interval"})
-    fsync = {"yes": True, "no": False}.get(given.get("fsync", "yes"))
+    given = options(parts, {"layout", "fsync", "sweep_interval", "create"})
+    fsync = {"yes": True, "true": True, "no": False, "false": False}.get(given.get("fsync", "yes").lower())
     if fsync is None:
         raise StorageError("fsync in a file: URL is yes or no")
-    layout = cast("Layout", given.get("layout", "chatsession"))  # FileStorage checks it
     try:
         sweep_interval = float(given.get("sweep_interval", 60))
     except ValueError:
         raise StorageError("sweep_interval of the file: URL is a number of seconds") from None
-    return FileStorage(unquote(parts.path), layout=layout, fsync=fsync, sweep_interval=sweep_interval)
+    return FileStorage(
+        unquote(parts.path),
+        layout=cast("Layout", given.get("layout", "chatsession")),  # FileStorage checks it
+        fsync=fsync,
+        sweep_interval=sweep_interval,
+        create=flag(given, "create", True),
+    )

@@ -42,6 +42,12 @@ class Pipe:
         os.close(self._file)
         self._path.unlink(missing_ok=True)
 
+    def forget(self, *, inherited: bool) -> None:
+        """Drop the pipe of a closed event loop, or, in a forked child, that of the parent, which goes on using it."""
+        os.close(self._file)  # a descriptor of this process: an inherited one would make the parent seem alive for ever
+        if not inherited:
+            self._path.unlink(missing_ok=True)
+
     def _read(self, woken: Callable[[str], None]) -> None:
         with suppress(BlockingIOError):
             signs = os.read(self._file, WAKE_TOKEN_LENGTH * 256).decode("ascii", "replace")

@@ -64,12 +64,10 @@ class Connection:
             self._read_only = True
 
     def use(self) -> sqlite3.Connection:
-        """Give the connection, after a check that the path still leads to the file that was opened."""
-        if self._raw is None:  # closed for a fork
+        """Give the connection, opened again if it was closed for a fork."""
+        if self._raw is None:
             self.check_path()
-            self._raw = self._open_for_writing() if not self._read_only else self._open_for_reading()
-        else:
-            self.check_path()
+            self._raw = self._open_for_reading() if self._read_only else self._open_for_writing()
         return self._raw
 
     def check_path(self) -> None:
@@ -95,6 +93,7 @@ class Connection:
         """Unregister this process and close the connection."""
         try:
             if not self._read_only:
+                self.check_path()
                 connection = self.use()
                 connection.execute("BEGIN IMMEDIATE")
                 self.holder.unregister(connection)

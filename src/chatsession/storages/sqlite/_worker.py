@@ -172,8 +172,9 @@ class Worker:
 
     def _results(self, jobs: list[_Job]) -> list[object]:
         try:
-            connection = self._connection.use()
-            return self._run_together(connection, jobs)
+            results = self._run_together(self._connection.use(), jobs)
+            self._connection.check_path()  # or what seems stored may be in a file that was removed
+            return results
         except Exception as error:
             failure = explained(error, self._name)
             if len(jobs) == 1:
@@ -204,7 +205,6 @@ class Worker:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._connection.check_path()  # or what is told to be stored may be in a file that was removed meanwhile
         return result
 
 

@@ -1,0 +1,197 @@
+"""The file storage at its edges: second loops, forks, folders of other programs, and such as can only be read."""
+
+# ruff: noqa: ASYNC240 - small blocks read best where they stand
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from chatsession import StorageError, open_storage
+from chatsession.cli._app import app
+from chatsession.storages import Locked, LockRequest
+from chatsession.storages.file import FileStorage
+from chatsession.testing.conformance.single import put, read, value_of
+
+FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "sessions"
+
+
+def in_child(use: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine in a forked process, and fail with it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_storage_that_forgot_a_closed_loop_opens_anew(folder: Path) -> None:
+    storage = FileStorage(folder)
+
+    async def first() -> None:
+        await storage.open()
+        await put(storage, "chat", b"1")
+
+    async def second() -> bytes | None:
+        storage.forget(inherited=False)
+        assert not storage.is_open
+        async with storage:
+            assert len(os.listdir(folder / ".chatsession/wakes")) == 1
+            return await value_of(storage, "chat")
+
+    asyncio.run(first())
+    assert asyncio.run(second()) == b"1"
+
+
+@FORKS
+async def test_a_forked_child_opens_the_folder_anew(folder: Path) -> None:
+    async with FileStorage(folder) as storage:
+        await put(storage, "ann", b"1")
+
+        async def use() -> None:
+            storage.forget(inherited=True)
+            async with storage:
+                assert len(os.listdir(folder / ".chatsession/wakes")) == 2
+                await put(storage, "ben", b"2")
+
+        in_child(use)
+        assert await value_of(storage, "ben") == b"2"
+        assert len(os.listdir(folder / ".chatsession/wakes")) == 1
+
+
+@FORKS
+async def test_a_waiter_of_the_parent_is_woken_by_the_child(folder: Path) -> None:
+    """The child reads no pipe that it inherited."""
+    async with FileStorage(folder) as storage:
+        request = LockRequest("chat", "parent", 60.0)
+
+        async def use() -> None:
+            storage.forget(inherited=True)
+            async with storage:
+                (locked,) = await storage.lock_many([LockRequest("ben", "child", 60.0)])
+                assert isinstance(locked, Locked)
+
+        in_child(use)
+        (locked,) = await storage.lock_many([request])
+        assert isinstance(locked, Locked)
+
+
+@FORKS
+async def test_a_child_that_does_not_forget_is_told(folder: Path) -> None:
+    async with FileStorage(folder) as storage:
+
+        async def use() -> None:
+            with pytest.raises(StorageError, match="forked"):
+                await storage.read_many(["chat"])
+
+        in_child(use)
+
+
+@pytest.mark.parametrize("content", [None, "", "notes/todo.json"])
+async def test_without_create_a_foreign_folder_is_left_alone(folder: Path, content: str | None) -> None:
+    if content is not None:
+        folder.mkdir()
+    if content:
+        (folder / content).parent.mkdir()
+        (folder / content).touch()
+    for storage in (FileStorage(folder, create=False), open_storage(f"file://{folder}", create=False)):
+        with pytest.raises(StorageError, match=r"there is no folder|holds no sessions"):
+            await storage.open()
+    assert folder.exists() == (content is not None)
+    assert not (folder / ".chatsession").exists()
+
+
+LOOK = """
+import asyncio, os, sys
+from chatsession import StorageError
+from chatsession.storages.file import FileStorage
+from chatsession.storages import Action, Change
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+async def main():
+    async with FileStorage(sys.argv[1], create=False) as storage:
+        print((await storage.scan("", None, 10)).entries[0][1].value)
+        (outcome,) = await storage.commit_many([Change("chat", Action.PUT, b"2")])
+        print(isinstance(outcome, StorageError))
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can look into."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "sessions"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_without_create_a_read_only_copy_can_be_read(shared: Path, own: bool) -> None:
+    async def fill() -> None:
+        async with FileStorage(shared) as storage:
+            await put(storage, "chat", b"1")
+
+    asyncio.run(fill())
+    if not own:
+        (shared / ".chatsession").rename(shared.parent / "elsewhere")
+    ran = subprocess.run([sys.executable, "-c", LOOK, shared], capture_output=True, text=True, check=False)
+    assert ran.stdout == "b'1'\nTrue\n", ran.stderr
+
+
+async def fill_with_strays(folder: Path) -> None:
+    async with FileStorage(folder) as storage:
+        await put(storage, "424242", b"1")
+        await put(storage, "4243", b"1")
+    (folder / "42/empty42.json").touch()
+    (folder / "42/Notes.json").write_text("{}")
+    (folder / "43/4242.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["ls"], 0), (["stats"], 0), (["export"], 0), (["check"], 1), (["ls", "--long"], 0)]
+)
+def test_a_stray_file_costs_a_command_that_file_only(folder: Path, command: list[str], code: int) -> None:
+    asyncio.run(fill_with_strays(folder))
+    name, *options = command
+    ran = CliRunner().invoke(app, [name, f"file://{folder}", *options])
+    if "--long" in command and ran.exit_code == 2:
+        return
+    assert ran.exit_code == code, ran.output
+    if name == "check":
+        assert "Notes.json" in ran.output
+        assert "empty42" in ran.output
+    else:
+        assert "424242" in ran.output or "2 sessions" in ran.output
+
+
+async def test_a_session_beside_a_stray_file_is_read(folder: Path) -> None:
+    await fill_with_strays(folder)
+    async with FileStorage(folder) as storage:
+        found = await read(storage, "424242")
+        assert found is not None
+        (empty,) = await storage.read_many(["empty42"])
+        assert isinstance(empty, StorageError)
+
+
+@pytest.mark.parametrize("url", ["file:///srv/#1", "sqlite:///bot#1.db"])
+def test_a_fragment_in_a_path_is_refused(url: str) -> None:
+    with pytest.raises(StorageError, match="%23"):
+        open_storage(url)
