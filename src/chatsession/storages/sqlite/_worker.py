@@ -181,11 +181,16 @@ class Worker:
                 return [failure]
             if not isinstance(failure, StorageUnavailableError):
                 return [self._results([job])[0] for job in jobs]
-        # The file was locked until the first deadline: each job waits for its own time only, however many there are.
+        # The file was locked until the first deadline. Each job waits for its own time only, however many there are,
+        # and those that only read need not wait.
         now = time.monotonic()
-        waiting = [job for job in jobs if job.deadline > now]
-        results = iter(self._results(waiting) if waiting else ())
-        return [next(results) if job.deadline > now else failure for job in jobs]
+        reading = [job for job in jobs if not job.writes]
+        writing = [job for job in jobs if job.writes and job.deadline > now]
+        answers: dict[int, object] = {}
+        for part in (reading, writing):
+            if 0 < len(part) < len(jobs):
+                answers.update(zip(map(id, part), self._results(part), strict=True))
+        return [answers.get(id(job), failure) for job in jobs]
 
     def _run_together(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
         def run_all() -> list[object]:
