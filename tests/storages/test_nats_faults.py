@@ -34,7 +34,7 @@ from chatsession.storages.nats import NatsStorage, _subjects
 from chatsession.storages.nats._bucket import Done, Put, Stale
 from chatsession.storages.nats._entry import Entry
 from chatsession.storages.nats._listing import Listing
-from chatsession.storages.nats._wire import message_id
+from chatsession.storages.nats._calls import message_id
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
 from tools.servers._process import free_ports
 from tools.servers.nats import NatsServer, binaries

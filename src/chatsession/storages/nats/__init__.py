@@ -50,7 +50,7 @@ from chatsession.storages.nats._entry import Stored
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._operations import Waiting
 from chatsession.storages.nats._subjects import key_of
-from chatsession.storages.nats._wire import Wire
+from chatsession.storages.nats._calls import Wire
 from chatsession.storages.urls import flag, options
 
 __all__ = ["NatsStorage", "from_url"]

@@ -13,7 +13,7 @@ import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.nats._entry import FOREVER, HEADER, NOTHING, Entry, Stored, laid_upon, parse, serialize
-from chatsession.storages.nats._wire import Reply, Request, Wire
+from chatsession.storages.nats._calls import Reply, Request, Wire
 
 _WRONG_REVISION = {10071, 10164}
 """The second is of replicated streams: another change of the same entry is still under way."""

@@ -16,7 +16,7 @@ from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._entry import Entry, Stored, laid_upon
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._subjects import name_of
-from chatsession.storages.nats._wire import Wire, message_id
+from chatsession.storages.nats._calls import Wire, message_id
 
 Answer = TypeVar("Answer")
 Decide: TypeAlias = Callable[[Stored, float], Decision[Answer]]
