@@ -32,7 +32,7 @@ from chatsession.errors import (
 from chatsession.storages import Action, Change, Committed, Refused
 from chatsession.storages.nats import NatsStorage, _subjects
 from chatsession.storages.nats._bucket import Done, Put, Stale
-from chatsession.storages.nats._entry import Entry
+from chatsession.storages.nats._records import Entry
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._calls import message_id
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of

@@ -32,7 +32,7 @@ from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages.file import _disk, _grammy_names, _names
-from chatsession.storages.nats import _entry, _subjects
+from chatsession.storages.nats import _records, _subjects
 from chatsession.storages.redis import _names as _redis_names
 from chatsession.storages.sqlite import _records
 from chatsession.web._views import UnusableTextError, stored_form, view
@@ -188,8 +188,8 @@ def beside(data: bytes) -> None:
 
     text = data.decode(errors="replace")
     with contextlib.suppress(msgspec.DecodeError):
-        found = _entry.parse(text)
-        assert _entry.parse(_entry.serialize(found) or "{}") == found
+        found = _records.parse(text)
+        assert _records.parse(_records.serialize(found) or "{}") == found
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_EXPIRY)
     with contextlib.suppress(StorageError, OSError, ValueError):

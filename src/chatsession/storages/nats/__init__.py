@@ -46,7 +46,7 @@ from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._connection import connect
 from chatsession.storages.nats._entries import Entries
-from chatsession.storages.nats._entry import Stored
+from chatsession.storages.nats._records import Stored
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._operations import Waiting
 from chatsession.storages.nats._subjects import key_of

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages.nats._entry import FOREVER, HEADER, NOTHING, Entry, Stored, laid_upon, parse, serialize
+from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, laid_upon, parse, serialize
 from chatsession.storages.nats._calls import Reply, Request, Wire
 
 _WRONG_REVISION = {10071, 10164}

@@ -24,7 +24,7 @@ from chatsession.storages.base import (
     Outcome,
     Record,
 )
-from chatsession.storages.nats._entry import HEARTBEAT, Entry, Stored, Wish
+from chatsession.storages.nats._records import HEARTBEAT, Entry, Stored, Wish
 
 Answer = TypeVar("Answer")
 
