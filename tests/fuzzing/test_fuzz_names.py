@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatsession import SessionKeyError
 from chatsession.storages.file import _grammy_names, _names
-from chatsession.storages.nats import _subjects
+from chatsession.storages.nats import _names
 from chatsession.storages.redis import _names as _redis_names
 
 _odd = ["/", "..", ".", "\0", "%", "%2F", "=", "=20", "a", "A", "é", "e\u0301", "K", "\u212a", "ß", "{", "}", "\\", ":"]

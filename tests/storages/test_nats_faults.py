@@ -30,7 +30,7 @@ from chatsession.errors import (
     StorageUnavailableError,
 )
 from chatsession.storages import Action, Change, Committed, Refused
-from chatsession.storages.nats import NatsStorage, _subjects
+from chatsession.storages.nats import NatsStorage, _names
 from chatsession.storages.nats._bucket import Done, Put, Stale
 from chatsession.storages.nats._records import Entry
 from chatsession.storages.nats._listing import Listing
@@ -95,17 +95,17 @@ def jetstream(client: Client) -> JetStreamContext:
 
 @given(st.text(min_size=1, max_size=80))
 def test_a_name_is_one_that_nats_allows_and_tells_its_key(key: str) -> None:
-    name = _subjects.name_of(key)
+    name = _names.name_of(key)
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/_=.")
     assert not name.startswith(".")
     assert not name.endswith(".")
     assert ".." not in name
-    assert _subjects.key_of(name) == key
+    assert _names.key_of(name) == key
 
 
 @pytest.mark.parametrize("name", ["", "a b", "=2f", "=61", "a=", ".a", "a.", "a..b", "=FF", "é", "a" * 2001])
 def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
-    assert _subjects.key_of(name) is None
+    assert _names.key_of(name) is None
 
 
 @pytest.mark.parametrize("key", ["", "\ud800", "x" * 2001, "é" * 700, "x" * 2**20])
@@ -470,7 +470,7 @@ async def test_the_question_whether_a_change_was_made_is_no_answer_when_it_arriv
         return await put_all(puts)
 
     monkeypatch.setattr(entries.bucket, "put_all", put_twice)
-    never_made = Put(_subjects.name_of("424242"), b"2", Entry(), 0, message_id(), entries.bucket.now())
+    never_made = Put(_names.name_of("424242"), b"2", Entry(), 0, message_id(), entries.bucket.now())
     assert isinstance(await entries._clear_up(never_made), StorageUnavailableError)
     assert await value_of(storage, "424242") == b"1"
 

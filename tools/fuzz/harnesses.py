@@ -32,7 +32,7 @@ from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages.file import _disk, _grammy_names, _names
-from chatsession.storages.nats import _records, _subjects
+from chatsession.storages.nats import _records, _names
 from chatsession.storages.redis import _names as _redis_names
 from chatsession.storages.sqlite import _records
 from chatsession.web._views import UnusableTextError, stored_form, view

@@ -49,7 +49,7 @@ from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._records import Stored
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._operations import Waiting
-from chatsession.storages.nats._subjects import key_of
+from chatsession.storages.nats._names import key_of
 from chatsession.storages.nats._calls import Wire
 from chatsession.storages.urls import flag, options
 

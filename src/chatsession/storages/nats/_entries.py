@@ -15,7 +15,7 @@ from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._records import Entry, Stored, laid_upon
 from chatsession.storages.nats._operations import Decision, Write, carried
-from chatsession.storages.nats._subjects import name_of
+from chatsession.storages.nats._names import name_of
 from chatsession.storages.nats._calls import Wire, message_id
 
 Answer = TypeVar("Answer")
