@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatsession import SessionKeyError
 from chatsession.storages.file import _grammy_names, _names
-from chatsession.storages.nats import _names
+from chatsession.storages.nats import _names as _nats_names
 from chatsession.storages.redis import _names as _redis_names
 
 _odd = ["/", "..", ".", "\0", "%", "%2F", "=", "=20", "a", "A", "é", "e\u0301", "K", "\u212a", "ß", "{", "}", "\\", ":"]
@@ -24,7 +24,7 @@ keys = (
         ["con", "CON", "nul", "com1", "other", "other/a", ".chatsession", "-", "\ud800", "a" * 250, "😀" * 62]
     )
 )
-MODULES = [_names, _grammy_names, _subjects]
+MODULES = [_names, _grammy_names, _nats_names]
 
 
 def name_of(module: ModuleType, key: str) -> str | None:

@@ -101,14 +101,14 @@ async def test_the_majority_of_a_cluster_is_gone() -> None:
             for each in cluster.servers[:2]:
                 await asyncio.to_thread(each.process.kill)
             assert storage._entries is not None
-            storage._entries.wire.retry_for = storage._entries._patience = 1.0
+            storage._entries.calls.retry_for = storage._entries._retry_for = 1.0
             async with asyncio.timeout(120):
                 assert isinstance(await store(b"2"), StorageUnavailableError)
                 for each in cluster.servers[:2]:
                     await asyncio.to_thread(each.start)
                 while not isinstance(outcome := await store(b"3"), Committed):
                     assert isinstance(outcome, StorageUnavailableError)
-            storage._entries.wire.retry_for = storage._entries._patience = 60.0
+            storage._entries.calls.retry_for = storage._entries._retry_for = 60.0
             locked = await lock(storage, "424242")
             assert locked.record is not None
             assert locked.record.value == b"3"

@@ -32,9 +32,9 @@ from chatsession.errors import (
 from chatsession.storages import Action, Change, Committed, Refused
 from chatsession.storages.nats import NatsStorage, _names
 from chatsession.storages.nats._bucket import Done, Put, Stale
-from chatsession.storages.nats._records import Entry
-from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._calls import message_id
+from chatsession.storages.nats._listing import Listing
+from chatsession.storages.nats._records import Entry
 from chatsession.testing.conformance.single import delete, is_busy, lock, put, read, request, try_lock, unlock, value_of
 from tools.servers._process import free_ports
 from tools.servers.nats import NatsServer, binaries
@@ -418,7 +418,7 @@ async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
             storage = NatsStorage(proxy.url, bucket=bucket)
             await storage.open()
             assert storage._entries is not None
-            client = storage._entries.wire.client
+            client = storage._entries.calls.client
             proxy.shut()
             proxy.cut_before = b"$KV."
             committing = asyncio.create_task(storage.commit_many([Change("424242", Action.PUT, b"1")]))
@@ -480,7 +480,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
         async with NatsStorage(server.url, bucket=bucket) as storage:
             await put(storage, "424242", b"1")
             assert storage._entries is not None
-            storage._entries.wire.retry_for = storage._entries._patience = 0.5
+            storage._entries.calls.retry_for = storage._entries._retry_for = 0.5
             server.process.signal(signal.SIGSTOP)
             os.waitid(os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - takes no time; until then it may answer
             async with asyncio.timeout(60):
@@ -546,7 +546,13 @@ def test_urls() -> None:
         ("nats:", "must name a server"),
         ("nats://h/a/b", "letters, digits"),
         ("nats://h/a.b", "letters, digits"),
-        ("nats://h?replicas=x", "are numbers"),
+        ("nats://h?replicas=x", "replicas in the nats: URL must be a whole number"),
+        ("nats://h?replicas=0", "whole number from 1 to 5"),
+        ("nats://h?replicas=9", "whole number from 1 to 5"),
+        ("nats://h?retry_for=x", "retry_for in the nats: URL must be a positive number"),
+        ("nats://h?retry_for=nan", "positive"),
+        ("nats://h?sweep_interval=inf", "positive"),
+        ("nats://h?single_process=maybe", "true or false"),
         ("nats://h?retry_for=0", "positive"),
         ("nats://h?password=x", "unknown"),
     ],

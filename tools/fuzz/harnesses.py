@@ -32,7 +32,8 @@ from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import unwrap, wrap
 from chatsession.storages.file import _disk, _grammy_names, _names
-from chatsession.storages.nats import _records, _names
+from chatsession.storages.nats import _names as _nats_names
+from chatsession.storages.nats import _records as _nats_records
 from chatsession.storages.redis import _names as _redis_names
 from chatsession.storages.sqlite import _records
 from chatsession.web._views import UnusableTextError, stored_form, view
@@ -160,14 +161,14 @@ def lines(data: bytes) -> None:
 def names(data: bytes) -> None:
     """Keys and names, both ways; no file lies outside of its folder."""
     text = data.decode(errors="surrogateescape")
-    for module in (_names, _grammy_names, _subjects):
+    for module in (_names, _grammy_names, _nats_names):
         key = module.key_of(text)
         assert key is None or module.name_of(key) == text
         with contextlib.suppress(SessionKeyError):
             name = module.name_of(text)
-            digest = module is not _subjects and module.is_digest(name)
+            digest = module is not _nats_names and module.is_digest(name)
             assert module.key_of(name) == (None if digest else text)
-            if module is not _subjects:
+            if module is not _nats_names:
                 place = os.path.normpath(f"/a/{module.folder_of(name)}/{name.rpartition('/')[2]}.json")
                 assert place.startswith("/a/")
                 assert place.count("/") == 3
@@ -188,8 +189,8 @@ def beside(data: bytes) -> None:
 
     text = data.decode(errors="replace")
     with contextlib.suppress(msgspec.DecodeError):
-        found = _records.parse(text)
-        assert _records.parse(_records.serialize(found) or "{}") == found
+        found = _nats_records.parse(text)
+        assert _nats_records.parse(_nats_records.serialize(found) or "{}") == found
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_EXPIRY)
     with contextlib.suppress(StorageError, OSError, ValueError):

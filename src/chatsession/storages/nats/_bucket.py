@@ -12,8 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, laid_upon, parse, serialize
-from chatsession.storages.nats._calls import Reply, Request, Wire
+from chatsession.storages.nats._calls import Calls, Reply, Request
+from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, parse, replacing, serialize
 
 _WRONG_REVISION = {10071, 10164}
 """The second is of replicated streams: another change of the same entry is still under way."""
@@ -106,13 +106,13 @@ class Bucket:
     """Access to the bucket's stream.
 
     Args:
-        wire: what carries the requests.
+        calls: what carries the requests.
         name: the bucket's name.
         replicas: on how many servers a bucket that is made here lies.
     """
 
-    def __init__(self, wire: Wire, name: str, replicas: int) -> None:
-        self._wire = wire
+    def __init__(self, calls: Calls, name: str, replicas: int) -> None:
+        self._calls = calls
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
         self._name = name
@@ -157,12 +157,12 @@ class Bucket:
     async def get_all(self, names: Sequence[str]) -> Sequence[Stored | StorageError]:
         """Read the newest message of each name."""
         subject = f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}"
-        replies = await self._wire.ask_all([Request(subject + name) for name in names])
+        replies = await self._calls.ask_all([Request(subject + name) for name in names])
         return [reply if isinstance(reply, StorageError) else _stored(reply) for reply in replies]
 
     async def put_all(self, puts: Sequence[Put]) -> Sequence[Done | Stale | StorageError]:
         """Make changes, each if its revision is still the newest."""
-        replies = await self._wire.ask_all([self._publication(put) for put in puts])
+        replies = await self._calls.ask_all([self._publication(put) for put in puts])
         return [reply if isinstance(reply, StorageError) else _outcome(reply) for reply in replies]
 
     async def purge(self, name: str, below: int) -> None:
@@ -186,8 +186,8 @@ class Bucket:
     def _publication(self, put: Put) -> Request:
         headers = {_EXPECTED: str(put.last), _MESSAGE_ID: put.message_id}
         outlived_at = put.entry.outlived_at(put.now)
-        if outlived_at is not None and self.expires_by_itself and put.entry.graves < FOREVER:
-            headers[_TTL] = str(math.ceil(max(outlived_at, put.entry.graves) - put.now) + 1)
+        if outlived_at is not None and self.expires_by_itself and put.entry.tombstone_until < FOREVER:
+            headers[_TTL] = str(math.ceil(max(outlived_at, put.entry.tombstone_until) - put.now) + 1)
         if put.entry.is_nothing():
             headers[_OPERATION] = "DEL"
         if put.entry != NOTHING.entry and (header := serialize(put.entry)):
@@ -195,7 +195,7 @@ class Bucket:
         return Request(self._prefix + put.name, put.value, headers)
 
     async def _info(self) -> _StreamInfo:
-        reply = await self._wire.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
+        reply = await self._calls.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
         if reply.status == "503":
             raise StorageUnavailableError(
                 "JetStream does not answer: it is not enabled on this server (nats-server -js), "
@@ -204,7 +204,7 @@ class Bucket:
         return _decode(reply, _StreamInfo)
 
     async def _create_once_there_are_servers(self) -> _StreamInfo:
-        end = time.monotonic() + self._wire.retry_for
+        end = time.monotonic() + self._calls.retry_for
         while True:
             info = await self._create()
             if info.error is None or info.error.err_code != _NO_PEERS or time.monotonic() > end:
@@ -238,7 +238,7 @@ class Bucket:
         return info
 
     async def _call(self, subject: str, request: object) -> Reply:
-        reply = await self._wire.ask(Request(f"$JS.API.{subject}", msgspec.json.encode(request)))
+        reply = await self._calls.ask(Request(f"$JS.API.{subject}", msgspec.json.encode(request)))
         if reply.status == "503":
             raise StorageUnavailableError("JetStream does not answer")
         return reply
@@ -264,7 +264,7 @@ def _stored(reply: Reply) -> Stored | StorageError:
     header = headers.get(HEADER)
     if header is None and (_OPERATION in headers or _MARKER_REASON in headers):
         by_others = _TTL not in headers and _MARKER_REASON not in headers
-        return Stored(revision, b"", laid_upon(Entry(), NOTHING.entry, 0.0) if by_others else NOTHING.entry)
+        return Stored(revision, b"", replacing(Entry(), NOTHING.entry, 0.0) if by_others else NOTHING.entry)
     try:
         entry = parse(header) if header else Entry()
     except msgspec.DecodeError:

@@ -42,7 +42,7 @@ class Reply(msgspec.Struct, frozen=True):
     """More than 1: it is possible that an earlier one arrived too."""
 
 
-class Wire:
+class Calls:
     """Sends requests and gathers their replies.
 
     Args:
@@ -77,10 +77,10 @@ class Wire:
             if not pending.done():
                 pending.set_result(None)
 
-    async def wake(self, inbox: str, sign: str) -> None:
+    async def wake(self, inbox: str, token: str) -> None:
         """Wake a waiter, in whatever process; if that fails, it wakes up by itself a little later."""
         try:
-            await self.client.publish(f"{inbox}.{sign}")
+            await self.client.publish(f"{inbox}.{token}")
         except nats.errors.Error:
             return
 

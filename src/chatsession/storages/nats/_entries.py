@@ -13,10 +13,10 @@ from chatsession.errors import SessionError, StorageError, StorageUnavailableErr
 from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
-from chatsession.storages.nats._records import Entry, Stored, laid_upon
-from chatsession.storages.nats._operations import Decision, Write, carried
+from chatsession.storages.nats._calls import Calls, message_id
 from chatsession.storages.nats._names import name_of
-from chatsession.storages.nats._calls import Wire, message_id
+from chatsession.storages.nats._operations import Decision, Write, carried
+from chatsession.storages.nats._records import Entry, Stored, replacing
 
 Answer = TypeVar("Answer")
 Decide: TypeAlias = Callable[[Stored, float], Decision[Answer]]
@@ -28,13 +28,13 @@ class Entries:
     """What one connection knows of the entries of a bucket.
 
     Args:
-        wire: the connection.
+        calls: the connection.
         bucket: the bucket.
         retry_for: seconds in which a change that others are faster with is tried again.
     """
 
-    def __init__(self, wire: Wire, bucket: Bucket, retry_for: float) -> None:
-        self.wire = wire
+    def __init__(self, calls: Calls, bucket: Bucket, retry_for: float) -> None:
+        self.calls = calls
         self.bucket = bucket
         self._retry_for = retry_for
         self._held: dict[str, Stored] = {}
@@ -130,7 +130,7 @@ class Entries:
         if isinstance(answer, Locked) or key in self._held:
             self._hold(key, stored)
         if write.wake is not None:
-            await self.wire.wake(write.wake.inbox, wake_token(write.wake.waiter))
+            await self.calls.wake(write.wake.inbox, wake_token(write.wake.waiter))
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer
@@ -185,7 +185,7 @@ class Entries:
 
 def _put(name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
     """A message upon the one that is stored."""
-    return Put(name, value, laid_upon(stored.entry, entry, now), stored.revision, message_id(), now)
+    return Put(name, value, replacing(stored.entry, entry, now), stored.revision, message_id(), now)
 
 
 def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:

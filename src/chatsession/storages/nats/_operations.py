@@ -24,7 +24,7 @@ from chatsession.storages.base import (
     Outcome,
     Record,
 )
-from chatsession.storages.nats._records import HEARTBEAT, Entry, Stored, Wish
+from chatsession.storages.nats._records import HEARTBEAT, Entry, QueuedWaiter, Stored
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +42,7 @@ class Write(msgspec.Struct, Generic[Answer], frozen=True):
     entry: Entry
     answer: Callable[[Stored], Answer]
     """What to answer when it is stored."""
-    wake: Wish | None = None
+    wake: QueuedWaiter | None = None
     """The waiter whose turn it is then."""
 
 
@@ -60,7 +60,7 @@ def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decisi
     """Lock, or queue up."""
     value, entry = carried(stored, now)
     queue = entry.queue
-    place = next((place for place, wish in enumerate(queue) if wish.waiter == request.waiter), len(queue))
+    place = next((place for place, queued in enumerate(queue) if queued.waiter == request.waiter), len(queue))
     if place == 0 and not entry.is_locked(now):
         entry = replace(entry, locked_at=0, lease_seconds=request.seconds, until=now + request.seconds, queue=queue[1:])
         record = record_of(stored, now)
@@ -68,7 +68,7 @@ def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decisi
     waiting = Waiting(entry.until)
     if place < len(queue) and now - queue[place].seen < HEARTBEAT:
         return waiting
-    queue = (*queue[:place], Wish(request.waiter, inbox, now), *queue[place + 1 :])
+    queue = (*queue[:place], QueuedWaiter(request.waiter, inbox, now), *queue[place + 1 :])
     return Write(value, replace(entry, queue=queue), lambda _: waiting)
 
 
@@ -82,10 +82,10 @@ def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[
 
 def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
     """Take waiters out of the queue; if it was the turn of one of them, it is the next one's."""
-    if all(wish.waiter not in waiters for wish in stored.entry.queue):
+    if all(queued.waiter not in waiters for queued in stored.entry.queue):
         return None
     value, entry = carried(stored, now)
-    queue = tuple(wish for wish in entry.queue if wish.waiter not in waiters)
+    queue = tuple(queued for queued in entry.queue if queued.waiter not in waiters)
     wake = queue[0] if queue and not entry.is_locked(now) else None
     return Write(value, replace(entry, queue=queue), lambda _: None, wake)
 

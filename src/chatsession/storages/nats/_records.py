@@ -11,7 +11,7 @@ import msgspec
 
 HEADER = "Chatsession"
 LONGEST_SILENCE = 3.5
-"""Seconds after which a waiter that no longer repeats its wish is dropped from the queue."""
+"""Seconds after which a waiter that no longer repeats its queued is dropped from the queue."""
 HEARTBEAT = 1.0
 """Seconds after which a waiter that still waits says so again."""
 
@@ -20,17 +20,19 @@ FOREVER = 1e15
 """A time that never comes."""
 
 
-class Wish(msgspec.Struct, array_like=True, frozen=True):
+class QueuedWaiter(msgspec.Struct, array_like=True, frozen=True):
     """One that waits for the key."""
 
     waiter: str
     inbox: str
     """Where to wake it."""
     seen: float
-    """Server time at which it last repeated its wish."""
+    """Server time at which it last repeated its queued."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seconds": "lease"}):
+class Entry(
+    msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seconds": "lease", "tombstone_until": "graves"}
+):
     """The state of a key, at one revision. What is not in the header has the default."""
 
     missing: bool = False
@@ -45,8 +47,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seco
     """How long the lease lasts; 0: not locked."""
     until: float = 0.0
     """Server time at which the lease ends."""
-    queue: tuple[Wish, ...] = ()
-    graves: float = 0.0
+    queue: tuple[QueuedWaiter, ...] = ()
+    tombstone_until: float = 0.0
     """Server time until which a session that was stored here before, and is no more, would have lived."""
 
     def is_live(self, now: float) -> bool:
@@ -61,30 +63,30 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seco
         """Is there neither session nor lock nor queue?"""
         return self.missing and not self.lease_seconds and not self.queue
 
-    def awaited_by(self, now: float) -> tuple[Wish, ...]:
+    def awaited_by(self, now: float) -> tuple[QueuedWaiter, ...]:
         """Those in the queue that are still there."""
-        return tuple(wish for wish in self.queue if abs(now - wish.seen) < LONGEST_SILENCE)
+        return tuple(queued for queued in self.queue if abs(now - queued.seen) < LONGEST_SILENCE)
 
     def outlived_at(self, now: float) -> float | None:
         """When nobody needs the message any more; `None`: as long as it is not replaced."""
         if self.is_live(now) and self.expires is None:
             return None
-        ends = [self.until, *(wish.seen + LONGEST_SILENCE for wish in self.queue)]
+        ends = [self.until, *(queued.seen + LONGEST_SILENCE for queued in self.queue)]
         return max(now, *ends, self.expires or now)
 
 
-def laid_upon(below: Entry, entry: Entry, now: float) -> Entry:
+def replacing(below: Entry, entry: Entry, now: float) -> Entry:
     """What a new message says that is laid upon another one.
 
     A server that was killed may dig up any of the messages that ever were stored for a key, as soon as what lay upon
     them has expired (https://github.com/nats-io/nats-server/issues/8505). So each one knows how long it must stay.
     """
     if not entry.missing and entry.expires is None:
-        return msgspec.structs.replace(entry, graves=0.0)  # it stays for ever
-    graves = below.graves
+        return msgspec.structs.replace(entry, tombstone_until=0.0)  # it stays for ever
+    tombstone_until = below.tombstone_until
     if not below.missing:
-        graves = max(graves, FOREVER if below.expires is None else below.expires)
-    return msgspec.structs.replace(entry, graves=graves if graves > now else 0.0)
+        tombstone_until = max(tombstone_until, FOREVER if below.expires is None else below.expires)
+    return msgspec.structs.replace(entry, tombstone_until=tombstone_until if tombstone_until > now else 0.0)
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -22,12 +22,8 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from typing import ClassVar
-from urllib.parse import SplitResult
 
-try:
-    from nats.aio.client import Client
-except ImportError as error:
-    raise ImportError("sessions in NATS need a driver: pip install 'chatsession[nats]'") from error
+from nats.aio.client import Client
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.sweeper import sweep_now_and_then
@@ -44,17 +40,13 @@ from chatsession.storages.base import (
 )
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
+from chatsession.storages.nats._calls import Calls
 from chatsession.storages.nats._connection import connect
 from chatsession.storages.nats._entries import Entries
-from chatsession.storages.nats._records import Stored
 from chatsession.storages.nats._listing import Listing
-from chatsession.storages.nats._operations import Waiting
 from chatsession.storages.nats._names import key_of
-from chatsession.storages.nats._calls import Wire
-from chatsession.storages.urls import flag, options
-
-__all__ = ["NatsStorage", "from_url"]
-
+from chatsession.storages.nats._operations import Waiting
+from chatsession.storages.nats._records import Stored
 
 LONGEST_WAIT = 1.0
 """Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
@@ -144,7 +136,7 @@ class NatsStorage(Storage):
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         entries = await self._ready()
-        largest = entries.wire.client.max_payload - _ROOM_FOR_HEADERS
+        largest = entries.calls.client.max_payload - _ROOM_FOR_HEADERS
         outcomes = await entries.transact(
             [change.key for change in changes],
             [functools.partial(operations.commit, change, largest) for change in changes],
@@ -159,7 +151,7 @@ class NatsStorage(Storage):
         entries = await self._ready()
         results = await entries.transact(
             [request.key for request in requests],
-            [functools.partial(operations.lock, request, entries.wire.inbox) for request in requests],
+            [functools.partial(operations.lock, request, entries.calls.inbox) for request in requests],
         )
         now = entries.bucket.now()
         return [self._note(request, result, now) for request, result in zip(requests, results, strict=True)]
@@ -234,12 +226,12 @@ class NatsStorage(Storage):
 
     async def _ready(self) -> Entries:
         """The bucket's entries, connected (again) if need be."""
-        if self._entries is not None and not self._entries.wire.client.is_closed:
+        if self._entries is not None and not self._entries.calls.client.is_closed:
             return self._entries
         if not self._may_connect:
             raise StorageError("the storage is not open; use it in `async with`, or call open()")
         async with self._connecting:
-            if self._entries is None or self._entries.wire.client.is_closed:
+            if self._entries is None or self._entries.calls.client.is_closed:
                 await self._disconnect()
                 self._entries = await self._connect()
             return self._entries
@@ -248,56 +240,37 @@ class NatsStorage(Storage):
         client = self._given or await connect(
             self._servers, self._shown, self._credentials, self._on_disconnected, self._retry_for
         )
-        wire = Wire(client, self._retry_for, self._waiters.wake)
-        bucket = Bucket(wire, self._bucket_name, self._replicas)
+        calls = Calls(client, self._retry_for, self._waiters.wake)
+        bucket = Bucket(calls, self._bucket_name, self._replicas)
         try:
             if client.is_closed:
                 raise StorageUnavailableError("the NATS client that this storage was given is closed")
-            await wire.start()
+            await calls.start()
             await bucket.open()
         except BaseException:
-            await self._hang_up(wire)
+            await self._hang_up(calls)
             raise
-        return Entries(wire, bucket, self._retry_for)
+        return Entries(calls, bucket, self._retry_for)
 
     async def _disconnect(self) -> None:
         entries, self._entries = self._entries, None
         if entries is not None:
             await entries.close()
-            await self._hang_up(entries.wire)
+            await self._hang_up(entries.calls)
 
-    async def _hang_up(self, wire: Wire) -> None:
-        await wire.stop()
+    async def _hang_up(self, calls: Calls) -> None:
+        await calls.stop()
         if self._given is None:
             # In a task of its own: of a connection that is broken, the driver raises what broke it, or a cancellation
             # that nobody asked for.
-            closing = asyncio.ensure_future(wire.client.close())
+            closing = asyncio.ensure_future(calls.client.close())
             await asyncio.wait([closing])
-            if (closing.cancelled() or closing.exception()) and wire.client._transport is not None:
-                wire.client._transport.close()  # which it has not come to
+            if (closing.cancelled() or closing.exception()) and calls.client._transport is not None:
+                calls.client._transport.close()  # which it has not come to
 
     def _on_disconnected(self) -> None:
         if self._entries is not None:
-            self._entries.wire.cut()
-
-
-def from_url(parts: SplitResult) -> NatsStorage:
-    """`nats://user:password@host:4222/bucket`, with options such as `credentials` (a file) and `single_process`."""
-    given = options(parts, {"replicas", "credentials", "retry_for", "single_process"})
-    bucket = parts.path.strip("/")
-    if not parts.hostname:
-        raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
-    try:
-        return NatsStorage(
-            parts._replace(path="", query="", fragment="").geturl(),
-            bucket=bucket or "sessions",
-            replicas=int(given.get("replicas", 1)),
-            credentials=given.get("credentials"),
-            retry_for=float(given.get("retry_for", 10)),
-            single_process=flag(given, "single_process"),
-        )
-    except ValueError:
-        raise StorageError("replicas and retry_for of the nats: URL are numbers") from None
+            self._entries.calls.cut()
 
 
 def _is_outlived(stored: Stored, now: float) -> bool:
