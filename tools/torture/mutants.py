@@ -61,7 +61,7 @@ def main() -> None:
     if not wanted:
         behind = "What catches those with a dash: [Reliability](../reliability.md#mutation-tests)."
         page = [
-            "# Guards taken out",
+            "# Mutation tests",
             "",
             f"By `python -m tools.torture.mutants`. {machine()}",
             "",

@@ -37,7 +37,7 @@ def page(results: Sequence[Result]) -> str:
     """All results, for people."""
     return "\n".join(
         [
-            "# The last campaigns",
+            "# Campaigns",
             "",
             f"By `python -m tools.torture`. {machine()} What the columns mean: [Reliability](../reliability.md).",
             "",
