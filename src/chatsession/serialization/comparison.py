@@ -216,19 +216,18 @@ def slots_of(cls: type) -> set[str]:
     }
 
 
-def _are_plain(parts: Iterable[Any]) -> bool:
+def _are_plain(parts: tuple[Any, ...]) -> bool:
     """Are these such that equality says all: scalars, and lists and dictionaries of them?"""
-    for part in parts:
-        kind = cast("type[object]", type(part))
+    for kind, part in zip(map(type, parts), parts, strict=True):
         if kind in _SCALARS:
             continue
         if kind is list:
-            if not _SCALARS.issuperset({*map(type, part)}):
-                return False
+            kinds = {*map(type, part)}
         elif kind is dict:
-            if not _SCALARS.issuperset({*map(type, part), *map(type, part.values())}):
-                return False
+            kinds = {*map(type, part), *map(type, part.values())}
         else:
+            return False
+        if not kinds <= _SCALARS:
             return False
     return True
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 import types
 import typing
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
-from msgspec import Raw, inspect
+from msgspec import UNSET, Raw, UnsetType, inspect
 
 from chatsession.serialization.comparison import step_to
 
@@ -70,12 +71,35 @@ class _Object:
         """The values that tell this class from others."""
 
     def has_unknown(self, stored: Raw) -> bool:
-        fields = fields_of(stored)
-        if fields is None:
-            return False
-        if not self.takes_all and not self.names.issuperset(fields):
+        try:
+            found = self._probe(stored)
+        except msgspec.ValidationError:
             return True
-        return any(name in fields and shape.has_unknown(fields[name]) for names, shape in self.inside for name in names)
+        except msgspec.DecodeError:
+            return False
+        return any(
+            shape.has_unknown(getattr(found, attribute))
+            for attribute, shape in self._inside_by_attribute
+            if getattr(found, attribute) is not UNSET
+        )
+
+    @cached_property
+    def _attributes(self) -> dict[str, str]:
+        return {f"f{number}": name for number, name in enumerate(sorted(self.names))}
+
+    @cached_property
+    def _inside_by_attribute(self) -> list[tuple[str, Shape]]:
+        attributes = {name: attribute for attribute, name in self._attributes.items()}
+        return [(attributes[name], shape) for names, shape in self.inside for name in names]
+
+    @cached_property
+    def _probe(self) -> Callable[[Raw], object]:
+        """A decoder that only looks whether an object has fields of other names."""
+        fields = [(attribute, Raw | UnsetType, UNSET) for attribute in self._attributes]
+        known = msgspec.defstruct(
+            "Known", fields, rename=self._attributes, forbid_unknown_fields=not self.takes_all, gc=False
+        )
+        return msgspec.json.Decoder(known).decode
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = fields_of(stored), fields_of(encoded)
