@@ -12,6 +12,7 @@ import pytest
 from core_aids import RecordingMemory
 
 from chatsession import SessionError, SessionManager, SessionMigrationError, SessionOptions
+from chatsession.serialization.migrations import Migrations
 from chatsession.storages import Action, Change, Record, Storage
 
 
@@ -132,7 +133,7 @@ async def test_a_step_must_return_data(storage: Storage) -> None:
         with pytest.raises(SessionMigrationError, match="returned None; it must return the new data"):
             await sessions.get("chat")
     async with SessionManager(dict, storage=storage, migrations={1: lambda _: object()}) as sessions:
-        with pytest.raises(SessionMigrationError, match="no JSON"):
+        with pytest.raises(SessionMigrationError, match="not JSON"):
             await sessions.get("chat")
 
 
@@ -269,3 +270,43 @@ async def test_moving_back_to_a_custom_codec_is_an_error_not_a_loss(storage: Sto
         with contextlib.suppress(SessionError):
             await sessions.get("chat")
     assert (await stored(storage))["v"] == 2
+
+
+@pytest.mark.parametrize("steps", [[shout], (shout,), shout, {shout}])
+def test_migrations_that_are_no_mapping_are_told_so(steps: Any) -> None:
+    for make in (Migrations, lambda given: SessionManager(dict, storage="memory:", migrations=given)):
+        with pytest.raises(
+            TypeError, match=r"migrations takes a mapping from version to function, as in .*1: function"
+        ):
+            make(steps)
+
+
+async def test_typed_steps_pass_on_fields_that_their_types_do_not_know(storage: Storage) -> None:
+    await put(storage, "chat", b'{"name":"Ann Smith","note":1.50,"last":"x"}')
+    async with SessionManager(type=New, storage=storage, migrations={1: split, 2: shout}) as sessions:
+        await sessions.update("chat", lambda new: New(new.first, "S"))
+    assert await stored(storage) == {"__d": {"first": "ANN", "last": "S", "note": 1.5}, "v": 2}
+
+
+@pytest.mark.parametrize(
+    ("function", "dropped"),
+    [
+        (lambda old: {"items": [old["item"]] if "item" in old else []}, '$["items"]'),
+        (lambda old: {**old, "paid": True}, None),
+        (lambda old: {"list": old["items"], "item": 1}, None),
+        (lambda old: {name: value for name, value in old.items() if name != "items"}, None),
+        (lambda old: (old.pop("items"), old)[1], None),
+        (lambda old: old, None),
+        (lambda old: [], '$["items"]'),
+        (lambda old: {"items": old.get("items"), "new": 1}, None),
+    ],
+)
+def test_a_field_that_a_step_neither_reads_nor_passes_on_is_told(function: Any, dropped: str | None) -> None:
+    assert Migrations({1: function}).would_drop("chat", b'{"items":["pizza","cola"]}', None) == dropped
+
+
+def test_what_a_typed_step_would_drop_in_an_object_inside_is_told() -> None:
+    def keep(old: Order) -> Order:
+        return old
+
+    assert Migrations({1: keep}).would_drop("chat", b'{"items":[],"new":{"x":1}}', None) is None

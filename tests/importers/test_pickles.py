@@ -284,3 +284,23 @@ def test_what_stands_in_the_registry_of_copyreg_is_not_used(path: Path, monkeypa
     finally:
         copyreg.remove_extension("builtins", "print", 77)
     assert calls == []
+
+
+@pytest.mark.parametrize("opcode", [b"\x96", b"\x8e", b"\x8d", b"\x95"], ids=["bytearray", "bytes", "text", "frame"])
+def test_no_memory_is_reserved_for_what_a_length_claims(path: Path, opcode: bytes) -> None:
+    path.write_bytes(b"\x80\x05" + opcode + (3 << 29).to_bytes(8, "little") + b"x")
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from chatsession.importers._pickles import PickleError, load\n"
+        "status = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmPeak')).split()[1])\n"
+        "before = status()\n"
+        f"try: load(Path({str(path)!r}))\n"
+        "except PickleError: print(status() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50_000  # KiB
+
+
+def test_a_bytearray_is_read(path: Path) -> None:
+    path.write_bytes(pickle.dumps([bytearray(b"abc"), bytearray(100_000), 5**30], protocol=5))
+    assert Plain()(load(path)) == [b"abc", bytes(100_000), 5**30]

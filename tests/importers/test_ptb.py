@@ -234,4 +234,18 @@ async def test_the_persistence_of_old_versions_is_read(path: Path) -> None:
 
 async def test_ids_that_are_none_are_told(path: Path) -> None:
     put(path, pickle.dumps({"conversations": {}, "user_data": {"ada": {"a": 1}}, "chat_data": {}}))
-    assert [entry.problem for entry in await read(path, "user_data")] == ["its id is no number"]
+    assert [entry.problem for entry in await read(path, "user_data")] == [
+        "its id is not a number, or is larger than any of Telegram's"
+    ]
+
+
+@pytest.mark.parametrize("protocol", [0, 4])
+async def test_an_id_of_thousands_of_digits_fails_alone(path: Path, protocol: int) -> None:
+    huge = pickle.dumps({"chat_data": {10**10: {"a": 1}, 5: {"a": 2}}}, protocol=protocol)
+    if protocol == 0:
+        huge = huge.replace(b"L10000000000L\n", b"L" + b"9" * 5000 + b"L\n")
+    else:
+        huge = pickle.dumps({"chat_data": {1 << 20_000: {"a": 1}, 5: {"a": 2}}}, protocol=protocol)
+    put(path, huge)
+    report = await import_into(SessionManager(dict[str, int], storage="memory:"), ptb.entries(path, "chat_data"))
+    assert (report.seen, report.imported, report.failed) == (2, 1, 1)

@@ -7,7 +7,10 @@ hash, or are so deep that the process dies of it.
 
 from __future__ import annotations
 
+import os
 import pickle
+import struct
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -72,13 +75,31 @@ class Call(StandIn):
     named = "a call"
 
 
+class _Bounded:
+    """A file from which no more is read than it has: space is not reserved for what a length in it only claims."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._left = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._file.read(min(size, self._left)))
+
+    def readline(self) -> bytes:
+        return self._counted(self._file.readline())
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left = max(self._left - len(data), 0)
+        return data
+
+
 _Reader: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue] # whose types leave most of it out
 
 
 class _Unpickler(_Reader):
     """Looks nothing up, imports nothing, calls nothing, and compares nothing."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: _Bounded) -> None:
         super().__init__(file)  # pyright: ignore[reportUnknownMemberType] # see _Reader
         self._classes: dict[tuple[str, str], type[StandIn]] = {}
 
@@ -119,7 +140,28 @@ class _Unpickler(_Reader):
         made.pairs += pairs_of(names) or []
         self.append(made)
 
+    def _bytearray(self) -> None:
+        """Without first making a `bytearray` as large as the pickle says."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        if size > sys.maxsize:
+            raise pickle.UnpicklingError("a size that no object has")
+        data = self.read(size)
+        if len(data) < size:
+            raise EOFError
+        self.append(bytearray(data))
+
+    def _long(self) -> None:
+        digits = self.readline()[:-1].removesuffix(b"L")
+        try:
+            self.append(int(digits, 0))
+        except ValueError:
+            if not digits.removeprefix(b"-").isdigit():
+                raise
+            self._put_in_place("int")  # of more digits than Python reads; only the entry that has it is refused
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = _Reader.dispatch | {
+        pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.LONG[0]: _long,
         pickle.EMPTY_DICT[0]: _empty_dict,
         pickle.DICT[0]: _dict,
         pickle.EMPTY_SET[0]: _empty_set,
@@ -141,7 +183,7 @@ def load(path: Path) -> object:
     """
     with path.open("rb") as file:
         try:
-            return _Unpickler(file).load()
+            return _Unpickler(_Bounded(file)).load()
         except OSError:
             raise
         except Exception as error:

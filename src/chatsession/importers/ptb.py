@@ -21,6 +21,9 @@ __all__ = ["Kind", "entries"]
 Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
 
 _PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
+
+_LARGEST_ID = 2**63
+"""Above all ids of Telegram; others have no name that a message could show, or none that Python makes."""
 _PER_TURN = 10
 
 
@@ -111,9 +114,10 @@ def _pairs(value: object) -> list[tuple[Any, Any]]:
 
 
 def _entry(kind: Kind, id_: object, data: object, plain: Plain) -> Entry:
-    origin = kind if kind == "bot_data" else f"{kind}[{id_}]" if isinstance(id_, int) else f"{kind}[?]"
-    if kind != "bot_data" and not isinstance(id_, int):
-        return Entry(origin=origin, kind=kind, problem="its id is no number")
+    is_id = isinstance(id_, int) and abs(id_) < _LARGEST_ID
+    origin = kind if kind == "bot_data" else f"{kind}[{id_}]" if is_id else f"{kind}[?]"
+    if kind != "bot_data" and not is_id:
+        return Entry(origin=origin, kind=kind, problem="its id is not a number, or is larger than any of Telegram's")
     try:
         made = plain(data)
     except PickleError as error:

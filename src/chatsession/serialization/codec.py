@@ -14,7 +14,7 @@ from chatsession.serialization.comparison import difference
 from chatsession.serialization.explanations import misfit, reason, unencodable, unsuitable, unsuitable_part
 from chatsession.serialization.hidden import hiding
 from chatsession.serialization.models import from_json, to_json
-from chatsession.serialization.unknown_fields import first_missing, known_names, plain, shape_of
+from chatsession.serialization.unknown_fields import first_missing, known_names, plain, shape_of, with_unknown
 from chatsession.serialization.untyped import Look, look_into, parts
 
 T = TypeVar("T")
@@ -188,6 +188,17 @@ class JsonCodec(Generic[T]):
         if self._has_models and difference(self.raw_decode(encoded), self.raw_decode(carrying)) is not None:
             return encoded  # a validator that runs before the model's fields takes those to be others
         return carrying
+
+    def carry_past(self, stored: bytes, converted: bytes) -> bytes:
+        """Add to an object that was made of a value those stored fields at the top level that the type does not know.
+
+        Raises:
+            CodecError: such a field cannot be kept.
+        """
+        try:
+            return bytes(with_unknown(self._shape, Raw(stored), Raw(converted)))
+        except UnicodeDecodeError:
+            raise CodecError("a stored field that its type does not know has a name that is not UTF-8") from None
 
     def would_lose(self, data: bytes) -> str | None:
         """Tell what would be lost if stored data were decoded and encoded again.

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from chatsession.errors import SessionMigrationError
 from chatsession.serialization.codec import CodecError, JsonCodec
+from chatsession.serialization.comparison import step_to
 from chatsession.serialization.models import to_json
+from chatsession.serialization.reads import NotedDict
 
 Migration: TypeAlias = Callable[[Any], object]
 """From the data of one version to that of the next; its annotations, if it has any, say which types these are."""
@@ -23,25 +25,32 @@ class _Step(Struct, frozen=True):
     function: Migration
     takes: object
     gives: object
-    decode: Callable[[bytes], Any]
+    codec: JsonCodec[Any]
 
 
 class Migrations:
     """All steps of one kind of session, in order.
 
     A function without annotations takes and gives plain JSON data (dicts, lists, strings, numbers). One that names the
-    type it takes gets a value of that type, checked; one that names what it gives must fit the next one.
+    type it takes gets a value of that type, checked; one that names what it gives must fit the next one. Stored fields
+    that a type does not know are passed on: those of the object itself, and at every depth where a step takes and gives
+    the same type.
 
     Args:
         steps: by version, any numbers: `{1: f, 2: g, 10.1: h}`. Data from before there were migrations counts as older
             than the lowest.
 
     Raises:
-        TypeError: a step is no function of one argument, is async, or does not take what the one before it gives.
-        ValueError: there is no step, or a version is no number.
+        TypeError: a step is not a function of one argument, is async, or does not take what the one before it gives.
+        ValueError: there is no step, or a version is not a number.
     """
 
     def __init__(self, steps: Mapping[float, Migration]) -> None:
+        if not isinstance(cast("object", steps), Mapping):
+            raise TypeError(
+                "migrations takes a mapping from version to function, as in migrations={1: function}, not a "
+                f"{type(steps).__name__}"
+            )
         if not steps:
             raise ValueError("migrations must name at least one step, as in migrations={1: function}")
         for version in steps:
@@ -59,7 +68,7 @@ class Migrations:
         """Bring JSON data up to the latest version.
 
         Raises:
-            CodecError: it is no JSON.
+            CodecError: it is not JSON.
             SessionMigrationError: a step failed, or the data is newer than all steps; what is stored stays.
         """
         if version is not None and version > self.latest:
@@ -73,6 +82,24 @@ class Migrations:
                 data = _run(step, key, data)
         return data
 
+    def would_drop(self, key: str, data: bytes, version: float | None) -> str | None:
+        """Tell which field a step would drop that it neither reads nor passes on.
+
+        Returns:
+            The path of the first such field; `None` if there is none.
+
+        Raises:
+            CodecError: it is not JSON.
+            SessionMigrationError: a step failed, or the data is newer than all steps.
+        """
+        for step in self._steps:
+            if version is None or step.version > version:
+                found = _dropped(step, key, data)
+                if found is not None:
+                    return found
+                data = _run(step, key, data)
+        return None
+
 
 def _told(version: float) -> str:
     return f"{version:g}" if abs(version) < 1e300 else "a number of hundreds of digits"
@@ -80,9 +107,9 @@ def _told(version: float) -> str:
 
 def _run(step: _Step, key: str, data: bytes) -> bytes:
     try:
-        given = step.decode(data)
+        given = step.codec.decode(data)
     except CodecError as error:
-        if step.takes is Any:  # it is no JSON at all, which is nothing that a migration could mend
+        if step.takes is Any:  # it is not JSON at all, which no migration could mend
             raise
         raise _failed(step, key, f"takes data that does not fit: {error}") from None
     try:
@@ -92,9 +119,26 @@ def _run(step: _Step, key: str, data: bytes) -> bytes:
     if result is None:
         raise _failed(step, key, "returned None; it must return the new data")
     try:
-        return msgspec.json.encode(result, enc_hook=to_json)
+        encoded = msgspec.json.encode(result, enc_hook=to_json)
     except Exception as error:
-        raise _failed(step, key, f"returned something that is no JSON ({type(error).__name__})") from None
+        raise _failed(step, key, f"returned something that is not JSON ({type(error).__name__})") from None
+    if step.takes == step.gives:
+        return step.codec.carry_over(data, encoded)
+    return step.codec.carry_past(data, encoded)
+
+
+def _dropped(step: _Step, key: str, data: bytes) -> str | None:
+    if step.takes is not Any:
+        return step.codec.would_lose(data)
+    given = step.codec.decode(data)
+    if not isinstance(given, dict):
+        return None
+    noted = NotedDict(cast("dict[str, Any]", given))
+    try:
+        name = noted.dropped(step.function(noted))
+    except Exception as error:
+        raise _failed(step, key, f"raised {type(error).__name__}") from error
+    return None if name is None else "$" + step_to(name)
 
 
 def _failed(step: _Step, key: str, what: str) -> SessionMigrationError:
@@ -105,7 +149,7 @@ def _step(version: float, function: Migration) -> _Step:
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise TypeError(f"migration {version:g} must be a plain function of one argument, not {function!r}")
     takes, gives = _types(version, function)
-    return _Step(version, function, takes, gives, cast("JsonCodec[Any]", JsonCodec(takes)).decode)
+    return _Step(version, function, takes, gives, cast("JsonCodec[Any]", JsonCodec(takes)))
 
 
 def _types(version: float, function: Migration) -> tuple[object, object]:

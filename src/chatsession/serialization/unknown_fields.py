@@ -373,6 +373,16 @@ def _places(items: Sequence[Shape | None]) -> Shape | None:
     return _Places(items) if any(item is not None for item in items) else None
 
 
+def with_unknown(shape: Shape | None, stored: Raw, converted: Raw) -> Raw:
+    """Add the unknown fields of an object to what it was converted to, unless that has such fields itself."""
+    if not isinstance(shape, _Object) or shape.takes_all or not shape.has_unknown(stored):
+        return converted
+    old, new = fields_of(stored), fields_of(converted)
+    if old is None or new is None:
+        return converted
+    return Raw(_encode({name: raw for name, raw in old.items() if name not in shape.names} | new))
+
+
 def known_names(shape: Shape | None) -> frozenset[str]:
     """The names of all fields in a shape, at any depth."""
     names: set[str] = set()
