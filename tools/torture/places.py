@@ -11,7 +11,7 @@ from random import Random
 from types import TracebackType
 from typing import ClassVar, Self
 
-from tools.servers._process import ServerProcess, wait_until
+from tools.servers._process import ServerFailedError, ServerProcess, wait_until
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
@@ -264,6 +264,8 @@ class Postgres(Place):
             "server stopped at once and started": lambda _: self._server.restart("immediate"),
             "server restarted": lambda _: self._server.restart("fast"),
             "server process killed": self._kill_backend,
+            "row of a session held": lambda random: self._hold("chat_sessions", random),
+            "row of a lease held": lambda random: self._hold("chat_sessions_leases", random),
         }
 
     def revive(self) -> None:
@@ -277,6 +279,15 @@ class Postgres(Place):
         with suppress(IndexError, ProcessLookupError):  # none is there, or it has ended meanwhile
             os.kill(int(random.choice(pids)), signal.SIGKILL)
         wait_until(self._answers, "PostgreSQL recovering", 60)
+
+    def _hold(self, table: str, random: Random) -> None:
+        """Lock a row in a transaction that takes its time."""
+        one = f"(SELECT key FROM {table} ORDER BY random() LIMIT 1)"
+        with suppress(ServerFailedError):  # the table is not there yet, or the server was stopped meanwhile
+            self._server.psql(
+                f"BEGIN; SELECT FROM {table} WHERE key = {one} FOR UPDATE;"
+                f"SELECT pg_sleep({random.uniform(0.5, 4)}); ROLLBACK"
+            )
 
     def _started(self) -> bool:
         if self._answers():

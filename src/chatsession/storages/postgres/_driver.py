@@ -68,9 +68,8 @@ def drop_without_loop(connection: Connection, *, inherited: bool) -> None:
         _inherited.append(opened)
         return
     transport: Any = getattr(opened, "_transport", None)
-    with suppress(
-        Exception
-    ):  # it ends the session at the server, and then fails, as it asks the closed loop to close the socket
+    # This ends the session at the server, and then fails, because the closed loop cannot close the socket.
+    with suppress(Exception):
         connection.terminate()
     with suppress(Exception):  # asyncio would do this in the next iteration of the loop, which never comes
         transport._call_connection_lost(None)
