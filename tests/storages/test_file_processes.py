@@ -161,12 +161,9 @@ async def test_a_killed_holder_blocks_its_key_no_longer_than_its_lease(tmp_path:
         await unlock(storage, mine.lease)
 
 
-async def test_a_process_that_was_stopped_while_it_had_a_lock_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_process_that_was_stopped_while_it_had_a_lock_file(tmp_path: Path) -> None:
     """Its keys say so after a bounded wait, the others are not concerned, and nothing is lost."""
-    monkeypatch.setattr(_locks, "PATIENCE", 0.05)
-    async with FileStorage(tmp_path) as storage:
+    async with FileStorage(tmp_path, retry_for=0.05) as storage:
         await put(storage, "424242", b"1")
         number = _names.shard_of("424242", _locks.SHARDS)
         other_key = next(key for key in map(str, range(99)) if _names.shard_of(key, _locks.SHARDS) != number)

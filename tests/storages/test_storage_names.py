@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import chatsession.storages
 from chatsession import StorageError, open_storage
-from chatsession.storages import MemoryStorage, NatsStorage, PostgresStorage, RedisStorage, Storage
+from chatsession.storages import (
+    FileStorage,
+    MemoryStorage,
+    NatsStorage,
+    PostgresStorage,
+    RedisStorage,
+    SQLiteStorage,
+    Storage,
+)
 from chatsession.storages.base import RENAMED_OPTIONS
 
 NAMES = ["FileStorage", "MemoryStorage", "NatsStorage", "PostgresStorage", "RedisStorage", "SQLiteStorage"]
@@ -60,3 +69,17 @@ def test_a_former_keyword_names_the_new_one(storage: type[Storage]) -> None:
 def test_a_keyword_that_never_was_one_is_pythons_own_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         MemoryStorage(alone=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "2s", None, True])
+@pytest.mark.parametrize("option", ["retry_for", "sweep_interval"])
+@pytest.mark.parametrize("storage", [SQLiteStorage, FileStorage])
+def test_a_bad_number_of_seconds_is_named(storage: type[Storage], option: str, value: object) -> None:
+    with pytest.raises(StorageError, match=f"{option} is in seconds and must be a positive number"):
+        storage("bot.db", **{option: value})  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("value", ["1d", True, 0, float("nan")])
+def test_a_bad_time_to_live_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match="time_to_live is in seconds and must be positive"):
+        MemoryStorage(time_to_live=value)

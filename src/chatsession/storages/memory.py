@@ -12,6 +12,7 @@ from typing import ClassVar
 from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.seconds import is_seconds
 from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
@@ -52,7 +53,7 @@ class MemoryStorage(ImmediateStorage):
     shared: ClassVar[bool] = False
 
     def __init__(self, time_to_live: float | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        if time_to_live is not None and not time_to_live > 0:
+        if time_to_live is not None and not is_seconds(time_to_live):
             raise ValueError(f"time_to_live is in seconds and must be positive, not {time_to_live!r}")
         self.time_to_live = time_to_live
         self._clock = clock

@@ -69,23 +69,25 @@ class SessionFolder:
         clock: gives the time as Unix seconds.
         sync: whether what is committed must outlast a power cut.
         create: whether the folder may be made; if not, one that cannot be written to is only read.
+        retry_for: seconds to wait for a lock file.
 
     Raises:
         StorageError: the folder cannot be made, or not be written to.
     """
 
     def __init__(
-        self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool, create: bool = True
+        self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool, create: bool, retry_for: float
     ) -> None:
         self.root = str(root)
         self._naming = naming
         self.files = SessionFiles(self.root, naming, clock, self._draft_path, sync=sync)
         self._clock = clock
         self._sync = sync
+        self._retry_for = retry_for
         self._own = root / ".chatsession"
         self._wakeups = self._own / "wakes"
         self._drafts = self._own / "drafts"
-        self._locks = LockFiles(self._own / "locks", clock)
+        self._locks = LockFiles(self._own / "locks", clock, retry_for)
         self._numbers = count()
         self.pipe: Pipe | None = None
         """`None`: the folder is only read."""
@@ -106,7 +108,7 @@ class SessionFolder:
         try:
             for folder in (self._own / "locks", self._wakeups, self._drafts):
                 folder.mkdir(parents=True, exist_ok=True)
-            with exclusive(self._own / "opening"):
+            with exclusive(self._own / "opening", self._retry_for):
                 self._clear_up_after_the_dead()
                 self.pipe = Pipe(self._wakeups)
         except OSError as error:

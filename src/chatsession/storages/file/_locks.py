@@ -20,8 +20,6 @@ import msgspec
 from chatsession.errors import StorageUnavailableError
 
 SHARDS = 64
-PATIENCE = 10.0
-"""Seconds to wait for a lock file. It is held for some microseconds, unless its holder was stopped just then."""
 LONGEST_SILENCE = 3.0
 """Seconds after which a waiter that no longer repeats its request is dropped from the queue."""
 
@@ -124,9 +122,16 @@ class Shard(msgspec.Struct, array_like=True):
 
 
 class LockFiles:
-    """The lock files of one folder."""
+    """The lock files of one folder.
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+    Args:
+        folder: where they are.
+        clock: gives the time as Unix seconds.
+        retry_for: seconds to wait for one. It is held for some microseconds, unless its holder was stopped just then.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float], retry_for: float) -> None:
+        self._retry_for = retry_for
         self._paths = [str(folder / f"{number:02}") for number in range(SHARDS)]
         self._clock = clock
 
@@ -135,10 +140,10 @@ class LockFiles:
         """Have one lock file for oneself; what is changed in it is kept unless the block raises.
 
         Raises:
-            StorageUnavailableError: another process has had it for `PATIENCE` seconds.
+            StorageUnavailableError: another process has had it for `retry_for` seconds.
             OSError: it cannot be opened, read or written.
         """
-        file = _open_exclusive(self._paths[number])
+        file = _open_exclusive(self._paths[number], self._retry_for)
         try:
             before = os.pread(file, os.fstat(file).st_size, 0)
             shard = _parse(before)
@@ -156,9 +161,9 @@ class LockFiles:
 
 
 @contextmanager
-def exclusive(path: Path) -> Generator[None]:
+def exclusive(path: Path, retry_for: float) -> Generator[None]:
     """Have an empty lock file for oneself."""
-    file = _open_exclusive(str(path))
+    file = _open_exclusive(str(path), retry_for)
     try:
         yield
     finally:
@@ -166,11 +171,11 @@ def exclusive(path: Path) -> Generator[None]:
         os.close(file)
 
 
-def _open_exclusive(path: str) -> int:
+def _open_exclusive(path: str, retry_for: float) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            _flock(file)
+            _flock(file, retry_for)
             if os.fstat(file).st_nlink:  # else it was removed while we waited
                 return file
         except BaseException:
@@ -179,14 +184,14 @@ def _open_exclusive(path: str) -> int:
         os.close(file)
 
 
-def _flock(file: int) -> None:
-    end, pause = time.monotonic() + PATIENCE, 0.0002
+def _flock(file: int, retry_for: float) -> None:
+    end, pause = time.monotonic() + retry_for, 0.0002
     while True:
         with suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if time.monotonic() > end:
             raise StorageUnavailableError(
-                f"another process has kept a lock file of the folder for {PATIENCE:g} s; "
+                f"another process has kept a lock file of the folder for {retry_for:g} s; "
                 "it seems to be stopped: let it go on, or end it"
             )
         time.sleep(pause)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
@@ -54,6 +55,7 @@ class FileStorage(Storage):
             bot written with it can use the same folder (see `docs/grammy.md`).
         fsync: whether a commit waits until the disk has it. Without, a commit outlasts the process, but of the last
             half minute some may be lost, or be empty files, after a power cut.
+        retry_for: seconds to wait for a lock file that another process keeps, until `StorageUnavailableError`.
         sweep_interval: seconds between sweeps of expired sessions.
         create: whether the folder may be made. If not, a folder without sessions is refused and left as it is, and one
             that cannot be written to can still be read.
@@ -73,19 +75,20 @@ class FileStorage(Storage):
         *,
         layout: Layout = "chatsession",
         fsync: bool = True,
+        retry_for: float = 10.0,
         sweep_interval: float = 60.0,
         create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if "\0" in os.fspath(folder):
             raise StorageError("the path of a folder cannot have a NUL in it")
-        if not sweep_interval > 0:
-            raise StorageError("sweep_interval is in seconds and must be positive")
+        check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a folder is one of {', '.join(get_args(Layout))}")
         self._root = Path(folder).absolute()
         self._naming: _names.Naming = _grammy_names if layout == "grammy" else _names
         self._fsync = fsync
+        self._retry_for = retry_for
         self._sweep_interval = sweep_interval
         self._create = create
         self._clock = clock
@@ -109,7 +112,13 @@ class FileStorage(Storage):
             self._process = os.getpid()
             try:
                 self._folder = await self._run(
-                    SessionFolder, self._root, self._naming, self._clock, sync=self._fsync, create=self._create
+                    SessionFolder,
+                    self._root,
+                    self._naming,
+                    self._clock,
+                    sync=self._fsync,
+                    create=self._create,
+                    retry_for=self._retry_for,
                 )
             except BaseException:
                 await self.close()

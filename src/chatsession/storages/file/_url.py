@@ -18,18 +18,20 @@ def from_url(parts: SplitResult) -> FileStorage:
         raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
     if parts.fragment:
         raise StorageError("the file: URL has a #; write %23 for it")
-    given = options(parts, {"layout", "fsync", "sweep_interval", "create"})
+    given = options(parts, {"layout", "fsync", "retry_for", "sweep_interval", "create"})
     fsync = {"yes": True, "true": True, "no": False, "false": False}.get(given.get("fsync", "yes").lower())
     if fsync is None:
         raise StorageError("fsync in a file: URL is yes or no")
     try:
+        retry_for = float(given.get("retry_for", 10))
         sweep_interval = float(given.get("sweep_interval", 60))
     except ValueError:
-        raise StorageError("sweep_interval of the file: URL is a number of seconds") from None
+        raise StorageError("retry_for and sweep_interval of the file: URL are a number of seconds each") from None
     return FileStorage(
         unquote(parts.path),
         layout=cast("Layout", given.get("layout", "chatsession")),  # FileStorage checks it
         fsync=fsync,
+        retry_for=retry_for,
         sweep_interval=sweep_interval,
         create=flag(given, "create", True),
     )

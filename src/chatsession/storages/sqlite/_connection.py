@@ -17,6 +17,8 @@ from chatsession.storages.sqlite._schema import is_prepared, prepare
 Synchronous: TypeAlias = Literal["normal", "full", "extra"]
 _Identity: TypeAlias = "tuple[int, int]"
 
+_LONGEST_WAIT = 3600.0
+"""Seconds; SQLite cannot wait for ever."""
 _LONGEST_NAP = 0.1
 """Seconds that SQLite itself waits for a lock, before the caller looks at its deadline."""
 
@@ -151,7 +153,7 @@ class Connection:
         connection = sqlite3.connect(
             f"file:{quote(str(self._path.absolute()))}?mode={mode}",
             uri=True,
-            timeout=self._retry_for,
+            timeout=min(self._retry_for, _LONGEST_WAIT),
             isolation_level=None,
             check_same_thread=False,
         )

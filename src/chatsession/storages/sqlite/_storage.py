@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.sqlite import _holders, _inspection, _locks, _records
@@ -65,8 +66,7 @@ class SQLiteStorage(Storage):
             raise StorageError(f"synchronous must be normal, full or extra, not {synchronous!r}")
         if "\0" in str(path):
             raise StorageError("the path of an SQLite file cannot have a NUL in it")
-        if not (retry_for > 0 and sweep_interval > 0):  # which is so of nan, too
-            raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
+        check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
         self._path = Path(path)
         self._synchronous: Synchronous = synchronous
         self._retry_for = retry_for
