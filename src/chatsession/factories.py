@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, Unpack
+from datetime import timedelta
+from typing import Any, TypeVar
 
+from chatsession.keys import GetSessionKey, per_chat
 from chatsession.manager import SessionManager, check_separate
 from chatsession.middleware import LazyMiddleware, MultiMiddleware, StrictMiddleware
-from chatsession.options import SessionKeywords, SessionOptions
+from chatsession.observing import SessionEvent
+from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
+from chatsession.serialization.codec import Codec
+from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage, open_storage
+from chatsession.storages.adapter import StorageAdapter
 
 T = TypeVar("T")
 
@@ -19,7 +25,25 @@ def session(
     initial: Callable[[], T] | None = None,
     *,
     type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-    **options: Unpack[SessionKeywords[T]],
+    storage: Storage | StorageAdapter[T] | str | None = None,
+    get_session_key: GetSessionKey = per_chat,
+    prefix: str = "",
+    ttl: float | timedelta | None = None,
+    expiry: Expiry = "sliding",
+    migrations: Mapping[float, Migration] | None = None,
+    concurrency: Concurrency = "exclusive",
+    lock_timeout: float | None = 60.0,
+    lock_lease: float = 20.0,
+    max_size: int = 16 * 1024 * 1024,
+    codec: Codec[T] | None = None,
+    encryption_keys: Sequence[str | bytes] = (),
+    allow_unencrypted: bool = False,
+    compression: int | None = None,
+    deduplicate: int = 0,
+    merge: Callable[[T, T], T] | None = None,
+    on_decode_error: OnDecodeError = "raise",
+    observe: Callable[[SessionEvent], object] | None = None,
+    name: str = "session",
 ) -> StrictMiddleware[SessionManager[T]]:
     """Make a middleware that loads the session before the rest of the chain runs and stores it afterwards.
 
@@ -27,9 +51,37 @@ def session(
     call its `aclose`.
 
     Args:
-        initial: makes the value of a session that is not stored: a class, or a function without parameters.
-        type: what stored data must fit; inferred from `initial` where possible.
-        options: all other options, see `SessionOptions`.
+        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
+            it such a session is `None`.
+        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
+        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
+            in memory and end with the process, which one log line says at start.
+        get_session_key: from the context of an update to the key of its session; may be async.
+        prefix: is put before every key.
+        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
+        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
+            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
+        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
+            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
+            protection at all.
+        lock_timeout: seconds for which a key may make no progress, however long its queue is; `None`: wait for ever.
+        lock_lease: seconds after which the key of a process that died is free again.
+        max_size: bytes that an encoded session may have at most.
+        codec: how values become bytes; without it, JSON.
+        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
+            Each is 32 bytes or their base64, see `generate_encryption_key`.
+        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
+        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
+        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
+            delivers them again; 0: none. A lazy session is then loaded before its handler.
+        merge: makes one session of two when a group that became a supergroup had one under either id: called with
+            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
+        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
+            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
+        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+            `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
+        name: under which name sessions are given to handlers.
 
     Returns:
         An async callable `(ctx, next)`.
@@ -49,20 +101,90 @@ def session(
         >>> asyncio.run(handle())
         1
     """
-    return StrictMiddleware(SessionManager.from_options(SessionOptions(initial=initial, type=type, **options)))
+    return StrictMiddleware(
+        SessionManager.from_options(
+            SessionOptions(
+                initial=initial,
+                type=type,
+                storage=storage,
+                get_session_key=get_session_key,
+                prefix=prefix,
+                ttl=ttl,
+                expiry=expiry,
+                migrations=migrations,
+                concurrency=concurrency,
+                lock_timeout=lock_timeout,
+                lock_lease=lock_lease,
+                max_size=max_size,
+                codec=codec,
+                encryption_keys=encryption_keys,
+                allow_unencrypted=allow_unencrypted,
+                compression=compression,
+                deduplicate=deduplicate,
+                merge=merge,
+                on_decode_error=on_decode_error,
+                observe=observe,
+                name=name,
+            )
+        )
+    )
 
 
 def lazy_session(
     initial: Callable[[], T] | None = None,
     *,
     type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-    **options: Unpack[SessionKeywords[T]],
+    storage: Storage | StorageAdapter[T] | str | None = None,
+    get_session_key: GetSessionKey = per_chat,
+    prefix: str = "",
+    ttl: float | timedelta | None = None,
+    expiry: Expiry = "sliding",
+    migrations: Mapping[float, Migration] | None = None,
+    concurrency: Concurrency = "exclusive",
+    lock_timeout: float | None = 60.0,
+    lock_lease: float = 20.0,
+    max_size: int = 16 * 1024 * 1024,
+    codec: Codec[T] | None = None,
+    encryption_keys: Sequence[str | bytes] = (),
+    allow_unencrypted: bool = False,
+    compression: int | None = None,
+    deduplicate: int = 0,
+    merge: Callable[[T, T], T] | None = None,
+    on_decode_error: OnDecodeError = "raise",
+    observe: Callable[[SessionEvent], object] | None = None,
+    name: str = "session",
 ) -> LazyMiddleware[SessionManager[T]]:
     """Make a middleware that reads nothing until a handler asks: `await ctx.session`.
 
     The context class inherits from `LazySessionFlavor`. Arguments and closing as with `session`.
     """
-    return LazyMiddleware(SessionManager.from_options(SessionOptions(initial=initial, type=type, **options)))
+    return LazyMiddleware(
+        SessionManager.from_options(
+            SessionOptions(
+                initial=initial,
+                type=type,
+                storage=storage,
+                get_session_key=get_session_key,
+                prefix=prefix,
+                ttl=ttl,
+                expiry=expiry,
+                migrations=migrations,
+                concurrency=concurrency,
+                lock_timeout=lock_timeout,
+                lock_lease=lock_lease,
+                max_size=max_size,
+                codec=codec,
+                encryption_keys=encryption_keys,
+                allow_unencrypted=allow_unencrypted,
+                compression=compression,
+                deduplicate=deduplicate,
+                merge=merge,
+                on_decode_error=on_decode_error,
+                observe=observe,
+                name=name,
+            )
+        )
+    )
 
 
 def multi_session(

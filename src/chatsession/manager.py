@@ -7,17 +7,21 @@ import builtins
 import inspect
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from itertools import combinations
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from chatsession.errors import SessionConflictError, SessionKeyError
-from chatsession.keys import checked, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.keys import GetSessionKey, checked, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.middleware import LazyMiddleware, StrictMiddleware
-from chatsession.options import SessionKeywords, SessionOptions
+from chatsession.observing import SessionEvent
+from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
+from chatsession.serialization.codec import Codec
+from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage, open_storage
-from chatsession.storages.adapter import adapted
+from chatsession.storages.adapter import StorageAdapter, adapted
 from chatsession.storages.enhanced import enhance_storage
 from chatsession.storages.memory import MemoryStorage
 from chatsession.unit_of_work.group import abort_all, begin_all, commit_all
@@ -44,9 +48,37 @@ class SessionManager(Generic[T]):
     be used concurrently, from one event loop.
 
     Args:
-        initial: makes the value of a session that is not stored: a class, or a function without parameters.
-        type: what stored data must fit; inferred from `initial` when that is a class or has a return annotation.
-        options: all other options, see `SessionOptions`.
+        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
+            it such a session is `None`.
+        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
+        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
+            in memory and end with the process, which one log line says at start.
+        get_session_key: from the context of an update to the key of its session; may be async.
+        prefix: is put before every key.
+        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
+        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
+            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
+        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
+            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
+            protection at all.
+        lock_timeout: seconds for which a key may make no progress, however long its queue is; `None`: wait for ever.
+        lock_lease: seconds after which the key of a process that died is free again.
+        max_size: bytes that an encoded session may have at most.
+        codec: how values become bytes; without it, JSON.
+        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
+            Each is 32 bytes or their base64, see `generate_encryption_key`.
+        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
+        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
+        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
+            delivers them again; 0: none. A lazy session is then loaded before its handler.
+        merge: makes one session of two when a group that became a supergroup had one under either id: called with
+            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
+        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
+            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
+        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+            `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
+        name: under which name sessions are given to handlers.
 
     Raises:
         TypeError: values of this type cannot be stored.
@@ -71,7 +103,25 @@ class SessionManager(Generic[T]):
         initial: Callable[[], T],
         *,
         type: builtins.type[T] | None = None,
-        **options: Unpack[SessionKeywords[T]],
+        storage: Storage | StorageAdapter[T] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[T] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[T, T], T] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
     ) -> None: ...
     @overload
     def __init__(
@@ -79,7 +129,25 @@ class SessionManager(Generic[T]):
         initial: None = None,
         *,
         type: builtins.type[V],
-        **options: Unpack[SessionKeywords[V]],
+        storage: Storage | StorageAdapter[V] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[V] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[V, V], V] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
     ) -> None: ...
     @overload
     def __init__(
@@ -87,14 +155,32 @@ class SessionManager(Generic[T]):
         initial: None = None,
         *,
         type: None = None,
-        **options: Unpack[SessionKeywords[Any]],
+        storage: Storage | StorageAdapter[Any] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[Any] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[Any, Any], Any] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
     ) -> None: ...
     def __init__(
         self,
         initial: Callable[[], T] | None = None,
         *,
         type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
-        **options: Unpack[SessionKeywords[T]],
+        **options: Any,  # as the overloads say
     ) -> None:
         self._setup(SessionOptions(initial=initial, type=type, **options))
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from chatsession import SessionConflictError, SessionManager
-from chatsession.coordination.coordinator import MOST_KEPT, coordinator_of
+from chatsession.coordination.coordinator import coordinator_of
+from chatsession.coordination.lease_cache import MOST_KEPT
 from chatsession.storages import Locked, LockRequest
 from chatsession.storages.sqlite import SQLiteStorage
 

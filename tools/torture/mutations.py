@@ -47,17 +47,23 @@ def no_leases(sessions: Sessions) -> None:
 
 def no_versions(_: Sessions) -> None:
     """Every commit is made, whatever is stored."""
-    _take_out(Loaded, "_expected", lambda *_: Expect.ANYTHING)
+    change = Loaded[Any]._change
+
+    def anything(loaded: Loaded[Any], *arguments: Any, **options: Any) -> Change:
+        return replace(change(loaded, *arguments, **options), expect=Expect.ANYTHING)
+
+    _take_out(Loaded, "_change", anything)
 
 
 def _no_versions_where_locked() -> None:
     """Leaves those alone that nothing but versions guards, and that would go red whatever else is missing."""
-    expected = Loaded[Any]._expected
+    change = Loaded[Any]._change
 
-    def anything(loaded: Loaded[Any], locked: bool) -> Any:
-        return Expect.ANYTHING if loaded.runtime.exclusive else expected(loaded, locked)
+    def anything(loaded: Loaded[Any], *arguments: Any, **options: Any) -> Change:
+        made = change(loaded, *arguments, **options)
+        return replace(made, expect=Expect.ANYTHING) if loaded.runtime.exclusive else made
 
-    _take_out(Loaded, "_expected", anything)
+    _take_out(Loaded, "_change", anything)
 
 
 def no_leases_no_versions(sessions: Sessions) -> None:

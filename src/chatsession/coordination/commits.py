@@ -8,6 +8,7 @@ from functools import partial
 
 from chatsession.coordination.batching import Batch, Batcher, UncancellableFuture, log_failure
 from chatsession.coordination.group_commit import CommitPipeline, PendingCommit, never_stored, with_known_version
+from chatsession.coordination.lanes import batcher_for
 from chatsession.coordination.outcomes import made
 from chatsession.errors import StorageUnavailableError
 from chatsession.storages import Change, Committed, Lease, Outcome, Storage
@@ -45,9 +46,7 @@ class CommitQueue:
     __slots__ = ("_batches", "_lost", "_pipelines", "_retries")
 
     def __init__(self, storage: Storage, lost: Callable[[Lease], None]) -> None:
-        self._batches: Batcher[Change, Outcome] = Batcher(
-            storage.commit_many, size=storage.batch_size, in_flight=storage.batches_in_flight
-        )
+        self._batches: Batcher[Change, Outcome] = batcher_for(storage, storage.commit_many)
         self._pipelines: dict[Lease, CommitPipeline] = {}
         self._lost = lost
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
@@ -56,7 +55,8 @@ class CommitQueue:
         """Make one change, to be waited for by its `done`; its `result` then tells what became of it."""
         if self._pipelines and change.lease is not None and (pipeline := self._pipelines.get(change.lease)) is not None:
             return pipeline.add(change)
-        change = with_known_version(change)
+        if type(change.expect) is PendingCommit:
+            change = with_known_version(change)
         batch, place = self._batches.add(change.key, change)
         return SentCommit(change, batch, place)
 

@@ -24,7 +24,8 @@ from msgspec import Struct
 from chatsession.coordination.batching import Batcher
 from chatsession.coordination.commits import CommitQueue
 from chatsession.coordination.key_queue import KeyQueue
-from chatsession.coordination.lease_cache import LONGEST_KEPT, MOST_KEPT, MOST_KEPT_BYTES, LeaseCache
+from chatsession.coordination.lanes import batcher_for
+from chatsession.coordination.lease_cache import LONGEST_KEPT, LeaseCache
 from chatsession.coordination.leases import LeaseRenewer
 from chatsession.coordination.lifecycle import Lifecycle
 from chatsession.coordination.locks import Locks
@@ -95,9 +96,7 @@ class Coordinator:
         self.queue: KeyQueue[Acquired] = KeyQueue(self._give_back)
         self.leases: LeaseRenewer = LeaseRenewer(storage)
         self._cache: LeaseCache[Acquired] = LeaseCache(self._give_back)
-        self._reads: Batcher[str, Record | None] = Batcher(
-            storage.read_many, size=storage.batch_size, in_flight=storage.batches_in_flight
-        )
+        self._reads: Batcher[str, Record | None] = batcher_for(storage, storage.read_many)
         self._commits = CommitQueue(storage, lost=self.leases.drop)
         self._locks = Locks(storage, self.leases, self._commits.unlock, self.read)
 
@@ -274,27 +273,16 @@ class Coordinator:
     def _what_next(
         self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
     ) -> _Next:
+        single_process = self.storage.single_process
         has_waiters = self.queue.has_waiters(key)
-        if not has_waiters and not self.storage.single_process:
+        if not has_waiters and not single_process:
             return _GIVE_BACK
-        if self._is_used_up(acquired):  # another process may wait for the key
-            return _GIVE_BACK
+        held, handovers = time.monotonic() - acquired.since, acquired.handovers
+        if held >= LONGEST_KEPT if single_process else handovers >= MOST_HANDOVERS:
+            return _GIVE_BACK  # another process may wait for the key
         if has_waiters:  # who must not be given what others have changed since
             return _HAND_OVER if self.leases.certainly_held(lease) else _GIVE_BACK
-        return _KEEP if self._may_keep(before, change) else _GIVE_BACK
-
-    def _is_used_up(self, acquired: Acquired) -> bool:
-        if self.storage.single_process:
-            return time.monotonic() - acquired.since >= LONGEST_KEPT
-        return acquired.handovers >= MOST_HANDOVERS
-
-    def _may_keep(self, before: Record | None, change: Change | None) -> bool:
-        """Only what is small, and does not expire while it is kept."""
-        if len(self._cache) >= MOST_KEPT:
-            return False
-        if change is not None and (change.ttl is not None or len(change.value) > MOST_KEPT_BYTES):
-            return False
-        return before is None or (before.expires_at is None and len(before.value) <= MOST_KEPT_BYTES)
+        return _KEEP if self._cache.may_keep(before, change) else _GIVE_BACK
 
     async def _commit_local(self, key: str, change: Change | None) -> Committed | None:
         try:
@@ -429,4 +417,6 @@ def _as_immediate(storage: Storage) -> ImmediateStorage | None:
 
 def under(change: Change, lease: Lease, *, unlock: bool) -> Change:
     """A change that is made only if the lease is held, and gives it back if told so."""
-    return Change(change.key, change.action, change.value, change.expect, change.ttl, lease, unlock)
+    return Change(
+        change.key, change.action, change.value, change.expect, change.ttl, lease, unlock, change.expect_until
+    )

@@ -143,5 +143,5 @@ def _joined(waiting: Change, change: Change) -> Change | None:
     if waiting.action is PUT and change.action is PUT:
         # A session that expires is written whatever is stored, for it may have expired meanwhile.
         anything = change.expect is ANYTHING
-        return replace(change, expect=ANYTHING if anything else waiting.expect)
+        return replace(change, expect=ANYTHING if anything else waiting.expect, expect_until=waiting.expect_until)
     return None

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from chatsession.storages import Change, Record
+
 Acquired = TypeVar("Acquired")
 
 KEPT_SECONDS = 1.0
@@ -39,6 +41,19 @@ class LeaseCache(Generic[Acquired]):
 
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
+
+    def may_keep(self, before: Record | None, change: Change | None) -> bool:
+        """Whether a lease may be kept with a session: only what is small, and does not expire meanwhile.
+
+        Args:
+            before: what was stored.
+            change: what its update makes of it.
+        """
+        if len(self._new) + len(self._old) >= MOST_KEPT:
+            return False
+        if change is not None and (change.ttl is not None or len(change.value) > MOST_KEPT_BYTES):
+            return False
+        return before is None or (before.expires_at is None and len(before.value) <= MOST_KEPT_BYTES)
 
     def keep(self, key: str, grant: Acquired) -> None:
         """Keep a grant; the key has none here."""

@@ -143,8 +143,13 @@ class _Clock:
 
     async def _renew(self, due: list[Lease]) -> None:
         due = [lease for lease in due if self._is_old(lease)]  # some were dropped before this began
-        if not due:
-            return
+        lanes: dict[str, list[Lease]] = {}
+        for lease in due:
+            lanes.setdefault(self._storage.lane_of(lease.key), []).append(lease)
+        # A server that is stuck neither delays nor fails the renewals of the others.
+        await asyncio.gather(*(self._renew_lane(leases) for leases in lanes.values()))
+
+    async def _renew_lane(self, due: list[Lease]) -> None:
         asked = Asked.now()
         try:
             held = await self._storage.renew_many(due, self._seconds)

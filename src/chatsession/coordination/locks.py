@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 from chatsession.coordination.batching import Batcher, log_failure
+from chatsession.coordination.lanes import batcher_for
 from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.errors import SessionError, SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Record, Storage
@@ -42,9 +43,8 @@ class Locks:
         self._leases = leases
         self._unlock = unlock
         self._read = read
-        size, in_flight = storage.batch_size, storage.batches_in_flight
-        self._locks: Batcher[LockRequest, Locked | None] = Batcher(storage.lock_many, size=size, in_flight=in_flight)
-        self._abandons: Batcher[LockRequest, None] = Batcher(self._abandon_many, size=size, in_flight=in_flight)
+        self._locks: Batcher[LockRequest, Locked | None] = batcher_for(storage, storage.lock_many)
+        self._abandons: Batcher[LockRequest, None] = batcher_for(storage, self._abandon_many)
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
 
     def request(self, key: str, seconds: float) -> LockRequest:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from chatsession.errors import SessionDecryptError, SessionError, SessionMigrationError
 from chatsession.serialization.pipeline import Unpacked
-from chatsession.storages import Action, Change, Committed, Expect, Record, Version
+from chatsession.storages import Action, Change, Committed, Record
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH
 from chatsession.unit_of_work.move import follow
 from chatsession.unit_of_work.runtime import Runtime
@@ -73,10 +73,6 @@ class Loaded(Generic[T]):
         """Somebody has read or assigned the value."""
         self.assigned: bool = False
         """Somebody has assigned a value."""
-        self.unload()
-
-    def unload(self) -> None:
-        """Know nothing of what is stored."""
         self.record: Record | None = None
         self.unpacked: Unpacked | None = None
         """What is stored, taken apart; `None`: it is bare data."""
@@ -85,6 +81,12 @@ class Loaded(Generic[T]):
         """What is stored does not fit, and was set aside."""
         self.redelivered: bool = False
         """The update was committed before, and must not be handled again."""
+
+    def unload(self) -> None:
+        """Know nothing of what is stored."""
+        self.record = self.unpacked = None
+        self.value = UNMADE
+        self.misfit = self.redelivered = False
 
     @property
     def exists(self) -> bool:
@@ -142,13 +144,15 @@ class Loaded(Generic[T]):
             return self._unchanged(locked)
         if self.value is None:
             return self._deleted(locked)
-        encoded = self.runtime.serializer.dumps(self.full_key, self.value, self._data())
+        stored: bytes | None = None
+        if self.record is not None and not self.misfit:
+            stored = self.record.value if self.unpacked is None else self.unpacked.data
+        encoded = self.runtime.serializer.dumps(self.full_key, self.value, stored)
         return self._unchanged(locked) if encoded is None else self._put(encoded, locked)
 
-    def note(self, pending: PendingChange, committed: Committed | None) -> None:
+    def note(self, pending: PendingChange | None, committed: Committed | None) -> None:
         """Know what is stored after a commit."""
-        change = pending.change
-        if change is None or committed is None:
+        if pending is None or committed is None or (change := pending.change) is None:
             return
         if change.action is PUT:
             expires_at = None if change.ttl is None else self.runtime.coordinator.storage.now() + change.ttl
@@ -157,12 +161,6 @@ class Loaded(Generic[T]):
             self.misfit = False
         elif change.action is DELETE:
             self.record = self.unpacked = None
-
-    def _data(self) -> bytes | None:
-        """The stored data with which the value is compared."""
-        if self.record is None or self.misfit:
-            return None
-        return self.record.value if self.unpacked is None else self.unpacked.data
 
     def _put(self, data: bytes, locked: bool) -> PendingChange:
         stored, unpacked = self.runtime.serializer.pack(self.full_key, data, self.unpacked, self.update_id)
@@ -201,12 +199,11 @@ class Loaded(Generic[T]):
         return max(record.expires_at - self.runtime.coordinator.storage.now(), 0.001)
 
     def _change(self, action: Action, locked: bool, value: bytes = b"", ttl: float | None = None) -> Change:
-        return Change(self.full_key, action, value, self._expected(locked), ttl)
-
-    def _expected(self, locked: bool) -> Version | Expect | None:
         record = self.record
         if self.runtime.unchecked:
-            return ANYTHING
-        if record is not None and record.expires_at is not None and locked:
-            return ANYTHING  # it may expire under the handler, whose lock guards it from others
-        return None if record is None else record.version
+            return Change(self.full_key, action, value, ANYTHING, ttl)
+        if record is None:
+            return Change(self.full_key, action, value, None, ttl)
+        # Under a lock, the session may expire while its handler runs.
+        until = record.expires_at if locked else None
+        return Change(self.full_key, action, value, record.version, ttl, expect_until=until)

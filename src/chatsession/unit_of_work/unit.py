@@ -53,6 +53,7 @@ class UnitOfWork(Loaded[T], Session[T]):
         super().__init__(runtime, key, update_id)
         self._phase = _NEW
         self._epoch = 0
+        """Of the runtime when this was opened: another one means another event loop or process."""
         self._acquired: Acquired | None = None
         self._pending: PendingChange | None = None
         self._reload = False
@@ -87,9 +88,9 @@ class UnitOfWork(Loaded[T], Session[T]):
         self.touched = self.assigned = True
 
     async def save(self) -> None:
-        if self._phase is not _OPEN or not self._is_here():
+        if self._phase is not _OPEN or self._epoch != self.runtime.epoch:
             raise self._misused()
-        pending = self._pending_change()
+        pending = self.pending_change(locked=self._acquired is not None)
         coordinator, change = self.runtime.coordinator, pending.change
         lease = self._acquired.lease if self._acquired else None
         if change is not None:
@@ -105,7 +106,7 @@ class UnitOfWork(Loaded[T], Session[T]):
             raise self._misused()
         try:
             if (leaving := self._leave()) is not None:
-                self._note(await leaving)
+                self.note(self._pending, await leaving)
         except BaseException:
             await self.abort()
             raise
@@ -162,7 +163,7 @@ class UnitOfWork(Loaded[T], Session[T]):
     def prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
         if self._phase is _OPEN:
-            self._pending = self._pending or self._pending_change()
+            self._pending = self._pending or self.pending_change(locked=self._acquired is not None)
 
     def write_nothing(self) -> None:
         """Write nothing at the end, whatever was looked at."""
@@ -173,7 +174,7 @@ class UnitOfWork(Loaded[T], Session[T]):
         try:
             if self._phase is _OPEN:
                 if (leaving := self._leave()) is not None:
-                    self._note(await leaving)
+                    self.note(self._pending, await leaving)
             elif self._phase is _RELEASED:
                 self._check_unchanged()
         except BaseException:
@@ -185,7 +186,7 @@ class UnitOfWork(Loaded[T], Session[T]):
         """The handler failed: write nothing, and let the next update in. May be called twice."""
         acquired, self._acquired = self._acquired, None
         try:
-            if acquired is not None and self._is_here():
+            if acquired is not None and self._epoch == self.runtime.epoch:
                 coordinator = self.runtime.coordinator
                 if self._reload:
                     await coordinator.release(self.full_key, acquired)
@@ -280,9 +281,10 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     def _leave(self) -> Coroutine[Any, Any, Committed | None] | None:
         """Commit, and let the next update in; `None` if that is done already."""
-        if not self._is_here():
+        if self._epoch != self.runtime.epoch:
             raise self._misused()
-        pending = self._pending = self._pending or self._pending_change()
+        pending = self._pending or self.pending_change(locked=self._acquired is not None)
+        self._pending = pending
         coordinator, change = self.runtime.coordinator, pending.change
         acquired, self._acquired = self._acquired, None
         if acquired is None:
@@ -291,15 +293,8 @@ class UnitOfWork(Loaded[T], Session[T]):
             return coordinator.release(self.full_key, acquired)
         if not coordinator.immediate:
             return coordinator.commit_and_release(self.full_key, acquired, self.record, change)
-        self._note(coordinator.commit_immediately(change, self.full_key))
+        self.note(pending, coordinator.commit_immediately(change, self.full_key))
         return None
-
-    def _pending_change(self) -> PendingChange:
-        return self.pending_change(locked=self._acquired is not None)
-
-    def _note(self, committed: Committed | None) -> None:
-        if self._pending is not None:
-            self.note(self._pending, committed)
 
     def _check_unchanged(self) -> None:
         if self.fingerprint() != self._released_as:
@@ -309,12 +304,8 @@ class UnitOfWork(Loaded[T], Session[T]):
                 key=self.full_key,
             )
 
-    def _is_here(self) -> bool:
-        """Whether it was opened in this event loop and this process."""
-        return self._epoch == self.runtime.epoch
-
     def _close(self) -> None:
-        if self._phase is not _NEW and self._phase is not _CLOSED and self._is_here():
+        if self._phase is not _NEW and self._phase is not _CLOSED and self._epoch == self.runtime.epoch:
             self.runtime.leave()
         self._phase = _CLOSED
 
