@@ -19,7 +19,7 @@ def read(data, **options):
         assert len(str(error)) < 1000
     else:
         raise AssertionError("it was read")
-    assert plan.serializer.pipeline is None or plan.serializer.pipeline.vacant("chat", data) in (True, False)
+    assert plan.serializer.pipeline is None or plan.serializer.pipeline.is_empty("chat", data) in (True, False)
 """
 MEGABYTE = 1_000_000
 BASE = 120

@@ -111,7 +111,7 @@ def form(data: bytes) -> None:
     for plan in _PLANS:
         with contextlib.suppress(SessionDecodeError, SessionMigrationError, SessionEncodeError):
             opened = plan.serializer.unpack("chat", data)
-            if opened is None or not opened.vacant:
+            if opened is None or not opened.empty:
                 plan.serializer.loads("chat", data if opened is None else opened.data)
             if opened is not None:
                 stored, after = plan.serializer.pack("chat", b"1", opened, 7)
