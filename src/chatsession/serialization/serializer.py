@@ -165,11 +165,14 @@ class Serializer(Generic[T]):
             raise self._unencodable(key, value) from None
         if not self._comparable:
             return data
-        ours = bool(stored) and self._decoded.is_own(key, stored)
-        if stored and self._is_unchanged(data, stored, ours):
-            if self._may_hide is not None and self._may_hide(value):
-                self._read_back(key, data, value)  # which refuses what was changed and would not be stored
-            return None
+        ours = False
+        if stored:
+            ours = self._decoded.is_own(key, stored)
+            comparable = self._exact and (self._verbatim or ours)
+            if data == stored or (not comparable and self._raw_encode(self._raw_decode(stored)) == data):
+                if self._may_hide is not None and self._may_hide(value):
+                    self._read_back(key, data, value)  # which refuses what was changed and would not be stored
+                return None
         if stored and self._carry_over is not None and not ours:
             return self._carried_over(key, value, stored, data)
         self._decoded.put(key, data, self._read_back(key, data, value))
@@ -179,12 +182,6 @@ class Serializer(Generic[T]):
         """What a value is like now; compared later, it tells whether anything in it was changed."""
         data = self.dumps(key, value, None)
         return data if self._comparable else _as_text(data)
-
-    def _is_unchanged(self, data: bytes, stored: bytes, ours: bool) -> bool:
-        if data == stored:
-            return True
-        comparable = self._exact and (self._verbatim or ours)
-        return not comparable and self._raw_encode(self._raw_decode(stored)) == data
 
     def _carried_over(self, key: str, value: T, stored: bytes, data: bytes) -> bytes | None:
         """The data, with the stored fields that the type does not know."""
