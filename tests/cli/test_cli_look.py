@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 from cli_aids import Shell
@@ -148,3 +149,50 @@ def test_watch_shows_each_change(shell: Shell, tmp_path) -> None:
     assert '-  "count": 1,' in rest
     assert '+  "count": 2,' in rest
     assert '-  "name": "Ann"' in rest.partition("deleted")[2]
+
+
+GROUP = "-1001000000006"
+
+
+def test_ids_of_groups_are_keys(shell: Shell) -> None:
+    assert shell.run("set", GROUP, "-5").code == 0
+    assert shell.run("get", GROUP, "--json").json["value"] == -5
+    assert shell.run("get", "--raw", GROUP).out == "-5"
+    assert shell.run("watch", GROUP, "--changes", "1", "--every", "0.01", "--help").code == 0
+    assert shell.run("ls", "--prefix", "-100", "--json").json["key"] == GROUP
+    assert shell.run("locks", "--break", GROUP, "--yes").code == 4
+    assert shell.run("rm", GROUP, "-1002").code == 4
+    assert shell.stored() == {}
+
+
+def test_options_that_do_not_exist_are_still_refused(shell: Shell) -> None:
+    shell.put({"1": b"1"})
+    assert shell.run("get", "1", "--jsn").code == 2
+    assert shell.run("get", "1", "-x").code == 2
+
+
+@pytest.mark.parametrize("key", ["🍕", "it's", "a\\b", "日本\n\t", "\x1b[31m", "plain"])
+def test_the_shown_after_brings_the_next_page(shell: Shell, key: str) -> None:
+    shell.put({key + end: b"1" for end in "12"})
+    (told,) = [line for line in shell.run("ls", "--limit", "1").err.splitlines() if "--after" in line]
+    word = told.partition("--after ")[2]
+    given = subprocess.run(["bash", "-c", f"printf %s {word}"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert [line["key"] for line in shell.run("ls", "--json", "--after", given).lines] == [key + "2"]
+
+
+@pytest.mark.parametrize(
+    "command", [["get", ""], ["set", "", "1"], ["rm", ""], ["edit", ""], ["edit", "", "--new"], ["watch", ""]]
+)
+def test_an_empty_key_is_refused(shell: Shell, command: list[str]) -> None:
+    shell.put({"1": b"1"})
+    done = shell.run(*command)
+    assert done.code == 2
+    assert "a key has at least one character" in " ".join(done.err.split())
+    assert shell.stored() == {"1": b"1"}
+
+
+@pytest.mark.parametrize("ttl", ["inf", "nan", "-1", "0", "1e300"])
+def test_a_time_to_live_is_a_number_of_seconds(shell: Shell, ttl: str) -> None:
+    shell.put({"1": b"1"})
+    assert shell.run("set", "1", "2", "--ttl", ttl).code == 2
+    assert shell.stored() == {"1": b"1"}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._group_ids import CommandWithKeys
 from chatsession.cli.doctor import doctor
 from chatsession.cli.editing import edit
 from chatsession.cli.exporting import export
@@ -46,7 +47,7 @@ _COMMANDS = {
 }
 for panel, commands in _COMMANDS.items():
     for name, function in commands.items():
-        app.command(name, rich_help_panel=panel)(function)
+        app.command(name, cls=CommandWithKeys, rich_help_panel=panel)(function)
 app.command(
     "web",
     rich_help_panel="Look",

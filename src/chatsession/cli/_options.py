@@ -14,7 +14,17 @@ Url: TypeAlias = Annotated[
         "or env:NAME, a variable that holds one.",
     ),
 ]
-Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="The session's key, with its prefix.")]
+
+
+def _key(key: str) -> str:
+    if not key:
+        raise typer.BadParameter("a key has at least one character")
+    return key
+
+
+Key: TypeAlias = Annotated[
+    str, typer.Argument(metavar="KEY", callback=_key, help="The session's key, with its prefix.")
+]
 Prefix: TypeAlias = Annotated[str, typer.Option("--prefix", "-p", help="Only keys that begin so.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Write nothing; say what would be done.")]

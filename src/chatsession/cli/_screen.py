@@ -112,7 +112,16 @@ def quoted(word: str) -> str:
     """A word for a shell, whatever characters it has."""
     if word.isprintable() and word.isascii():
         return "'" + word.replace("'", "'\\''") + "'"
-    return "$'" + json.dumps(word)[1:-1].replace("'", "\\'") + "'"
+    return "$'" + "".join(_quoted_character(character) for character in word) + "'"
+
+
+def _quoted_character(character: str) -> str:
+    """As bash and zsh read it between $' and '. JSON would write an emoji as two surrogates, which they do not join."""
+    if character in "\\'":
+        return "\\" + character
+    if character.isascii() and character.isprintable():
+        return character
+    return f"\\U{ord(character):08x}" if ord(character) > 0x7F else f"\\x{ord(character):02x}"
 
 
 def _escape(character: str) -> str:

@@ -13,7 +13,7 @@ from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import emit, note, safe
 from chatsession.cli.rewriting import Sessions, manager_named
-from chatsession.importers import Entry, aiogram_fsm, grammy, import_into, ptb
+from chatsession.importers import Entry, grammy, import_into, ptb
 
 
 class Origin(Enum):
@@ -76,6 +76,8 @@ def _entries(origin: Origin, source: str, allow: list[str]) -> AsyncIterable[Ent
         case Origin.PTB_BOT_DATA:
             return ptb.entries(source, "bot_data", allow=allow)
         case Origin.AIOGRAM:
+            from chatsession.importers import aiogram_fsm  # needs redis-py, which all other commands do without
+
             return aiogram_fsm.entries(source)
         case Origin.GRAMMY_FILES:
             return grammy.file_entries(source)

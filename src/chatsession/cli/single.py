@@ -18,6 +18,8 @@ from chatsession.errors import SessionError, shown
 from chatsession.storages import Storage
 
 _PAGE = 200
+_LONGEST = 100 * 365 * 86400
+"""Seconds to live: what is longer was hardly meant, and infinity is said by no time at all."""
 
 
 @command
@@ -53,7 +55,9 @@ async def set_(
     value: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What to store; -: read it from stdin.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Store what is in this file.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Store it also if it is no JSON.")] = False,
-    ttl: Annotated[float | None, typer.Option(min=0.001, help="Seconds to live; else as long as before.")] = None,
+    ttl: Annotated[
+        float | None, typer.Option(min=0.001, max=_LONGEST, help="Seconds to live; else as long as before.")
+    ] = None,
     new: Annotated[bool, typer.Option("--new", help="Only if there is no such session.")] = False,
 ) -> None:
     """Store a session, after the update that is running for it."""
@@ -81,6 +85,8 @@ async def rm(
     """Delete sessions, each after the update that is running for it."""
     if bool(keys) == bool(prefix):
         raise CommandError(USAGE, "name either keys or a --prefix")
+    if "" in (keys or []):
+        raise CommandError(USAGE, "a key has at least one character; nothing was deleted")
     async with opened(url) as storage:
         if prefix:
             return await _remove_all(storage, prefix, yes)
