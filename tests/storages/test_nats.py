@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from chatsession.storages import Action, Change, Refused
 from chatsession.storages.nats import NatsStorage
+from chatsession.testing.conformance.single import lock, put, value_of
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.nats import NatsServer, binaries
 
@@ -29,3 +33,28 @@ class TestNatsStorage(StorageConformance):
     def make_storage(self, server: NatsServer) -> MakeStorage:
         bucket = f"suite-{next(_buckets)}"
         return lambda: NatsStorage(server.url, bucket=bucket)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder / "jetstream")
+
+
+async def test_versions_and_tokens_fit_no_message_after_a_loss() -> None:
+    """A server that lost its messages gives the same revisions to other ones."""
+    with NatsServer() as server:
+        async with NatsStorage(server.url) as storage:
+            version = await put(storage, "424242", b"lost")
+            lease = (await lock(storage, "424242", 600)).lease
+        server.process.kill()
+        _clear(server.folder)
+        server.process.start()
+        async with NatsStorage(server.url) as storage:
+            await put(storage, "424242", b"acknowledged")
+            late = [
+                Change("424242", Action.PUT, b"late", expect=version),
+                Change("424242", Action.PUT, b"late", lease=lease),
+            ]
+            assert [(await storage.commit_many([change]))[0] for change in late[:1]] == [Refused.CONFLICT]
+            assert (await lock(storage, "424242", 600)).lease.token != lease.token
+            assert (await storage.commit_many(late[1:]))[0] is Refused.LEASE_LOST
+            assert await value_of(storage, "424242") == b"acknowledged"

@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from chatsession.errors import SessionTooLargeError
+from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import (
-    ANYTHING,
     CONFLICT,
     DELETE,
     LEASE_LOST,
@@ -62,9 +62,16 @@ def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decisi
     queue = entry.queue
     place = next((place for place, queued in enumerate(queue) if queued.waiter == request.waiter), len(queue))
     if place == 0 and not entry.is_locked(now):
-        entry = replace(entry, locked_at=0, lease_seconds=request.seconds, until=now + request.seconds, queue=queue[1:])
+        entry = replace(
+            entry,
+            locked_at=0,
+            lease_seconds=request.seconds,
+            until=now + request.seconds,
+            holder=wake_token(request.waiter),
+            queue=queue[1:],
+        )
         record = record_of(stored, now)
-        return Write(value, entry, lambda stored: Locked(Lease(request.key, stored.revision), record))
+        return Write(value, entry, lambda stored: Locked(Lease(request.key, stored.token or 0), record))
     waiting = Waiting(entry.until)
     if place < len(queue) and now - queue[place].seen < HEARTBEAT:
         return waiting
@@ -81,10 +88,13 @@ def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[
 
 
 def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
-    """Take waiters out of the queue; if it was the turn of one of them, it is the next one's."""
-    if all(queued.waiter not in waiters for queued in stored.entry.queue):
+    """Take waiters out of the queue and release the lock that one of them was granted; the next one is woken."""
+    held = stored.entry.is_locked(now) and stored.entry.holder in map(wake_token, waiters)
+    if not held and all(queued.waiter not in waiters for queued in stored.entry.queue):
         return None
     value, entry = carried(stored, now)
+    if held:
+        entry = _unlocked(entry)
     queue = tuple(queued for queued in entry.queue if queued.waiter not in waiters)
     wake = queue[0] if queue and not entry.is_locked(now) else None
     return Write(value, replace(entry, queue=queue), lambda _: None, wake)
@@ -98,7 +108,7 @@ def commit(change: Change, largest: int, stored: Stored, now: float) -> Decision
     value, entry, answer = _changed(change, largest, *before, now)
     wake = None
     if change.lease is not None and change.unlock:
-        entry = replace(entry, locked_at=0, lease_seconds=0.0, until=0.0)
+        entry = _unlocked(entry)
         wake = entry.queue[0] if entry.queue else None
     elif (value, entry) == before and change.action is not PUT:
         return answer(stored)
@@ -111,7 +121,7 @@ def _changed(
     change: Change, largest: int, value: bytes, entry: Entry, now: float
 ) -> tuple[bytes, Entry, Callable[[Stored], Outcome]]:
     version = None if entry.missing else entry.stored_at
-    if change.expect is not ANYTHING and change.expect != version:
+    if not change.accepts(version, now):
         return value, entry, lambda _: CONFLICT
     expires = None if change.ttl is None else now + change.ttl
     if change.action is PUT:
@@ -132,6 +142,10 @@ def carried(stored: Stored, now: float) -> tuple[bytes, Entry]:
     if entry.is_live(now):
         return stored.value, replace(entry, stored_at=stored.version, locked_at=stored.token or 0, queue=queue)
     return b"", replace(entry, missing=True, expires=None, stored_at=0, locked_at=stored.token or 0, queue=queue)
+
+
+def _unlocked(entry: Entry) -> Entry:
+    return replace(entry, locked_at=0, lease_seconds=0.0, until=0.0, holder="")
 
 
 def _committed(stored: Stored) -> Committed:

@@ -16,6 +16,8 @@ HEARTBEAT = 1.0
 """Seconds after which a waiter that still waits says so again."""
 
 
+_ID_BITS = 24
+"""With these below the revision, a version fits the 64 bits of a header for 5e11 messages."""
 FOREVER = 1e15
 """A time that never comes."""
 
@@ -40,13 +42,15 @@ class Entry(
     expires: float | None = None
     """Server time at which the session expires."""
     stored_at: int = 0
-    """The revision at which the session was stored, which is its version; 0: the message's own."""
+    """The session's version; 0: the version that the message itself gives (see `Stored`)."""
     locked_at: int = 0
-    """The revision at which the key was locked, which is the fencing token; 0: the message's own."""
+    """The fencing token of the lock; 0: the one that the message itself gives."""
     lease_seconds: float = 0.0
     """How long the lease lasts; 0: not locked."""
     until: float = 0.0
     """Server time at which the lease ends."""
+    holder: str = ""
+    """Which request was granted the lock, as `wake_token` of its name."""
     queue: tuple[QueuedWaiter, ...] = ()
     tombstone_until: float = 0.0
     """Server time until which a session that was stored here before, and is no more, would have lived."""
@@ -100,12 +104,27 @@ class Stored(msgspec.Struct, frozen=True):
     @property
     def version(self) -> int:
         """The version of the session."""
-        return self.entry.stored_at or self.revision
+        return self.entry.stored_at or self._number
 
     @property
     def token(self) -> int | None:
         """The fencing token of the lock; `None`: not locked."""
-        return (self.entry.locked_at or self.revision) if self.entry.lease_seconds else None
+        return (self.entry.locked_at or self._number) if self.entry.lease_seconds else None
+
+    @property
+    def _number(self) -> int:
+        """Names this message among all that ever were: the revision, then some bits of the random message id.
+
+        A server that lost its last messages gives their revisions again, to other messages.
+        """
+        return self.revision << _ID_BITS | _bits_of(self.message_id)
+
+
+def _bits_of(message_id: str | None) -> int:
+    try:
+        return int((message_id or "0")[: _ID_BITS // 4], 16)
+    except ValueError:  # the id of another program's message
+        return 0
 
 
 NOTHING = Stored(0, b"", Entry(missing=True))

@@ -23,7 +23,7 @@ from chatsession.testing.conformance.suite import StorageSuite, Time
 LONG = 100_000
 """Ticks that never pass in a test."""
 
-_WITHOUT_EXPECT_UNTIL = ("sqlite", "file", "nats")
+_WITHOUT_EXPECT_UNTIL = ("sqlite", "file")
 """Back ends that do not know `Change.expect_until` yet."""
 
 

@@ -271,5 +271,5 @@ async def granted_after_lease(storage: Storage, key: str, time: Time) -> Locked:
 
 def _must_release_abandoned(storage: Storage) -> None:
     # Back ends that do not release a granted lock by its request yet.
-    if any(f".storages.{name}" in type(storage).__module__ for name in ("sqlite", "file", "nats")):
+    if any(f".storages.{name}" in type(storage).__module__ for name in ("sqlite", "file")):
         pytest.xfail("this back end does not give the lock of an abandoned request back yet")
