@@ -27,17 +27,17 @@ StopMode = Literal["smart", "fast", "immediate"]
 class PostgresServer:
     """A PostgreSQL server of its own, as a context manager; it keeps its data until the end of the block.
 
-    `fsync` stays on, so that what is measured and what a crash leaves behind are true.
+    `fsync` stays on, so that measurements and crashes are realistic.
 
     Args:
-        settings: what `postgresql.conf` should say beyond that, such as `{"max_connections": "10"}`.
-        primary: a running server of which this one shall be a hot standby, a replica that can only be read.
+        settings: more settings of `postgresql.conf`, such as `{"max_connections": "10"}`.
+        primary: a running server; this one becomes its hot standby, a read-only replica.
 
     Raises:
         ServerNotFoundError: PostgreSQL is not installed.
         ServerFailedError: it did not start; the message ends with its log.
 
-    Example:
+    Examples:
         >>> with PostgresServer() as server:  # doctest: +SKIP
         ...     print(server.url)
     """
@@ -81,7 +81,7 @@ class PostgresServer:
         self._control("start", "-l", str(self._folder / "server.log"))
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it, by default after rolling back what is under way; `immediate` is like a crash."""
+        """Stop it, by default after a rollback of open transactions; `immediate` is like a crash."""
         self._control("stop", "-m", mode)
 
     def restart(self, mode: StopMode = "fast") -> None:
@@ -105,7 +105,7 @@ class PostgresServer:
         return done.stdout
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """The end of its log."""
         path = self._folder / "server.log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
@@ -157,7 +157,7 @@ class PgBouncer:
     """PgBouncer in transaction mode in front of a server, as a context manager.
 
     Args:
-        server: the one that it leads to; it must run.
+        server: the server behind it, which must run.
         connections: how many connections to it PgBouncer shares among its clients.
     """
 
