@@ -139,8 +139,9 @@ async def test_a_unix_socket(tmp_path: Path, scheme: str) -> None:
 
 
 async def test_access_to_one_prefix_is_enough(server: RedisServer) -> None:
-    rules = "~bot:* ~!chatsession:* resetchannels &!chatsession:* +@read +@write +@scripting +@pubsub +@connection"
-    server.ask("ACL", "SETUSER", "bot", "on", ">secret", *rules.split(), "+info", "+time")
+    where = "~bot:* ~!prefix:bot:* ~!chatsession:* resetchannels &!chatsession:*"
+    what = "+@read +@write +@scripting +@pubsub +@connection +info +time"
+    server.ask("ACL", "SETUSER", "bot", "on", ">secret", *where.split(), *what.split())
     url = server.url.replace("://", "://bot:secret@")
     try:
         storage = RedisStorage(url)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import pytest
 from _redis_proxy import RedisProxy
 
-from chatsession import LazySessionFlavor, SessionManager
-from chatsession.middleware import lazy_session
+from chatsession import LazySessionFlavor, SessionManager, lazy_session
 from chatsession.storages import Action, Change, Committed
 from chatsession.storages.redis import RedisStorage
 from chatsession.testing.conformance.single import lock, put, request, try_lock, unlock

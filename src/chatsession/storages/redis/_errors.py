@@ -59,8 +59,8 @@ _FATAL = {
     "NOAUTH": "it requires a password",
     "NOPERM": (
         "its access rules (ACL) forbid this user a command, a key or a channel; for sessions whose keys begin with "
-        "PREFIX the user needs ~PREFIX* ~!chatsession:* &!chatsession:* +@read +@write +@scripting +@pubsub "
-        "+@connection +info +time"
+        "PREFIX the user needs ~PREFIX* ~!prefix:PREFIX* ~!chatsession:* &!chatsession:* +@read +@write +@scripting "
+        "+@pubsub +@connection +info +time"
     ),
     "OOM": "its memory is full (maxmemory); give it more, or let sessions expire (ttl)",
     "MISCONF": "it cannot save to its disk and takes no writes until that is mended",

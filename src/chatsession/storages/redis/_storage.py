@@ -51,9 +51,9 @@ class RedisStorage(Storage):
     Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. While
     a cluster moves a slot, sessions in it wait until it has moved. Sessions expire by the server's clock.
 
-    An access list (ACL) for a manager with `prefix="bot:"` needs the keys `~bot:* ~!chatsession:*`, the channels
-    `&!chatsession:*` and the commands `+@read +@write +@scripting +@pubsub +@connection +info +time`. Without the
-    channels, waiting updates poll every 25 ms. Proxies need not support `SCRIPT LOAD` or `EVALSHA`.
+    An access list (ACL) for a manager with `prefix="bot:"` needs the keys `~bot:* ~!prefix:bot:* ~!chatsession:*`,
+    the channels `&!chatsession:*` and the commands `+@read +@write +@scripting +@pubsub +@connection +info +time`.
+    Without the channels, waiting updates poll every 25 ms. Proxies need not support `SCRIPT LOAD` or `EVALSHA`.
 
     Args:
         server: a URL (`redis://[user:password@]host[:port][/db]`; `rediss://…` for TLS; `valkey://…` and `valkeys://…`
