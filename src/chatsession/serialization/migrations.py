@@ -128,11 +128,12 @@ def _run(step: _Step, key: str, data: bytes) -> bytes:
 
 
 def _dropped(step: _Step, key: str, data: bytes) -> str | None:
-    if step.takes is not Any:
-        return step.codec.would_lose(data)
-    given = step.codec.decode(data)
-    if not isinstance(given, dict):
-        return None
+    try:
+        given = step.codec.decode(data)
+        if not isinstance(given, dict):
+            return step.codec.would_lose(data)
+    except CodecError as error:
+        raise _failed(step, key, f"takes data that does not fit: {error}") from None
     noted = NotedDict(cast("dict[str, Any]", given))
     try:
         name = noted.dropped(step.function(noted))

@@ -118,6 +118,15 @@ class Pipeline:
             return False
         return found is not None and (found[1] is None or bool(found[0].moved_to))
 
+    def would_drop(self, key: str, stored: bytes) -> str | None:
+        """Tell which field migrations would drop that they neither read nor pass on; see `Migrations.would_drop`."""
+        if self._migrations is None:
+            return None
+        data, found, _ = self._unpacked(key, stored)
+        version = None if found is None else _or_none(found[0].version)
+        data = data if found is None else found[1]
+        return self._migrations.would_drop(key, data, version) if data else None
+
     def pack(
         self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
     ) -> tuple[bytes, Unpacked]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatsession.errors import SessionConflictError, SessionError
+from chatsession.errors import SessionConflictError, SessionError, SessionMigrationError
 from chatsession.serialization.pipeline import Unpacked
 from chatsession.unit_of_work.locked_key import LockedKey, locked_key
 from chatsession.unit_of_work.prefixes import is_foreign, longer_prefixes
@@ -86,6 +86,15 @@ def _current(runtime: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
     unpacked = runtime.serializer.unpack(key, stored)
     if unpacked is None or not unpacked.empty:
         runtime.serializer.loads(key, stored if unpacked is None else unpacked.data)
+    pipeline = runtime.serializer.pipeline
+    if unpacked is not None and unpacked.outdated and pipeline is not None:
+        dropped = pipeline.would_drop(key, stored)
+        if dropped is not None:
+            raise SessionMigrationError(
+                f"its migrations would drop `{dropped}`, which they neither read nor pass on; it is left as it is "
+                "(is it another manager's session? to drop a field, remove it by pop())",
+                key=key,
+            )
     return unpacked
 
 
