@@ -13,6 +13,7 @@ import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.nats._calls import Calls, Reply, Request
+from chatsession.storages.nats._clock import ServerClock
 from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, parse, replacing, serialize
 
 _WRONG_REVISION = {10071, 10164}
@@ -117,7 +118,8 @@ class Bucket:
         self._prefix = f"$KV.{name}."
         self._name = name
         self._replicas = replicas
-        self._ahead = 0.0
+        self._clock = ServerClock()
+        self._measuring = asyncio.Lock()
         self.expires_by_itself = False
 
     async def open(self) -> None:
@@ -139,20 +141,27 @@ class Bucket:
                 f"the bucket {self._name!r} does not allow direct access; set allow_direct on its stream"
             )
         self.expires_by_itself = config.allow_msg_ttl
-        await self.set_clock()
+        await self.keep_clock()
 
     def now(self) -> float:
         """The server's time, as Unix seconds: the clocks of different machines need not agree."""
-        return time.time() + self._ahead
+        return self._clock.now()
 
-    async def set_clock(self) -> None:
-        """Compare the clock of this machine with the server's."""
+    async def keep_clock(self) -> None:
+        """Ask for the server's time if it is not known, or may no longer be right."""
+        if not self._clock.is_due():
+            return
+        async with self._measuring:
+            if self._clock.is_due():
+                await self._set_clock()
+
+    async def _set_clock(self) -> None:
         config = {"deliver_policy": "new", "ack_policy": "none", "inactive_threshold": 1_000_000_000}
-        before = time.time()
+        asked_at = time.monotonic()
         reply = await self._call(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
         info = _decode(reply, _ConsumerInfo)
-        if info.error is None and info.created:  # else the user may not make consumers: then the clocks must agree
-            self._ahead = datetime.fromisoformat(info.created).timestamp() - (before + time.time()) / 2
+        known = info.error is None and info.created  # else the user may not make consumers: then the clocks must agree
+        self._clock.set(datetime.fromisoformat(info.created).timestamp() if known else None, asked_at)
 
     async def get_all(self, names: Sequence[str]) -> Sequence[Stored | StorageError]:
         """Read the newest message of each name."""

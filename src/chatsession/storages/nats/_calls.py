@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import msgspec
@@ -21,6 +21,9 @@ _BETWEEN_TRIES = 0.05
 _AT_A_STRETCH = 16
 """So many requests are written before other tasks get their turn."""
 _STATUS = "Status"
+_AROUND_HEADERS = 16
+_LONGEST_LINE = 4000
+"""The server reads protocol lines of at most 4,096 bytes, with numbers beside the two subjects."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -107,7 +110,8 @@ class Calls:
         end = now + self.retry_for
         refused_until = end if retry_for is None else now + retry_for
         replies: dict[int, Reply] = {}
-        waiting = list(range(len(requests)))
+        refused = {index: error for index, each in enumerate(requests) if (error := self._cannot_send(each))}
+        waiting = [index for index in range(len(requests)) if index not in refused]
         tries = 0
         while waiting and await self._is_connected(end):
             tries += 1
@@ -121,7 +125,19 @@ class Calls:
                     break
                 retried("NATS")
                 await asyncio.sleep(_BETWEEN_TRIES)
-        return [replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
+        return [refused.get(index) or replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
+
+    def _cannot_send(self, request: Request) -> StorageError | None:
+        """Why the server would cut the connection over this request, and with it fail all the others."""
+        size = len(request.payload) + sum(len(f"{name}: {text}\r\n".encode()) for name, text in _headers(request))
+        if size + _AROUND_HEADERS > self.client.max_payload:
+            return StorageError(
+                f"the session, its lock and its queue are {size:,} bytes, more than the NATS server takes "
+                f"({self.client.max_payload:,}); make the session smaller, or raise the server's max_payload"
+            )
+        if len(request.subject) + len(self.inbox) > _LONGEST_LINE:
+            return StorageError("the names of key and bucket are too long for NATS together; use shorter ones")
+        return None
 
     async def _exchange(self, requests: Sequence[Request], end: float) -> list[Msg | None]:
         """One try: the replies, `None` where none came."""
@@ -169,6 +185,10 @@ class Calls:
         return StorageUnavailableError(
             f"NATS did not answer within {self.retry_for:g} s; it is not known whether what was asked for was done"
         )
+
+
+def _headers(request: Request) -> Iterable[tuple[str, str]]:
+    return request.headers.items() if request.headers else ()
 
 
 def message_id() -> str:

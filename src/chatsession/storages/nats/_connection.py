@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any, cast
 
 import nats.errors
 from nats.aio.client import Client
 
 from chatsession.errors import StorageError, StorageUnavailableError
 
+_inherited: list[object] = []
+"""What a parent process still uses; kept, because its finalizers would write to it or close it."""
+
 _log = logging.getLogger("chatsession")
 
 _BETWEEN_TRIES = 0.1
+_PING_INTERVAL = 2
+"""Seconds; a connection whose server does not answer is given up after two of them."""
+_UNACKNOWLEDGED = 5_000
+"""Milliseconds after which the kernel gives up a connection that takes no more bytes."""
 _NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "user account")
 
 
@@ -54,11 +63,17 @@ async def connect(
     async def on_disconnected() -> None:
         disconnected()
 
+    async def on_reconnected() -> None:
+        _watch(client)
+
     connecting = asyncio.ensure_future(
         client.connect(
             list(servers),
             error_cb=on_error,
             disconnected_cb=on_disconnected,
+            reconnected_cb=on_reconnected,
+            ping_interval=_PING_INTERVAL,
+            max_outstanding_pings=1,
             name="chatsession",
             user_credentials=credentials,
             max_reconnect_attempts=-1,
@@ -69,6 +84,7 @@ async def connect(
         await asyncio.wait((connecting, failed), timeout=retry_for, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and not failed.done():
             connecting.result()
+            _watch(client)
             return client
     except (OSError, ValueError, nats.errors.Error) as error:
         last.append(error)
@@ -85,6 +101,64 @@ async def connect(
     if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
         return await connect(servers, shown, credentials, disconnected, retry_for, tries - 1)
     raise _in_words(error, shown)
+
+
+def belongs_here(client: Client) -> bool:
+    """Whether the running event loop is the one that serves a client."""
+    task = cast("Any", client)._ping_interval_task
+    return task is None or task.get_loop() is asyncio.get_running_loop()
+
+
+def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client | None, inherited: bool) -> None:
+    """Drop what belongs to a closed event loop, or to the process that this one was forked from.
+
+    Args:
+        entries: what was built upon the client.
+        sweeper: the task of the storage.
+        client: one that was connected here; `None`: the user's own, which is left alone.
+        inherited: nothing may be closed, because the parent still uses it.
+    """
+    if inherited:
+        _inherited.append((entries, sweeper, client))
+        return
+    tasks = [sweeper]
+    if client is not None:
+        made = cast("Any", client)
+        tasks += [made._reading_task, made._ping_interval_task, made._flusher_task, made._reconnection_task]
+        _close_socket(client)
+    for task in tasks:
+        if task is not None:
+            cast("Any", task)._log_destroy_pending = False  # as asyncio does where a task is dropped on purpose
+
+
+def _close_socket(client: Client) -> None:
+    """Close a connection whose event loop will never run again, without awaiting."""
+    transport = _transport_of(client)
+    if transport is None:
+        return
+    plain = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+    for each in (transport, plain):
+        with suppress(Exception):
+            each.abort()  # it can no longer schedule its callback
+        with suppress(Exception):
+            each._call_connection_lost(None)
+
+
+def _watch(client: Client) -> None:
+    """Let the kernel notice a server that vanished without a word, even while bytes wait to be sent."""
+    transport = _transport_of(client)
+    connected = None if transport is None else transport.get_extra_info("socket")
+    if connected is None:
+        return
+    with suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
+
+
+def _transport_of(client: Client) -> Any:
+    writer = getattr(client._transport, "_io_writer", None)
+    return None if writer is None else writer.transport
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -39,6 +39,7 @@ class Entries:
         self._retry_for = retry_for
         self._held: dict[str, Stored] = {}
         self._many_held = _FEW_HELD
+        self._reconnects = calls.client.stats["reconnects"]
         self._chores: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -48,6 +49,7 @@ class Entries:
 
     def held(self, lease: Lease | None) -> Stored | None:
         """The state of a key that was locked here, without reading it; should it be out of date, that is noticed."""
+        self._drop_after_reconnect()
         if lease is None or (stored := self._held.get(lease.key)) is None:
             return None
         return stored if stored.token == lease.token else None
@@ -71,6 +73,10 @@ class Entries:
         supposed = set(states)
         results: dict[str, Answer | SessionError] = {}
         names = _names(keys, results)
+        try:
+            await self.bucket.keep_clock()
+        except StorageError as error:
+            return [results.get(key) or _of_key(error, key) for key in keys]
         end = asyncio.get_running_loop().time() + self._retry_for
         rounds = 0
         while waiting := [key for key in keys if key not in results]:
@@ -171,6 +177,13 @@ class Entries:
             now = self.bucket.now()
             self._held = {key: held for key, held in self._held.items() if held.entry.is_locked(now)}
             self._many_held = 2 * len(self._held) + _FEW_HELD
+
+    def _drop_after_reconnect(self) -> None:
+        """Forget the states known here: a server that comes back may have lost its last messages."""
+        reconnects = self.calls.client.stats["reconnects"]
+        if reconnects != self._reconnects:
+            self._reconnects = reconnects
+            self._held.clear()
 
     def _do_later(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(chore)

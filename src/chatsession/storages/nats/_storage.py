@@ -41,7 +41,7 @@ from chatsession.storages.base import (
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._calls import Calls
-from chatsession.storages.nats._connection import connect
+from chatsession.storages.nats._connection import belongs_here, connect, discard
 from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._names import key_of
@@ -129,6 +129,21 @@ class NatsStorage(Storage):
             sweeper.cancel()
             await asyncio.wait([sweeper])
         await self._disconnect()
+
+    def now(self) -> float:
+        return super().now() if self._entries is None else self._entries.bucket.now()
+
+    def forget(self, *, inherited: bool) -> None:
+        entries, sweeper = self._entries, self._sweeper
+        self._entries = self._sweeper = None
+        self._may_connect = False
+        self._connecting = asyncio.Lock()
+        self._listing = Listing(self._names)
+        self._waiters = WaiterRegistry()
+        self._free_at = {}
+        if entries is not None or sweeper is not None:
+            discard(entries, sweeper, None if entries is None or self._given else entries.calls.client, inherited)
+        super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         entries = await self._ready()
@@ -240,6 +255,11 @@ class NatsStorage(Storage):
         client = self._given or await connect(
             self._servers, self._shown, self._credentials, self._on_disconnected, self._retry_for
         )
+        if not belongs_here(client):
+            raise StorageError(
+                "the NATS client that this storage was given belongs to another event loop or process; "
+                "connect one in the loop that uses it, or give the storage the servers' URLs"
+            )
         calls = Calls(client, self._retry_for, self._waiters.wake)
         bucket = Bucket(calls, self._bucket_name, self._replicas)
         try:
