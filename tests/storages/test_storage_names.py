@@ -75,7 +75,7 @@ def test_a_keyword_that_never_was_one_is_pythons_own_error() -> None:
 @pytest.mark.parametrize("option", ["retry_for", "sweep_interval"])
 @pytest.mark.parametrize("storage", [SQLiteStorage, FileStorage])
 def test_a_bad_number_of_seconds_is_named(storage: type[Storage], option: str, value: object) -> None:
-    with pytest.raises(StorageError, match=f"{option} is in seconds and must be a positive number"):
+    with pytest.raises(StorageError, match=f"{option} is in seconds and must be positive"):
         storage("bot.db", **{option: value})  # type: ignore[call-arg]
 
 

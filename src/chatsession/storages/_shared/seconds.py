@@ -14,4 +14,4 @@ def check_seconds(**options: object) -> None:
     """Raise `StorageError` for an option that is not a positive number of seconds."""
     for name, value in options.items():
         if not is_seconds(value):
-            raise StorageError(f"{name} is in seconds and must be a positive number, not {value!r}")
+            raise StorageError(f"{name} is in seconds and must be positive, not {value!r}")

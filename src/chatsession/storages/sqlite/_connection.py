@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +18,8 @@ from chatsession.storages.sqlite._schema import is_prepared, prepare
 Synchronous: TypeAlias = Literal["normal", "full", "extra"]
 _Identity: TypeAlias = "tuple[int, int]"
 
+_COARSEST_TICK = 2_100_000_000
+"""Nanoseconds; that of FAT."""
 _LONGEST_WAIT = 3600.0
 """Seconds; SQLite cannot wait for ever."""
 _LONGEST_NAP = 0.1
@@ -47,6 +50,8 @@ class Connection:
         self._read_only = False
         self._identity: _Identity | None = None
         self._beside: dict[str, _Identity | None] = {}
+        self._folder = ""
+        self._seen: tuple[int, int, int] | None = None
 
     def open(self) -> None:
         """Open the file, make its tables where they are missing, and register this process.
@@ -74,15 +79,26 @@ class Connection:
 
     def check_path(self) -> None:
         """Raise `StorageError` if the file, or its log, was removed or replaced: what is written would be lost."""
-        if self._identity is None:
+        if self._identity is None or (self._raw is not None and self._is_folder_unchanged()):
             return
         beside = self._beside if self._raw is not None else {}
         if _identity(str(self._path)) == self._identity and all(_identity(path) == beside[path] for path in beside):
             return
+        self._seen = None
         raise StorageError(
             f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
             "its last changes may be lost; see what became of it, and start this program anew"
         )
+
+    def _is_folder_unchanged(self) -> bool:
+        """Whether nothing was created, removed or renamed in the folder since the last look."""
+        try:
+            status = os.stat(self._folder)
+        except OSError:
+            return False
+        seen, self._seen = self._seen, (status.st_dev, status.st_ino, status.st_mtime_ns)
+        # A change within the same tick of the file system's clock would not show.
+        return self._seen == seen and abs(time.time_ns() - status.st_mtime_ns) > _COARSEST_TICK
 
     def suspend(self) -> None:
         """Close the connection until its next use, as before a fork: SQLite must not be carried into a child."""
@@ -125,8 +141,12 @@ class Connection:
         except BaseException:
             connection.close()
             raise
-        self._identity = _identity(str(self._path))
-        self._beside = {path: _identity(path) for path in (f"{self._path}-wal", f"{self._path}-shm")}
+        file = os.path.realpath(self._path)
+        self._identity = _identity(file)
+        self._beside = {path: _identity(path) for path in (f"{file}-wal", f"{file}-shm")}
+        # A link may be pointed elsewhere without a change to the folder of the file.
+        self._folder = os.path.dirname(os.path.abspath(self._path)) if file == os.path.abspath(self._path) else ""
+        self._seen = None
         return connection
 
     def _open_for_reading(self) -> sqlite3.Connection:
