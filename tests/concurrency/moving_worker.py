@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import msgspec
 
 from chatsession import SessionConflictError, SessionManager, _moving
-from chatsession.integrations._driver import UpdateContext, UpdateSession
+from chatsession.integrations.update_session import UpdateContext, UpdateSession
 
 IN_FLIGHT = 10
 NOT_SECRET = "A" * 43 + "="

@@ -19,7 +19,7 @@ from chatsession import (
     StorageUnavailableError,
     multi_session,
 )
-from chatsession.integrations._driver import UpdateContext, UpdateSession
+from chatsession.integrations.update_session import UpdateContext, UpdateSession
 from chatsession.storages import Action, Change, Outcome
 from chatsession.storages.sqlite import SQLiteStorage
 

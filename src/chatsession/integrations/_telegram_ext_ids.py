@@ -7,7 +7,7 @@ from typing import Any
 from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
-from chatsession.integrations._driver import UpdateContext
+from chatsession.integrations.update_session import UpdateContext
 
 
 def ids_of_update(update: object, bot_id: int) -> UpdateContext:

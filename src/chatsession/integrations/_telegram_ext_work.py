@@ -12,7 +12,7 @@ from typing import Any
 from telegram.ext import ApplicationHandlerStop
 
 from chatsession.errors import SessionError
-from chatsession.integrations._driver import UpdateContext, UpdateSession
+from chatsession.integrations.update_session import UpdateContext, UpdateSession
 from chatsession.manager import SessionManager
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork

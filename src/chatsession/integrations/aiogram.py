@@ -16,8 +16,8 @@ except ImportError as error:
     ) from error
 
 from chatsession.integrations._aiogram_scenes import SceneActions, named
-from chatsession.integrations._by_name import SetUp
-from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext, UpdateSession
+from chatsession.integrations.update_scope import SetUp
+from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext, UpdateSession
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]

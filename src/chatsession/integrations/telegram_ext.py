@@ -13,7 +13,7 @@ except ImportError as error:
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations._driver import UpdateContext, check_set_up
+from chatsession.integrations.update_session import UpdateContext, check_set_up
 from chatsession.integrations._telegram_ext_application import kinds_of, serve_application
 from chatsession.integrations._telegram_ext_context import (
     LazySessionAttribute,

@@ -19,8 +19,8 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations._by_name import SetUp, SetUps
-from chatsession.integrations._driver import LazySessionContext, SessionContext, UpdateContext
+from chatsession.integrations.update_scope import SetUp, SetUps
+from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
-from chatsession.integrations._driver import (
+from chatsession.integrations.update_session import (
     LazySessionContext,
     SessionContext,
     UpdateContext,
