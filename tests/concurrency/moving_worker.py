@@ -17,7 +17,8 @@ from typing import Any, TextIO
 import msgspec
 
 from chatsession import SessionConflictError, SessionManager, _moving
-from chatsession.integrations.update_session import UpdateContext, UpdateSession
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_session import UpdateSession
 
 IN_FLIGHT = 10
 NOT_SECRET = "A" * 43 + "="
@@ -93,15 +94,15 @@ async def handle(sessions: SessionManager[Tally], update: Update) -> None:
     )
     unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
     try:
-        if unit.moves_chat:
+        if context.moves_chat:
             await unit.follow_chat()
-        await unit.wanted()
+        await unit.open()
         if not unit.redelivered:
             await count_up(await unit.load(), update)
     except BaseException:
-        await unit.abandon()
+        await unit.abort()
         raise
-    await unit.finish()
+    await unit.commit()
 
 
 async def handled(sessions: SessionManager[Tally], update: Update) -> bool:

@@ -19,7 +19,8 @@ from chatsession import (
     StorageUnavailableError,
     multi_session,
 )
-from chatsession.integrations.update_session import UpdateContext, UpdateSession
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_session import UpdateSession
 from chatsession.storages import Action, Change, Outcome
 from chatsession.storages.sqlite import SQLiteStorage
 
@@ -328,7 +329,7 @@ async def in_a_framework(sessions: SessionManager[int], handled: Callable[[], No
     if not unit.redelivered:
         handled()
         unit.holder.data = count + 1
-    await unit.finish()
+    await unit.commit()
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,8 @@ async def test_what_nobody_handled_for_what_is_never_stored_is_not_done(storage:
         async def put_aside() -> None:
             unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
             seen.append(await unit.load())
-            await unit.put_aside()
+            unit.forget_mere_look()
+            await unit.commit()
 
         storage.gate.set()
         await sessions.update(1, lambda count: count + 1)

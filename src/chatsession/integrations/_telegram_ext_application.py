@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from telegram.ext import Application, ApplicationHandlerStop, CallbackContext, ConversationHandler, Job
 
 from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
-from chatsession.integrations._telegram_ext_work import Kind, Scope, Work, working
+from chatsession.integrations._telegram_ext_work import Scope, Work, working
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings
 
 R = TypeVar("R")
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
@@ -30,22 +31,21 @@ class ServedApplication(_Base):
     """Comes before the class of an application: `process_update` and its like are where an update begins and ends."""
 
     __slots__ = ()
-    session_kinds: ClassVar[list[Kind]]
+    session_bindings: ClassVar[SessionBindings]
 
     async def initialize(self) -> None:
         await super().initialize()
-        for kind in self.session_kinds:
-            await kind.sessions.start()
+        await self.session_bindings.start()
 
     async def shutdown(self) -> None:
         try:
             if not self.running:  # before the rest, so that handlers that still run have their bot
-                await asyncio.gather(*(kind.sessions.aclose() for kind in self.session_kinds))
+                await self.session_bindings.release()
         finally:
             await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        scope = Scope(self.session_kinds, lambda: ids_of_update(update, self.bot.id), update)
+        scope = Scope(self.session_bindings, lambda: ids_of_update(update, self.bot.id), update)
         token = working.set(scope.work)
         try:
             if not moves_chat(update) or await self._told(scope.work.follow_chat(), update):
@@ -129,7 +129,7 @@ class ServedApplication(_Base):
         callback = job.callback
         update, timed_out = _timed_out(job)
         ids = ids_of_job(job, self.bot.id) if update is None else ids_of_update(update, self.bot.id)
-        scope = Scope(self.session_kinds, lambda: ids)
+        scope = Scope(self.session_bindings, lambda: ids)
         scope.bind(context)
 
         async def run(context: AnyContext) -> None:
@@ -198,7 +198,7 @@ class ErrorHandler:
     async def __call__(self, update: object, context: AnyContext) -> None:
         application, job = self._application, context.job
         ids = ids_of_update(update, application.bot.id) if job is None else ids_of_job(job, application.bot.id)
-        scope = Scope(application.session_kinds, lambda: replace(ids, update_id=None), update)
+        scope = Scope(application.session_bindings, lambda: replace(ids, update_id=None), update)
         scope.bind(context)
         async with scope as work:
             await work.prepare()
@@ -233,13 +233,15 @@ def _has_nothing_to_run(callback: object) -> bool:
     return isinstance(conversation, ConversationHandler) and not cast("Any", conversation).states.get(_TIMEOUT)
 
 
-def serve_application(application: AnyApplication, kind: Kind) -> None:
-    """Let an application work with one more kind of session."""
+def serve_application(application: AnyApplication, binding: SessionBinding[Any]) -> None:
+    """Let an application work with the sessions of one more manager."""
     if isinstance(application, ServedApplication):
-        application.session_kinds.append(kind)
+        application.session_bindings.add(binding)
         return
+    bindings = SessionBindings()
+    bindings.add(binding)
     given = type(application)
-    names = {"__slots__": (), "__module__": given.__module__, "session_kinds": [kind]}
+    names = {"__slots__": (), "__module__": given.__module__, "session_bindings": bindings}
     # An instance has no dictionary in Python 3.13, and `setup_sessions` comes after the builder.
     served: Any = application
     served.__class__ = type(given.__name__, (ServedApplication, given), names)
@@ -247,6 +249,6 @@ def serve_application(application: AnyApplication, kind: Kind) -> None:
     application.error_handlers = {ErrorHandler(served, callback): block for callback, block in handlers.items()}
 
 
-def kinds_of(application: AnyApplication) -> list[Kind]:
+def bindings_of(application: AnyApplication) -> SessionBindings:
     """What was set up for an application."""
-    return application.session_kinds if isinstance(application, ServedApplication) else []
+    return application.session_bindings if isinstance(application, ServedApplication) else SessionBindings()

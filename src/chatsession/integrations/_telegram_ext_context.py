@@ -9,7 +9,8 @@ from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 from chatsession.errors import SessionError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
-from chatsession.integrations._telegram_ext_work import SCOPE, Kind, Scope
+from chatsession.integrations._telegram_ext_work import SCOPE, Scope
+from chatsession.integrations.update_scope import SessionBinding
 
 T = TypeVar("T")
 
@@ -74,27 +75,27 @@ class ServedContext(SessionMethods):
         await context.application.session_context_made(context, refresh_data)
 
 
-def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], kind: Kind) -> None:
-    """Let the contexts of an application have an attribute for a kind of session.
+def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], binding: SessionBinding[Any]) -> None:
+    """Let the contexts of an application have an attribute for the sessions of a manager.
 
     Raises:
         ValueError: contexts have something else under its name, or another manager's session.
     """
     types = application.context_types
     given = types.context
-    attribute = getattr(given, kind.name, None)
-    _check(given, attribute, kind)
+    attribute = getattr(given, binding.name, None)
+    _check(given, attribute, binding)
     if not issubclass(given, ServedContext):
         given = type(given.__name__, (ServedContext, given), {"__module__": given.__module__})
         application.context_types = ContextTypes(given, types.bot_data, types.chat_data, types.user_data)
     if attribute is None:
-        attribute = LazySessionAttribute[Any]() if kind.lazy else SessionAttribute[Any]()
-        attribute.__set_name__(given, kind.name)
-        setattr(given, kind.name, attribute)
+        attribute = LazySessionAttribute[Any]() if binding.lazy else SessionAttribute[Any]()
+        attribute.__set_name__(given, binding.name)
+        setattr(given, binding.name, attribute)
 
 
-def _check(given: type[object], attribute: object, kind: Kind) -> None:
-    name = kind.name
+def _check(given: type[object], attribute: object, binding: SessionBinding[Any]) -> None:
+    name = binding.name
     if attribute is None:
         return
     if not isinstance(attribute, SessionAttribute):
@@ -102,11 +103,11 @@ def _check(given: type[object], attribute: object, kind: Kind) -> None:
             f"{given.__name__} has something else as {name!r} already; "
             "give the SessionManager another name, as in SessionManager(…, name='cart')"
         )
-    if isinstance(attribute, LazySessionAttribute) != kind.lazy:
-        declared = "LazySessionCallbackContext, or LazySessionAttribute," if kind.lazy else "SessionCallbackContext"
+    if isinstance(attribute, LazySessionAttribute) != binding.lazy:
+        declared = "LazySessionCallbackContext, or LazySessionAttribute," if binding.lazy else "SessionCallbackContext"
         raise ValueError(
-            f"{given.__name__} declares {name!r} for lazy={not kind.lazy}, but it is set up with lazy={kind.lazy}; "
-            f"declare it by {declared} or set it up the other way"
+            f"{given.__name__} declares {name!r} for lazy={not binding.lazy}, but it is set up with "
+            f"lazy={binding.lazy}; declare it by {declared} or set it up the other way"
         )
 
 

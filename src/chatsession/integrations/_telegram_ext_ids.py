@@ -7,7 +7,7 @@ from typing import Any
 from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
-from chatsession.integrations.update_session import UpdateContext
+from chatsession.integrations.update_context import UpdateContext
 
 
 def ids_of_update(update: object, bot_id: int) -> UpdateContext:
@@ -35,7 +35,7 @@ def ids_of_job(job: Job[Any], bot_id: int) -> UpdateContext:
 
 
 def moves_chat(update: object) -> bool:
-    """Is it the service message of a group that became a supergroup?"""
+    """Whether it is the service message of a group that became a supergroup."""
     if not isinstance(update, Update) or (message := update.message) is None:
         return False
     return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 try:
     from aiogram import BaseMiddleware, Dispatcher
@@ -15,9 +15,10 @@ except ImportError as error:
         "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
     ) from error
 
-from chatsession.integrations._aiogram_scenes import SceneActions, named
-from chatsession.integrations.update_scope import SetUp
-from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext, UpdateSession
+from chatsession.integrations._aiogram_scenes import SCOPE, parameters_of, serve_actions
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -32,7 +33,6 @@ _NAMES_OF_AIOGRAM = frozenset(
         *("event_update", "event_router", "event_context", "event_from_user", "event_chat", "event_thread_id"),
     )
 )
-_REMEMBERING = "_chatsession_remembering"
 
 
 def setup_sessions(
@@ -77,62 +77,62 @@ def setup_sessions(
     """
     if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
         raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
-    update = _UpdateMiddleware(sessions, lazy=lazy, per_bot=per_bot)
-    update.set_up.check_names(_NAMES_OF_AIOGRAM)
-    for other in dispatcher.update.outer_middleware:
-        if isinstance(other, _UpdateMiddleware):
-            update.set_up.check_beside(cast("_UpdateMiddleware[Any]", other).set_up)
-            if sessions.runtime.deduplicate:
-                cast("_UpdateMiddleware[Any]", other).innermost = False
-    dispatcher.update.outer_middleware(update)
+    binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
+    middleware = _middleware_of(dispatcher)
+    middleware.bindings.add(binding, _NAMES_OF_AIOGRAM)
+
+
+def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
+    """The one middleware of a dispatcher that owns the sessions of its updates."""
+    for middleware in dispatcher.update.outer_middleware:
+        if isinstance(middleware, _UpdateMiddleware):
+            return middleware
+    middleware = _UpdateMiddleware()
+    dispatcher.update.outer_middleware(middleware)
     for name, observer in dispatcher.observers.items():
         if name == "error":
-            observer.middleware(_ErrorMiddleware(update))
+            observer.middleware(_ErrorMiddleware(middleware))
         elif name != "update":
-            observer.middleware(update.serve)
+            observer.middleware(_load_and_handle)
 
     async def start() -> None:
-        await sessions.start()
+        await middleware.bindings.start()
 
     async def stop() -> None:
-        await sessions.aclose()
+        await middleware.bindings.release()
 
     dispatcher.startup.register(start)
     dispatcher.shutdown.register(stop)
+    return middleware
 
 
-class _UpdateMiddleware(BaseMiddleware, Generic[T]):
-    """Round the whole update: makes its unit of work, and ends it."""
+class _UpdateMiddleware(BaseMiddleware):
+    """Around the whole update: begins its scope, and ends it."""
 
-    def __init__(self, sessions: SessionManager[T], *, lazy: bool, per_bot: bool) -> None:
-        self.set_up = SetUp(sessions, lazy=lazy, per_bot=per_bot)
-        self.name = self.set_up.name
-        self.context_name = self.set_up.context_name
-        self.unit_name = f"_chatsession_{self.name}"
-        self.innermost = True
-        """No sessions that know their updates were set up after these."""
-        self._scene_actions = SceneActions({self.name, self.context_name}, self.give)
+    def __init__(self) -> None:
+        self.bindings = SessionBindings()
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        unit = self.begin(cast("Update", event), data)
+        scope = self.begin(cast("Update", event), data)
         try:
-            if unit.moves_chat:
-                await unit.follow_chat()
+            context = scope.context
+            if context.moved_to is not None or context.moved_from is not None:
+                await scope.follow_chat()
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
-            await unit.finish()
+            scope.handled = True
+            await scope.commit()
             raise
         except BaseException:
-            await unit.abandon()
+            await scope.abort()
             raise
-        if result is UNHANDLED and not unit.handled:
-            await unit.put_aside()
-        else:
-            await unit.finish()
+        if result is not UNHANDLED:
+            scope.handled = True
+        await scope.commit()
         return result
 
-    def begin(self, update: Update, data: dict[str, Any]) -> UpdateSession[T]:
-        """Put the unit of work of an update, not opened yet, into what handlers get."""
+    def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
+        """Put the sessions of an update, none opened yet, into what handlers get."""
         found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
         message = update.message
         context = UpdateContext(
@@ -146,56 +146,41 @@ class _UpdateMiddleware(BaseMiddleware, Generic[T]):
             moved_from=None if message is None else message.migrate_from_chat_id,
             moved_to=None if message is None else message.migrate_to_chat_id,
         )
-        unit = self.set_up.begin(context)
-        data[self.unit_name] = unit.session
-        data[self.context_name] = unit.context
-        return unit.session
+        scope = UpdateScope(self.bindings, context)
+        data[SCOPE] = scope
+        data.update(scope.contexts)
+        return scope
 
-    async def serve(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        """Run a handler with what it asks for."""
-        unit: UpdateSession[T] = data[self.unit_name]
-        if (scenes := data.get("scenes")) is not None:
-            self._scene_actions.serve(scenes.registry)
-        await self.give(named(data["handler"]), data)
-        unit.handled = True
-        if self.set_up.deduplicates:
-            units = data.setdefault(_REMEMBERING, [])
-            if unit.asked:
-                units.append(unit)
-            # If only some of the sessions have seen the update, the others still need their handler.
-            if self.innermost and units and all(each.redelivered for each in units):
-                return None
-        return await handler(event, data)
 
-    async def give(self, names: set[str], data: dict[str, Any]) -> None:
-        """Load the session if it is among what somebody names, and put it into what they get."""
-        unit: UpdateSession[T] | None = data.get(self.unit_name)
-        if unit is None:  # a scene that another dispatcher shares, which has no sessions
-            return
-        if self.name in names:
-            await unit.wanted()
-            data[self.name] = unit.holder.data
-        elif self.context_name in names:
-            await unit.wanted()
+async def _load_and_handle(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+    """Run a handler with the sessions that it names."""
+    scope: UpdateScope = data[SCOPE]
+    if (scenes := data.get("scenes")) is not None:
+        serve_actions(scenes.registry)
+    data.update(await scope.load(parameters_of(data["handler"])))
+    scope.handled = True
+    if scope.redelivered:
+        return None
+    return await handler(event, data)
 
 
 class _ErrorMiddleware(BaseMiddleware):
-    """Round a handler of errors: the failed update's session has ended without a trace, and this one is new."""
+    """Around a handler of errors: the scope of the failed update was aborted, and this one is new."""
 
-    def __init__(self, update: _UpdateMiddleware[Any]) -> None:
+    def __init__(self, update: _UpdateMiddleware) -> None:
         self._update = update
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        unit = self._update.begin(cast("ErrorEvent", event).update, data)
+        scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
         try:
-            result = await self._update.serve(handler, event, data)
+            result = await _load_and_handle(handler, event, data)
         except (SkipHandler, CancelHandler):
-            await unit.finish()
+            await scope.commit()
             raise
         except BaseException:
-            await unit.abandon()
+            await scope.abort()
             raise
-        await unit.finish()
+        await scope.commit()
         return result

@@ -21,8 +21,10 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations.update_scope import SetUp, SetUps
-from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext
+from chatsession.integrations.injection import named_sessions, run_handler
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -89,7 +91,7 @@ def setup_sessions(
     if not isinstance(client, pyrogram.Client):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
         raise TypeError(f"setup_sessions needs a pyrogram.Client, not a {type(client).__name__}")
     hub: _Hub = getattr(client, _PLACE, None) or _Hub(client)
-    hub.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
+    hub.add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
 
 
 class _Hub:
@@ -99,7 +101,7 @@ class _Hub:
         _check_version()
         self._client: Any = client
         self._dispatcher: Any = client.dispatcher
-        self._set_ups = SetUps()
+        self._bindings = SessionBindings()
         self._names: WeakKeyDictionary[Callable[..., object], Collection[str]] = WeakKeyDictionary()
         self._moves = _Moves(self._follow_chat)
         self._wrapping: asyncio.Task[None] | None = None
@@ -107,9 +109,9 @@ class _Hub:
         self._start: Callable[[], Awaitable[None]] = self._dispatcher.start
         self._stop: Callable[..., Awaitable[None]] = self._dispatcher.stop
 
-    def add(self, set_up: SetUp[Any]) -> None:
+    def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager; the first one wraps the handlers."""
-        self._set_ups.add(set_up, _NAMES_OF_PYROGRAM)
+        self._bindings.add(binding, _NAMES_OF_PYROGRAM)
         self._names.clear()
         if getattr(self._client, _PLACE, None) is self:
             return
@@ -129,7 +131,7 @@ class _Hub:
 
     async def start(self) -> None:
         """Open the storages, and start to dispatch."""
-        await self._set_ups.start()
+        await self._bindings.start()
         await asyncio.sleep(0)  # handlers that were registered just before this are now where they can be found
         self._wrap_all()
         self._dispatcher.groups[_FIRST] = [self._moves]
@@ -141,7 +143,7 @@ class _Hub:
         try:
             await self._stop(*args, **kwargs)
         finally:
-            await self._set_ups.aclose()
+            await self._bindings.release()
 
     def _wrap_all(self) -> None:
         for group in self._dispatcher.groups.values():
@@ -176,8 +178,8 @@ class _Hub:
             if not names:
                 return await call()
             updates: list[Any] = [*args]  # or what came with one; before it, handlers of errors get two other things
-            context = _context(client, updates[2 if given == 6 else 0])
-            return await self._set_ups.serve(context, names, call, (StopPropagation, ContinuePropagation))
+            scope = self._scope(client, updates[2 if given == 6 else 0])
+            return await run_handler(scope, names, call, (StopPropagation, ContinuePropagation))
 
         setattr(serve, _ORIGINAL, function)
         return serve
@@ -186,13 +188,16 @@ class _Hub:
         try:
             names = self._names.get(function)
         except TypeError:  # it can be no key
-            return self._set_ups.asked_for(function, given)
+            return named_sessions(function, given, self._bindings.names)
         if names is None:
-            names = self._names[function] = self._set_ups.asked_for(function, given)
+            names = self._names[function] = named_sessions(function, given, self._bindings.names)
         return names
 
     async def _follow_chat(self, client: Any, message: Any) -> None:
-        await self._set_ups.follow_chat(_context(client, message))
+        await self._scope(client, message).follow_chat()
+
+    def _scope(self, client: Any, update: Any) -> UpdateScope:
+        return UpdateScope(self._bindings, _context(client, update))
 
 
 class _Moves(handlers.MessageHandler):

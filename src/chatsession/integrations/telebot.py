@@ -18,8 +18,10 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations.update_scope import SetUp, SetUps, Work
-from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext
+from chatsession.integrations.injection import keywords_of, named_sessions
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -88,7 +90,7 @@ def setup_sessions(
     if per_bot and bot.bot_id is None:
         raise ValueError("per_bot needs the bot's id, and this bot's token does not begin with one")
     dispatch = cast("_Dispatch | None", vars(bot).get(_PLACE)) or _Dispatch(bot)
-    dispatch.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
+    dispatch.add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
 
 
 class _Dispatch:
@@ -98,7 +100,7 @@ class _Dispatch:
         for hook, parameters in _HOOKS.items():
             _check_hook(hook, parameters)
         self._bot: Any = bot
-        self._set_ups = SetUps()
+        self._bindings = SessionBindings()
         self._asked: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
         self._asked = WeakKeyDictionary()
         self._coming: dict[int, int] = {}
@@ -109,9 +111,9 @@ class _Dispatch:
         self._poll: Callable[..., Awaitable[None]] = self._bot._process_polling
         self._close: Callable[[], Awaitable[None]] = self._bot.close_session
 
-    def add(self, set_up: SetUp[Any]) -> None:
+    def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager; the first one puts this into its places."""
-        self._set_ups.add(set_up, _NAMES_OF_TELEBOT)
+        self._bindings.add(binding, _NAMES_OF_TELEBOT)
         self._asked.clear()
         setattr(self._bot, _PLACE, self)
         self._bot.process_new_updates = self.process
@@ -140,20 +142,21 @@ class _Dispatch:
             self._has_come(id(payload))
 
     async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        work = self._set_ups.begin(_context(self._bot, payload, self._coming.get(id(payload))))
-        edge = _Edge(work)
+        scope = UpdateScope(self._bindings, _context(self._bot, payload, self._coming.get(id(payload))))
+        edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
         try:
-            await work.follow_chat()
+            if scope.context.moves_chat:
+                await scope.follow_chat()
             await self._run(payload, calls, [edge, *(middlewares or ())], update_type)
         except BaseException:
-            await work.abandon()
+            await scope.abort()
             raise
-        await (work.finish() if edge.exception is None else work.abandon())
+        await (scope.commit() if edge.exception is None else scope.abort())
 
     async def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, and poll."""
-        await self._set_ups.start()
+        await self._bindings.start()
         await self._poll(*args, **kwargs)
 
     async def close(self) -> None:
@@ -163,7 +166,7 @@ class _Dispatch:
             if self._coming:
                 self._none_coming = self._none_coming or asyncio.get_running_loop().create_future()
                 await asyncio.wait([self._none_coming], timeout=_DRAIN_TIMEOUT)
-            await self._set_ups.aclose(_DRAIN_TIMEOUT)
+            await self._bindings.release(_DRAIN_TIMEOUT)
         finally:
             await self._close()
 
@@ -178,7 +181,7 @@ class _Dispatch:
         return known
 
     def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
-        names = self._set_ups.asked_for(function, given=1)
+        names = named_sessions(function, 1, self._bindings.names)
         signature = inspect.signature(function)
         rest = [each for name, each in signature.parameters.items() if name not in names]
         return names, signature.replace(parameters=rest)
@@ -199,11 +202,11 @@ class _Edge:
 
     update_sensitive = False
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, scope: UpdateScope) -> None:
+        self.scope = scope
         self.data: dict[str, object] = {}
         self.exception: Exception | None = None
-        self._contexts = work.contexts
+        self._contexts = scope.contexts
 
     async def pre_process(self, message: object, data: dict[str, object]) -> None:
         self.data = data
@@ -241,18 +244,18 @@ class _Call:
         return self._dispatch.asked(self._function)[1]
 
     async def __call__(self, *args: object, **kwargs: object) -> object:
-        work = self._edge.work
+        scope = self._edge.scope
         names, signature = self._dispatch.asked(self._function)
         if not names and "data" not in signature.parameters:
             self._dispatch.goes_without(self._payload)
         try:
             self._edge.check(names)
-            given = await work.give(names)
+            given = await keywords_of(scope, names)
             if given is None:
                 return None
             return await self._function(*args, **kwargs, **given)
         except BaseException:
-            await work.abandon()  # now, since telebot goes on with the bot's exception_handler
+            await scope.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
 
 

@@ -13,8 +13,7 @@ except ImportError as error:
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations.update_session import UpdateContext, check_set_up
-from chatsession.integrations._telegram_ext_application import kinds_of, serve_application
+from chatsession.integrations._telegram_ext_application import bindings_of, serve_application
 from chatsession.integrations._telegram_ext_context import (
     LazySessionAttribute,
     LazySessionCallbackContext,
@@ -22,7 +21,8 @@ from chatsession.integrations._telegram_ext_context import (
     SessionMethods,
     serve_contexts,
 )
-from chatsession.integrations._telegram_ext_work import Kind
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 
 __all__ = [
@@ -101,8 +101,7 @@ def setup_sessions(
         )
     if not isinstance(application, Application):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass builders
         raise TypeError(f"setup_sessions needs the Application, not a {type(application).__name__}; build it before")
-    kind = Kind(sessions, lazy, per_bot)
-    for other in kinds_of(application):
-        check_set_up(sessions, other.sessions, same_scope=per_bot == other.per_bot)
-    serve_contexts(application, kind)
-    serve_application(application, kind)
+    binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
+    bindings_of(application).check(binding)
+    serve_contexts(application, binding)
+    serve_application(application, binding)

@@ -19,8 +19,10 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations.update_scope import SetUp, SetUps
-from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateContext
+from chatsession.integrations.injection import named_sessions, run_handler
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
 
 __all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
@@ -91,7 +93,7 @@ def setup_sessions(
     if not isinstance(client, TelegramClient):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
         raise TypeError(f"setup_sessions needs a TelegramClient, not a {type(client).__name__}")
     hub: _Hub = getattr(client, _PLACE, None) or _Hub(client)
-    hub.add(SetUp(sessions, lazy=lazy, per_bot=per_bot))
+    hub.add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
 
 
 class _Hub:
@@ -100,16 +102,16 @@ class _Hub:
     def __init__(self, client: TelegramClient) -> None:
         _check_version()
         self._client: Any = client
-        self.set_ups = SetUps()
+        self._bindings = SessionBindings()
         self._running: set[asyncio.Task[Any]] = set()
         """The tasks in which handlers with sessions run, or wait for these."""
         self._add_event_handler: Callable[..., None] = self._client.add_event_handler
         self._update_loop: Callable[[], Awaitable[None]] = self._client._update_loop
         self._disconnect: Callable[[], Awaitable[None]] = self._client._disconnect_coro
 
-    def add(self, set_up: SetUp[Any]) -> None:
+    def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager; the first one wraps the handlers."""
-        self.set_ups.add(set_up, _NAMES_OF_TELETHON)
+        self._bindings.add(binding, _NAMES_OF_TELETHON)
         if getattr(self._client, _PLACE, None) is self:
             self._wrap_all()
             return
@@ -129,7 +131,7 @@ class _Hub:
     async def update_loop(self) -> None:
         """Open the storages, and handle updates."""
         try:
-            await self.set_ups.start()
+            await self._bindings.start()
         except SessionError as error:  # raised here, nobody would see it before the end
             _log.error("the sessions' storage could not be opened, the next event will try again: %s", error)
         await self._update_loop()
@@ -143,7 +145,7 @@ class _Hub:
         try:
             await self._disconnect()
         finally:
-            await self.set_ups.aclose(_DRAIN_TIMEOUT)
+            await self._bindings.release(_DRAIN_TIMEOUT)
 
     async def serve(self, callback: Callable[..., Awaitable[Any]], event: Any, names: Collection[str]) -> Any:
         """Run a handler with its sessions."""
@@ -154,7 +156,7 @@ class _Hub:
         token = _handler.set(task)
         try:
             call = partial(callback, event)
-            return await self.set_ups.serve(_context(self._client, event), names, call, (events.StopPropagation,))
+            return await run_handler(self._scope(event), names, call, (events.StopPropagation,))
         finally:
             _handler.reset(token)
             if not outer:
@@ -164,11 +166,14 @@ class _Hub:
         builders = self._client._event_builders
         for place, (event, callback) in enumerate(builders):
             function = callback.function if isinstance(callback, _Handler) else callback
-            if function != self._follow_chat and (names := self.set_ups.asked_for(function, given=1)):
+            if function != self._follow_chat and (names := named_sessions(function, 1, self._bindings.names)):
                 builders[place] = (event, _Handler(self, function, names))
 
     async def _follow_chat(self, update: Any) -> None:
-        await self.set_ups.follow_chat(_context(self._client, update))
+        await self._scope(update).follow_chat()
+
+    def _scope(self, event: Any) -> UpdateScope:
+        return UpdateScope(self._bindings, _context(self._client, event))
 
 
 class _Handler:

@@ -1,29 +1,24 @@
-"""Sessions for handlers that name them as parameters, in frameworks that have no place of their own for that."""
+"""All sessions of one update: loaded by name, and committed as a whole or not at all. Every framework uses it."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import logging
+from collections.abc import Collection
 from typing import Any, Generic, TypeVar
 
-from chatsession.integrations.update_session import (
-    LazySessionContext,
-    SessionContext,
-    UpdateContext,
-    UpdateSession,
-    check_set_up,
-)
-from chatsession.manager import SessionManager
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateSession
+from chatsession.manager import SessionManager, check_separate
+from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_log = logging.getLogger("chatsession")
 
 
-class SetUp(Generic[T]):
-    """One manager, as it was set up for a bot.
+class SessionBinding(Generic[T]):
+    """One manager, as it was set up for one bot.
 
     Args:
         sessions: the manager.
@@ -35,14 +30,10 @@ class SetUp(Generic[T]):
         self.sessions = sessions
         self.lazy = lazy
         self.per_bot = per_bot
-        self.name = sessions.options.name
-        self.context_name = "ctx" if self.name == "session" else f"{self.name}_ctx"
-        self.deduplicates = bool(sessions.runtime.deduplicate)
-
-    @property
-    def names(self) -> frozenset[str]:
+        self.name: str = sessions.options.name
+        self.context_name: str = "ctx" if self.name == "session" else f"{self.name}_ctx"
+        self.names: frozenset[str] = frozenset((self.name, self.context_name))
         """The parameters by which handlers ask for these sessions."""
-        return frozenset((self.name, self.context_name))
 
     def check_names(self, taken: Collection[str]) -> None:
         """Raises `ValueError` if handlers get something else under these names."""
@@ -52,175 +43,130 @@ class SetUp(Generic[T]):
                 "give the SessionManager another name, as in SessionManager(…, name='cart')"
             )
 
-    def check_beside(self, other: SetUp[Any]) -> None:
+    def check_beside(self, other: SessionBinding[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
-        check_set_up(self.sessions, other.sessions, same_scope=self.per_bot == other.per_bot)
+        if other.name == self.name:
+            raise ValueError(
+                f"sessions of the name {self.name!r} are set up already; "
+                "give the second SessionManager another name, as in SessionManager(…, name='cart')"
+            )
+        if other.per_bot == self.per_bot:
+            check_separate([(other.name, other.sessions), (self.name, self.sessions)])
         self.check_names(other.names)
 
-    def begin(self, context: UpdateContext) -> Unit[T]:
-        """The session of an update, not opened yet."""
-        unit = UpdateSession(self.sessions, context, per_bot=self.per_bot, lazy=self.lazy)
-        return Unit(self, unit, LazySessionContext(unit) if self.lazy else SessionContext(unit))
+    async def start(self) -> None:
+        """The bot starts: open the storage."""
+        await self.sessions.runtime.start(self)
+
+    async def release(self, timeout: float) -> None:
+        """The bot stops: close the storage, unless another bot uses the manager."""
+        left = await self.sessions.runtime.release(self, timeout)
+        if left:
+            _log.error("%d sessions were still open %g s after the bot stopped; their changes are lost", left, timeout)
 
 
-class Unit(Generic[T]):
-    """The session of one update, and what stands for it in a handler."""
-
-    __slots__ = ("context", "session", "set_up")
-
-    def __init__(
-        self, set_up: SetUp[T], session: UpdateSession[T], context: SessionContext[T] | LazySessionContext[T]
-    ) -> None:
-        self.set_up = set_up
-        self.session = session
-        self.context = context
-
-
-class SetUps:
+class SessionBindings:
     """All managers of one bot, in the order in which they were set up, which is the order in which they are locked."""
 
     def __init__(self) -> None:
-        self._all: list[SetUp[Any]] = []
+        self.all: list[SessionBinding[Any]] = []
+        self.deduplicate: bool = False
+        """One of them remembers updates."""
 
-    def add(self, set_up: SetUp[Any], taken: Collection[str]) -> None:
-        """Set up one more.
+    def check(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
+        """Raises `ValueError` if it could not be told from what handlers get already.
 
         Args:
-            set_up: the manager.
+            binding: the manager that is about to be added.
             taken: names under which handlers get something else.
-
-        Raises:
-            ValueError: it cannot be told from something that handlers get already.
         """
-        set_up.check_names(taken)
-        for other in self._all:
-            set_up.check_beside(other)
-        self._all.append(set_up)
+        binding.check_names(taken)
+        for other in self.all:
+            binding.check_beside(other)
 
-    def asked_for(self, function: Callable[..., object], given: int) -> frozenset[str]:
-        """The sessions that a handler names.
+    def add(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
+        """Add one more; raises as `check`."""
+        self.check(binding, taken)
+        self.all.append(binding)
+        self.deduplicate = self.deduplicate or binding.sessions.runtime.deduplicate
 
-        Args:
-            function: the handler.
-            given: how many of its first parameters are the framework's.
-        """
-        try:
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):  # it has no signature to look at
-            return frozenset()
-        positional = [each.name for each in parameters if each.kind in _POSITIONAL]
-        own = {each.name for each in parameters}.difference(positional[:given])
-        return frozenset(name for set_up in self._all for name in set_up.names if name in own)
-
-    def begin(self, context: UpdateContext) -> Work:
-        """The sessions of an update, none opened yet."""
-        return Work([set_up.begin(context) for set_up in self._all])
-
-    async def serve(
-        self,
-        context: UpdateContext,
-        names: Collection[str],
-        call: Callable[..., Awaitable[R]],
-        control_flow: tuple[type[BaseException], ...],
-    ) -> R | None:
-        """Run one handler as one unit of work.
-
-        Args:
-            context: of the update.
-            names: of the sessions that the handler asks for.
-            call: runs it, with these sessions as keywords.
-            control_flow: exceptions that are no failure: they commit.
-        """
-        work = self.begin(context)
-        try:
-            given = await work.give(names)
-            result = None if given is None else await call(**given)
-        except control_flow:
-            await work.finish()
-            raise
-        except BaseException:
-            await work.abandon()
-            raise
-        await work.finish()
-        return result
-
-    async def follow_chat(self, context: UpdateContext) -> None:
-        """A group became a supergroup: let all its sessions come along."""
-        await self.begin(context).follow_chat()
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters by which handlers ask for sessions."""
+        return frozenset(name for binding in self.all for name in binding.names)
 
     async def start(self) -> None:
-        """Open the storages (again)."""
-        for set_up in self._all:
-            await set_up.sessions.start()
+        """The bot starts: open the storages (again)."""
+        for binding in self.all:
+            await binding.start()
 
-    async def aclose(self, timeout: float = 30.0) -> None:
-        """Close the storages, once their sessions are closed.
+    async def release(self, timeout: float = 30.0) -> None:
+        """The bot stops: close the storages that no other bot uses, once their sessions are closed.
 
         Args:
             timeout: seconds to wait for these at most.
         """
-        closing = [asyncio.ensure_future(set_up.sessions.aclose(timeout)) for set_up in self._all]
-        await asyncio.gather(*closing)
+        await asyncio.gather(*[asyncio.ensure_future(binding.release(timeout)) for binding in self.all])
 
 
-class Work:
-    """What the handlers of one update do to sessions: committed as a whole, or not at all."""
+class UpdateScope:
+    """What the handlers of one update do to sessions: committed as a whole, or not at all.
 
-    __slots__ = ("_units",)
+    Args:
+        bindings: the managers of the bot.
+        context: where the update comes from.
+    """
 
-    def __init__(self, units: Sequence[Unit[Any]]) -> None:
-        self._units = units
+    __slots__ = ("_bindings", "context", "contexts", "handled", "sessions")
 
-    @property
-    def contexts(self) -> dict[str, object]:
-        """What is given under the names of contexts, also to those who did not ask for it, and load by it."""
-        return {unit.set_up.context_name: unit.context for unit in self._units}
+    def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
+        self._bindings = bindings
+        self.context = context
+        self.sessions: list[UpdateSession[Any]] = []
+        """In the order of the bindings."""
+        self.contexts: dict[str, object] = {}
+        """What filters, middlewares and handlers get under the names of contexts, and load by."""
+        self.handled: bool = False
+        """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
+        for binding in bindings.all:
+            session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
+            self.sessions.append(session)
+            self.contexts[binding.context_name] = (LazySessionContext if binding.lazy else SessionContext)(session)
 
     async def follow_chat(self) -> None:
-        """Let the sessions come along, if the update says that a group became a supergroup."""
-        for unit in self._units:
-            if unit.session.moves_chat:
-                await unit.session.follow_chat()
+        """A group became a supergroup: let its sessions follow."""
+        for session in self.sessions:
+            await session.follow_chat()
 
-    async def give(self, names: Collection[str]) -> dict[str, object] | None:
-        """Load what a handler names.
+    async def load(self, names: Collection[str]) -> dict[str, object]:
+        """Load the sessions that somebody names; gives the values under the names of the managers."""
+        values: dict[str, object] = {}
+        for binding, session in zip(self._bindings.all, self.sessions, strict=False):
+            if binding.name in names:
+                await session.open()
+                values[binding.name] = session.holder.data
+            elif binding.context_name in names:
+                await session.open()
+        return values
 
-        Returns:
-            The handler's keywords; `None` if all its sessions know the update, which then must not be handled again
-           .
-        """
-        wanted = [unit for unit in self._units if not unit.set_up.names.isdisjoint(names)] if names else ()
-        for unit in wanted:
-            await unit.session.wanted()
-        for unit in self._units:
-            unit.session.handled = True
-        remembering = [unit for unit in wanted if unit.set_up.deduplicates]
-        if remembering and all(unit.session.redelivered for unit in remembering):
-            return None
-        given: dict[str, object] = {}
-        for unit in wanted:
-            if unit.set_up.name in names:
-                given[unit.set_up.name] = unit.session.holder.data
-            if unit.set_up.context_name in names:
-                given[unit.set_up.context_name] = unit.context
-        return given
+    @property
+    def redelivered(self) -> bool:
+        """Whether all sessions that were loaded have seen this update, which then must not be handled again."""
+        return self._bindings.deduplicate and all_redelivered([session.unit for session in self.sessions])
 
-    async def finish(self) -> None:
-        """The update is done, or put aside by control flow: commit. Raises the first error, after all have ended."""
-        await self._end(
-            [unit.session.finish if unit.session.handled else unit.session.put_aside for unit in self._units]
-        )
+    async def commit(self) -> None:
+        """The update is done: prepare all sessions, then commit all, or none."""
+        if not self.handled:
+            for session in self.sessions:
+                session.forget_mere_look()
+        if len(self.sessions) == 1:
+            await self.sessions[0].commit()
+            return
+        await commit_all([opened for session in self.sessions if (opened := session.close()) is not None])
 
-    async def abandon(self) -> None:
+    async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""
-        await self._end([unit.session.abandon for unit in self._units])
-
-    async def _end(self, ways: Sequence[Callable[[], Awaitable[None]]]) -> None:
-        failed: BaseException | None = None
-        for unit, way in zip(self._units, ways, strict=True):
-            try:
-                await (way() if failed is None else unit.session.abandon())
-            except BaseException as error:  # the locks of the others are let go of all the same
-                failed = failed or error
-        if failed is not None:
-            raise failed
+        if len(self.sessions) == 1:
+            await self.sessions[0].abort()
+            return
+        await abort_all([opened for session in self.sessions if (opened := session.close()) is not None])

@@ -1,0 +1,67 @@
+"""Handlers that name sessions as parameters, in frameworks that have no place of their own for that."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+from chatsession.integrations.update_scope import UpdateScope
+
+R = TypeVar("R")
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def named_sessions(function: Callable[..., object], given: int, names: Collection[str]) -> frozenset[str]:
+    """The sessions that a handler names.
+
+    Args:
+        function: the handler.
+        given: how many of its first parameters are the framework's.
+        names: of all sessions and their contexts.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # it has no signature to look at
+        return frozenset()
+    positional = [each.name for each in parameters if each.kind in _POSITIONAL]
+    own = {each.name for each in parameters}.difference(positional[:given])
+    return frozenset(own.intersection(names))
+
+
+async def keywords_of(scope: UpdateScope, names: Collection[str]) -> dict[str, object] | None:
+    """Load the sessions that a handler names; its keywords, or `None` if they have all seen the update."""
+    values = await scope.load(names)
+    scope.handled = True
+    if scope.redelivered:
+        return None
+    contexts = {name: context for name, context in scope.contexts.items() if name in names}
+    return values | contexts
+
+
+async def run_handler(
+    scope: UpdateScope,
+    names: Collection[str],
+    call: Callable[..., Awaitable[R]],
+    control_flow: tuple[type[BaseException], ...],
+) -> R | None:
+    """Run one handler as one unit of work.
+
+    Args:
+        scope: of the update.
+        names: of the sessions that the handler asks for.
+        call: runs it, with these sessions as keywords.
+        control_flow: exceptions that are not failures: they commit.
+    """
+    try:
+        keywords = await keywords_of(scope, names)
+        result = None if keywords is None else await call(**keywords)
+    except control_flow:
+        await scope.commit()
+        raise
+    except BaseException:
+        await scope.abort()
+        raise
+    await scope.commit()
+    return result
