@@ -44,6 +44,7 @@ from chatsession.testing.integration_suite.incoming import Incoming, Kind
 from chatsession.testing.integration_suite.loading import LoadingTests
 from chatsession.testing.integration_suite.moving import MovingTests
 from chatsession.testing.integration_suite.suite import IntegrationSuite
+from chatsession.testing.integration_suite.together import TogetherTests
 
 __all__ = [
     "FrameworkDriver",
@@ -59,5 +60,7 @@ __all__ = [
 ]
 
 
-class IntegrationConformance(LoadingTests, EndingTests, CrowdTests, BadInputTests, AgainTests, MovingTests):
+class IntegrationConformance(
+    LoadingTests, EndingTests, TogetherTests, CrowdTests, BadInputTests, AgainTests, MovingTests
+):
     """The whole suite; a subclass named `Test…` overrides the fixture `make_driver`."""
