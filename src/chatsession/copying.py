@@ -14,6 +14,7 @@ from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Record, Storage
 from chatsession.unit_of_work.locked_key import acquire
+from chatsession.unit_of_work.prefixes import PREFIXES
 
 _LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
@@ -112,6 +113,8 @@ async def pages(
 ) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
     """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
 
+    The prefixes that managers write down are no sessions, and left out.
+
     Args:
         storage: it is only read.
         prefix: of the keys.
@@ -123,7 +126,7 @@ async def pages(
     while True:
         page = await storage.scan(prefix, cursor, min(limit, total - seen) if total else limit)
         cursor = page.cursor
-        yield list(page.entries), cursor
+        yield [(key, record) for key, record in page.entries if not key.startswith(PREFIXES)], cursor
         seen += len(page.entries)
         if cursor is None or (total and seen >= total):
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 
 import pytest
 from cli_aids import Shell
+
+from chatsession import SessionManager
 
 WILD = "a\x1b[31m\x07\0\u202e\u009b]0;title\n"
 
@@ -196,3 +199,14 @@ def test_a_time_to_live_is_a_number_of_seconds(shell: Shell, ttl: str) -> None:
     shell.put({"1": b"1"})
     assert shell.run("set", "1", "2", "--ttl", ttl).code == 2
     assert shell.stored() == {"1": b"1"}
+
+
+def test_what_managers_write_down_is_no_session(shell: Shell) -> None:
+    async def use() -> None:
+        async with SessionManager(int, storage=shell.url, prefix="cart:") as carts:
+            await carts.update("1", lambda count: count + 1)
+
+    asyncio.run(use())
+    assert [line["key"] for line in shell.run("ls", "--json").lines] == ["cart:1"]
+    assert shell.run("stats", "--json").json["sessions"] == 1
+    assert [line["key"] for line in shell.run("export").lines if "key" in line] == ["cart:1"]
