@@ -1,0 +1,157 @@
+"""How long an update waits for its key, and what it is given then (rule 15)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from core_aids import Gate, steps
+
+from chatsession import SessionConflictError, SessionError, SessionLockTimeoutError, SessionManager, Storage
+
+
+async def add(counters: SessionManager[int], key: str, gate: Gate | None = None) -> None:
+    async with counters.open(key) as s:
+        if gate is not None:
+            await gate.pass_through()
+        s.data += 1
+
+
+async def test_15_a_long_queue_that_progresses_does_not_time_out(storage: Any) -> None:
+    counters = SessionManager(int, storage=storage, lock_timeout=0.5)
+
+    async def slowly() -> None:
+        async with counters.open("chat") as s:
+            await asyncio.sleep(0.2)
+            s.data += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(slowly())
+    assert await counters.get("chat") == 6
+
+
+async def test_15_no_lock_timeout_waits_for_ever(storage: Any) -> None:
+    counters = SessionManager(int, storage=storage, lock_timeout=None)
+    gate = Gate()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(add(counters, "chat", gate))
+        await gate.reached.wait()
+        group.create_task(add(counters, "chat"))
+        await steps(5)
+        gate.opened.set()
+    assert await counters.get("chat") == 2
+
+
+async def test_15_progress_in_another_process_counts(make_storage: Callable[[], Storage]) -> None:
+    async with make_storage() as one, make_storage() as other:
+        if not one.shared:
+            return
+        there = SessionManager(int, storage=one)
+        here = SessionManager(int, storage=other, lock_timeout=0.6)
+        async with asyncio.TaskGroup() as group:
+            held = asyncio.Event()
+
+            async def busy() -> None:
+                async with there.open("chat") as s:
+                    held.set()
+                    for _ in range(8):
+                        await asyncio.sleep(0.2)
+                        s.data += 1
+                        await s.save()
+
+            group.create_task(busy())
+            await held.wait()
+            group.create_task(add(here, "chat"))
+        assert await here.get("chat") == 9
+
+
+@pytest.mark.parametrize("by", ["wait_for", "gather", "shield", "task", "group", "wait"])
+async def test_15_a_task_that_is_awaited_inside_is_told_at_once(storage: Any, by: str) -> None:
+    counters = SessionManager(int, storage=storage)
+
+    async def inside() -> None:
+        await counters.update("chat", lambda count: count + 1)
+
+    async def in_a_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inside())
+
+    async def wait() -> None:
+        (task,), _ = await asyncio.wait([asyncio.ensure_future(inside())])
+        await task
+
+    ways: dict[str, Callable[[], Any]] = {
+        "wait_for": lambda: asyncio.wait_for(inside(), 60),
+        "gather": lambda: asyncio.gather(inside()),
+        "shield": lambda: asyncio.shield(inside()),
+        "task": lambda: asyncio.create_task(inside()),
+        "group": in_a_group,
+        "wait": wait,
+    }
+    with pytest.raises((SessionError, ExceptionGroup)) as caught:
+        async with counters.open("chat"):
+            await ways[by]()
+    error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
+    assert isinstance(error, SessionError)
+    assert not isinstance(error, SessionLockTimeoutError)
+    assert "for ever" in str(error)
+
+
+async def test_15_two_that_wait_for_each_other_are_told_at_once(storage: Any) -> None:
+    counters = SessionManager(int, storage=storage)
+    both = asyncio.Barrier(2)
+
+    async def nest(first: str, second: str) -> None:
+        async with counters.open(first):
+            await both.wait()
+            await counters.update(second, lambda count: count + 1)
+
+    results = await asyncio.gather(nest("a", "b"), nest("b", "a"), return_exceptions=True)
+    told = [result for result in results if isinstance(result, SessionError)]
+    assert len(told) == 1
+    assert "for ever" in str(told[0])
+
+
+async def test_15_a_task_that_nobody_awaits_may_wait(storage: Any) -> None:
+    counters = SessionManager(int, storage=storage)
+    async with counters.open("chat") as s:
+        s.data = 1
+        later = asyncio.create_task(counters.update("chat", lambda count: count + 1))
+        await steps(5)
+    assert await later == 2
+
+
+async def test_12_after_a_refused_save_the_next_update_reads(make_storage: Callable[[], Storage]) -> None:
+    async with make_storage() as storage:
+        texts = SessionManager(list[str], storage=storage)
+        blind = SessionManager(list[str], storage=storage, concurrency="last-write-wins")
+        gate = Gate()
+
+        async def refused() -> None:
+            async with texts.open("chat") as s:
+                s.data.append("lost")
+                await gate.pass_through()
+                await blind.put("chat", ["paid"])
+                with pytest.raises(SessionConflictError):
+                    await s.save()
+                raise RuntimeError("the handler fails")
+
+        async with asyncio.TaskGroup() as group:
+            failing = group.create_task(asyncio.wait_for(_quiet(refused()), 60))
+            await gate.reached.wait()
+            next_one = group.create_task(texts.update("chat", lambda found: [*found, "next"]))
+            await steps(5)
+            gate.opened.set()
+        assert isinstance(await failing, RuntimeError)
+        assert await next_one == ["paid", "next"]
+
+
+async def _quiet(doing: Any) -> BaseException | None:
+    try:
+        await doing
+    except Exception as error:
+        return error
+    return None
