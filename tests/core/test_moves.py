@@ -272,3 +272,19 @@ async def test_nothing_moves_for_whoever_never_moved() -> None:
         storage.writes.clear()
         await sessions.move(OLD, OLD)
         assert storage.writes == []
+
+
+@pytest.mark.parametrize("data_under", ["a", "b", "c", "ab", "bc", "abc"])
+@pytest.mark.parametrize("order", [("ab", "bc"), ("bc", "ab"), ("ab", "bc", "ab"), ("bc", "ab", "bc", "ab")])
+async def test_18_a_chain_of_moves_in_any_order(storage: Any, order: tuple[str, ...], data_under: str) -> None:
+    texts = SessionManager(list[str], storage=storage, merge=lambda old, new: [*old, *new])
+    for key in data_under:
+        await texts.put(key, [key])
+    for old, new in order:
+        await texts.move(old, new)
+    for key in "abc":
+        found = await texts.get(key)
+        assert found is not None
+        assert sorted(found) == list(data_under), key
+    await texts.update("a", lambda found: [*found, "d"])
+    assert sorted(await texts.get("c") or []) == [*data_under, "d"]

@@ -30,33 +30,64 @@ _TRIES = 20
 
 
 async def move(runtime: Runtime[Any], old: str, new: str) -> None:
-    """Move the session of one key to another, or finish a move that somebody began; does nothing if it is done.
+    """Move the session of one key to another; does nothing if it is there already.
+
+    Where either key has moved on, the session goes from the end of the one way to the end of the other, so that all
+    keys of a chain lead to one session, in whichever order its moves are told.
 
     Raises:
         SessionError: the user's `merge` failed, or one of the sessions cannot be read; nothing was moved.
     """
+    source, target = await _end(runtime, old), await _end(runtime, new)
+    if source == target and source == old:  # it once moved here from the new key, and goes back
+        target = new
+    if source != target:
+        await _move(runtime, source, target)
+
+
+async def follow(runtime: Runtime[Any], key: str, unpacked: Unpacked) -> str:
+    """The key under which to go on, when one was found that has moved, or to which one is moving."""
+    if unpacked.moving_from is not None:
+        await _move(runtime, unpacked.moving_from, key)
+        return key
+    assert unpacked.moved_to is not None
+    if not unpacked.empty:
+        await _move(runtime, key, unpacked.moved_to)
+    return unpacked.moved_to
+
+
+async def _end(runtime: Runtime[Any], key: str) -> str:
+    """The key to which a key leads, after every move on the way that was broken off is finished."""
+    passed: set[str] = set()
+    while key not in passed:
+        passed.add(key)
+        record = await runtime.coordinator.read(key)
+        unpacked = None if record is None else runtime.serializer.unpack(key, record.value)
+        if unpacked is None or (unpacked.moved_to is None and unpacked.moving_from is None):
+            return key
+        following = await follow(runtime, key, unpacked)
+        if following == key:  # a move to this key was finished
+            passed.discard(key)
+        key = following
+    return key
+
+
+async def _move(runtime: Runtime[Any], old: str, new: str) -> None:
+    """Move between just these keys, or finish a move that somebody began."""
     if old == new:
         return
     for tries in range(_TRIES):
         try:
-            async with locked_key(runtime, min(old, new)) as first, locked_key(runtime, max(old, new)) as second:
+            async with (
+                locked_key(runtime, min(old, new)) as first,
+                locked_key(runtime, max(old, new)) as second,
+            ):
                 source, target = (first, second) if first.key == old else (second, first)
                 await (_move_bytes if runtime.serializer.pipeline is not None else _move_value)(runtime, source, target)
                 return
         except SessionConflictError:  # somebody writes without locking
             if tries == _TRIES - 1:
                 raise
-
-
-async def follow(runtime: Runtime[Any], key: str, unpacked: Unpacked) -> str:
-    """The key under which to go on, when one was found that has moved, or to which one is moving."""
-    if unpacked.moving_from is not None:
-        await move(runtime, unpacked.moving_from, key)
-        return key
-    assert unpacked.moved_to is not None
-    if not unpacked.empty:
-        await move(runtime, key, unpacked.moved_to)
-    return unpacked.moved_to
 
 
 async def _move_bytes(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
