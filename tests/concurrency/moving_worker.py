@@ -16,9 +16,10 @@ from typing import Any, TextIO
 
 import msgspec
 
-from chatsession import SessionConflictError, SessionManager, _moving
+from chatsession import SessionConflictError, SessionManager
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_session import UpdateSession
+from chatsession.unit_of_work import move as moving
 
 IN_FLIGHT = 10
 NOT_SECRET = "A" * 43 + "="
@@ -139,7 +140,7 @@ async def handle_all(sessions: SessionManager[Tally], updates: list[Update], his
 
 def die_at(step: int) -> None:
     """Let this process end like one that is killed, when it is about to take this step of a move."""
-    put = _moving._put
+    put = moving._put
     steps = 0
 
     async def counted(*args: Any, **options: Any) -> None:
@@ -149,7 +150,7 @@ def die_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         await put(*args, **options)
 
-    _moving._put = counted
+    moving._put = counted
 
 
 async def main(options: Options) -> None:

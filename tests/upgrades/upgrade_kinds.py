@@ -184,11 +184,11 @@ async def check_written_on(storage: Storage, name: str) -> None:
 
 
 async def count_all(storage: Storage) -> int:
-    """How many keys there are, of sessions and of what is set aside or left as a memory."""
+    """How many keys there are, of sessions and of what is set aside or left as a memory, without those of prefixes."""
     count, cursor = 0, None
     while True:
         keys, cursor = await storage.scan_keys("", cursor, 500)
-        count += len(keys)
+        count += sum(not key.startswith("!prefix:") for key in keys)
         if cursor is None:
             return count
 

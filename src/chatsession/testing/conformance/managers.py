@@ -92,8 +92,11 @@ class ManagerTests(StorageSuite):
             SessionManager(int, storage=other, lock_timeout=0.05) as there,
         ):
             async with here.open("chat") as session:
+                waiting, ended = asyncio.create_task(_count_one(there, "chat")), asyncio.Event()
+                waiting.add_done_callback(lambda _: ended.set())
+                await ended.wait()
                 with pytest.raises(SessionLockTimeoutError, match="chat"):
-                    await asyncio.create_task(_count_one(there, "chat"))
+                    waiting.result()
                 session.data += 1
             await _count_one(here, "chat")
             assert await there.get("chat") == 2
