@@ -218,16 +218,16 @@ def slots_of(cls: type) -> set[str]:
 
 def _are_plain(parts: tuple[Any, ...]) -> bool:
     """Are these such that equality says all: scalars, and lists and dictionaries of them?"""
-    for kind, part in zip(map(type, parts), parts, strict=True):
+    for part in parts:
+        kind = part.__class__
         if kind in _SCALARS:
             continue
-        if kind is list:
-            kinds = {*map(type, part)}
-        elif kind is dict:
-            kinds = {*map(type, part), *map(type, part.values())}
-        else:
+        if kind is dict:
+            if not _SCALARS.issuperset(map(type, part.values())):
+                return False
+        elif kind is not list:
             return False
-        if not kinds <= _SCALARS:
+        if not _SCALARS.issuperset(map(type, part)):
             return False
     return True
 
