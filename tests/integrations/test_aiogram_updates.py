@@ -250,3 +250,20 @@ async def test_a_key_function_of_ones_own_gets_the_update_and_the_bot(is_async: 
     await dp.feed_raw_update(BOT, message("margherita", chat=FORUM, **IN_TOPIC))
     assert await sessions.get("42/margherita") == Pizza(1)
     assert [key async for key, _ in sessions.entries()] == ["42/margherita"]
+
+
+async def test_anonymous_admins_of_two_groups_are_two_users() -> None:
+    sessions = SessionManager(int, storage="memory:", get_session_key=per_user)
+    dispatcher = Dispatcher()
+    setup_sessions(dispatcher, sessions)
+
+    async def on_message(event: TelegramObject, ctx: SessionContext[int]) -> None:
+        ctx.session += 1
+
+    dispatcher.message.register(on_message)
+    anonymous = {"id": 1087968824, "is_bot": True, "first_name": "Group"}
+    for number, where in enumerate((-1001, -1002, -1002)):
+        chat = {"id": where, "type": "supergroup", "title": "a group"}
+        sent = {"message_id": number, "date": 0, "chat": chat, "from": anonymous, "sender_chat": chat, "text": "a"}
+        await dispatcher.feed_raw_update(BOT, {"update_id": number, "message": sent})
+    assert [await sessions.get(key) for key in (-1001, -1002, 1087968824)] == [1, 2, None]

@@ -53,12 +53,15 @@ def _chat(update: Update) -> Chat | None:
     return update.effective_chat
 
 
-def _user(update: Update) -> User | None:
+def _user(update: Update) -> User | Chat | None:
     if update.channel_post is not None or update.edited_channel_post is not None:
         return None
     if update.chat_boost is not None:  # other boosts are gifts, whose user did nothing
         source = update.chat_boost.boost.source
         return source.user if isinstance(source, ChatBoostSourcePremium) else None
+    message = update.message or update.edited_message
+    if message is not None and message.from_user is not None and message.sender_chat is not None:
+        return message.sender_chat  # all anonymous admins have the same user
     return update.effective_user
 
 

@@ -9,7 +9,7 @@ try:
     from aiogram import BaseMiddleware, Dispatcher
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
-    from aiogram.types import ErrorEvent, TelegramObject, Update
+    from aiogram.types import ErrorEvent, Message, TelegramObject, Update
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
@@ -134,10 +134,10 @@ class _UpdateMiddleware(BaseMiddleware):
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
         """Put the sessions of an update, none opened yet, into what handlers get."""
         found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
-        message = update.message
+        message = update.message or update.edited_message
         context = UpdateContext(
             chat_id=found.chat_id,
-            user_id=found.user_id,
+            user_id=found.user_id if message is None or message.sender_chat is None else _sender_id(message),
             thread_id=found.thread_id,
             business_connection_id=found.business_connection_id,
             bot_id=data["bot"].id,
@@ -150,6 +150,13 @@ class _UpdateMiddleware(BaseMiddleware):
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
+
+
+def _sender_id(message: Message) -> int | None:
+    """Of the chat on whose behalf a member wrote: all anonymous admins have the same user, and so have all channels."""
+    if message.from_user is None or message.sender_chat is None:
+        return None
+    return message.sender_chat.id
 
 
 async def _load_and_handle(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:

@@ -238,7 +238,9 @@ def _user_id(update: Any) -> int | None:
         return _id(update.voter) if isinstance(update.voter, types.User) else None
     if isinstance(update, types.ChatBoostUpdated):
         return _id(update.boost.from_user)
-    return _id(getattr(update, "from_user", None) or getattr(update, "user", None))
+    user = getattr(update, "from_user", None) or getattr(update, "user", None)
+    sender_chat = getattr(update, "sender_chat", None)
+    return _id(user if user is None or sender_chat is None else sender_chat)
 
 
 def _thread_id(message: Any) -> int | None:

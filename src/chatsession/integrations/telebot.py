@@ -286,6 +286,9 @@ def _user_id(payload: Any) -> int | None:
         source = payload.boost.source
         return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
     user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
+    sender_chat = getattr(payload, "sender_chat", None)
+    if user is not None and sender_chat is not None:  # all anonymous admins have the same user
+        return sender_chat.id
     return None if user is None else user.id
 
 
