@@ -2,6 +2,16 @@
 
 import pytest
 
+try:
+    import hypothesis
+    import pytest_asyncio
+except ImportError as error:
+    raise ImportError(
+        f"the conformance suite needs {error.name}: pip install 'chatsession[testing]'", name=error.name
+    ) from error
+
+del hypothesis, pytest_asyncio
+
 PARTS = (
     "expiry",
     "fencing",
