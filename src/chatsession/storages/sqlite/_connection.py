@@ -48,10 +48,11 @@ class Connection:
         self.holder = Holder()
         self._raw: sqlite3.Connection | None = None
         self._read_only = False
-        self._identity: _Identity | None = None
-        self._beside: dict[str, _Identity | None] = {}
+        self._files: list[tuple[str, _Identity | None]] = []
+        """The file, its log and the index of the log, each with what was opened."""
         self._folder = ""
         self._seen: tuple[int, int, int] | None = None
+        """The state of the folder when the files in it were looked at."""
 
     def open(self) -> None:
         """Open the file, make its tables where they are missing, and register this process.
@@ -79,10 +80,7 @@ class Connection:
 
     def check_path(self) -> None:
         """Raise `StorageError` if the file, or its log, was removed or replaced: what is written would be lost."""
-        if self._identity is None or (self._raw is not None and self._is_folder_unchanged()):
-            return
-        beside = self._beside if self._raw is not None else {}
-        if _identity(str(self._path)) == self._identity and all(_identity(path) == beside[path] for path in beside):
+        if self._is_folder_unchanged() or self._are_files_unchanged():
             return
         self._seen = None
         raise StorageError(
@@ -92,6 +90,8 @@ class Connection:
 
     def _is_folder_unchanged(self) -> bool:
         """Whether nothing was created, removed or renamed in the folder since the last look."""
+        if not self._folder:
+            return False
         try:
             status = os.stat(self._folder)
         except OSError:
@@ -100,9 +100,21 @@ class Connection:
         # A change within the same tick of the file system's clock would not show.
         return self._seen == seen and abs(time.time_ns() - status.st_mtime_ns) > _COARSEST_TICK
 
+    def _are_files_unchanged(self) -> bool:
+        try:
+            for path, identity in self._files:
+                status = os.stat(path)
+                if (status.st_dev, status.st_ino) != identity:
+                    return False
+        except OSError:
+            return False
+        return True
+
     def suspend(self) -> None:
         """Close the connection until its next use, as before a fork: SQLite must not be carried into a child."""
         raw, self._raw = self._raw, None
+        self._files = self._files[:1]  # the last connection that is closed removes the log
+        self._folder = ""
         if raw is not None:
             with contextlib.suppress(sqlite3.Error):
                 raw.close()
@@ -142,8 +154,7 @@ class Connection:
             connection.close()
             raise
         file = os.path.realpath(self._path)
-        self._identity = _identity(file)
-        self._beside = {path: _identity(path) for path in (f"{file}-wal", f"{file}-shm")}
+        self._files = [(path, _identity(path)) for path in (str(self._path), f"{file}-wal", f"{file}-shm")]
         # A link may be pointed elsewhere without a change to the folder of the file.
         self._folder = os.path.dirname(os.path.abspath(self._path)) if file == os.path.abspath(self._path) else ""
         self._seen = None

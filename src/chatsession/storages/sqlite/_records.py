@@ -71,16 +71,17 @@ def record(row: tuple[bytes | None, int | None, float | None], now: float) -> Re
 
 def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float) -> list[Outcome]:
     """`Storage.commit_many`: look at all, decide on each, then write all."""
+    keys = [escaped(change.key) for change in changes]
     found = connection.execute(
         "SELECT s.rowid, s.version, s.expires_at, l.token, l.until FROM json_each(?) AS j "
         "LEFT JOIN sessions AS s ON s.key = j.value LEFT JOIN session_locks AS l ON l.key = j.value ORDER BY j.key",
-        (listed(change.key for change in changes),),
+        (_json(keys).decode(),),
     ).fetchall()
     first = reserve(connection, len(changes))
     writes = _Writes([], [], [], [], [])
     outcomes: list[Outcome] = []
-    for number, change, (row, version, expires_at, token, until) in zip(
-        range(first, first + len(changes)), changes, found, strict=True
+    for number, key, change, (row, version, expires_at, token, until) in zip(
+        range(first, first + len(changes)), keys, changes, found, strict=True
     ):
         action, expect, lease = change.action, change.expect, change.lease
         if lease is not None:
@@ -88,7 +89,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
                 outcomes.append(LEASE_LOST)
                 continue
             if change.unlock:
-                writes.unlocks.append(change.key)
+                writes.unlocks.append(key)
         if expires_at is not None and expires_at <= now:
             version = None
         if expect is not ANYTHING and expect != version and not change.accepts(version, now):
@@ -98,7 +99,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
         if action is PUT:
             version = number
             if row is None:
-                writes.inserts.append((_stored(change.value), number, expiry, escaped(change.key)))
+                writes.inserts.append((_stored(change.value), number, expiry, key))
             else:
                 writes.updates.append((_stored(change.value), number, expiry, row))
         elif action is DELETE:
@@ -169,7 +170,7 @@ def _carry_out(connection: sqlite3.Connection, writes: _Writes) -> None:
         connection.executemany("UPDATE sessions SET expires_at = ? WHERE rowid = ?", writes.touches)
     if writes.unlocks:
         connection.execute(
-            "DELETE FROM session_locks WHERE key IN (SELECT value FROM json_each(?))", (listed(writes.unlocks),)
+            "DELETE FROM session_locks WHERE key IN (SELECT value FROM json_each(?))", (_json(writes.unlocks).decode(),)
         )
 
 

@@ -15,6 +15,9 @@ from chatsession.storages.sqlite import _holders, _inspection, _locks, _records
 from chatsession.storages.sqlite._connection import Connection, Synchronous
 from chatsession.storages.sqlite._worker import Worker
 
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at which other processes use the file."""
+
 
 class SQLiteStorage(Storage):
     """One SQLite file in WAL mode, shared safely by any number of processes of one machine.
@@ -75,6 +78,7 @@ class SQLiteStorage(Storage):
         self._clock = clock
         self._connection = self._new_connection()
         self._worker: Worker | None = None
+        self._look_due = 0.0
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {str(self._path)!r}>"
@@ -82,6 +86,7 @@ class SQLiteStorage(Storage):
     async def open(self) -> None:
         if self._worker is None:
             self._connection = self._new_connection()
+            self._look_due = 0.0
             self._worker = Worker(
                 str(self._path),
                 self._connection,
@@ -124,7 +129,8 @@ class SQLiteStorage(Storage):
         holder = self._connection.holder
 
         def commit(connection: sqlite3.Connection) -> list[Outcome]:
-            self._note_processes(connection, holder)
+            if time.monotonic() >= self._look_due:
+                self._look_at_processes(connection, holder, self._clock())
             return _records.commit(connection, changes, self._clock())
 
         return await self._at_work.submit(commit, writes=True)
@@ -133,7 +139,8 @@ class SQLiteStorage(Storage):
         holder = self._connection.holder
 
         def lock(connection: sqlite3.Connection) -> list[Locked | None]:
-            self._note_processes(connection, holder)
+            if time.monotonic() >= self._look_due:
+                self._look_at_processes(connection, holder, self._clock())
             return _locks.lock(connection, requests, holder.id, self._clock())
 
         return await self._at_work.submit(lock, writes=True)
@@ -195,14 +202,13 @@ class SQLiteStorage(Storage):
             clock=self._clock,
         )
 
-    def _note_processes(self, connection: sqlite3.Connection, holder: _holders.Holder) -> None:
-        now = self._clock()
+    def _look_at_processes(self, connection: sqlite3.Connection, holder: _holders.Holder, now: float) -> None:
+        self._look_due = time.monotonic() + _LOOK_INTERVAL
         holder.note_alive(connection, now)
         self.single_process = _holders.is_single_process(connection, holder.id, now)
 
     def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
         now = self._clock()
-        self._connection.holder.note_alive(connection, now)
-        _holders.remove_gone(connection, self._connection.holder.id, now)
+        self._look_at_processes(connection, self._connection.holder, now)
         _locks.tidy(connection, now)
         return _records.sweep(connection, now, limit)

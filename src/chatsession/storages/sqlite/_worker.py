@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -196,13 +197,13 @@ class Worker:
         def run_all() -> list[object]:
             return [job.do(connection) for job in jobs]
 
-        deadline = min(job.deadline for job in jobs)
+        deadline = jobs[0].deadline  # the earliest: what is submitted first waits first, and all wait equally long
         if any(job.writes for job in jobs):
             return self._in_transaction(connection, run_all, deadline)
         return _retried(run_all, deadline)
 
     def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result], deadline: float) -> Result:
-        _retried(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        _retried(partial(connection.execute, "BEGIN IMMEDIATE"), deadline)
         try:
             result = do()
             connection.execute("COMMIT")
@@ -227,8 +228,10 @@ def _retried(do: Callable[[], Result], deadline: float) -> Result:
 
 def _tell(results: list[tuple[asyncio.Future[Any], object]]) -> None:
     """Set the results of futures, each in its own event loop."""
-    for loop in {future.get_loop() for future, _ in results}:
-        own = [(future, result) for future, result in results if future.get_loop() is loop]
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
+    for future, result in results:
+        by_loop.setdefault(future.get_loop(), []).append((future, result))
+    for loop, own in by_loop.items():
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
             loop.call_soon_threadsafe(_settle, own)
 
