@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -12,14 +12,10 @@ import msgspec
 from chatsession.coordination.coordinator import Coordinator, coordinator_of
 from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
+from chatsession.maintenance import pages
 from chatsession.storages import Action, Change, Record, Storage
 from chatsession.unit_of_work.locked_key import acquire
-from chatsession.unit_of_work.prefixes import PREFIXES
 
-_LARGEST_PAGE = 500
-_SMALLEST_PAGE = 4
-_PAGE_BYTES = 4_000_000
-"""About how much one page of an enumeration may hold in memory."""
 _MOST_TROUBLES = 100
 _LOCK_TIMEOUT = 60.0
 _LOCK_LEASE = 30.0
@@ -100,39 +96,13 @@ async def copy(
     report = CopyReport(cursor=resume_after)
     async with Writer(target, report, existing=existing, dry_run=dry_run) as writer:
         async for entries, cursor in pages(source, prefix, resume_after):
-            await writer.put_all((key, record.value, record.expires_at) for key, record in entries)
+            ahead = target.now() - source.now()  # seconds; each storage tells expiry by its own clock
+            await writer.put_all((key, record.value, _later(record.expires_at, ahead)) for key, record in entries)
             report.cursor = cursor
             if progress is not None:
                 progress(report)
     report.done = True
     return report
-
-
-async def pages(
-    storage: Storage, prefix: str, cursor: str | None = None, total: int = 0
-) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
-    """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
-
-    The prefixes that managers write down are no sessions, and left out.
-
-    Args:
-        storage: it is only read.
-        prefix: of the keys.
-        cursor: where to begin.
-        total: end after about so many, and not before, if there are; 0: never.
-    """
-    limit = _SMALLEST_PAGE
-    seen = 0
-    while True:
-        page = await storage.scan(prefix, cursor, min(limit, total - seen) if total else limit)
-        cursor = page.cursor
-        yield [(key, record) for key, record in page.entries if not key.startswith(PREFIXES)], cursor
-        seen += len(page.entries)
-        if cursor is None or (total and seen >= total):
-            return
-        if page.entries:
-            average = sum(len(record.value) for _, record in page.entries) / len(page.entries)
-            limit = max(_SMALLEST_PAGE, min(_LARGEST_PAGE, limit * 2, int(_PAGE_BYTES / (average + 1))))
 
 
 class Writer:
@@ -161,7 +131,7 @@ class Writer:
         await self._coordinator.lifecycle.part(self._visitor)
 
     async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
-        """Put key, value and expiry (Unix time) of several sessions; returns when all of them are settled."""
+        """Put several sessions (key, value, expiry by the target's clock); returns when all of them are settled."""
         wanted = {key: (value, expires_at) for key, value, expires_at in sessions}
         stored = await self._read(list(wanted))
         try:
@@ -225,6 +195,10 @@ class Writer:
         self._report.failed += 1
         if len(self._report.troubles) < _MOST_TROUBLES:
             self._report.troubles.append(str(error))
+
+
+def _later(expires_at: float | None, seconds: float) -> float | None:
+    return None if expires_at is None else expires_at + seconds
 
 
 def same(one: bytes, other: bytes) -> bool:

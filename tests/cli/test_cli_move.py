@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_aids import Shell, all_records, put_all, until_awaited
 
-from chatsession import MemoryStorage, SessionManager, copying, open_storage
+from chatsession import MemoryStorage, SessionManager, copying, maintenance, open_storage
 from chatsession.errors import SessionKeyError
 from chatsession.storages import Action, Change, Record
 from chatsession.storages.inspection import ListsLocks
@@ -242,7 +242,7 @@ async def test_copy_passes_over_what_the_target_cannot_hold() -> None:
 async def test_pages_of_large_sessions_are_small() -> None:
     storage = MemoryStorage()
     await storage.commit_many([Change(str(number), Action.PUT, b"x" * 1_000_000) for number in range(100)])
-    sizes = [len(entries) async for entries, _ in copying.pages(storage, "")]
+    sizes = [len(entries) async for entries, _ in maintenance.pages(storage, "")]
     assert sum(sizes) == 100
     assert max(sizes) <= 4
 
@@ -273,3 +273,16 @@ def test_ctrl_c_in_a_copy_leaves_everything_whole(shell: Shell, other: Shell) ->
     assert other.run("locks", "--json").out == ""
     assert shell.run("copy", other.url).code == 0
     assert other.stored() == sessions
+
+
+async def test_a_copy_keeps_the_time_left_when_clocks_differ() -> None:
+    source, target = MemoryStorage(clock=lambda: 1_000.0), MemoryStorage(clock=lambda: 500_000.0)
+    async with source, target:
+        await source.commit_many([Change("42", Action.PUT, b"1", ttl=60)])
+
+        report = await copying.copy(source, target)
+
+        (copied,) = await target.read_many(["42"])
+    assert report.written == 1
+    assert isinstance(copied, Record)
+    assert copied.expires_at == 500_060.0

@@ -9,11 +9,12 @@ from msgspec import UNSET
 
 from chatsession.cli._values import is_json
 from chatsession.errors import SessionError
+from chatsession.maintenance import set_aside
+from chatsession.manager import SessionManager
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
 from chatsession.serialization.envelope import MARK, looks_enveloped, unwrap
-from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, Runtime
 
 Trouble = Literal["undecodable", "torn", "expired", "orphaned", "quarantined"]
 
@@ -28,23 +29,24 @@ class Finding(NamedTuple):
     why: str
 
 
-def examine(key: str, value: bytes, plan: Runtime[Any] | None, now: float) -> Finding | None:
+def examine(key: str, value: bytes, manager: SessionManager[Any] | None, now: float) -> Finding | None:
     """Look at one session.
 
     Args:
         key: the session.
         value: what is stored.
-        plan: knows the type, the migrations and the encryption keys; `None`: only the form is looked at.
+        manager: knows the type, the migrations and the encryption keys; `None`: only the form is looked at.
         now: Unix time.
     """
-    if key.startswith(QUARANTINE):
+    reason = set_aside(key)
+    if reason == "undecodable":
         return Finding(key, "quarantined", "it did not decode, and was set aside; mend it and set it, or rm it")
-    if key.startswith(MOVED):
+    if reason == "moved":
         return Finding(key, "quarantined", "it was in the way when a chat moved, and was set aside; rm it")
     if not value:
         return Finding(key, "torn", "it is empty")
-    if plan is not None and key.startswith(plan.prefix):
-        return _by_plan(key, value, plan)
+    if manager is not None and key.startswith(manager.runtime.prefix):
+        return _by_manager(key, value, manager)
     return _by_form(key, value, now)
 
 
@@ -58,11 +60,12 @@ def moved_to(value: bytes) -> str | None:
     return None if moved is UNSET or not moved else moved
 
 
-def _by_plan(key: str, value: bytes, plan: Runtime[Any]) -> Finding | None:
+def _by_manager(key: str, value: bytes, manager: SessionManager[Any]) -> Finding | None:
+    serializer = manager.runtime.serializer
     try:
-        opened = plan.serializer.unpack(key, value)
+        opened = serializer.unpack(key, value)
         if opened is None or not opened.empty:
-            plan.serializer.loads(key, value if opened is None else opened.data)
+            serializer.loads(key, value if opened is None else opened.data)
     except SessionError as error:
         return Finding(key, "undecodable", str(error))
     return None

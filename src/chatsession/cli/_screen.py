@@ -91,11 +91,11 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 0) * 1000:.0f} ms"
 
 
-def remaining(expires_at: float | None) -> str:
-    """When something ends, from now."""
+def remaining(expires_at: float | None, now: float) -> str:
+    """When something ends, from now; both are Unix times by the storage's clock."""
     if expires_at is None:
         return "never"
-    return f"in {duration(expires_at - time.time())}"
+    return f"in {duration(expires_at - now)}"
 
 
 def moment(at: float | None) -> str:

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
-from chatsession.cli._locked import change, coordinator, read
 from chatsession.cli._options import Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import note, safe
 from chatsession.cli._values import compact, is_json, kind_of, plain, pretty
 from chatsession.errors import SessionConflictError, shown
+from chatsession.maintenance import Maintenance, read, unchanged
 from chatsession.storages import Record, Storage
 
 
@@ -63,9 +63,9 @@ async def _edit_until_stored(
         raise CommandError(USAGE, "this is no JSON; nothing was stored (--raw stores any text)")
     if record is not None and is_sealed(record.value):
         data = sealed(key, data)
-    async with coordinator(storage) as through:
+    async with Maintenance(storage) as maintenance:
         try:
-            await change(through, key, data, seen=record)
+            await maintenance.change(key, data, seen=unchanged(record))
         except SessionConflictError:
             raise CommandError(
                 CONFLICT,

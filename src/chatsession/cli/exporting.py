@@ -15,7 +15,7 @@ from chatsession.cli._options import Prefix, Url
 from chatsession.cli._progress import progress
 from chatsession.cli._running import USAGE, CommandError, command, opened
 from chatsession.cli._screen import note, out, safe, safe_json
-from chatsession.copying import pages
+from chatsession.maintenance import pages
 
 
 @command

@@ -13,11 +13,11 @@ from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command, opened
 from chatsession.cli._screen import emit, note, safe, say
 from chatsession.cli.rewriting import manager_named
-from chatsession.copying import pages
 from chatsession.errors import shown
+from chatsession.maintenance import pages
+from chatsession.manager import SessionManager
 from chatsession.storages import Record, Storage
 from chatsession.storages.inspection import CountsExpired, ListsLocks, ListsUnreadable
-from chatsession.unit_of_work.runtime import Runtime
 
 _SWEPT_AT_ONCE = 1000
 _MOST_LOCKS = 10_000
@@ -35,14 +35,14 @@ async def check(
     as_json: AsJson = False,
 ) -> int | None:
     """Find sessions that do not decode, are torn, orphaned, set aside or over. Changes nothing."""
-    plan = None if sessions is None else manager_named(sessions).runtime
+    manager = None if sessions is None else manager_named(sessions)
     found: Counter[str] = Counter()
     seen = 0
     async with opened(url) as storage:
         with progress("checking") as show:
             async for entries, _ in pages(storage, prefix):
                 seen += len(entries)
-                for finding in await _findings(storage, entries, plan):
+                for finding in await _findings(storage, entries, manager):
                     found[finding.trouble] += 1
                     _tell(finding, as_json)
                 show(seen)
@@ -76,9 +76,11 @@ async def sweep(url: Url, as_json: AsJson = False) -> None:
         note(f"removed {swept:,} expired sessions")
 
 
-async def _findings(storage: Storage, entries: list[tuple[str, Record]], plan: Runtime[Any] | None) -> list[Finding]:
+async def _findings(
+    storage: Storage, entries: list[tuple[str, Record]], manager: SessionManager[Any] | None
+) -> list[Finding]:
     now = storage.now()
-    examined = (examine(key, record.value, plan, now) for key, record in entries)
+    examined = (examine(key, record.value, manager, now) for key, record in entries)
     found = [finding for finding in examined if finding is not None]
     moves = {key: target for key, record in entries if (target := moved_to(record.value)) is not None}
     if not moves:

@@ -37,18 +37,21 @@ async def locks(
             await break_lock(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
             return
         held = await storage.list_locks(prefix, limit)
+        now = storage.now()
     if as_json:
         for lock in held:
             emit(to_builtins(lock))
         return
     note(f"{len(held):,} sessions are held at this moment")
     if held:
-        table(["KEY", "HOLDER", "SINCE", "LEASE ENDS", "WAITING"], [_row(lock) for lock in held], right=["WAITING"])
+        table(
+            ["KEY", "HOLDER", "SINCE", "LEASE ENDS", "WAITING"], [_row(lock, now) for lock in held], right=["WAITING"]
+        )
 
 
-def _row(lock: HeldLock) -> list[str]:
+def _row(lock: HeldLock, now: float) -> list[str]:
     holder = (lock.holder or "not known") + (" (dead)" if lock.dead else "")
-    return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until), str(lock.waiters)]
+    return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until, now), str(lock.waiters)]
 
 
 async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bool) -> None:

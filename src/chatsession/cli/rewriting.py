@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from chatsession import RewriteReport
 from chatsession.cli._options import AsJson, DryRun
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, USAGE, CommandError, command
 from chatsession.cli._screen import emit, note, quoted, safe
 from chatsession.manager import SessionManager
-from chatsession.unit_of_work.rewrite import RewriteReport
 
 Sessions = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The bot's SessionManager, as in bot:sessions.")]
 Resume = Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")]

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
-from chatsession.cli._locked import change, coordinator, read
 from chatsession.cli._options import AsJson, Key, Prefix, Url, Yes
 from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import emit, is_terminal, note, safe, safe_json, say
 from chatsession.cli._values import for_scripts, indented, is_json, kind_of, plain, pretty
 from chatsession.errors import SessionError, shown
+from chatsession.maintenance import Maintenance, read, unchanged
 from chatsession.storages import Storage
 
 _PAGE = 200
@@ -64,14 +64,11 @@ async def set_(
     data = _given(value, file)
     if not raw and not is_json(data):
         raise CommandError(USAGE, "this is no JSON; nothing was written (strings need quotes; --raw stores any bytes)")
-    async with opened(url, create=True) as storage, coordinator(storage) as through:
+    async with opened(url, create=True) as storage, Maintenance(storage) as maintenance:
         before = await read(storage, key)
         if not raw and before is not None and is_sealed(before.value):
             data = sealed(key, data)
-        if new:
-            await change(through, key, data, seen=None, ttl=ttl)
-        else:
-            await change(through, key, data, ttl=ttl)
+        await maintenance.change(key, data, seen=unchanged(None) if new else None, ttl=ttl)
     note(f"stored {safe(shown(key))}: {len(data):,} bytes")
 
 
@@ -99,9 +96,9 @@ async def rm(
 async def _remove(storage: Storage, keys: list[str]) -> list[str]:
     """Delete them; returns those that were not there."""
     missing: list[str] = []
-    async with coordinator(storage) as through:
+    async with Maintenance(storage) as maintenance:
         for key in keys:
-            if await change(through, key, None) is None:
+            if await maintenance.change(key, None) is None:
                 missing.append(key)
     return missing
 
@@ -113,12 +110,12 @@ async def _remove_all(storage: Storage, prefix: str, yes: bool) -> int | None:
         typer.confirm(f"Delete all sessions whose keys begin with {safe(shown(prefix))}?", abort=True, err=True)
     removed = failed = 0
     cursor: str | None = None
-    async with coordinator(storage) as through:
+    async with Maintenance(storage) as maintenance:
         while True:
             keys, cursor = await storage.scan_keys(prefix, cursor, _PAGE)
             for key in keys:
                 try:
-                    removed += await change(through, key, None) is not None
+                    removed += await maintenance.change(key, None) is not None
                 except SessionError as error:
                     if error.key is None:
                         raise

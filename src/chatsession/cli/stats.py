@@ -13,8 +13,8 @@ from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress
 from chatsession.cli._running import command, opened
 from chatsession.cli._screen import emit, out, remaining, safe, say, size
-from chatsession.copying import pages
 from chatsession.errors import shown
+from chatsession.maintenance import pages
 from chatsession.storages import Record
 
 Ranked: TypeAlias = tuple[float, str]
@@ -90,20 +90,21 @@ async def stats(
                 for key, record in entries:
                     found.add(key, record)
                 show(found.sessions)
+        now = storage.now()
     if as_json:
         _emit(found)
     else:
-        _show(found)
+        _show(found, now)
 
 
-def _show(found: Stats) -> None:
+def _show(found: Stats, now: float) -> None:
     average = found.bytes / found.sessions if found.sessions else 0
     say(f"{found.sessions:,} sessions, {size(found.bytes)}, {size(average)} each on average", "bold")
     say(f"{found.expiring:,} of them have a time to live")
     _plot(found.sizes)
     _name("largest", [(size(length), key) for length, key in found.largest])
     _name("longest unchanged", [("", key) for _, key in found.oldest])
-    _name("next to expire", [(remaining(at), key) for at, key in found.soonest])
+    _name("next to expire", [(remaining(at, now), key) for at, key in found.soonest])
 
 
 def _plot(sizes: Counter[int]) -> None:

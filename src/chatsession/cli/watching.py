@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed
-from chatsession.cli._locked import read
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import command, opened
 from chatsession.cli._screen import emit, note, safe, say
 from chatsession.cli._values import for_scripts, pretty
 from chatsession.errors import StorageUnavailableError, shown
+from chatsession.maintenance import read
 from chatsession.storages import Record, Storage
 
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}

@@ -11,11 +11,9 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
-from chatsession.coordination.coordinator import coordinator_of
-from chatsession.coordination.lifecycle import Visitor
-from chatsession.errors import SessionConflictError, SessionError
+from chatsession.errors import SessionConflictError
+from chatsession.maintenance import Maintenance, read
 from chatsession.storages import Record, Storage
-from chatsession.unit_of_work.locked_key import compare_and_set
 from chatsession.web._latencies import Latencies
 
 KEYS_A_PAGE = 100
@@ -66,16 +64,15 @@ class Sessions:
     def __init__(self, storage: Storage) -> None:
         self.latencies = Latencies()
         self._storage = storage
-        self._coordinator = coordinator_of(storage)
-        self._visitor = Visitor()
+        self._maintenance = Maintenance(storage)
         self._undos: OrderedDict[str, _Undo] = OrderedDict()
 
     async def __aenter__(self) -> Self:
-        await self._coordinator.lifecycle.join(self._visitor)
+        await self._maintenance.__aenter__()
         return self
 
     async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None):
-        await self._coordinator.lifecycle.part(self._visitor)
+        await self._maintenance.__aexit__()
 
     async def find(self, prefix: str, cursor: str | None) -> Found:
         """One page of the keys that begin with a prefix.
@@ -96,10 +93,7 @@ class Sessions:
     async def read(self, key: str) -> Record | None:
         """What is stored under a key now; waits for nobody."""
         with self.latencies.measured("read"):
-            (found,) = await self._storage.read_many((key,))
-        if isinstance(found, SessionError):
-            raise found
-        return found
+            return await read(self._storage, key)
 
     async def write(self, key: str, seen: str, value: bytes) -> tuple[Record | None, str]:
         """Store other bytes under a key; it expires when it would have.
@@ -151,8 +145,7 @@ class Sessions:
         self, key: str, seen: str, value: bytes | None, expires_at: float | None = None
     ) -> tuple[Record | None, str]:
         try:
-            before = await compare_and_set(
-                self._coordinator,
+            before = await self._maintenance.change(
                 key,
                 value,
                 seen=lambda record: mark_of(record) == seen,
