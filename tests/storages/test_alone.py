@@ -108,5 +108,5 @@ async def test_what_is_kept_is_given_back_at_the_end(make: Make) -> None:
     "url", ["redis://h?single_process=perhaps", "postgresql://h/d?single_process=perhaps", "nats://h?single_process="]
 )
 def test_it_is_true_or_false(url: str) -> None:
-    with pytest.raises(StorageError, match="alone in the URL must be true or false"):
+    with pytest.raises(StorageError, match="single_process in the URL must be true or false"):
         open_storage(url)
