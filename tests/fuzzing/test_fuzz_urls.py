@@ -107,7 +107,7 @@ def test_a_password_is_never_shown(scheme: str, before: str, after: str, host: s
         ("file:///%00", "NUL"),
         ("sqlite:///a.db?retry_for=nan", "must be positive"),
         ("file:///a?sweep_interval=nan", "must be positive"),
-        ("nats://h?retry_for=nan", "must be positive"),
+        ("nats://h?retry_for=nan", "must be a positive number"),
     ],
 )
 def test_what_was_found_once_is_told(url: str, says: str) -> None:
