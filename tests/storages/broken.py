@@ -83,7 +83,8 @@ class StartsTokensAgain(MemoryStorage):
         if locked is None:
             return None
         lease = Lease(request.key, 1)
-        self._locks[request.key] = (lease, self._locks[request.key][1])
+        _, until, waiter = self._locks[request.key]
+        self._locks[request.key] = (lease, until, waiter)
         return Locked(lease, locked.record)
 
 
