@@ -1,4 +1,4 @@
-"""Filters and middlewares that load by `await ctx.load()` share the session with the handler."""
+"""Filters and middlewares that load by `await ctx.load_session()` share the session with the handler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
 
 async def hungry(message: Message, ctx: SessionContext[Pizza]) -> bool:
     """A filter that looks and changes."""
-    pizza = await ctx.load()
+    pizza = await ctx.load_session()
     pizza.toppings.append("seen by filter")
     return pizza.count < 2
 
@@ -28,7 +28,7 @@ async def hungry(message: Message, ctx: SessionContext[Pizza]) -> bool:
 async def through(handler: Next, event: TelegramObject, data: dict[str, Any]) -> Any:
     """A middleware that changes the session before and after."""
     ctx: SessionContext[Pizza] = data["ctx"]
-    pizza = await ctx.load()
+    pizza = await ctx.load_session()
     pizza.toppings.append("before")
     result = await handler(event, data)
     assert ctx.session is pizza
@@ -62,7 +62,7 @@ async def test_what_a_filter_looked_at_is_not_stored_when_nobody_handles(
     dp: Dispatcher, sessions: SessionManager[Pizza], storage: CountingStorage
 ) -> None:
     async def big_eater(message: Message, ctx: SessionContext[Pizza]) -> bool:
-        return (await ctx.load()).count > 100
+        return (await ctx.load_session()).count > 100
 
     @dp.message(big_eater)
     async def on_pizza(message: Message) -> None: ...
@@ -81,7 +81,7 @@ async def test_what_a_filter_or_middleware_changed_is_stored_also_when_nobody_ha
 
     @dp.message.outer_middleware()
     async def count(handler: Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        (await data["ctx"].load()).count += 1
+        (await data["ctx"].load_session()).count += 1
         return await handler(event, data)
 
     for _ in range(3):
@@ -101,7 +101,7 @@ async def test_a_filter_that_looks_after_a_handler_takes_nothing_from_it(
         return UNHANDLED
 
     async def big_eater(message: Message, ctx: SessionContext[Pizza]) -> bool:
-        return (await ctx.load()).count > 100
+        return (await ctx.load_session()).count > 100
 
     router = Router()
     dp.include_router(router)
@@ -117,7 +117,7 @@ async def test_what_a_filter_assigned_is_stored_also_when_nobody_handles(
     dp: Dispatcher, sessions: SessionManager[Pizza]
 ) -> None:
     async def renew(message: Message, ctx: SessionContext[Pizza]) -> bool:
-        await ctx.load()
+        await ctx.load_session()
         ctx.session = Pizza()
         return False
 
@@ -130,7 +130,7 @@ async def test_what_a_filter_assigned_is_stored_also_when_nobody_handles(
 
 async def test_what_cannot_be_stored_is_told_also_when_nobody_handles(dp: Dispatcher) -> None:
     async def poison(message: Message, ctx: SessionContext[Pizza]) -> bool:
-        (await ctx.load()).toppings.append(object())  # type: ignore[arg-type]
+        (await ctx.load_session()).toppings.append(object())  # type: ignore[arg-type]
         return False
 
     @dp.message(poison)
@@ -177,7 +177,7 @@ async def test_a_middleware_that_keeps_an_update_to_itself_commits(
 ) -> None:
     @dp.message.outer_middleware()
     async def throttle(handler: Next, event: TelegramObject, data: dict[str, Any]) -> None:
-        (await data["ctx"].load()).toppings.append("throttled")
+        (await data["ctx"].load_session()).toppings.append("throttled")
 
     await dp.feed_raw_update(BOT, message())
     assert await sessions.get(1) == Pizza(0, ["throttled"])
@@ -200,7 +200,7 @@ async def test_a_middleware_that_fails_stores_nothing(dp: Dispatcher, sessions: 
 
 async def test_a_filter_that_fails_stores_nothing_and_lets_go(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:
     async def bad(message: Message, ctx: SessionContext[Pizza]) -> bool:
-        (await ctx.load()).count += 1
+        (await ctx.load_session()).count += 1
         raise RuntimeError
 
     @dp.message(bad)
@@ -219,7 +219,7 @@ async def test_a_filter_that_forgets_to_load_is_told(dp: Dispatcher) -> None:
     @dp.message(forgetful)
     async def on_pizza(message: Message) -> None: ...
 
-    with pytest.raises(SessionError, match=r"await ctx\.load\(\) before you use ctx\.session"):
+    with pytest.raises(SessionError, match=r"await ctx\.load_session\(\) before you use ctx\.session"):
         await dp.feed_raw_update(BOT, message())
 
 
@@ -245,7 +245,7 @@ async def test_two_that_load_at_the_same_time_get_the_same_session(
 
     @dp.message()
     async def on_pizza(message: Message, **data: Any) -> None:
-        one, other = await asyncio.gather(data["ctx"].load(), data["ctx"].load())
+        one, other = await asyncio.gather(data["ctx"].load_session(), data["ctx"].load_session())
         assert one is other
         one.count += 1
 
@@ -262,7 +262,7 @@ async def test_a_load_that_is_under_way_when_the_update_ends_leaves_no_lock(
 
     @dp.message(lambda message: message.text == "careless")
     async def careless(message: Message, **data: Any) -> None:
-        loading.append(asyncio.create_task(data["ctx"].load()))
+        loading.append(asyncio.create_task(data["ctx"].load_session()))
         await asyncio.sleep(0)  # it waits for the chat now
         if failing:
             raise RuntimeError
@@ -290,7 +290,7 @@ async def test_a_key_that_is_under_way_when_the_update_ends(storage: CountingSto
 
     @dp.message()
     async def careless(message: Message, **data: Any) -> None:
-        loading.append(asyncio.create_task(data["ctx"].load()))
+        loading.append(asyncio.create_task(data["ctx"].load_session()))
         await asked.wait()
 
     await dp.feed_raw_update(BOT, message())

@@ -86,7 +86,7 @@ async def test_a_handler_with_kwargs_loads_if_it_wants_to(dp: Dispatcher, storag
     async def on_anything(message: Message, **data: Any) -> None:
         assert "session" not in data
         if message.text == "load":
-            (await data["ctx"].load()).count += 1
+            (await data["ctx"].load_session()).count += 1
 
     await dp.feed_raw_update(BOT, message())
     assert storage.calls == {}
@@ -116,7 +116,7 @@ async def test_a_class_based_handler_loads_by_its_context(dp: Dispatcher, sessio
     class OnPizza(MessageHandler):
         async def handle(self) -> None:
             ctx: SessionContext[Pizza] = self.data["ctx"]
-            (await ctx.load()).count += 1
+            (await ctx.load_session()).count += 1
             ctx.session.toppings.append("cheese")
 
     await dp.feed_raw_update(BOT, message())
@@ -226,7 +226,7 @@ async def test_what_runs_on_after_the_update_cannot_lose_a_change(
             for use in (lambda: ctx.session.count, lambda: setattr(ctx, "session", Pizza())):
                 with pytest.raises(SessionClosedError):
                     use()
-            for use_async in (ctx.load, ctx.save_session, ctx.release_session):
+            for use_async in (ctx.load_session, ctx.save_session, ctx.release_session):
                 with pytest.raises(SessionClosedError):
                     await use_async()
 
@@ -249,7 +249,7 @@ async def test_use_after_the_end_of_an_update_whose_session_nobody_opened(dp: Di
     with pytest.raises(SessionClosedError, match=r"use sessions\.open\(\)"):
         _ = kept[0].session
     with pytest.raises(SessionClosedError, match=r"use sessions\.open\(\)"):
-        await kept[0].load()
+        await kept[0].load_session()
 
 
 async def test_an_update_without_a_chat_runs_handlers_that_do_not_touch_the_session(
@@ -261,7 +261,7 @@ async def test_an_update_without_a_chat_runs_handlers_that_do_not_touch_the_sess
             with pytest.raises(SessionKeyError, match="this update has no chat"):
                 use()
         with pytest.raises(SessionKeyError, match="this update has no chat"):
-            await ctx.load()
+            await ctx.load_session()
         return "answered"
 
     assert await dp.feed_raw_update(BOT, inline_query()) == "answered"
@@ -378,7 +378,7 @@ class TestLazy:
             pizza = await ctx.session
             assert await ctx.session is pizza
             assert await session is pizza
-            assert await ctx.load() is pizza
+            assert await ctx.load_session() is pizza
             pizza.count += 1
 
         await dp.feed_raw_update(BOT, message())

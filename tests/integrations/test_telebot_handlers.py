@@ -123,7 +123,7 @@ async def test_the_session_beside_all_that_telebot_gives(bot: QuietBot, sessions
 async def test_data_loads_by_its_context(bot: QuietBot, sessions: SessionManager[Pizza]) -> None:
     @bot.message_handler()
     async def with_data(message: Message, data: dict[str, Any]) -> None:
-        (await data["ctx"].load()).count += 1
+        (await data["ctx"].load_session()).count += 1
 
     await feed(bot, message())
     assert await sessions.get(1) == Pizza(1)
@@ -167,7 +167,7 @@ class Looking(BaseMiddleware):
         self.after = 0
 
     async def pre_process(self, message: Message, data: dict[str, Any]) -> object:
-        pizza: Pizza = await data["ctx"].load()
+        pizza: Pizza = await data["ctx"].load_session()
         if message.text == "look":
             return self.result
         pizza.toppings.append("before")

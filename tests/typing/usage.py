@@ -250,7 +250,7 @@ async def on_pizza(
     session.count += 1
     assert_type(ctx.session, Pizza)
     assert_type(ctx.session.count, int)
-    assert_type(await ctx.load(), Pizza)
+    assert_type(await ctx.load_session(), Pizza)
     ctx.session = Pizza(2)
     ctx.session = None
     await ctx.save_session()
@@ -262,7 +262,7 @@ async def on_pizza(
     assert_type((await box).count, int)
     assert_type(box_ctx.session, Awaitable[Box])
     assert_type((await box_ctx.session).count, int)
-    assert_type(await box_ctx.load(), Box)
+    assert_type(await box_ctx.load_session(), Box)
     box_ctx.session = Box(2)
     box_ctx.session = box
     box_ctx.session = None

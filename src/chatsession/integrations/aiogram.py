@@ -45,8 +45,8 @@ def setup_sessions(
     runs and committed after it, together for all handlers of one update. For a handler that names neither, nothing
     is locked, read or written.
 
-    Filters and middlewares get the context under the same name, and load by `await ctx.load()`; what they load is
-    the session that the handler then gets, and what they change is stored also if nobody handles the update.
+    Filters and middlewares get the context under the same name, and load by `await ctx.load_session()`. What they load
+    is the session that the handler then gets, and what they change is stored also if nobody handles the update.
     Handlers and actions of scenes name it like any other. A handler of errors runs after the failed update has
     ended, and gets a session of its own. The storage is opened at the start of the dispatcher, and closed at its
     shutdown, once the handlers that still run are done.

@@ -55,8 +55,8 @@ def setup_sessions(
     middlewares work beside it.
 
     Middlewares, and handlers that take `data`, find the context there under the same name, and load by
-    `await data["ctx"].load()`. When a handler raises, nothing is stored, and the bot's `exception_handler` gets the
-    error, as it gets one of the session itself (`SessionKeyError`, `StorageUnavailableError`, …).
+    `await data["ctx"].load_session()`. When a handler raises, nothing is stored, and the bot's `exception_handler` gets
+    the error, as it gets one of the session itself (`SessionKeyError`, `StorageUnavailableError`, …).
 
     The storage is opened when the bot starts to poll, or by the first update. It is closed by `close_session`, which
     polling calls at its end, and which you call when a webhook's server stops: once the updates that the bot has got

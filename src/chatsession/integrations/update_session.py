@@ -115,7 +115,7 @@ class UpdateSession(Generic[T]):
             raise _misused()
         if self._resolved:
             raise self._manager.units.missing()
-        raise SessionError("the session is not loaded yet; await ctx.load() before you use ctx.session here")
+        raise SessionError("the session is not loaded yet; await ctx.load_session() before you use ctx.session here")
 
     @property
     def unit(self) -> UnitOfWork[T] | None:
@@ -197,7 +197,7 @@ class _Context(Generic[T]):
     def __init__(self, update_session: UpdateSession[T]) -> None:
         self._update_session = update_session
 
-    async def load(self) -> T:
+    async def load_session(self) -> T:
         """Give the value where it is not loaded for you: in filters, middlewares and class-based handlers."""
         return await self._update_session.load()
 

@@ -102,7 +102,7 @@ async def on_pizza(message: Message, ctx: SessionContext[Pizza], lazy_ctx: LazyS
     await ctx.session  # error
     lazy_ctx.session.count += 1  # error
     lazy_ctx.session = 5  # error
-    (await lazy_ctx.load()).count = "many"  # error
+    (await lazy_ctx.load_session()).count = "many"  # error
 
 
 class ReadOnly:
