@@ -23,9 +23,6 @@ from chatsession.testing.conformance.suite import StorageSuite, Time
 LONG = 100_000
 """Ticks that never pass in a test."""
 
-_WITHOUT_EXPECT_UNTIL = ("sqlite", "file")
-"""Back ends that do not know `Change.expect_until` yet."""
-
 
 class ExpiryTests(StorageSuite):
     """Of storages whose records can have a time to live."""
@@ -55,7 +52,6 @@ class ExpiryTests(StorageSuite):
     async def test_a_version_may_expire_before_its_commit(
         self, storage: Storage, other: Storage, time: Time, action: Action
     ) -> None:
-        _must_know_expect_until(storage)
         await put(storage, "key", b"1", ttl=time.seconds(1))
         locked = await lock(storage, "key")
         assert locked.record is not None
@@ -216,8 +212,3 @@ async def _is_over(storage: Storage, key: str, time: Time) -> None:
         return await read(storage, key) is None
 
     await time.until(missing, f"{key!r} expires")
-
-
-def _must_know_expect_until(storage: Storage) -> None:
-    if any(f".storages.{name}" in type(storage).__module__ for name in _WITHOUT_EXPECT_UNTIL):
-        pytest.xfail("this back end does not know Change.expect_until yet")
