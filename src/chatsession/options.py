@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import EnumType
-from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession._option_checks import check_options
 from chatsession.keys import GetSessionKey, per_chat
@@ -156,30 +156,6 @@ def _check_made(initial: object, wanted: object) -> None:
         return
     if not issubclass(initial, wanted):
         raise TypeError(f"initial makes a {initial.__name__}, which does not fit type={wanted.__name__}")
-
-
-class SessionKeywords(TypedDict, Generic[T], total=False):
-    """The options other than `initial` and `type`, as keywords (see `SessionOptions`)."""
-
-    storage: Storage | StorageAdapter[T] | str | None
-    get_session_key: GetSessionKey
-    prefix: str
-    ttl: float | timedelta | None
-    expiry: Expiry
-    migrations: Mapping[float, Migration] | None
-    concurrency: Concurrency
-    lock_timeout: float | None
-    lock_lease: float
-    max_size: int
-    codec: Codec[T] | None
-    encryption_keys: Sequence[str | bytes]
-    allow_unencrypted: bool
-    compression: int | None
-    deduplicate: int
-    merge: Callable[[T, T], T] | None
-    on_decode_error: OnDecodeError
-    observe: Callable[[SessionEvent], object] | None
-    name: str
 
 
 def _check_callable(initial: object) -> None:
