@@ -126,9 +126,11 @@ class LazySession(Generic[T]):
 
     async def _open_for(self, value: T | None) -> UnitOfWork[T]:
         """Open the session for a value that replaces what is stored; read it only if that is needed."""
-        if value is not None and self._open().runtime.writes_unread:
-            return await self._open_by(lambda unit: unit.begin_unread())
-        return await self.load()
+
+        def begin(unit: UnitOfWork[T]) -> Awaitable[object]:
+            return unit.begin_unread() if value is not None and unit.runtime.writes_unread else unit.begin()
+
+        return await self._open_by(begin)
 
     async def commit(self) -> None:
         """The handler returned: commit, if the session was asked for."""
