@@ -547,6 +547,7 @@ PLAIN = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(PLAIN)
 def test_codec_round_trips_any_plain_value(value: Any) -> None:
     codec = JsonCodec[Any](Any)
@@ -585,6 +586,7 @@ def test_codec_round_trips_random_values_of_random_types(data: st.DataObject) ->
     assert codec.encode(found) == codec.encode(value) or not codec.exact
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_codec_answers_any_bytes_with_a_value_or_a_codec_error(data: bytes) -> None:
     for type_ in (Pizza, dict[str, int], Any):

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatsession.serialization.codec import CodecError, JsonCodec
@@ -145,6 +145,7 @@ def same(one: Any, other: Any) -> bool:
     [(object, lambda x: x), (dict[str, list[Any]] | None, lambda x: {"a": [x]}), (Box[Any], Box)],
     ids=["bare", "dict", "object"],
 )
+@settings(deadline=None)
 @given(value=odd)
 def test_11_anything_is_refused_or_comes_back_the_same(kind: Any, wrap: Any, value: Any) -> None:
     codec: JsonCodec[Any] = JsonCodec(kind)

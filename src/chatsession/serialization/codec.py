@@ -14,6 +14,7 @@ from chatsession.serialization.comparison import difference
 from chatsession.serialization.explanations import misfit, reason, unencodable, unsuitable, unsuitable_part
 from chatsession.serialization.hidden import hiding
 from chatsession.serialization.models import from_json, to_json
+from chatsession.serialization.sameness import sameness
 from chatsession.serialization.unknown_fields import first_missing, known_names, plain, shape_of, with_unknown
 from chatsession.serialization.untyped import Look, look_into, parts
 
@@ -65,7 +66,7 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_has_models", "_shape", "_type", "check", "exact", "may_hide", "raw_decode", "raw_encode")
+    __slots__ = ("_has_models", "_same", "_shape", "_type", "check", "exact", "may_hide", "raw_decode", "raw_encode")
 
     raw_decode: Callable[[bytes], T]
     """`decode` without an explanation of what is wrong, for the many times that nothing is."""
@@ -99,6 +100,7 @@ class JsonCodec(Generic[T]):
         sets = any(isinstance(part, (inspect.SetType, inspect.FrozenSetType)) for part in inside)
         self.exact = not self._has_models and not sets
         self.may_hide = hiding(described, inside)
+        self._same = sameness(described)
         self._shape = shape_of(described)
 
     def __repr__(self) -> str:
@@ -155,7 +157,7 @@ class JsonCodec(Generic[T]):
             CodecError: a part, which is named by its path, is another one, or is missing.
         """
         try:
-            found = difference(given, read_back)
+            found = None if self._same(given, read_back) else difference(given, read_back)
         except RecursionError:
             raise CodecError("it is nested too deeply, or contains itself") from None
         except Exception as error:  # of a class's own `__eq__`

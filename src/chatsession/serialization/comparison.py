@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 Compare: TypeAlias = Callable[[Any, Any], "Difference | None"]
 """Takes what was given and what came back of it."""
 
-_SCALARS = frozenset(
+SCALARS = frozenset(
     {str, int, bool, NoneType, float, bytes, dt.datetime, dt.date, dt.time, dt.timedelta, UUID, Decimal}
 )
 """Values of exactly these classes are the same when they are equal."""
@@ -50,8 +50,8 @@ _LOST = "is not stored (it is private, excluded or undeclared) and would be lost
 def difference(given: object, back: object) -> Difference | None:
     """What is different in `back`, which came of encoding and decoding `given`; `None` where nothing is.
 
-    An `int` may come back as an equal `float` or `Decimal` and a text of a subclass as a plain text, as annotations
-    allow it. All else has the very class that it had.
+    Texts, numbers and members of enums may come back as others that they equal: an `int` as a `float`, a member of a
+    `StrEnum` as its text. All else has the very class that it had.
     """
     return _compare_of(type(given))(given, back)
 
@@ -69,7 +69,7 @@ def step_to(key: object) -> str:
 @cache
 def _compare_of(cls: Any) -> Compare:
     if issubclass(cls, Enum):
-        return _same_member
+        return _members
     for base, compare in _BY_CLASS.items():
         if cls is base:
             return compare
@@ -87,7 +87,7 @@ def _compare_of(cls: Any) -> Compare:
 
 
 def _scalars(given: Any, back: Any) -> Difference | None:
-    if given == back and not isinstance(back, Enum):
+    if given == back:
         return None
     if isinstance(given, float) and not math.isfinite(given):
         return Difference("the infinite or missing number", f"would come back as {_kind(back)}: JSON has none")
@@ -109,14 +109,14 @@ def _decimals(given: Decimal, back: Any) -> Difference | None:
     return None if same or (given.is_finite() and given == back) else _other_value(given, back)
 
 
-def _same_member(given: Enum, back: object) -> Difference | None:
-    return None if given is back else _other_value(given, back)
+def _members(given: Enum, back: object) -> Difference | None:
+    return None if given == back else _other_value(given, back)
 
 
 def _arrays(given: list[Any] | tuple[Any, ...], back: Any) -> Difference | None:
     if type(back) is not type(given):
         return _other_value(given, back)
-    if _SCALARS.issuperset({*map(type, given)}) and given == back:
+    if SCALARS.issuperset({*map(type, given)}) and given == back:
         return None
     if len(given) != len(back):
         return Difference(f"the {_kind(given)}", "would come back with another length")
@@ -130,7 +130,7 @@ def _arrays(given: list[Any] | tuple[Any, ...], back: Any) -> Difference | None:
 def _dicts(given: dict[Any, Any], back: Any) -> Difference | None:
     if type(back) is not type(given):
         return _other_value(given, back)
-    if _SCALARS.issuperset({*map(type, given), *map(type, given.values())}) and given == back:
+    if SCALARS.issuperset({*map(type, given), *map(type, given.values())}) and given == back:
         return None
     if len(given) != len(back):
         return Difference("the dict", "has keys that are the same text as JSON (1 and '1'), of which one would be lost")
@@ -149,7 +149,7 @@ def _dicts(given: dict[Any, Any], back: Any) -> Difference | None:
 def _sets(given: set[Any], back: Any) -> Difference | None:
     if type(back) is not type(given):
         return _other_value(given, back)
-    if _SCALARS.issuperset({*map(type, given)}) and given == back:
+    if SCALARS.issuperset({*map(type, given)}) and given == back:
         return None
     if len(given) != len(back):
         return Difference(f"the {_kind(given)}", "would come back with another length")
@@ -220,14 +220,14 @@ def _are_plain(parts: tuple[Any, ...]) -> bool:
     """Are these such that equality says all: scalars, and lists and dictionaries of them?"""
     for part in parts:
         kind = part.__class__
-        if kind in _SCALARS:
+        if kind in SCALARS:
             continue
         if kind is dict:
-            if not _SCALARS.issuperset(map(type, part.values())):
+            if not SCALARS.issuperset(map(type, part.values())):
                 return False
         elif kind is not list:
             return False
-        if not _SCALARS.issuperset(map(type, part)):
+        if not SCALARS.issuperset(map(type, part)):
             return False
     return True
 

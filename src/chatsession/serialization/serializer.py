@@ -171,7 +171,10 @@ class Serializer(Generic[T]):
             comparable = self._exact and (self._verbatim or ours)
             if data == stored or (not comparable and self._raw_encode(self._raw_decode(stored)) == data):
                 if self._may_hide is not None and self._may_hide(value):
-                    self._read_back(key, data, value)  # which refuses what was changed and would not be stored
+                    # Refuses what was changed and would not be stored; the next update need not decode it then.
+                    read_back = self._read_back(key, data, value)
+                    if data == stored:
+                        self._decoded.put(key, data, read_back)
                 return None
         if stored and self._carry_over is not None and not ours:
             return self._carried_over(key, value, stored, data)

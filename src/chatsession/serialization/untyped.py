@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from enum import Enum
+from enum import IntEnum
 from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias, cast, get_origin
 
@@ -73,7 +73,7 @@ def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> 
     known = {} if known is None else known
     if id(described) in known:
         return known[id(described)]
-    if not any(_is_any(part) or _may_lack_number(part) for part in parts(described)):
+    if not any(is_any(part) or _may_lack_number(part) for part in parts(described)):
         return None
     if _is_plain(described):
         return foreign
@@ -96,7 +96,7 @@ def foreign(value: object) -> Foreign | None:
     kind = type(value)
     if kind is dict:
         for name, child in cast("dict[object, object]", value).items():
-            if type(name) is not str:
+            if not isinstance(name, str):
                 return _foreign_key(name)
             if type(child) not in _SAFE and (found := foreign(child)) is not None:
                 return found.below(step_to(name))
@@ -106,7 +106,7 @@ def foreign(value: object) -> Foreign | None:
                 return found.below(f"[{number}]")
     elif kind is float:
         return _foreign_number(cast("float", value))
-    elif kind not in _SAFE and (not isinstance(value, str) or isinstance(value, Enum)):
+    elif kind not in _SAFE and not isinstance(value, (str, IntEnum)):
         # Texts of a class of their own, as some frameworks have them, are equal to the plain text that comes back.
         return Foreign(f"a {kind.__name__}", _NO_TYPE)
     return None
@@ -121,7 +121,7 @@ def _foreign_number(value: float) -> Foreign | None:
 
 
 def _into_union(described: inspect.UnionType, known: dict[int, Look]) -> Look:
-    if any(_is_any(member) for member in described.types):
+    if any(is_any(member) for member in described.types):
         return foreign
     members: list[tuple[tuple[type, ...], Look]] = [
         (_kinds(member), inside) for member in described.types if (inside := look_into(member, known)) is not None
@@ -140,13 +140,13 @@ def _into_union(described: inspect.UnionType, known: dict[int, Look]) -> Look:
 
 def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
     look_inside = look_into(described.value_type, known)
-    any_key = _is_any(described.key_type)
+    any_key = is_any(described.key_type)
 
     def look(value: object) -> Foreign | None:
         if not isinstance(value, dict):
             return None
         for name, child in cast("dict[object, object]", value).items():
-            if any_key and type(name) is not str:
+            if any_key and not isinstance(name, str):
                 return _foreign_key(name)
             if look_inside is not None and (found := look_inside(child)) is not None:
                 return found.below(step_to(name))
@@ -191,7 +191,7 @@ def _into_fields(described: _Fields, known: dict[int, Look], get: Callable[[Any,
     return look
 
 
-def _is_any(described: inspect.Type) -> bool:
+def is_any(described: inspect.Type) -> bool:
     return isinstance(described, inspect.AnyType) or (
         isinstance(described, inspect.CustomType) and described.cls is object
     )
@@ -201,7 +201,7 @@ def _is_plain(described: inspect.Type) -> bool:
     """Are values of this type what `json.loads` gives?"""
     inside = list(parts(described))
     names = all(isinstance(part.key_type, _NAMES) for part in inside if isinstance(part, inspect.DictType))
-    return names and all(isinstance(part, _PLAIN_TYPES) or _is_any(part) for part in inside)
+    return names and all(isinstance(part, _PLAIN_TYPES) or is_any(part) for part in inside)
 
 
 def _may_lack_number(described: inspect.Type) -> bool:

@@ -1,0 +1,227 @@
+"""A quick test, made for one type, of whether a value that was encoded and decoded again is what it was.
+
+The type says where equality hides nothing, so that most of a value is compared in one step: a text that equals what
+came back is stored well, whereas a list may be a subclass of `list`, and an object may have undeclared attributes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from operator import attrgetter, eq
+from typing import Any, TypeAlias, cast, get_origin
+from uuid import UUID
+
+from msgspec import inspect
+
+from chatsession.serialization.comparison import SCALARS, difference, sets_all_fields, slots_of
+from chatsession.serialization.untyped import is_any
+
+Same: TypeAlias = Callable[[Any, Any], bool]
+"""Takes what was given and what came back of it. `True`: nothing is lost; `False`: `difference` knows."""
+
+_EQUAL_TYPES = (
+    inspect.StrType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.LiteralType,
+    inspect.EnumType,
+)
+"""Equality tells everything about what is read as one of these, whatever was given."""
+
+_CLASSES: dict[type[inspect.Type], type] = {
+    inspect.ListType: list,
+    inspect.SetType: set,
+    inspect.FrozenSetType: frozenset,
+    inspect.VarTupleType: tuple,
+    inspect.TupleType: tuple,
+    inspect.DictType: dict,
+    inspect.TypedDictType: dict,
+    inspect.BytesType: bytes,
+    inspect.DateTimeType: dt.datetime,
+    inspect.DateType: dt.date,
+    inspect.TimeType: dt.time,
+    inspect.TimeDeltaType: dt.timedelta,
+    inspect.UUIDType: UUID,
+    inspect.DecimalType: Decimal,
+}
+
+
+def sameness(described: inspect.Type, known: dict[int, Same] | None = None) -> Same:
+    """Make the test for values of a type.
+
+    Args:
+        described: the type.
+        known: the tests that are being made for the objects around, for types that contain themselves.
+    """
+    known = {} if known is None else known
+    if id(described) in known:
+        return known[id(described)]
+    if isinstance(described, _EQUAL_TYPES):
+        return eq
+    if isinstance(described, inspect.UnionType):
+        return _union(described, known)
+    if isinstance(described, (inspect.StructType, inspect.DataclassType)):
+        return _object(described, known)
+    if isinstance(described, inspect.NamedTupleType):
+        return _items(described.cls, [sameness(field.type, known) for field in described.fields])
+    if isinstance(described, inspect.TypedDictType):
+        return _fields({field.name: sameness(field.type, known) for field in described.fields})
+    if isinstance(described, inspect.DictType):
+        return _values(sameness(described.key_type, known), sameness(described.value_type, known))
+    if isinstance(described, inspect.TupleType):
+        return _items(tuple, [sameness(item, known) for item in described.item_types])
+    if is_any(described):
+        return _untyped
+    cls = _CLASSES.get(type(described))
+    item = getattr(described, "item_type", None)
+    if cls is None:
+        return _undescribed
+    return _exactly(cls) if item is None else _all_items(cls, sameness(item, known))
+
+
+def _undescribed(given: object, back: object) -> bool:
+    return difference(given, back) is None
+
+
+def _untyped(given: object, back: object) -> bool:
+    return _is_plain(given) and given == back
+
+
+def _is_plain(value: object) -> bool:
+    """Does this consist of what JSON has, so that equality with what came back tells everything?"""
+    inside: Iterable[object]
+    if type(value) is dict:
+        inside = cast("dict[object, object]", value).values()
+    elif type(value) is list:
+        inside = cast("list[object]", value)
+    else:
+        return type(value) in SCALARS
+    return SCALARS.issuperset(map(type, inside)) or all(map(_is_plain, inside))
+
+
+def _exactly(cls: type) -> Same:
+    """An object of this very class, whose equality tells everything else."""
+    return lambda given, back: type(given) is cls and given == back
+
+
+def _all_items(cls: type, item: Same) -> Same:
+    if item is eq:
+        return _exactly(cls)
+    if cls in (set, frozenset):
+        return _undescribed
+    return lambda given, back: type(given) is cls and len(given) == len(back) and all(map(item, given, back))
+
+
+def _items(cls: type, items: Sequence[Same]) -> Same:
+    if cls.__eq__ is not cast("type[object]", tuple).__eq__:
+        return _undescribed
+    if all(item is eq for item in items):
+        return _exactly(cls)
+
+    def same(given: Any, back: Any) -> bool:
+        if type(given) is not cls or len(given) != len(back):
+            return False
+        return all(item(ours, theirs) for item, ours, theirs in zip(items, given, back, strict=True))
+
+    return same
+
+
+def _values(key: Same, value: Same) -> Same:
+    if key is not eq:
+        return _undescribed
+    if value is eq:
+        return _exactly(dict)
+
+    def same(given: Any, back: Any) -> bool:
+        if type(given) is not dict or len(cast("dict[object, object]", given)) != len(back):
+            return False
+        return all(name in back and value(ours, back[name]) for name, ours in cast("Any", given).items())
+
+    return same
+
+
+def _fields(fields: dict[str, Same]) -> Same:
+    if all(field is eq for field in fields.values()):
+        return _exactly(dict)
+
+    def same(given: Any, back: Any) -> bool:
+        if type(given) is not dict or len(cast("dict[object, object]", given)) != len(back):
+            return False
+        return all(name in back and fields[name](ours, back[name]) for name, ours in cast("Any", given).items())
+
+    return same
+
+
+def _union(described: inspect.UnionType, known: dict[int, Same]) -> Same:
+    if all(isinstance(member, _EQUAL_TYPES) for member in described.types):
+        return eq
+    members = {_class_of(member): sameness(member, known) for member in described.types}
+
+    def same(given: object, back: object) -> bool:
+        cls = type(given)
+        if cls in SCALARS:
+            return given == back
+        member = members.get(cls)
+        return member is not None and type(back) is cls and member(given, back)
+
+    return same
+
+
+def _class_of(described: inspect.Type) -> Any:
+    """The class of the values of a type; `None` where equality alone, or nothing, is known of them."""
+    cls = getattr(described, "cls", None)
+    return _CLASSES.get(type(described)) if cls is None else get_origin(cls) or cls
+
+
+def _object(described: inspect.StructType | inspect.DataclassType, known: dict[int, Same]) -> Same:
+    """A test of all fields, those together of which equality tells everything."""
+    cls = _class_of(described)
+    names = _stored_names(cls)
+    if names is None or set(names) != {field.name for field in described.fields}:
+        return _undescribed
+    rest: list[tuple[str, Same]] = []
+    equal: list[str] = []
+    has_dict = bool(cls.__dictoffset__)
+    usual = len(set(names) - slots_of(cls)) if has_dict else 0
+
+    def same(given: Any, back: Any) -> bool:
+        if type(given) is not cls or (has_dict and len(given.__dict__) != usual):
+            return False
+        try:
+            if get(given) != get(back):
+                return False
+            for name, inside in rest:
+                if not inside(getattr(given, name), getattr(back, name)):
+                    return False
+        except AttributeError:  # a field was deleted
+            return False
+        return True
+
+    known[id(described)] = same  # before its fields are looked at, which may be of this type again
+    for field in described.fields:
+        inside = sameness(field.type, known)
+        if inside is eq:
+            equal.append(field.name)
+        else:
+            rest.append((field.name, inside))
+    get = attrgetter(*equal) if equal else _nothing
+    return same
+
+
+def _stored_names(cls: Any) -> Iterable[str] | None:
+    """All attributes of an object that is as its class declares it; `None` if some of them are no fields."""
+    if hasattr(cls, "__struct_fields__"):
+        return cast("Iterable[str]", cls.__struct_fields__)
+    if hasattr(cls, "__attrs_attrs__"):
+        return [field.name for field in cls.__attrs_attrs__]
+    names = {field.name for field in dataclasses.fields(cls)}
+    return names if sets_all_fields(cls) and slots_of(cls) <= names else None
+
+
+def _nothing(_: object) -> None:
+    """Of an object without such fields."""
