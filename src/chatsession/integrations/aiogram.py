@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 
 try:
     from aiogram import BaseMiddleware, Dispatcher
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
+    from aiogram.fsm.middleware import FSMContextMiddleware
     from aiogram.types import ErrorEvent, Message, TelegramObject, Update
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
     ) from error
 
+from chatsession.integrations._aiogram_fsm import (
+    SessionEventIsolation,
+    SessionFSMStorage,
+    key_in_background,
+    plug_in,
+    unit_of,
+)
 from chatsession.integrations._aiogram_scenes import SCOPE, parameters_of, serve_actions
+from chatsession.integrations._state_unit import StateUnit
+from chatsession.integrations._states import StateOptions
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
+from chatsession.storages import Storage
 
-__all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
+__all__ = [
+    "LazySessionContext",
+    "SessionContext",
+    "SessionEventIsolation",
+    "SessionFSMStorage",
+    "StateOptions",
+    "UpdateContext",
+    "setup_fsm",
+    "setup_sessions",
+]
 
 T = TypeVar("T")
 
@@ -82,12 +102,55 @@ def setup_sessions(
     middleware.bindings.add(binding, _NAMES_OF_AIOGRAM)
 
 
+def setup_fsm(
+    dispatcher: Dispatcher, storage: SessionFSMStorage | Storage | str, **options: Unpack[StateOptions]
+) -> SessionFSMStorage:
+    """Keep the FSM of a dispatcher (`FSMContext`, scenes, `raw_state`) on one of the project's storages.
+
+    Updates of one conversation run one after another. Its state and its data are read once for each update, and
+    written once, when the update is done. Where a handler fails, they stay as they were, and so do the sessions that
+    `setup_sessions` gives to the same update: all are prepared together, then committed together.
+
+    Outside of an update (in jobs, in tasks that a handler left running, in handlers of errors, which run after the
+    failed update has ended) each call of an `FSMContext` is atomic by itself. A call for another user inside a handler
+    is stored at once and waits for nobody, so that two handlers that reach for each other's user do not wait in a
+    circle.
+
+    Args:
+        dispatcher: made without `storage` and `events_isolation`; its `fsm_strategy` counts.
+        storage: a URL for `open_storage`, a `Storage`, such as `sessions.storage`, or a `SessionFSMStorage`.
+        **options: see `StateOptions`; `prefix` is `"aiogram:"` unless another is given.
+
+    Returns:
+        The storage, which is connected when the dispatcher starts, and closed with it.
+
+    Raises:
+        ValueError: the dispatcher has another storage or isolation already, or no FSM.
+        StorageError: the URL is wrong.
+
+    Examples:
+        >>> from aiogram import Dispatcher
+        >>> from chatsession.integrations.aiogram import setup_fsm
+        >>> dp = Dispatcher()
+        >>> storage = setup_fsm(dp, "sqlite:///bot.db")
+    """
+    if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
+        raise TypeError(f"setup_fsm needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
+    if not isinstance(storage, SessionFSMStorage):
+        storage = SessionFSMStorage(storage, **options)
+    elif options:
+        raise TypeError("options go to the SessionFSMStorage that is passed, not to setup_fsm")
+    plug_in(dispatcher, storage)
+    _middleware_of(dispatcher)
+    return storage
+
+
 def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
     """The one middleware of a dispatcher that owns the sessions of its updates."""
     for middleware in dispatcher.update.outer_middleware:
         if isinstance(middleware, _UpdateMiddleware):
             return middleware
-    middleware = _UpdateMiddleware()
+    middleware = _UpdateMiddleware(dispatcher.fsm)
     dispatcher.update.outer_middleware(middleware)
     for name, observer in dispatcher.observers.items():
         if name == "error":
@@ -109,11 +172,21 @@ def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
 class _UpdateMiddleware(BaseMiddleware):
     """Around the whole update: begins its scope, and ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, fsm: FSMContextMiddleware) -> None:
         self.bindings = SessionBindings()
+        self._fsm = fsm
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        if (key := key_in_background(self._fsm, event, data)) is None:
+            return await self._handle(handler, event, data)
+        async with self._fsm.events_isolation.lock(key):
+            return await self._handle(handler, event, data)
+
+    async def _handle(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        states = unit_of(data)
         scope = self.begin(cast("Update", event), data)
+        if states is not None:
+            scope.beside = states.identify(scope.context.update_id)
         try:
             context = scope.context
             if context.moved_to is not None or context.moved_from is not None:
@@ -121,14 +194,14 @@ class _UpdateMiddleware(BaseMiddleware):
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
             scope.handled = True
-            await scope.commit()
+            await _finish(scope, states)
             raise
         except BaseException:
             await scope.abort()
             raise
         if result is not UNHANDLED:
             scope.handled = True
-        await scope.commit()
+        await _finish(scope, states)
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
@@ -150,6 +223,16 @@ class _UpdateMiddleware(BaseMiddleware):
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
+
+
+async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
+    """The update is done: commit its sessions, together with the states if it has any."""
+    if states is None:
+        await scope.commit()
+        return
+    if not scope.handled and scope.beside is not None:
+        scope.beside.update_id = None  # what nobody has handled is not remembered
+    states.add(scope.close())
 
 
 def _sender_id(message: Message) -> int | None:

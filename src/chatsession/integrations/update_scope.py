@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateSession
 from chatsession.manager import SessionManager, check_separate
-from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
+from chatsession.unit_of_work.group import Unit, abort_all, all_redelivered, commit_all
+from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ class UpdateScope:
         context: where the update comes from.
     """
 
-    __slots__ = ("_bindings", "context", "contexts", "handled", "sessions")
+    __slots__ = ("_bindings", "beside", "context", "contexts", "handled", "sessions")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
         self._bindings = bindings
@@ -128,6 +129,8 @@ class UpdateScope:
         """What filters, middlewares and handlers get under the names of contexts, and load by."""
         self.handled: bool = False
         """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
+        self.beside: UnitOfWork[Any] | None = None
+        """What is committed together with the sessions, and may remember updates, too."""
         for binding in bindings.all:
             session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
             self.sessions.append(session)
@@ -152,17 +155,22 @@ class UpdateScope:
     @property
     def redelivered(self) -> bool:
         """Whether all sessions that were loaded have seen this update, which then must not be handled again."""
-        return self._bindings.deduplicate and all_redelivered([session.unit for session in self.sessions])
+        if not self._bindings.deduplicate and self.beside is None:
+            return False
+        return all_redelivered([self.beside, *[session.unit for session in self.sessions]])
 
     async def commit(self) -> None:
         """The update is done: prepare all sessions, then commit all, or none."""
-        if not self.handled:
-            for session in self.sessions:
-                session.forget_mere_look()
         if len(self.sessions) == 1:
+            self._forget_mere_looks()
             await self.sessions[0].commit()
             return
-        await commit_all([opened for session in self.sessions if (opened := session.close()) is not None])
+        await commit_all(self.close())
+
+    def close(self) -> list[Unit]:
+        """The update is done: gives the sessions that were opened, for the caller to commit."""
+        self._forget_mere_looks()
+        return [opened for session in self.sessions if (opened := session.close()) is not None]
 
     async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""
@@ -170,3 +178,8 @@ class UpdateScope:
             await self.sessions[0].abort()
             return
         await abort_all([opened for session in self.sessions if (opened := session.close()) is not None])
+
+    def _forget_mere_looks(self) -> None:
+        if not self.handled:
+            for session in self.sessions:
+                session.forget_mere_look()

@@ -1,0 +1,204 @@
+"""aiogram's FSM on the project's storages: the storage, and the isolation that makes one unit of an update."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Unpack, cast
+
+from aiogram import Dispatcher, exceptions
+from aiogram.dispatcher.event.bases import CancelHandler, SkipHandler
+from aiogram.fsm.middleware import FSMContextMiddleware
+from aiogram.fsm.state import State
+from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseStorage, StateType, StorageKey
+from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
+from aiogram.types import TelegramObject
+
+from chatsession.integrations._state_record import StateKey, StateRecord
+from chatsession.integrations._state_unit import StateUnit
+from chatsession.integrations._states import StateOptions, States
+from chatsession.manager import SessionManager
+from chatsession.storages import Storage
+
+_NotADict: type[Exception] = getattr(exceptions, "DataNotDictLikeError", TypeError)
+"""What aiogram's own storages raise; older versions have no name for it."""
+
+CONTROL_FLOW = (SkipHandler, CancelHandler)
+
+
+class SessionFSMStorage(BaseStorage):
+    """aiogram's FSM storage on any of the project's storages.
+
+    A state and its data are one record. With `create_isolation` as the dispatcher's `events_isolation`, an update
+    reads it once and writes it once, at its end: a handler that fails leaves state and data as they were. Outside of
+    an update each call is atomic by itself, and waits for the update that is running for its key. A call for the key
+    of another user inside a handler waits for nobody, and is stored at once.
+
+    `setup_fsm` does all of it. By hand it is:
+
+        storage = SessionFSMStorage("sqlite:///bot.db")
+        dispatcher = Dispatcher(storage=storage, events_isolation=storage.create_isolation())
+
+    Args:
+        storage: a URL for `open_storage`, or a `Storage`; `None`: states live in memory and end with the process.
+        **options: see `StateOptions`; `prefix` is `"aiogram:"` unless another is given.
+
+    Raises:
+        StorageError: the URL is wrong.
+    """
+
+    def __init__(self, storage: Storage | str | None = None, **options: Unpack[StateOptions]) -> None:
+        options.setdefault("prefix", "aiogram:")
+        self._states = States(storage, options)
+
+    @property
+    def sessions(self) -> SessionManager[StateRecord]:
+        """The records as sessions, for jobs and tools; `session_key` gives the key of one."""
+        return self._states.sessions
+
+    @staticmethod
+    def session_key(key: StorageKey) -> str:
+        """The key under which `sessions` has a conversation."""
+        return _state_key(key).text
+
+    def create_isolation(self) -> SessionEventIsolation:
+        """Make the isolation that goes with this storage: updates of one conversation run one after another."""
+        return SessionEventIsolation(self._states)
+
+    def current(self) -> StateUnit | None:
+        """The unit of the update in which the caller runs."""
+        return self._states.current()
+
+    async def start(self) -> None:
+        """Connect now rather than at the first use; also after `close`, to go on."""
+        await self._states.start()
+
+    async def close(self) -> None:
+        """Wait for the updates that are being handled, then disconnect; later calls raise `SessionClosedError`."""
+        await self._states.aclose()
+
+    async def set_state(self, key: StorageKey, state: StateType = None) -> None:
+        """Set the state, and keep the data.
+
+        Raises:
+            SessionClosedError: the storage is closed.
+        """
+        name = state.state if isinstance(state, State) else state
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a state is a State, a string or None, not a {type(name).__name__}")
+        await self._states.set_state(_state_key(key), name)
+
+    async def get_state(self, key: StorageKey) -> str | None:
+        """The name of the state."""
+        return cast("str | None", await self._states.get_state(_state_key(key)))
+
+    async def set_data(self, key: StorageKey, data: Mapping[str, Any]) -> None:
+        """Replace the data, and keep the state.
+
+        Raises:
+            SessionEncodeError: a part of the data, which is named by its path, is not JSON.
+        """
+        await self._states.set_data(_state_key(key), _dict(data))
+
+    async def get_data(self, key: StorageKey) -> dict[str, Any]:
+        """The data, as a copy."""
+        return await self._states.get_data(_state_key(key))
+
+    async def get_value(self, storage_key: StorageKey, dict_key: str, default: Any | None = None) -> Any | None:
+        """One field of the data, as a copy."""
+        return await self._states.get_value(_state_key(storage_key), dict_key, default)
+
+    async def update_data(self, key: StorageKey, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields of the data atomically, and give all of it; raises as `set_data`."""
+        return await self._states.update_data(_state_key(key), _dict(data))
+
+
+class SessionEventIsolation(BaseEventIsolation):
+    """Runs the updates of one conversation one after another, in all processes, each as one unit of work.
+
+    Made by `SessionFSMStorage.create_isolation`. An update that fails leaves the conversation as it was.
+    """
+
+    def __init__(self, states: States) -> None:
+        self._states = states
+
+    @contextlib.asynccontextmanager
+    async def lock(self, key: StorageKey) -> AsyncGenerator[None, None]:
+        """Lock a conversation and load it; store what has changed when the block ends, unless it raises.
+
+        Raises:
+            SessionLockTimeoutError: the conversation made no progress for `lock_timeout` seconds.
+            SessionConflictError: the lock was lost, or another process wrote without it; nothing was stored.
+        """
+        async with self._states.unit(_state_key(key), CONTROL_FLOW):
+            yield
+
+    async def close(self) -> None:
+        """The storage is closed by its own `close`."""
+
+
+def plug_in(dispatcher: Dispatcher, storage: SessionFSMStorage) -> None:
+    """Make a dispatcher use a storage, and its isolation.
+
+    Raises:
+        ValueError: it uses others already, or none.
+    """
+    fsm = dispatcher.fsm
+    if fsm not in dispatcher.update.outer_middleware:
+        raise ValueError("the Dispatcher was made with disable_fsm=True, so that it has no FSM to set up")
+    for name, plugged, default in (
+        ("storage", fsm.storage, MemoryStorage),
+        ("events_isolation", fsm.events_isolation, DisabledEventIsolation),
+    ):
+        if type(plugged) is not default:
+            raise ValueError(
+                f"the Dispatcher has {name}={type(plugged).__name__} already, whose data setup_fsm would not use; "
+                f"make it without {name}, and import the data if it must be kept (chatsession.importers.aiogram_fsm)"
+            )
+    fsm.storage, fsm.events_isolation = storage, storage.create_isolation()
+    dispatcher.startup.register(storage.start)
+
+
+def unit_of(data: dict[str, Any]) -> StateUnit | None:
+    """The unit of an update, whose data handlers get, if its conversation is locked."""
+    storage = data.get("fsm_storage")
+    return storage.current() if isinstance(storage, SessionFSMStorage) else None
+
+
+def key_in_background(fsm: FSMContextMiddleware, update: TelegramObject, data: dict[str, Any]) -> StorageKey | None:
+    """The conversation of an update that aiogram-dialog makes, for which aiogram locks none.
+
+    Such an update reads what the updates of its user write, and must not run beside them.
+    """
+    event = getattr(update, "aiogd_update", None)
+    if not isinstance(event, TelegramObject) or not isinstance(fsm.events_isolation, SessionEventIsolation):
+        return None
+    found = cast("Any", event)  # aiogram-dialog need not be installed
+    context = fsm.resolve_context(
+        bot=data["bot"],
+        chat_id=found.chat.id,
+        user_id=found.from_user.id,
+        thread_id=found.thread_id,
+        business_connection_id=found.business_connection_id,
+    )
+    return None if context is None else context.key
+
+
+def _state_key(key: StorageKey) -> StateKey:
+    owner = f"{key.bot_id}:{key.chat_id}:{key.user_id}"
+    if key.thread_id is not None or key.business_connection_id is not None:
+        # A business connection is named by Telegram, in a form that is not ours to know.
+        owner += f":{'' if key.thread_id is None else key.thread_id}:{_escaped(key.business_connection_id or '')}"
+    if key.destiny == DEFAULT_DESTINY:
+        return StateKey(owner, owner)
+    return StateKey(f"{owner}#{key.destiny}", owner)
+
+
+def _escaped(part: str) -> str:
+    return part.replace("%", "%25").replace(":", "%3A").replace("#", "%23")
+
+
+def _dict(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise _NotADict(f"Data must be a dict or dict-like object, got {type(data).__name__}")
+    return data

@@ -1,0 +1,98 @@
+"""What is stored of a conversation: its state and its data, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from msgspec import Struct
+
+from chatsession.errors import SessionEncodeError
+from chatsession.serialization.untyped import foreign
+
+State: TypeAlias = str | int | None
+
+
+class StateRecord(Struct, frozen=True):
+    """A conversation's state and its data, stored together.
+
+    Attributes:
+        state: the name of the state; `None`: none is set.
+        data: what handlers have put beside it, which is plain JSON.
+    """
+
+    # No defaults: JSON of another library, which has other fields, must not pass for an empty record.
+    state: State
+    data: dict[str, Any]
+
+
+EMPTY: Final = StateRecord(None, {})
+"""What a conversation is of which nothing is stored."""
+
+
+def empty_record() -> StateRecord:
+    """A record with nothing in it."""
+    return StateRecord(None, {})
+
+
+STATE: Final = object()
+"""Stands for the state among the names of the data's fields."""
+
+_MISSING = object()
+
+
+class StateKey(NamedTuple):
+    """Where the record of a conversation is."""
+
+    text: str
+    """The key, without the prefix."""
+    owner: str
+    """What all records of one conversation have in common: those of an update are committed with its own."""
+
+
+def plain(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A copy of the data, which shares nothing with it.
+
+    Args:
+        data: what a handler wants to store.
+        key: whose data it is.
+
+    Raises:
+        SessionEncodeError: a part of it, which is named by its path, is not JSON.
+    """
+    own = dict(data)
+    try:
+        found = foreign(own)
+        copy: dict[str, Any] = copied(own)
+    except RecursionError:
+        raise SessionEncodeError(
+            "the data is nested too deeply, or contains itself; nothing was written", key=key
+        ) from None
+    if found is not None:
+        raise SessionEncodeError(
+            f"{found.what} at `$.data{found.path}` cannot be stored: the data of a state is JSON, which has texts, "
+            "finite numbers, True, False, None, lists, and dicts with texts as keys; nothing was written",
+            key=key,
+        )
+    return copy
+
+
+def copied(value: Any) -> Any:
+    """A copy of plain data, which shares nothing with it."""
+    if isinstance(value, dict):
+        return {name: copied(item) for name, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [copied(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def differing(one: StateRecord, other: StateRecord) -> set[object]:
+    """The names of the data's fields in which two records differ, and `STATE`."""
+    names: set[object] = {
+        name
+        for name in one.data.keys() | other.data.keys()
+        if one.data.get(name, _MISSING) != other.data.get(name, _MISSING)
+    }
+    if one.state != other.state:
+        names.add(STATE)
+    return names

@@ -1,0 +1,244 @@
+"""What one update does to conversations: committed as a whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from chatsession.errors import SessionConflictError
+from chatsession.integrations._state_record import EMPTY, STATE, StateKey, StateRecord, differing
+from chatsession.unit_of_work.group import Unit, abort_all, commit_all
+from chatsession.unit_of_work.unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from chatsession.integrations._states import States
+
+Write: TypeAlias = Callable[[StateRecord], StateRecord]
+"""Makes of a record what it shall be; changes nothing in it."""
+
+
+class Entry:
+    """One record in an update: what is stored, and what the update makes of it."""
+
+    __slots__ = ("_overtaken", "locked", "stored", "unit", "view")
+
+    def __init__(self, unit: UnitOfWork[StateRecord], *, locked: bool) -> None:
+        self.unit: UnitOfWork[StateRecord] = unit
+        self.locked: bool = locked
+        self.stored: StateRecord = unit.data if unit.exists else EMPTY
+        """The record as it is stored."""
+        self.view: StateRecord = self.stored
+        """The record as the update sees it."""
+        self._overtaken: set[object] = set()
+        """Fields that somebody else has written meanwhile, and the update has not looked at since."""
+
+    def look_at_state(self) -> None:
+        """The update looks at the state."""
+        self._overtaken.discard(STATE)
+
+    def look_at_data(self) -> None:
+        """The update looks at the data."""
+        self._overtaken &= {STATE}
+
+    def write(self, write: Write) -> StateRecord:
+        """Change what the update sees.
+
+        Raises:
+            SessionConflictError: that would undo what somebody else has written meanwhile.
+        """
+        after = write(self.view)
+        if self._overtaken and not self._overtaken.isdisjoint(differing(self.view, after)):
+            raise SessionConflictError(
+                "another update has written the same part of it meanwhile; nothing was written, read it again or "
+                "handle the update again",
+                key=self.unit.key,
+            )
+        self.view = after
+        return after
+
+    async def write_through(self, write: Write) -> StateRecord:
+        """Store a change of somebody else now, whatever becomes of this update; the update sees it, too."""
+        before, unit = self.view, self.unit
+        after = write(self.stored)
+        update_id, unit.update_id = unit.update_id, None  # it is not this update that is stored
+        unit.data = _worth_storing(after)
+        try:
+            await unit.save()
+        except BaseException:
+            unit.data = _worth_storing(self.stored)
+            raise
+        finally:
+            unit.update_id = update_id
+        self.stored = after
+        self.view = write(self.view)
+        self._overtaken |= differing(before, self.view)
+        return after
+
+    def settle(self) -> None:
+        """The update is done: this is what the commit writes."""
+        if self.view is not self.stored:
+            self.unit.data = _worth_storing(self.view)
+
+
+class StateUnit:
+    """The records that one update has locked or looked at.
+
+    Args:
+        states: where they are kept.
+        around: the open unit of other states in which this one begins.
+    """
+
+    __slots__ = (
+        "_busy", "_ended", "_entries", "_first", "_others", "_owners", "_seen", "_states", "around", "open", "task",
+    )  # fmt: skip
+
+    def __init__(self, states: States, around: StateUnit | None) -> None:
+        self.around: StateUnit | None = around
+        self.task: asyncio.Task[object] | None = asyncio.current_task()
+        """Of the update."""
+        self.open: bool = True
+        self._states = states
+        self._entries: dict[str, Entry] = {}
+        self._first: Entry | None = None
+        self._owners: set[str] = set()
+        """Whose records are committed with this unit."""
+        self._seen: dict[str, object] = {}
+        """Versions of the records of others that the update has looked at."""
+        self._others: list[Unit] = []
+        """Sessions that are committed together with the records."""
+        self._busy = asyncio.Lock()
+        self._ended = asyncio.Event()
+
+    def belongs_to(self, states: States) -> bool:
+        """Whether these are records of `states`."""
+        return self._states is states
+
+    async def lock(self, key: StateKey) -> None:
+        """Wait for a record and load it; it stays locked until this unit ends.
+
+        Raises:
+            SessionConflictError: others have changed it since this update looked at it.
+        """
+        earlier = self._entries.get(key.text)
+        if earlier is not None and earlier.locked:
+            return
+        unit = await self._states.lock(key)
+        entry = await self._take(key, unit, locked=True)
+        if earlier is not None:
+            entry.view = earlier.view
+            await earlier.unit.abort()
+        self._first = self._first or entry
+        self._owners.add(key.owner)
+        self._states.locked[key.text] = self
+
+    async def entry(self, key: StateKey) -> Entry | None:
+        """The record, if it is committed with this unit; `None`: it is somebody else's."""
+        entry = self._entries.get(key.text)
+        if entry is not None or key.owner not in self._owners:
+            return entry
+        async with self._busy:
+            if key.text not in self._entries and self.open:
+                # What was locked guards this record as well. Should others write it all the same, the commit fails.
+                await self._take(key, await self._states.load(key), locked=False)
+            return self._entries.get(key.text)
+
+    def look_at(self, key: StateKey, unit: UnitOfWork[StateRecord]) -> None:
+        """The update has looked at a record that is not its own, or not yet."""
+        self._seen[key.text] = unit.record and unit.record.version
+
+    def forget(self, key: StateKey) -> None:
+        """The update is about to write what it has looked at."""
+        self._seen.pop(key.text, None)
+
+    async def _take(self, key: StateKey, unit: UnitOfWork[StateRecord], *, locked: bool) -> Entry:
+        version = unit.record and unit.record.version
+        if self._seen.setdefault(key.text, version) != version:
+            await unit.abort()
+            raise SessionConflictError(
+                "others have changed it since this update looked at it; nothing was written, handle the update again "
+                "if it must count",
+                key=key.text,
+            )
+        entry = self._entries[key.text] = Entry(unit, locked=locked)
+        return entry
+
+    async def write_through(self, key: StateKey, write: Write) -> StateRecord | None:
+        """Let another update write a record that this one has locked; `None`: this one has ended meanwhile."""
+        async with self._busy:
+            if self.open:
+                return await self._entries[key.text].write_through(write)
+        await self._ended.wait()
+        return None
+
+    def add(self, sessions: Iterable[Unit]) -> None:
+        """Commit sessions together with the records."""
+        self._others.extend(sessions)
+
+    def identify(self, update_id: int | None) -> UnitOfWork[StateRecord] | None:
+        """Let the record that was locked first remember the update, if it is to remember updates; gives its session.
+
+        Args:
+            update_id: of the update that is about to be handled; `None`: it has none.
+        """
+        if not update_id or self._first is None:
+            return None
+        unit = self._first.unit
+        if not unit.runtime.deduplicate or unit.update_id is not None:  # it is one that a handler has fed
+            return None
+        unit.update_id = update_id
+        unit.redelivered = unit.unpacked is not None and update_id in unit.unpacked.updates
+        return unit
+
+    def views(self) -> dict[str, StateRecord]:
+        """What the update has made of the records up to now."""
+        return {text: entry.view for text, entry in self._entries.items()}
+
+    def return_to(self, views: Mapping[str, StateRecord]) -> None:
+        """Undo what was done since `views` was called."""
+        for text, entry in self._entries.items():
+            entry.view = views.get(text, entry.stored)
+
+    async def commit(self) -> None:
+        """The update is done: prepare all records and sessions, then commit all, or none."""
+        try:
+            await self._close()
+            for entry in self._entries.values():
+                entry.settle()
+            await commit_all(self._units)
+        except BaseException:
+            await abort_all(self._units)
+            raise
+        finally:
+            self._end()
+
+    async def abort(self) -> None:
+        """The update failed: write nothing."""
+        try:
+            await self._close()
+        finally:
+            try:
+                await abort_all(self._units)
+            finally:
+                self._end()
+
+    @property
+    def _units(self) -> list[Unit]:
+        return [*[entry.unit for entry in self._entries.values()], *self._others]
+
+    async def _close(self) -> None:
+        self.open = False
+        async with self._busy:  # somebody may be writing through this unit
+            pass
+
+    def _end(self) -> None:
+        for text in self._entries:
+            if self._states.locked.get(text) is self:
+                del self._states.locked[text]
+        self._entries.clear()
+        self._others.clear()
+        self._ended.set()
+
+
+def _worth_storing(record: StateRecord) -> StateRecord | None:
+    return record if record.state is not None or record.data else None

@@ -1,0 +1,276 @@
+"""Conversation states on any storage: a state and its data are one record, and one unit of work in each update."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypedDict, TypeVar
+
+from chatsession.errors import SessionConflictError
+from chatsession.integrations._state_record import EMPTY, State, StateKey, StateRecord, copied, empty_record, plain
+from chatsession.integrations._state_unit import Entry, StateUnit, Write
+from chatsession.manager import SessionManager
+from chatsession.observing import SessionEvent
+from chatsession.options import OnDecodeError, SessionOptions
+from chatsession.storages import Storage
+from chatsession.unit_of_work.unit import UnitOfWork
+
+V = TypeVar("V")
+
+_TRIES = 50
+
+_current: ContextVar[StateUnit | None] = ContextVar("chatsession states", default=None)
+"""The unit of the update that is being handled. Tasks that a handler leaves running keep it, closed."""
+
+
+class StateOptions(TypedDict, total=False):
+    """Options of states, which mean the same as those of `SessionManager`.
+
+    Attributes:
+        prefix: is put before every key, and must not be that of a `SessionManager` on the same storage.
+        ttl: seconds (or a `timedelta`) after its last update at which a conversation is forgotten.
+        lock_timeout: seconds for which a conversation may make no progress; `None`: wait for ever.
+        lock_lease: seconds after which a conversation whose process died is free again.
+        max_size: bytes that an encoded record may have at most.
+        encryption_keys: encrypt what is stored.
+        allow_unencrypted: read what is not encrypted although there are `encryption_keys`.
+        compression: bytes above which what is stored is compressed; `None`: never.
+        deduplicate: how many updates are remembered with each conversation, and not handled again.
+        on_decode_error: what to do with stored data that is no record of a conversation.
+        observe: called with a `SessionEvent` when a unit of work has ended.
+    """
+
+    prefix: str
+    ttl: float | timedelta | None
+    lock_timeout: float | None
+    lock_lease: float
+    max_size: int
+    encryption_keys: Sequence[str | bytes]
+    allow_unencrypted: bool
+    compression: int | None
+    deduplicate: int
+    on_decode_error: OnDecodeError
+    observe: Callable[[SessionEvent], object] | None
+
+
+class States:
+    """The states of conversations, as handlers, filters and other tasks see them.
+
+    Inside an update, the records that it has locked are read once and written once, at its end. Everywhere else each
+    call is atomic by itself: it waits for the update that is running for its key. Inside an update, a call for the
+    key of *another* conversation must not wait, since that one could wait for this update: it is stored at once.
+
+    Args:
+        storage: where they are kept.
+        options: of the sessions that keep them.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+
+    def __init__(self, storage: Storage | str | None, options: StateOptions) -> None:
+        for name in options.keys() - StateOptions.__annotations__.keys():
+            raise TypeError(f"states have no option {name!r}")
+        self.options: SessionOptions[StateRecord] = SessionOptions(
+            initial=empty_record, storage=storage, name="state", **options
+        )
+        self._prefix = self.options.prefix
+        self.sessions: SessionManager[StateRecord] = SessionManager.from_options(self.options)
+        """The records, each of them under the lock of its key."""
+        unlocked = replace(self.options, storage=self.sessions.storage, concurrency="optimistic")
+        self._unlocked: SessionManager[StateRecord] = SessionManager.from_options(unlocked)
+        self.locked: dict[str, StateUnit] = {}
+        """The open units, by the keys that they have locked."""
+        self._writing: dict[str, asyncio.Future[None]] = {}
+        """Writes without a lock that are under way, by key."""
+
+    async def start(self) -> None:
+        """Connect (again)."""
+        await self.sessions.start()
+        await self._unlocked.start()
+
+    async def aclose(self) -> None:
+        """Wait for the updates that are being handled, then disconnect."""
+        await self.sessions.aclose()
+        await self._unlocked.aclose()
+
+    # The unit of an update.
+
+    def current(self) -> StateUnit | None:
+        """The unit of the update in which the caller runs, while it is open."""
+        unit = _open_unit()
+        while unit is not None and not (unit.open and unit.belongs_to(self)):
+            unit = unit.around
+        return unit
+
+    @contextlib.asynccontextmanager
+    async def unit(
+        self, key: StateKey, control_flow: tuple[type[BaseException], ...] = ()
+    ) -> AsyncGenerator[StateUnit]:
+        """Lock a record for an update, which is committed when the block ends, and not if it raises.
+
+        Inside a block of the same task, the record becomes a part of that one's unit, and is committed with it.
+
+        Args:
+            key: of the record.
+            control_flow: exceptions that are not failures: they commit.
+        """
+        unit = self.current()
+        if unit is not None and unit.task is asyncio.current_task():
+            await unit.lock(key)
+            views = unit.views()
+            try:
+                yield unit
+            except control_flow:
+                raise
+            except BaseException:
+                unit.return_to(views)
+                raise
+            return
+        around = _open_unit()
+        unit = StateUnit(self, around)
+        await unit.lock(key)
+        _current.set(unit)
+        try:
+            yield unit
+        except control_flow:
+            await unit.commit()
+            raise
+        except BaseException:
+            await unit.abort()
+            raise
+        else:
+            await unit.commit()
+        finally:
+            _current.set(around)
+
+    async def lock(self, key: StateKey) -> UnitOfWork[StateRecord]:
+        """The session of a record, locked and loaded."""
+        unit = self.sessions.units.unit(self._prefix + key.text)
+        while True:
+            await unit.begin()
+            writing = self._writing.get(key.text)
+            if writing is None:
+                return unit
+            try:
+                await unit.abort()
+                unit.reset()
+                await asyncio.wait([writing])
+            except BaseException:
+                await unit.abort()
+                raise
+
+    async def load(self, key: StateKey) -> UnitOfWork[StateRecord]:
+        """The session of a record, loaded without a lock."""
+        return await self._unlocked.units.unit(self._prefix + key.text).begin()
+
+    # What handlers do.
+
+    async def get_state(self, key: StateKey) -> State:
+        """The state."""
+        if (entry := await self._entry(key)) is None:
+            return (await self._read(key)).state
+        entry.look_at_state()
+        return entry.view.state
+
+    async def get_data(self, key: StateKey) -> dict[str, Any]:
+        """The data, as a copy."""
+        if (entry := await self._entry(key)) is None:
+            return (await self._read(key)).data
+        entry.look_at_data()
+        return copied(entry.view.data)
+
+    async def get_value(self, key: StateKey, name: str, default: V) -> Any | V:
+        """One field of the data, as a copy."""
+        if (entry := await self._entry(key)) is None:
+            return (await self._read(key)).data.get(name, default)
+        entry.look_at_data()
+        return copied(entry.view.data.get(name, default))
+
+    async def set_state(self, key: StateKey, state: State) -> StateRecord:
+        """Set the state, and keep the data."""
+        return await self._write(key, lambda record: StateRecord(state, record.data))
+
+    async def set_data(self, key: StateKey, data: Mapping[str, Any]) -> StateRecord:
+        """Replace the data, and keep the state. Raises `SessionEncodeError` where the data is not JSON."""
+        new = plain(data, key.text)
+        return await self._write(key, lambda record: StateRecord(record.state, new))
+
+    async def update_data(self, key: StateKey, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields of the data, and give a copy of all; raises as `set_data`."""
+        new = plain(data, key.text)
+        written = await self._write(key, lambda record: StateRecord(record.state, {**record.data, **new}))
+        return copied(written.data)
+
+    async def delete(self, key: StateKey) -> StateRecord:
+        """Forget the state and the data."""
+        return await self._write(key, lambda record: EMPTY)
+
+    async def _entry(self, key: StateKey) -> Entry | None:
+        """The record in the unit of the caller's update, if it belongs to that."""
+        unit = self.current()
+        entry = None if unit is None else await unit.entry(key)
+        return entry if unit is not None and unit.open else None
+
+    async def _read(self, key: StateKey) -> StateRecord:
+        """The record as it is stored."""
+        session = await self.load(key)
+        try:
+            if (unit := self.current()) is not None:
+                unit.look_at(key, session)
+            return session.data if session.exists else EMPTY
+        finally:
+            await session.abort()
+
+    async def _write(self, key: StateKey, write: Write) -> StateRecord:
+        unit = self.current()
+        if (entry := await self._entry(key)) is not None:
+            return entry.write(write)
+        if unit is not None and unit.open:
+            unit.forget(key)
+            return await self._write_unlocked(key, write)
+        async with self.unit(key) as unit:
+            return await self._write(key, write)
+
+    async def _write_unlocked(self, key: StateKey, write: Write) -> StateRecord:
+        """Write a record of somebody else, and wait for nobody's lock."""
+        tries = 0
+        while True:
+            holder = self.locked.get(key.text)
+            if holder is not None:
+                if (record := await holder.write_through(key, write)) is not None:
+                    return record
+                continue
+            tries += 1
+            try:
+                return await self._compare_and_swap(key, write)
+            except SessionConflictError:
+                if tries == _TRIES:
+                    raise
+            await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
+
+    async def _compare_and_swap(self, key: StateKey, write: Write) -> StateRecord:
+        while (earlier := self._writing.get(key.text)) is not None:
+            await asyncio.wait([earlier])
+        done = self._writing[key.text] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._unlocked.open(key.text) as session:
+                record = write(session.data if session.exists else EMPTY)
+                session.data = record if record.state is not None or record.data else None
+            return record
+        finally:
+            del self._writing[key.text]
+            done.set_result(None)
+
+
+def _open_unit() -> StateUnit | None:
+    """The innermost unit that is open, of any states."""
+    unit = _current.get()
+    while unit is not None and not unit.open:
+        unit = unit.around
+    return unit
