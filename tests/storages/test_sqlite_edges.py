@@ -229,7 +229,7 @@ async def test_a_holder_of_another_container_keeps_its_leases(path: Path) -> Non
     async with SQLiteStorage(path, clock=clock) as storage:
         boot, _ = world()
         sql(path, "INSERT INTO session_holders (id, identity) VALUES (99, ?)", f"{boot}/pid:[1] 1 1 x")
-        sql(path, "INSERT INTO session_locks VALUES ('chat', 7, ?, 99, 30)", clock() + 30)
+        sql(path, "INSERT INTO session_locks VALUES ('chat', 7, ?, 99, 30, NULL)", clock() + 30)
         assert await lock(storage) is None
         assert not storage.single_process
         clock.advance(31)
@@ -299,6 +299,7 @@ async def test_a_file_of_version_0_1_gets_the_new_columns(path: Path) -> None:
         fresh = sql(path, "PRAGMA table_info(session_locks)") + sql(path, "PRAGMA table_info(session_holders)")
     sql(path, "ALTER TABLE session_holders DROP COLUMN seen")
     sql(path, "ALTER TABLE session_locks DROP COLUMN seconds")
+    sql(path, "ALTER TABLE session_locks DROP COLUMN waiter")
     async with SQLiteStorage(path) as storage:
         assert isinstance(await lock(storage), Locked)
         now = sql(path, "PRAGMA table_info(session_locks)") + sql(path, "PRAGMA table_info(session_holders)")

@@ -41,6 +41,8 @@ class Hold(msgspec.Struct, array_like=True):
     until: float
     seconds: float
     queue: list[QueuedWaiter] = []
+    waiter: str = ""
+    """The request that was granted last."""
 
 
 class Shard(msgspec.Struct, array_like=True):
@@ -63,7 +65,7 @@ class Shard(msgspec.Struct, array_like=True):
         hold.queue = hold.queue[1:]
         # By the clock too, so that tokens still grow should the file be lost.
         self.last_token = hold.token = max(self.last_token + 1, int(now * 1_000_000))
-        hold.until, hold.seconds = now + seconds, seconds
+        hold.until, hold.seconds, hold.waiter = now + seconds, seconds, waiter.waiter
         return hold.token
 
     def is_holder(self, name: str, token: int, now: float) -> bool:
@@ -86,9 +88,14 @@ class Shard(msgspec.Struct, array_like=True):
         self._wake_first(name, hold, wake)
 
     def abandon(self, name: str, waiter: str, now: float, wake: Callable[[QueuedWaiter], bool]) -> None:
-        """Drop a waiter; if it was its turn, it is the next one's."""
+        """Drop a waiter, or release the lock that it was granted; if it was its turn, it is the next one's."""
         hold = self.holds.get(name)
-        if hold is None or all(queued.waiter != waiter for queued in hold.queue):
+        if hold is None:
+            return
+        if hold.waiter == waiter and self._is_held(hold, now):
+            self.release(name, wake)
+            return
+        if all(queued.waiter != waiter for queued in hold.queue):
             return
         was_first = hold.queue[0].waiter == waiter
         hold.queue = [queued for queued in hold.queue if queued.waiter != waiter]

@@ -35,7 +35,7 @@ def lock(
     connection.executemany(
         _TAKE,
         [
-            (escaped(request.key), locked.lease.token, now + request.seconds, request.seconds, holder)
+            (escaped(request.key), locked.lease.token, now + request.seconds, request.seconds, holder, request.waiter)
             for request, available, locked in zip(requests, free, results, strict=True)
             if available and locked is not None
         ],
@@ -57,10 +57,9 @@ def renew(connection: sqlite3.Connection, leases: Sequence[Lease], seconds: floa
 
 def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest]) -> None:
     """`Storage.abandon_many`."""
-    connection.executemany(
-        "DELETE FROM session_waiters WHERE key = ? AND waiter = ?",
-        [(escaped(request.key), request.waiter) for request in requests],
-    )
+    abandoned = [(escaped(request.key), request.waiter) for request in requests]
+    connection.executemany("DELETE FROM session_waiters WHERE key = ? AND waiter = ?", abandoned)
+    connection.executemany("DELETE FROM session_locks WHERE key = ? AND waiter = ?", abandoned)
 
 
 def tidy(connection: sqlite3.Connection, now: float) -> None:
@@ -70,8 +69,9 @@ def tidy(connection: sqlite3.Connection, now: float) -> None:
 
 
 _TAKE = (
-    "INSERT INTO session_locks (key, token, until, seconds, holder) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-    "SET token = excluded.token, until = excluded.until, seconds = excluded.seconds, holder = excluded.holder"
+    "INSERT INTO session_locks (key, token, until, seconds, holder, waiter) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET token = excluded.token, until = excluded.until, seconds = excluded.seconds, "
+    "holder = excluded.holder, waiter = excluded.waiter"
 )
 
 
@@ -91,9 +91,9 @@ def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder:
     ).fetchone()
     if first.decode() != request.waiter or _is_held(connection, key, now):
         return None
-    abandon(connection, [request])
+    connection.execute("DELETE FROM session_waiters WHERE key = ? AND waiter = ?", (key, request.waiter))
     token = reserve(connection, 1)
-    connection.execute(_TAKE, (key, token, now + request.seconds, request.seconds, holder))
+    connection.execute(_TAKE, (key, token, now + request.seconds, request.seconds, holder, request.waiter))
     return Locked(Lease(request.key, token), read(connection, [request.key], now)[0])
 
 

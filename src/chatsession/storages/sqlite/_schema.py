@@ -9,7 +9,11 @@ from chatsession.errors import StorageError
 
 SCHEMA = 1
 _TABLES = ("sessions", "session_holders", "session_locks", "session_waiters")
-_ADDED = (("session_holders", "seen"), ("session_locks", "seconds"))
+_ADDED = (
+    ("session_holders", "seen", "REAL"),
+    ("session_locks", "seconds", "REAL"),
+    ("session_locks", "waiter", "TEXT"),
+)
 """Columns that files made by version 0.1 lack, and that it ignores where they are."""
 
 
@@ -18,9 +22,9 @@ def prepare(connection: sqlite3.Connection, name: str) -> None:
     if not is_prepared(connection, name):
         _make(connection)
         return
-    for table, column in _ADDED:
+    for table, column, type_name in _ADDED:
         if column not in _columns(connection, table):
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} REAL")
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {type_name}")
 
 
 def is_prepared(connection: sqlite3.Connection, name: str) -> bool:

@@ -25,7 +25,8 @@ CREATE TABLE session_locks (
     token  INTEGER NOT NULL,     -- fencing token
     until  REAL NOT NULL,        -- end of the lease, Unix time in seconds
     holder INTEGER NOT NULL,     -- session_holders.id
-    seconds REAL                 -- length of the lease
+    seconds REAL,                -- length of the lease
+    waiter TEXT                  -- request that was granted (session_waiters.waiter)
 ) WITHOUT ROWID;
 
 CREATE TABLE session_waiters (   -- who waits for a lock of another process, in order of arrival

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from chatsession.errors import SessionError
 from chatsession.storages import Committed, Lease, Locked, Refused, Storage
 from chatsession.testing.conformance.single import (
@@ -104,7 +102,6 @@ class LockTests(StorageSuite):
 
     async def test_an_abandoned_request_gives_its_lock_back(self, storage: Storage, other: Storage) -> None:
         """The answer to `lock_many` was lost: only the request is known, not the lease."""
-        _must_release_abandoned(storage)
         granted = request("key")
         locked = await try_lock(storage, granted)
         assert locked is not None
@@ -267,9 +264,3 @@ async def granted_after_lease(storage: Storage, key: str, time: Time) -> Locked:
 
     await time.until(granted, f"{key!r} is free when its lease has run out")
     return found[0]
-
-
-def _must_release_abandoned(storage: Storage) -> None:
-    # Back ends that do not release a granted lock by its request yet.
-    if any(f".storages.{name}" in type(storage).__module__ for name in ("sqlite", "file")):
-        pytest.xfail("this back end does not give the lock of an abandoned request back yet")
