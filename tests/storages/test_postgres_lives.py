@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from _pg_proxy import PgProxy
 
-from chatsession import open_storage
+from chatsession import SessionManager, open_storage
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
 from chatsession.storages.postgres import PostgresStorage
@@ -156,6 +156,64 @@ class TestHeldRows:
                 await storage.abandon_many([request("stuck"), request("other")])
         finally:
             await holder.close()
+
+    @pytest.mark.parametrize("rows", ["sessions", "leases"])
+    async def test_neighbours_wait_for_a_held_row_once(
+        self, storage: PostgresStorage, postgres_server: PostgresServer, table: str, rows: str
+    ) -> None:
+        """The first time, a held row costs its batch a moment; then its key travels apart."""
+        held = table if rows == "sessions" else f"{table}_leases"
+        backends = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        holder = await asyncpg.connect(postgres_server.url)
+        async with SessionManager(int, storage=storage) as counters:
+            try:
+                for number in range(40):
+                    await counters.update(f"chat:{number}", lambda count: count + 1)
+                await holder.execute(f"BEGIN; SELECT FROM {held} WHERE key = 'chat:7' FOR UPDATE")
+                with pytest.raises(StorageUnavailableError, match="another transaction"):
+                    await counters.update("chat:7", lambda count: count + 1)
+                stuck = asyncio.create_task(counters.update("chat:7", lambda count: count + 1))
+                others = [counters.update(f"chat:{number}", lambda count: count + 1) for number in range(8, 40)]
+                await asyncio.gather(*others)
+                assert not stuck.done(), "they waited for a row that is known to be held"
+                assert await holder.fetchval(backends) == 0
+                with pytest.raises(StorageUnavailableError):
+                    await stuck
+            finally:
+                await holder.close()
+            while storage.lane_of("chat:7"):
+                with suppress(StorageUnavailableError):
+                    await counters.update("chat:7", lambda count: count + 1)
+
+    async def test_a_held_row_of_grammys_table_fails_alone(self, postgres_server: PostgresServer, table: str) -> None:
+        holder = await asyncpg.connect(postgres_server.url)
+        async with PostgresStorage(postgres_server.url, table=table, layout="grammy") as storage:
+            try:
+                await storage.commit_many([Change(key, Action.PUT, b"1") for key in ("held", "free")])
+                await holder.execute(f"BEGIN; SELECT FROM {table} WHERE key = 'held' FOR UPDATE")
+                for _ in range(2):
+                    outcomes = await storage.commit_many([Change(key, Action.PUT, b"2") for key in ("held", "free")])
+                    assert [isinstance(outcome, Committed) for outcome in outcomes] == [False, True]
+            finally:
+                await holder.close()
+
+    async def test_many_held_rows_leave_connections_for_others(
+        self, storage: PostgresStorage, postgres_server: PostgresServer, table: str
+    ) -> None:
+        keys = [f"chat:{number:02}" for number in range(50)]
+        await storage.commit_many([Change(key, Action.PUT, b"1") for key in keys])
+        holder = await asyncpg.connect(postgres_server.url)
+        try:
+            await holder.execute(f"BEGIN; SELECT FROM {table} WHERE key < 'chat:40' FOR UPDATE")
+            for _ in range(2):
+                outcomes = await storage.commit_many([Change(key, Action.PUT, b"2") for key in keys])
+                assert [isinstance(outcome, Committed) for outcome in outcomes] == [False] * 40 + [True] * 10
+            stuck = asyncio.create_task(storage.commit_many([Change(key, Action.PUT, b"3") for key in keys[:40]]))
+            await storage.commit_many([Change("chat:49", Action.PUT, b"3")])
+            assert not stuck.done()
+        finally:
+            await holder.close()
+        assert all(isinstance(outcome, Committed) for outcome in await stuck), "the rows became free meanwhile"
 
     async def test_a_row_that_is_being_inserted_fails_alone(
         self, storage: PostgresStorage, postgres_server: PostgresServer, table: str

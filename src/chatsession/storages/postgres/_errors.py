@@ -10,6 +10,10 @@ import socket
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.postgres._driver import InterfaceError, InternalClientError, PostgresError
 
+_ROW_HELD = (
+    "another transaction in PostgreSQL has locked the row of this session for more than a second; end that "
+    "transaction (pg_stat_activity shows it)"
+)
 _HINTS = {
     "25006": "it is a read-only replica, or set to read-only; give the URL of the primary",
     "26000": "it does not know a prepared statement; if a pooler such as PgBouncer is in between, make the pool with "
@@ -43,6 +47,9 @@ _UNAVAILABLE = _PASSING - {"25006"} | {"53100", "53200", "57014"}
 class RowHeldError(StorageUnavailableError):
     """Another transaction holds a row that a call needs."""
 
+    def __init__(self, message: str = _ROW_HELD, *, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+
 
 def is_row_held(error: Exception) -> bool:
     """Whether a call gave up waiting for a lock of the database."""
@@ -70,10 +77,7 @@ def as_storage_error(error: Exception) -> StorageError:
     if isinstance(error, StorageError):
         return error
     if is_row_held(error):
-        return RowHeldError(
-            "another transaction in PostgreSQL has locked the row of this session for more than a second; end that "
-            "transaction (pg_stat_activity shows it)"
-        )
+        return RowHeldError()
     if isinstance(error, PostgresError):
         return _from_server(_state(error), type(error).__name__)
     if isinstance(error, ConnectionRefusedError):

@@ -55,6 +55,7 @@ class GrammySchema(Schema):
             "beside": names["sessions"],
             "sessions": f'"{self.schema}"."{self.table}_view"',
             "grammy": str(self),
+            "rows": str(self),
             "version_of": f'"{self.schema}"."{self.table}_version_of"',
             "grammy_index": f'"idx_{self._grammy.lower()}"',  # as PostgreSQL reads the name that grammY does not quote
             "key_index": f'"{self.table}_key_index"',

@@ -127,6 +127,7 @@ class Schema:
 
         names = {name: quoted(suffix) for name, suffix in _TABLES.items()}
         names |= {name: quoted(f"_{name}") for name in _FUNCTIONS}
+        names["rows"] = names["sessions"]
         names |= {name: f'"{self.table}_{name}"' for name in ("expiry_index", "commits_index")}
         return names | {"channel": self.channel, "table": str(self)}
 

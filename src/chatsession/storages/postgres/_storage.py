@@ -7,7 +7,7 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
@@ -18,7 +18,7 @@ from chatsession.storages.postgres import _inspection
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool, Row
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
-from chatsession.storages.postgres._isolation import isolated
+from chatsession.storages.postgres._held_rows import HeldRows
 from chatsession.storages.postgres._records import (
     LONGEST_TIME,
     Batch,
@@ -128,6 +128,7 @@ class PostgresStorage(Storage):
             self._schema = Schema(schema, "chat_sessions" if table is None else table)
         self._database = Database(source, self._schema, connections, retry_for, pooler)
         self._scanner = Scanner(self._database, self._schema)
+        self._held_rows = HeldRows(self._find_held)
         self._create = create
         self._sweep_interval = sweep_interval
         self._opening = asyncio.Lock()
@@ -177,6 +178,10 @@ class PostgresStorage(Storage):
     def now(self) -> float:
         return self._database.clock.now()
 
+    def lane_of(self, key: str) -> str:
+        # A row that is held keeps its own key waiting, and not those that would travel with it.
+        return "held rows" if key in self._held_rows else ""
+
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         batch = Batch(keys)
         results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
@@ -193,7 +198,7 @@ class PostgresStorage(Storage):
         return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        return await isolated(self._lock_together, requests, _refusal)
+        return await self._held_rows.isolated(self._lock_together, requests, _refusal)
 
     async def _lock_together(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         batch = Batch(requests)
@@ -215,7 +220,7 @@ class PostgresStorage(Storage):
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         # A lease that cannot be renewed counts as lost: it may be, by the time its row is free.
-        return await isolated(partial(self._renew_together, seconds), leases, _lost)
+        return await self._held_rows.isolated(partial(self._renew_together, seconds), leases, _lost)
 
     async def _renew_together(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
         batch = Batch(leases)
@@ -230,9 +235,9 @@ class PostgresStorage(Storage):
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         for request in requests:
             self._remaining.pop(request.waiter, None)
-        errors = [error for error in await isolated(self._abandon_together, requests, _refusal) if error is not None]
-        if errors:
-            raise errors[0]
+        for error in await self._held_rows.isolated(self._abandon_together, requests, _refusal):
+            if error is not None:
+                raise error
 
     async def _abandon_together(self, requests: Sequence[LockRequest]) -> Sequence[StorageError | None]:
         batch = Batch(requests)
@@ -271,7 +276,7 @@ class PostgresStorage(Storage):
         return await _inspection.facts(self._database, self._schema)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        return await isolated(self._commit_together, changes, _refusal)
+        return await self._held_rows.isolated(self._commit_together, changes, _refusal, sessions=True)
 
     async def _commit_together(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         batch = Batch(changes)
@@ -291,6 +296,13 @@ class PostgresStorage(Storage):
         for place, code in zip(batch.places, cast("list[int]", await self._database.run(call)), strict=True):
             results[place] = outcome(code)
         return cast("list[Outcome]", results)
+
+    async def _find_held(self, keys: Collection[str], sessions: bool) -> set[str]:
+        """Which of the keys have a row that another transaction has locked."""
+        asked = list(keys)
+        batch = Batch(asked)
+        rows = await self._database.fetch(self._schema.query("held_rows"), batch.keys, sessions)
+        return {asked[batch.place_of[str(key)]] for (key,) in rows}
 
     async def _sweep(self, limit: int) -> list[int]:
         ((swept,),) = await self._call("SELECT {sweep}($1)", limit)
