@@ -19,7 +19,7 @@ from _pg_proxy import PgProxy
 from chatsession import SessionManager, open_storage
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
-from chatsession.storages.postgres import PostgresStorage
+from chatsession.storages.postgres import PostgresStorage, _storage, _wakeups
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, value_of
 from tools.servers.postgres import PgBouncer, PostgresServer
 
@@ -236,6 +236,30 @@ async def test_connections_forgotten_by_a_firewall(postgres_server: PostgresServ
         await asyncio.gather(*(put(storage, f"chat:{number}", b"2") for number in range(8)))
         assert time.monotonic() - started < storage._database._retry_for, "the bound of a call, for all of them"
         assert await value_of(storage, "chat:7") == b"2"
+
+
+async def test_wakeups_forgotten_by_a_firewall(
+    postgres_server: PostgresServer, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wakeups, "_LONGEST_SILENCE", 0.0)
+    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    async with (
+        asyncio.timeout(60),
+        PgProxy(postgres_server.url) as proxy,
+        PostgresStorage(postgres_server.url, table=table) as storage,
+        PostgresStorage(proxy.url, table=table) as waiting,
+    ):
+        held, wanted = await lock(storage, "chat"), request("chat")
+        assert await try_lock(waiting, wanted) is None
+        await waiting.wait_unlocked(wanted, 0)  # listens from now on
+        proxy.blackhole()
+        await waiting.wait_unlocked(wanted, 1)  # listens again
+        assert await try_lock(waiting, wanted) is None
+        woken = asyncio.create_task(waiting.wait_unlocked(wanted, 2))
+        await asyncio.sleep(0)
+        await storage.commit_many([Change("chat", Action.PUT, b"1", None, lease=held.lease, unlock=True)])
+        await woken
+        assert await try_lock(waiting, wanted) is not None
 
 
 class TestClocks:

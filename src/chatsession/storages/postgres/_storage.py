@@ -250,7 +250,9 @@ class PostgresStorage(Storage):
         wakeups = self._database.wakeups
         if wakeups is None:
             await _pause(attempt, most)
-        elif wakeups.listening:
+            return
+        await wakeups.check()
+        if wakeups.listening:
             await wakeups.wait(request.waiter, most * random.uniform(0.9, 1.0))
         elif not await wakeups.start():
             await _pause(attempt, most)

@@ -13,6 +13,9 @@ from chatsession.storages.postgres._errors import as_storage_error
 _log = logging.getLogger("chatsession")
 
 _TRY_AGAIN_AFTER = 5.0
+_LONGEST_SILENCE = 10.0
+"""Seconds after which the connection is tried before it is relied on: a firewall may have forgotten it."""
+_LONGEST_PROBE = 2.0
 
 
 class Wakeups:
@@ -36,12 +39,30 @@ class Wakeups:
         self._connection: Connection | None = None
         self._starting = asyncio.Lock()
         self._next_try = 0.0
+        self._heard = 0.0
+        """When the server was last heard on the connection, by the loop's clock."""
         self._waiters = WaiterRegistry()
 
     @property
     def listening(self) -> bool:
         """Whether a waiter will be woken."""
         return self._connection is not None and not self._connection.is_closed()
+
+    async def check(self) -> None:
+        """Give the connection up if it was silent for long and answers no more."""
+        if not self.listening or self._is_fresh():
+            return
+        async with self._starting:
+            connection = self._connection
+            if connection is None or connection.is_closed() or self._is_fresh():
+                return
+            try:
+                async with asyncio.timeout(_LONGEST_PROBE):
+                    await connection.fetchval("SELECT 1")
+            except Exception:
+                connection.terminate()
+            else:
+                self._heard = asyncio.get_running_loop().time()
 
     async def start(self) -> bool:
         """Listen (again); `False` if that is impossible at the moment."""
@@ -88,6 +109,10 @@ class Wakeups:
             await self._release(connection)
             raise
         self._connection = connection
+        self._heard = asyncio.get_running_loop().time()
+
+    def _is_fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self._heard < _LONGEST_SILENCE
 
     async def _unlisten(self, connection: Connection) -> None:
         try:
@@ -99,4 +124,5 @@ class Wakeups:
         await self._release(connection)
 
     def _wake(self, _connection: object, _pid: int, _channel: str, waiter: str) -> None:
+        self._heard = asyncio.get_running_loop().time()
         self._waiters.wake(wake_token(waiter))
