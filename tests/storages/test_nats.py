@@ -11,7 +11,7 @@ import pytest
 
 from chatsession.storages import Action, Change, Refused
 from chatsession.storages.nats import NatsStorage
-from chatsession.testing.conformance.single import lock, put, value_of
+from chatsession.testing.conformance.single import lock, put, read, unlock, value_of
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.nats import NatsServer, binaries
 
@@ -35,19 +35,38 @@ class TestNatsStorage(StorageConformance):
         return lambda: NatsStorage(server.url, bucket=bucket)
 
 
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder / "jetstream")
+def _copy(server: NatsServer, copy: Path) -> None:
+    """Keep what the server has stored so far."""
+    server.process.kill()
+    shutil.copytree(server.folder / "jetstream", copy)
+    server.process.start()
 
 
-async def test_versions_and_tokens_fit_no_message_after_a_loss() -> None:
-    """A server that lost its messages gives the same revisions to other ones."""
+def _lose(server: NatsServer, copy: Path | None) -> None:
+    """Let the server be killed, and come back without its last messages."""
+    server.process.kill()
+    shutil.rmtree(server.folder / "jetstream")
+    if copy is not None:
+        shutil.copytree(copy, server.folder / "jetstream")
+    server.process.start()
+
+
+@pytest.mark.parametrize("kept", ["first messages", "nothing"])
+async def test_versions_and_tokens_rise_after_a_loss(tmp_path: Path, kept: str) -> None:
+    """A server that lost its last messages gives the same revisions to other ones."""
     with NatsServer() as server:
         async with NatsStorage(server.url) as storage:
+            await unlock(storage, (await lock(storage, "424242")).lease)
+        if kept == "first messages":
+            _copy(server, tmp_path / "copy")
+        async with NatsStorage(server.url) as storage, NatsStorage(server.url) as survivor:
             version = await put(storage, "424242", b"lost")
+            await read(survivor, "424242")
             lease = (await lock(storage, "424242", 600)).lease
-        server.process.kill()
-        _clear(server.folder)
-        server.process.start()
+            await storage.close()
+            _lose(server, tmp_path / "copy" if kept == "first messages" else None)
+            if kept == "first messages":
+                assert (await lock(survivor, "424242", 0.01)).lease.token > lease.token
         async with NatsStorage(server.url) as storage:
             await put(storage, "424242", b"acknowledged")
             late = [
@@ -55,6 +74,6 @@ async def test_versions_and_tokens_fit_no_message_after_a_loss() -> None:
                 Change("424242", Action.PUT, b"late", lease=lease),
             ]
             assert [(await storage.commit_many([change]))[0] for change in late[:1]] == [Refused.CONFLICT]
-            assert (await lock(storage, "424242", 600)).lease.token != lease.token
+            assert (await lock(storage, "424242", 600)).lease.token > lease.token
             assert (await storage.commit_many(late[1:]))[0] is Refused.LEASE_LOST
             assert await value_of(storage, "424242") == b"acknowledged"

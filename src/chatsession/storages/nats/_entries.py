@@ -14,6 +14,7 @@ from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._calls import Calls, message_id
+from chatsession.storages.nats._eras import ERA_NAME, Eras
 from chatsession.storages.nats._names import name_of
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._records import Entry, Stored, replacing
@@ -37,6 +38,7 @@ class Entries:
         self.calls = calls
         self.bucket = bucket
         self._retry_for = retry_for
+        self.eras = Eras(bucket, lambda: calls.client.stats["reconnects"])
         self._held: dict[str, Stored] = {}
         self._many_held = _FEW_HELD
         self._reconnects = calls.client.stats["reconnects"]
@@ -75,6 +77,7 @@ class Entries:
         names = _names(keys, results)
         try:
             await self.bucket.keep_clock()
+            await self.eras.keep()
         except StorageError as error:
             return [results.get(key) or _of_key(error, key) for key in keys]
         end = asyncio.get_running_loop().time() + self._retry_for
@@ -96,7 +99,7 @@ class Entries:
                     continue
                 decision = decide[key](states[key], now)
                 if isinstance(decision, Write):
-                    writes[key] = _put(names[key], decision.value, decision.entry, states.pop(key), now), decision
+                    writes[key] = self._put(names[key], decision.value, decision.entry, states.pop(key), now), decision
                 elif key in supposed:  # only a write finds out whether the state is what it was supposed to be
                     del states[key]
                 else:
@@ -112,7 +115,9 @@ class Entries:
         states: dict[str, Stored],
         results: dict[str, Answer | SessionError],
     ) -> None:
-        for key, stored in zip(keys, await self.bucket.get_all([names[key] for key in keys]), strict=True):
+        *found, era = await self.bucket.get_all([*(names[key] for key in keys), ERA_NAME])
+        self.eras.adopt(era)
+        for key, stored in zip(keys, found, strict=True):
             if isinstance(stored, Stored):
                 states[key] = stored
             else:
@@ -122,9 +127,14 @@ class Entries:
         self, writes: dict[str, tuple[Put, Write[Answer]]], results: dict[str, Answer | SessionError]
     ) -> None:
         """Make the changes whose revision is still the newest; of the others there is no result yet."""
+        newest, era = self.eras.newest_revision, self.eras.own
         outcomes = await self.bucket.put_all([put for put, _ in writes.values()])
+        self.eras.check(newest, outcomes)
+        await self.eras.keep()
         for (key, (put, write)), found in zip(writes.items(), outcomes, strict=True):
             outcome = await self._clear_up(put) if isinstance(found, Stale) and found.in_doubt else found
+            if isinstance(found, Done) and not found.duplicate and self.eras.own != era:
+                put, outcome = await self._repeat_in_new_era(put, found)
             if isinstance(outcome, Done):
                 results[key] = await self._stored(key, put, write, outcome)
             elif isinstance(outcome, StorageError):
@@ -140,6 +150,16 @@ class Entries:
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer
+
+    async def _repeat_in_new_era(self, put: Put, done: Done) -> tuple[Put, Done | StorageError]:
+        """Store a message again that may have been given the revision of one that the server has lost.
+
+        It stays as it is if others have built upon it meanwhile.
+        """
+        entry = replace(put.entry, era=self.eras.current if put.entry.era else 0)
+        repeated = replace(put, entry=entry, last=done.revision, message_id=message_id())
+        (outcome,) = await self.bucket.put_all([repeated])
+        return (put, done) if isinstance(outcome, Stale) else (repeated, outcome)
 
     async def _clear_up(self, put: Put) -> Done | StorageError:
         """A change was sent more than once, and its revision is stale: was it made by the first time already?
@@ -158,7 +178,7 @@ class Entries:
                 return Done(stored.revision)
             now = self.bucket.now()
             (outcome,) = await self.bucket.put_all(
-                [replace(_put(put.name, *carried(stored, now), stored, now), message_id=put.message_id)]
+                [replace(self._put(put.name, *carried(stored, now), stored, now), message_id=put.message_id)]
             )
             asked = True
             if isinstance(outcome, Done):
@@ -170,6 +190,12 @@ class Entries:
             "the connection was cut in the middle of the change, and others have changed it since; "
             "it is not known whether the change was made"
         )
+
+    def _put(self, name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
+        """A message upon the one that is stored."""
+        era = max(self.eras.current, stored.entry.era)
+        entry = replace(replacing(stored.entry, entry, now), era=0 if entry.is_nothing() else era)
+        return Put(name, value, entry, stored.revision, message_id(), now)
 
     def _hold(self, key: str, stored: Stored) -> None:
         self._held[key] = stored
@@ -194,11 +220,6 @@ class Entries:
         self._chores.discard(task)
         if not task.cancelled():
             task.exception()  # what could not be cleared away now, a sweep will find
-
-
-def _put(name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
-    """A message upon the one that is stored."""
-    return Put(name, value, replacing(stored.entry, entry, now), stored.revision, message_id(), now)
 
 
 def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:

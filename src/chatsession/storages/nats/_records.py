@@ -16,8 +16,8 @@ HEARTBEAT = 1.0
 """Seconds after which a waiter that still waits says so again."""
 
 
-_ID_BITS = 24
-"""With these below the revision, a version fits the 64 bits of a header for 5e11 messages."""
+_REVISION_BITS = 44
+"""Of a version or a fencing token; the era stands above them."""
 FOREVER = 1e15
 """A time that never comes."""
 
@@ -54,6 +54,8 @@ class Entry(
     queue: tuple[QueuedWaiter, ...] = ()
     tombstone_until: float = 0.0
     """Server time until which a session that was stored here before, and is no more, would have lived."""
+    era: int = 0
+    """The era in which the message was written (see `_eras`); 0: by another program."""
 
     def is_live(self, now: float) -> bool:
         """Is a session stored, and not expired?"""
@@ -113,18 +115,11 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def _number(self) -> int:
-        """Names this message among all that ever were: the revision, then some bits of the random message id.
+        """Names this message among all that ever were, in a number that grows from each to the next.
 
-        A server that lost its last messages gives their revisions again, to other messages.
+        A server that lost its last messages gives their revisions again, to messages of a later era.
         """
-        return self.revision << _ID_BITS | _bits_of(self.message_id)
-
-
-def _bits_of(message_id: str | None) -> int:
-    try:
-        return int((message_id or "0")[: _ID_BITS // 4], 16)
-    except ValueError:  # the id of another program's message
-        return 0
+        return self.entry.era << _REVISION_BITS | self.revision
 
 
 NOTHING = Stored(0, b"", Entry(missing=True))

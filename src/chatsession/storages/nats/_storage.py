@@ -43,6 +43,7 @@ from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._calls import Calls
 from chatsession.storages.nats._connection import belongs_here, connect, discard
 from chatsession.storages.nats._entries import Entries
+from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
 from chatsession.storages.nats._names import key_of
 from chatsession.storages.nats._operations import Waiting
@@ -199,7 +200,7 @@ class NatsStorage(Storage):
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         names, following = await self._listing.after(cursor, limit)
-        keys = [key for name in names if (key := self._key(name)).startswith(prefix)]
+        keys = [key for name in names if name != ERA_NAME and (key := self._key(name)).startswith(prefix)]
         entries: list[tuple[str, Record]] = []
         for key, found in zip(keys, await self.read_many(keys), strict=True):
             if isinstance(found, SessionError):
