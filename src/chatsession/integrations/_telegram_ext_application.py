@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from msgspec.structs import replace
 from telegram.ext import Application, ApplicationHandlerStop, CallbackContext, ConversationHandler, Job
 
+from chatsession.errors import SessionError
 from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
-from chatsession.integrations._telegram_ext_work import Scope, Work, working
-from chatsession.integrations.update_scope import SessionBinding, SessionBindings
+from chatsession.integrations._telegram_ext_work import Scope, Served, Work, working
 
 R = TypeVar("R")
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
@@ -31,24 +32,24 @@ class ServedApplication(_Base):
     """Comes before the class of an application: `process_update` and its like are where an update begins and ends."""
 
     __slots__ = ()
-    session_bindings: ClassVar[SessionBindings]
+    served: ClassVar[Served]
 
     async def initialize(self) -> None:
         await super().initialize()
-        await self.session_bindings.start()
+        await self.served.start()
 
     async def shutdown(self) -> None:
         try:
             if not self.running:  # before the rest, so that handlers that still run have their bot
-                await self.session_bindings.release()
+                await self.served.release()
         finally:
             await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        scope = Scope(self.session_bindings, lambda: ids_of_update(update, self.bot.id), update)
+        scope = Scope(self.served, lambda: ids_of_update(update, self.bot.id), update)
         token = working.set(scope.work)
         try:
-            if not moves_chat(update) or await self._told(scope.work.follow_chat(), update):
+            if await self._told(self._begin(scope.work, update), update):
                 await super().process_update(update)
         except BaseException:
             await scope.work.fail()
@@ -62,13 +63,13 @@ class ServedApplication(_Base):
         """A new context is about to be used. In a job, that is by its callback; else by the first handler."""
         work = working.get()
         if context.job is not None:
-            await refresh_data()
-            self._take_over(context, context.job)
+            self._take_over(context, context.job, refresh_data)
         elif work is None:  # somebody refreshes a context of their own
             await refresh_data()
         else:
             work.scope.bind(context)
             await refresh_data()
+            await work.refresh_data()
             await work.open()
             if work.redelivered:
                 raise ApplicationHandlerStop
@@ -85,7 +86,7 @@ class ServedApplication(_Base):
         work = working.get()
         if work is None or update is None or work.scope.update is not update:
             return await super().process_error(update, error, job, coroutine)
-        if work.opened:
+        if work.opened or work.data is not None:
             await work.fail()
         if await super().process_error(update, error, job, coroutine) or work.unopenable:
             return True
@@ -107,6 +108,12 @@ class ServedApplication(_Base):
     def add_error_handler(self, callback: Any, block: Any = True) -> None:
         super().add_error_handler(ErrorHandler(self, callback), block)
 
+    async def _begin(self, work: Work, update: object) -> None:
+        """Load what is looked at before the first handler."""
+        if moves_chat(update):
+            await work.follow_chat()
+        await work.load_data()
+
     async def _told(self, step: Awaitable[None], update: object) -> bool:
         """Do something for an update; if that fails, tell the error handlers."""
         try:
@@ -120,16 +127,18 @@ class ServedApplication(_Base):
         """A handler has failed, and python-telegram-bot goes on with those of later groups."""
         if scope.work.ended:
             scope.renew()
+            if len(self.handlers) > 1 and not await self._told(scope.work.load_data(), scope.update):
+                return False
         if scope.bound and len(self.handlers) > 1:  # they get the context that is there, without another refresh_data
             return await self._told(scope.work.open(), scope.update)
         return True
 
-    def _take_over(self, context: AnyContext, job: Job[Any]) -> None:
+    def _take_over(self, context: AnyContext, job: Job[Any], refresh_data: Callable[[], Awaitable[None]]) -> None:
         """Let the callback of a job run with its sessions. It is called next, and nobody else can see the other one."""
         callback = job.callback
         update, timed_out = _timed_out(job)
         ids = ids_of_job(job, self.bot.id) if update is None else ids_of_update(update, self.bot.id)
-        scope = Scope(self.session_bindings, lambda: ids)
+        scope = Scope(self.served, lambda: ids)
         scope.bind(context)
 
         async def run(context: AnyContext) -> None:
@@ -137,6 +146,11 @@ class ServedApplication(_Base):
             if timed_out is not None:
                 scope.bind(timed_out)
             async with scope as work:
+                await work.load_data()
+                if work.data is not None and not work.data.persistence.conversations.is_over(work.data, job):
+                    return
+                await refresh_data()
+                await work.refresh_data()
                 if not _has_nothing_to_run(callback):
                     await work.open()
                 await callback(context)
@@ -167,6 +181,7 @@ class PartOfUpdate(Generic[R]):
         except BaseException as error:
             await self._work.end(error)
             raise
+        self._work.results[asyncio.current_task()] = result
         await self._work.end(None)
         return result
 
@@ -198,10 +213,14 @@ class ErrorHandler:
     async def __call__(self, update: object, context: AnyContext) -> None:
         application, job = self._application, context.job
         ids = ids_of_update(update, application.bot.id) if job is None else ids_of_job(job, application.bot.id)
-        scope = Scope(application.session_bindings, lambda: replace(ids, update_id=None), update)
+        scope = Scope(application.served, lambda: replace(ids, update_id=None), update)
         scope.bind(context)
         async with scope as work:
             await work.prepare()
+            with contextlib.suppress(
+                SessionError
+            ):  # perhaps the one that is told; the data then says why it is not there
+                await work.load_data()
             await self.callback(update, context)
 
     def __eq__(self, other: object) -> bool:
@@ -231,24 +250,3 @@ def _has_nothing_to_run(callback: object) -> bool:
     """Is it the time-out of a conversation that has no handlers for it?"""
     conversation: Any = getattr(callback, "__self__", None)
     return isinstance(conversation, ConversationHandler) and not cast("Any", conversation).states.get(_TIMEOUT)
-
-
-def serve_application(application: AnyApplication, binding: SessionBinding[Any]) -> None:
-    """Let an application work with the sessions of one more manager."""
-    if isinstance(application, ServedApplication):
-        application.session_bindings.add(binding)
-        return
-    bindings = SessionBindings()
-    bindings.add(binding)
-    given = type(application)
-    names = {"__slots__": (), "__module__": given.__module__, "session_bindings": bindings}
-    # An instance has no dictionary in Python 3.13, and `setup_sessions` comes after the builder.
-    served: Any = application
-    served.__class__ = type(given.__name__, (ServedApplication, given), names)
-    handlers = application.error_handlers
-    application.error_handlers = {ErrorHandler(served, callback): block for callback, block in handlers.items()}
-
-
-def bindings_of(application: AnyApplication) -> SessionBindings:
-    """What was set up for an application."""
-    return application.session_bindings if isinstance(application, ServedApplication) else SessionBindings()

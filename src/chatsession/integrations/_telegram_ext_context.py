@@ -81,17 +81,24 @@ def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], bindi
     Raises:
         ValueError: contexts have something else under its name, or another manager's session.
     """
-    types = application.context_types
-    given = types.context
+    given = application.context_types.context
     attribute = getattr(given, binding.name, None)
     _check(given, attribute, binding)
-    if not issubclass(given, ServedContext):
-        given = type(given.__name__, (ServedContext, given), {"__module__": given.__module__})
-        application.context_types = ContextTypes(given, types.bot_data, types.chat_data, types.user_data)
+    given = serve_refreshes(application)
     if attribute is None:
         attribute = LazySessionAttribute[Any]() if binding.lazy else SessionAttribute[Any]()
         attribute.__set_name__(given, binding.name)
         setattr(given, binding.name, attribute)
+
+
+def serve_refreshes(application: Application[Any, Any, Any, Any, Any, Any]) -> type[Any]:
+    """Let an application be told of each new context; gives their class."""
+    types = application.context_types
+    given = types.context
+    if not issubclass(given, ServedContext):
+        given = type(given.__name__, (ServedContext, given), {"__module__": given.__module__})
+        application.context_types = ContextTypes(given, types.bot_data, types.chat_data, types.user_data)
+    return given
 
 
 def _check(given: type[object], attribute: object, binding: SessionBinding[Any]) -> None:

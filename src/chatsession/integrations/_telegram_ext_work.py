@@ -6,17 +6,42 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telegram.ext import ApplicationHandlerStop
 
 from chatsession.errors import SessionError
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
+from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
 
+if TYPE_CHECKING:
+    from chatsession.integrations._telegram_ext_kept import LoadedData
+    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+
 AnySession = UnitOfWork[Any] | LazySession[Any]
+
+
+class Served(NamedTuple):
+    """What was set up for an application."""
+
+    bindings: SessionBindings
+    persistence: SessionPersistence | None = None
+
+    async def start(self) -> None:
+        """The bot starts: open the storages (again)."""
+        await self.bindings.start()
+        if self.persistence is not None:
+            await self.persistence.start()
+
+    async def release(self) -> None:
+        """The bot stops: close the storages that no other bot uses, once what runs is done."""
+        if self.persistence is not None:
+            await asyncio.gather(self.bindings.release(), self.persistence.release())
+        else:
+            await self.bindings.release()
 
 
 class Work:
@@ -24,17 +49,22 @@ class Work:
 
     Args:
         scope: of which it is the work.
-        bindings: of the sessions.
+        served: what was set up.
         ids: whose they are; asked for only if somebody wants them.
     """
 
-    def __init__(self, scope: Scope, bindings: SessionBindings, ids: Callable[[], UpdateContext]) -> None:
+    def __init__(self, scope: Scope, served: Served, ids: Callable[[], UpdateContext]) -> None:
         self.scope = scope
         self.users: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
+        self.results: dict[asyncio.Task[Any] | None, object] = {}
+        """Of those tasks that have done their part."""
         self.opened = False
         self.unopenable = False
         self.ended = False
-        self.bindings = bindings
+        self.bindings = served.bindings
+        self.data: LoadedData | None = None
+        """The application's persisted data, if it has any."""
+        self._persistence = served.persistence
         self._ids = ids
         self._update_scope: UpdateScope | None = None
 
@@ -49,11 +79,26 @@ class Work:
     @property
     def redelivered(self) -> bool:
         """Whether all sessions have seen this update, which then must not be handled again."""
-        return self.update_scope.redelivered
+        if self.data is None:
+            return self.update_scope.redelivered
+        return all_redelivered([*self.data.units, *[session.unit for session in self.update_scope.sessions]])
 
     async def follow_chat(self) -> None:
-        """Let the sessions of a group that became a supergroup follow."""
+        """Let the sessions and data of a group that became a supergroup follow."""
         await self.update_scope.follow_chat()
+        if self._persistence is not None:
+            await self._persistence.follow_chat(self.update_scope.context)
+
+    async def load_data(self) -> None:
+        """Lock and load what python-telegram-bot would have in memory."""
+        if self._persistence is not None:
+            self.data = self._persistence.loaded(self.update_scope.context)
+            await self.data.load()
+
+    async def refresh_data(self) -> None:
+        """Let the application's persistence bring in what other programs know."""
+        if self.data is not None:
+            await self.data.refresh()
 
     async def prepare(self) -> None:
         """Make lazy sessions ready to be awaited, which costs nothing."""
@@ -80,9 +125,12 @@ class Work:
             )
         return self.update_scope.sessions[place].holder
 
-    def holders(self) -> list[AnySession]:
+    def holders(self) -> list[AnySession | LoadedData]:
         """All that are open; if there is none, raises the error that says why."""
+        opened: list[AnySession | LoadedData]
         opened = [session.opened for session in self.update_scope.sessions if session.opened is not None]
+        if self.data is not None and self.data.units:
+            opened.append(self.data)
         return opened or [self.holder(self.bindings.all[0].name)]
 
     async def end(self, error: BaseException | None) -> None:
@@ -95,45 +143,65 @@ class Work:
     async def leave(self) -> None:
         """A task has done its part; the last one commits."""
         self.users.discard(asyncio.current_task())
-        if self.ended or self._update_scope is None:
+        if self.ended or (self._update_scope is None and self.data is None):
             return
         if self.users:
             self._hand_on(next(iter(self.users)))
             return
         self.ended = True
-        await self._update_scope.commit()
+        if self.data is None:
+            await self.update_scope.commit()
+        else:
+            await self._commit_with(self.data)
+
+    async def _commit_with(self, data: LoadedData) -> None:
+        """Store sessions and data: prepare all, then commit all, or none."""
+        units = [*data.units, *self.update_scope.close()]
+        try:
+            data.settle(self.results)
+            await commit_all(units)
+        except BaseException:
+            await abort_all(units)
+            raise
+        for action in data.afterwards:
+            await action()
 
     async def fail(self) -> None:
         """A task has failed, and with it all of this work: nothing is written."""
         if self.ended:
             return
         self.ended = True
-        await self.update_scope.abort()
+        if self.data is None:
+            await self.update_scope.abort()
+            return
+        self.data.end()
+        await abort_all([*self.data.units, *self.update_scope.close()])
 
     def _hand_on(self, task: asyncio.Task[Any] | None) -> None:
         """The keys belong to another task now: the one that had them may be the one that fetches the next update."""
         for session in self.update_scope.sessions:
             if session.unit is not None:
                 session.unit.reassign(task)
+        for unit in () if self.data is None else self.data.units:
+            unit.reassign(task)
 
 
 class Scope:
     """Where contexts find their sessions: in the work of one update, of one run of a job, or of an error handler.
 
     Args:
-        bindings: of the sessions.
+        served: what was set up.
         ids: whose they are.
         update: that it is about, if it is about one.
     """
 
-    def __init__(
-        self, bindings: SessionBindings, ids: Callable[[], UpdateContext], update: object | None = None
-    ) -> None:
+    def __init__(self, served: Served, ids: Callable[[], UpdateContext], update: object | None = None) -> None:
         self.update = update
+        self._served = served
         self.bound = False
         self._ids = ids
         self._token: Token[Work | None] | None = None
-        self.work = Work(self, bindings, ids)
+        self.work = Work(self, served, ids)
 
     @property
     def current(self) -> Work:
@@ -150,7 +218,7 @@ class Scope:
 
     def renew(self) -> None:
         """What follows is a work of its own, because the one before has failed."""
-        self.work = Work(self, self.work.bindings, self._ids)
+        self.work = Work(self, self._served, self._ids)
         working.set(self.work)
 
     async def __aenter__(self) -> Work:

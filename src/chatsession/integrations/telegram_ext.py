@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 try:
     import telegram
-    from telegram.ext import Application
+    from telegram.ext import Application, PersistenceInput
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.telegram_ext needs python-telegram-bot 22 or newer: "
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations._telegram_ext_application import bindings_of, serve_application
 from chatsession.integrations._telegram_ext_context import (
     LazySessionAttribute,
     LazySessionCallbackContext,
     SessionCallbackContext,
     SessionMethods,
     serve_contexts,
+    serve_refreshes,
 )
+from chatsession.integrations._telegram_ext_persistence import PersistenceOptions, SessionPersistence
+from chatsession.integrations._telegram_ext_persistent import is_initialized
+from chatsession.integrations._telegram_ext_setup import serve_persistence, serve_sessions, served_by
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
+from chatsession.storages import Storage
 
 __all__ = [
     "LazySessionAttribute",
     "LazySessionCallbackContext",
     "SessionCallbackContext",
     "SessionMethods",
+    "SessionPersistence",
     "UpdateContext",
+    "setup_persistence",
     "setup_sessions",
 ]
 
@@ -94,14 +100,60 @@ def setup_sessions(
         >>> setup_sessions(application, SessionManager(dict[str, int], storage="memory:"))
         >>> application.add_handler(CommandHandler("reset", on_reset))
     """
+    _check(application, "setup_sessions")
+    binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
+    served_by(application).bindings.check(binding)
+    serve_contexts(application, binding)
+    serve_sessions(application, binding)
+
+
+def setup_persistence(
+    application: Application[Any, Any, Any, Any, Any, Any],
+    storage: Storage | str,
+    *,
+    prefix: str = "ptb:",
+    per_bot: bool = False,
+    store_data: PersistenceInput | None = None,
+    user_data: Any = None,
+    chat_data: Any = None,
+    persistence_class: type[SessionPersistence] = SessionPersistence,
+    **options: Unpack[PersistenceOptions],
+) -> None:
+    """Keep what python-telegram-bot keeps in a storage of sessions, in the place of `PicklePersistence`.
+
+    Call it directly after `build()`, before handlers are added.
+    """
+    _check(application, "setup_persistence")
+    if isinstance(application.persistence, SessionPersistence):
+        raise ValueError("setup_persistence was called for this application already; call it once")
+    if application.persistence is not None:
+        raise ValueError(
+            f"the application has a {type(application.persistence).__name__} already; take .persistence(…) out of "
+            "its builder (chatsession.importers.ptb brings its data along)"
+        )
+    if is_initialized(application):
+        raise RuntimeError(
+            "setup_persistence came after Application.initialize(), so that updates may have been handled without "
+            "their data; call it directly after build()"
+        )
+    persistence = persistence_class(
+        storage,
+        context_types=application.context_types,
+        prefix=prefix,
+        per_bot=per_bot,
+        store_data=store_data,
+        types={"user_data": user_data, "chat_data": chat_data},
+        **options,
+    )
+    serve_refreshes(application)
+    serve_persistence(application, persistence)
+
+
+def _check(application: object, caller: str) -> None:
     if telegram.__version_info__ < (22,):
         raise RuntimeError(
             f"chatsession needs python-telegram-bot 22 or newer, and this is {telegram.__version__}: "
             "pip install -U 'chatsession[telegram-ext]'"
         )
-    if not isinstance(application, Application):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass builders
-        raise TypeError(f"setup_sessions needs the Application, not a {type(application).__name__}; build it before")
-    binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
-    bindings_of(application).check(binding)
-    serve_contexts(application, binding)
-    serve_application(application, binding)
+    if not isinstance(application, Application):  # people pass builders
+        raise TypeError(f"{caller} needs the Application, not a {type(application).__name__}; build it before")

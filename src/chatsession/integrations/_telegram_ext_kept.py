@@ -1,0 +1,214 @@
+"""What is kept under one Telegram id, and what of it one update has loaded.
+
+A private chat has the id of its user: what belongs to either is one record. It is locked once, read in one trip and
+stored in one write, together with the states of the user's conversations. A group has a record of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import msgspec
+from msgspec import Struct
+
+from chatsession.errors import SessionClosedError, SessionError
+from chatsession.unit_of_work.group import begin_all
+from chatsession.unit_of_work.unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.update_context import UpdateContext
+
+Id: TypeAlias = int | str
+"""Of a chat or a user; for conversations of neither, of a message."""
+DataName: TypeAlias = Literal["user_data", "chat_data"]
+_NAMES: tuple[DataName, ...] = ("user_data", "chat_data")
+State: TypeAlias = int | str | tuple[int | str, float]
+"""Of a conversation; with the Unix time at which it times out, if it does."""
+
+
+class Kept(Struct, omit_defaults=True):
+    """What is stored under one id."""
+
+    user_data: Any = None
+    chat_data: Any = None
+    conversations: dict[str, dict[str, State]] = {}
+    """By the name of the `ConversationHandler`, then by the key of the conversation as JSON."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left to store."""
+        return self.user_data is None and self.chat_data is None and not self.conversations
+
+
+def kept_type(user_data: Any, chat_data: Any) -> type[Kept]:
+    """`Kept`, with the types of an application's data."""
+    fields = [("user_data", user_data | None, None), ("chat_data", chat_data | None, None)]
+    return cast("type[Kept]", msgspec.defstruct("Kept", fields, bases=(Kept,), module=__name__, omit_defaults=True))
+
+
+def merged(old: Kept, new: Kept) -> Kept:
+    """What a supergroup has when the group that it was had something as well; as in `migrate_chat_data`."""
+    if old.chat_data is not None:
+        new.chat_data = old.chat_data
+    for name, states in old.conversations.items():
+        new.conversations[name] = {**new.conversations.get(name, {}), **states}
+    return new
+
+
+class LoadedData:
+    """The data of one update, of one run of a job, or of an error handler.
+
+    Args:
+        persistence: of the application.
+        chat_id: of the update, if it has a chat.
+        user_id: of the update, if it has a user.
+        message_id: of the update, if there are conversations of messages alone.
+        ctx: where the update comes from.
+    """
+
+    def __init__(
+        self,
+        persistence: SessionPersistence,
+        chat_id: int | None,
+        user_id: int | None,
+        message_id: str | None,
+        ctx: UpdateContext,
+    ) -> None:
+        self.persistence = persistence
+        self.pending: dict[tuple[str, str], Any] = {}
+        """Conversations whose handler runs with `block=False`: by name and key, python-telegram-bot's promise."""
+        self.timed: set[tuple[str, Any]] = set()
+        """Conversations with a timeout that were looked at, by name and key."""
+        self.afterwards: list[Callable[[], Coroutine[Any, Any, object]]] = []
+        """What else to do once the update is stored."""
+        self._chat_id = chat_id
+        self._user_id = user_id
+        ids: list[Id | None] = [chat_id, user_id, message_id]
+        self._units: dict[Id, UnitOfWork[Kept]] = {id_: persistence.unit(id_, ctx) for id_ in ids if id_ is not None}
+        self._made: set[tuple[Id, DataName]] = set()
+        self._loaded = False
+        self._ended = False
+        self._released = False
+
+    @property
+    def units(self) -> list[UnitOfWork[Any]]:
+        """To be ended together with the sessions of the update."""
+        return list(self._units.values()) if self._loaded else []
+
+    @property
+    def ids(self) -> list[Id]:
+        """Those that are loaded."""
+        return list(self._units) if self._loaded and not self._ended else []
+
+    async def load(self) -> None:
+        """Lock and read, in one trip if nobody else has any of it."""
+        units = list(self._units.values())
+        if len(units) == 1:
+            await units[0].begin()
+        else:
+            await begin_all(units)
+        self._loaded = True
+
+    def end(self) -> None:
+        """Let nobody use it any more."""
+        self._ended = True
+
+    async def refresh(self) -> None:
+        """Let the persistence bring in what other programs know of the chat and the user."""
+        persistence, chat_id, user_id = self.persistence, self._chat_id, self._user_id
+        if chat_id is not None and persistence.refreshes_chat_data:
+            await persistence.refresh_chat_data(chat_id, self.value("chat_data", chat_id))
+        if user_id is not None and persistence.refreshes_user_data:
+            await persistence.refresh_user_data(user_id, self.value("user_data", user_id))
+
+    def kept(self, id_: Id, what: str) -> Kept:
+        """What is kept under an id.
+
+        Raises:
+            SessionError: it is not loaded, or not any more.
+        """
+        if self._ended:
+            raise SessionClosedError(
+                f"{what} is used after its update was done, so that a change would be lost; "
+                "await what you start, or use open_persistence()"
+            )
+        unit = self._units.get(id_) if self._loaded else None
+        if unit is None:
+            raise SessionError(
+                f"{what} is not loaded: an update has the data of its own chat and user; "
+                "use `async with open_persistence(application, …)` for that of others"
+            )
+        return unit.data
+
+    def value(self, name: DataName, id_: int) -> Any:
+        """The `user_data` or `chat_data` of an id; raises as `kept`."""
+        kept = self.kept(id_, f"{name}[{id_}]")
+        value = getattr(kept, name)
+        if value is None:
+            value = self.persistence.fresh(name)
+            setattr(kept, name, value)
+            self._made.add((id_, name))
+        return value
+
+    def drop(self, name: DataName, id_: int) -> bool:
+        """Forget the `user_data` or `chat_data` of an id; `False` if it is not loaded."""
+        if id_ not in self.ids:
+            return False
+        setattr(self.kept(id_, name), name, None)
+        return True
+
+    def settle(self, results: Mapping[asyncio.Task[Any] | None, object]) -> None:
+        """For the end: know how conversations went on, and let nothing be stored under ids that have nothing left.
+
+        Args:
+            results: of the tasks that belong to the update.
+        """
+        self.persistence.conversations.settle(self, results)
+        self._ended = True
+        self._take_out_empty()
+        for unit in self._units.values():
+            if unit.touched and unit.value is not None and not self._released and unit.data.empty:
+                unit.data = None
+
+    async def save(self) -> None:
+        """Commit now what has changed, and go on."""
+        with self._without_empty():
+            for unit in self.units:
+                if unit.exists or not unit.touched or not unit.data.empty:
+                    await unit.save()
+
+    async def release(self) -> None:
+        """Commit now what has changed, and let the next update in."""
+        with self._without_empty():
+            for unit in self.units:
+                if unit.touched and not unit.exists and unit.data.empty:
+                    unit.write_nothing()
+                await unit.release()
+        self._released = True
+
+    @contextmanager
+    def _without_empty(self) -> Generator[None]:
+        taken_out = self._take_out_empty()
+        try:
+            yield
+        finally:
+            for kept, name, value in taken_out:
+                setattr(kept, name, value)
+
+    def _take_out_empty(self) -> list[tuple[Kept, DataName, object]]:
+        """Take out what was only looked at, which is not stored."""
+        taken_out: list[tuple[Kept, DataName, object]] = []
+        for id_, unit in self._units.items():
+            if not unit.touched or unit.value is None:
+                continue
+            kept: Kept = unit.data
+            for name in _NAMES:
+                value = getattr(kept, name)
+                if self.persistence.is_empty(name, value, made=(id_, name) in self._made):
+                    taken_out.append((kept, name, value))
+                    setattr(kept, name, None)
+        return taken_out

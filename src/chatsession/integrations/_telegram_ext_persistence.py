@@ -1,0 +1,289 @@
+"""python-telegram-bot's persistence on a storage of sessions: what an application has of it, and how it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypedDict, Unpack, cast
+
+import msgspec
+from telegram import Update
+from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
+
+from chatsession.errors import SessionError
+from chatsession.integrations._telegram_ext_conversations import Conversations
+from chatsession.integrations._telegram_ext_kept import DataName, Id, Kept, LoadedData, kept_type, merged
+from chatsession.integrations.update_context import UpdateContext
+from chatsession.manager import SessionManager
+from chatsession.observing import SessionEvent
+from chatsession.options import OnDecodeError
+from chatsession.storages import Storage, open_storage
+from chatsession.unit_of_work.move import move
+from chatsession.unit_of_work.unit import UnitOfWork
+
+_log = logging.getLogger("chatsession")
+
+_NOTHING_BY_ITSELF = PersistenceInput(bot_data=False, chat_data=False, user_data=False, callback_data=False)
+"""Whatever python-telegram-bot would load at the start, keep in memory, and store now and then."""
+
+
+class PersistenceOptions(TypedDict, total=False):
+    """Options of `setup_persistence` that mean the same as those of `SessionManager`."""
+
+    ttl: float
+    lock_timeout: float | None
+    lock_lease: float
+    max_size: int
+    encryption_keys: Sequence[str | bytes]
+    allow_unencrypted: bool
+    compression: int | None
+    deduplicate: int
+    on_decode_error: OnDecodeError
+    observe: Callable[[SessionEvent], object] | None
+
+
+class SessionPersistence(BasePersistence[Any, Any, Any]):
+    """What `setup_persistence` puts at `application.persistence`.
+
+    python-telegram-bot calls a persistence now and then, with what it has in memory. This one is called by nobody:
+    data is loaded with each update and stored at its end. Inherit from it to override `refresh_user_data`,
+    `refresh_chat_data` or `refresh_bot_data`, which are called before the first handler of an update, under the
+    locks of its data. Its other methods look at what is stored, and change it, from outside of any update.
+
+    Args:
+        storage: a `Storage`, or a URL.
+        context_types: of the application.
+        prefix: is put before every key.
+        per_bot: put the bot's id before each key.
+        store_data: what is stored.
+        types: what stored data must fit, where it is more than `context_types` tell.
+        options: as those of `SessionManager`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | str,
+        *,
+        context_types: ContextTypes[Any, Any, Any, Any],
+        prefix: str = "ptb:",
+        per_bot: bool = False,
+        store_data: PersistenceInput | None = None,
+        types: dict[DataName, Any] | None = None,
+        **options: Unpack[PersistenceOptions],
+    ) -> None:
+        super().__init__(store_data=_NOTHING_BY_ITSELF)
+        self.stored: PersistenceInput = store_data or PersistenceInput()
+        """What is stored; `store_data` tells python-telegram-bot to store nothing by itself."""
+        self.conversations: Conversations = Conversations(self)
+        kind = type(self)
+        self.refreshes_user_data: bool = self.stored.user_data and _overrides(kind, "refresh_user_data")
+        self.refreshes_chat_data: bool = self.stored.chat_data and _overrides(kind, "refresh_chat_data")
+        self._per_bot = per_bot
+        given = types or {}
+        makers: dict[DataName, Any] = {"user_data": context_types.user_data, "chat_data": context_types.chat_data}
+        self._makers: dict[DataName, Callable[[], Any]] = makers
+        wanted = {name: _type_of(name, maker, given.get(name)) for name, maker in makers.items()}
+        storage = open_storage(storage) if isinstance(storage, str) else storage
+        self._kept: SessionManager[Kept] = SessionManager(
+            kept_type(wanted["user_data"], wanted["chat_data"]),
+            storage=storage,
+            prefix=f"{prefix}id:",
+            merge=merged,
+            name="persistence",
+            **options,
+        )
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    # What an update has of it.
+
+    def loaded(self, ctx: UpdateContext) -> LoadedData:
+        """The data of an update or a job, to be loaded."""
+        update = ctx.update
+        if not isinstance(update, Update):
+            return LoadedData(self, ctx.chat_id, ctx.user_id, None, ctx)
+        chat, user = update.effective_chat, update.effective_user
+        message_id = self.conversations.message_id(update)
+        return LoadedData(self, None if chat is None else chat.id, None if user is None else user.id, message_id, ctx)
+
+    def unit(self, id_: Id, ctx: object = None) -> UnitOfWork[Kept]:
+        """The unit of work of what is kept under an id."""
+        return self._kept.units.unit(self.key(id_), ctx)
+
+    def key(self, id_: Id) -> str:
+        """The key under which an id is stored."""
+        return f"{self._kept.runtime.prefix}{self._scope}{id_}"
+
+    def fresh(self, name: DataName) -> Any:
+        """New data for somebody who has none."""
+        return self._makers[name]()
+
+    def is_empty(self, name: DataName, value: Any, *, made: bool) -> bool:
+        """Whether there is nothing in it to store.
+
+        Args:
+            name: what it is.
+            value: the data.
+            made: it was made in this update, and perhaps only looked at.
+        """
+        if value is None or value == {}:
+            return True
+        if not made or isinstance(value, dict):
+            return False
+        try:
+            return _plain(value) == _plain(self.fresh(name))
+        except Exception:  # the commit will say what cannot be stored
+            return False
+
+    async def follow_chat(self, ctx: UpdateContext) -> None:
+        """A group became a supergroup: let its data follow."""
+        if ctx.moved_to is not None:
+            await self.move_chat(ctx.chat_id, ctx.moved_to)
+        elif ctx.moved_from is not None:
+            await self.move_chat(ctx.moved_from, ctx.chat_id)
+
+    async def move_chat(self, old: int | None, new: int | None) -> None:
+        """Move what a group has to the supergroup that it became."""
+        if old is not None and new is not None and old != new:
+            await move(self._kept.runtime, self.key(old), self.key(new))
+
+    def now(self) -> float:
+        """The time by the storage's clock, as Unix seconds."""
+        return self._kept.storage.now()
+
+    # Its life.
+
+    async def start(self) -> None:
+        """Open the storage."""
+        await self._kept.runtime.start(self)
+
+    async def release(self, timeout: float = 30.0) -> None:
+        """Close the storage, once what is under way is done."""
+        await self.flush()
+        left = await self._kept.runtime.release(self, timeout)
+        if left:
+            _log.error("%d updates were still running %g s after the bot stopped; their data is lost", left, timeout)
+
+    def soon(self, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do something for a caller who cannot wait, outside of any update."""
+        task = asyncio.get_running_loop().create_task(_told(action))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def flush(self) -> None:
+        """Wait until all that was asked for outside of any update is stored."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    # What python-telegram-bot's other persistences can do, too.
+
+    async def get_user_data(self) -> dict[int, Any]:
+        """The `user_data` of all users; takes the memory that it takes."""
+        return {id_: kept.user_data async for id_, kept in self._all() if kept.user_data is not None}
+
+    async def get_chat_data(self) -> dict[int, Any]:
+        """The `chat_data` of all chats; takes the memory that it takes."""
+        return {id_: kept.chat_data async for id_, kept in self._all() if kept.chat_data is not None}
+
+    async def get_conversations(self, name: str) -> dict[tuple[int | str, ...], object]:
+        """The states of all conversations of a handler; takes the memory that they take."""
+        found: dict[tuple[int | str, ...], object] = {}
+        async for kept in self._all_kept():
+            for key, state in kept.conversations.get(name, {}).items():
+                found[tuple(msgspec.json.decode(key))] = state[0] if isinstance(state, tuple) else state
+        return found
+
+    async def update_user_data(self, user_id: int, data: Any) -> None:
+        """Replace the `user_data` of a user, after the update that is running."""
+        await self.change(user_id, "user_data", data)
+
+    async def update_chat_data(self, chat_id: int, data: Any) -> None:
+        """Replace the `chat_data` of a chat, after the update that is running."""
+        await self.change(chat_id, "chat_data", data)
+
+    async def update_conversation(self, name: str, key: Any, new_state: object | None) -> None:
+        """Replace the state of a conversation, after the update that is running; `None`: it is over."""
+        id_ = self.conversations.home(name, key)
+        async with self.unit(id_) as session:
+            kept = session.data
+            self.conversations.put(kept, name, key, new_state)
+            if kept.empty:
+                session.data = None
+
+    async def drop_user_data(self, user_id: int) -> None:
+        """Forget the `user_data` of a user, after the update that is running."""
+        await self.change(user_id, "user_data", None)
+
+    async def drop_chat_data(self, chat_id: int) -> None:
+        """Forget the `chat_data` of a chat, after the update that is running."""
+        await self.change(chat_id, "chat_data", None)
+
+    async def refresh_user_data(self, user_id: int, user_data: Any) -> None:
+        """Override this to bring in what other programs know of a user; changes are stored with the update."""
+
+    async def refresh_chat_data(self, chat_id: int, chat_data: Any) -> None:
+        """Override this to bring in what other programs know of a chat; changes are stored with the update."""
+
+    async def refresh_bot_data(self, bot_data: Any) -> None:
+        """Override this to bring in what other programs know of the bot; changes are stored with the update."""
+
+    async def get_bot_data(self) -> Any:
+        raise NotImplementedError
+
+    async def update_bot_data(self, data: Any) -> None:
+        raise NotImplementedError
+
+    async def get_callback_data(self) -> None:
+        raise NotImplementedError
+
+    async def update_callback_data(self, data: Any) -> None:
+        raise NotImplementedError
+
+    async def change(self, id_: int, name: DataName, data: Any) -> None:
+        """Replace the data of an id, after the update that is running; `None`: forget it."""
+        async with self.unit(id_) as session:
+            kept = session.data
+            setattr(kept, name, None if self.is_empty(name, data, made=False) else data)
+            if kept.empty:
+                session.data = None
+
+    async def _all_kept(self) -> AsyncIterator[Kept]:
+        async for _, kept in self._kept.entries():
+            yield kept
+
+    async def _all(self) -> AsyncIterator[tuple[int, Kept]]:
+        scope = self._scope
+        async for key, kept in self._kept.entries():
+            id_ = key[len(scope) :]
+            if key.startswith(scope) and id_.lstrip("-").isdecimal():
+                yield int(id_), kept
+
+    @property
+    def _scope(self) -> str:
+        return f"{self.bot.id}:" if self._per_bot else ""
+
+
+def _type_of(name: str, maker: Any, wanted: Any) -> Any:
+    """The type that stored data must fit."""
+    if wanted is not None:
+        return wanted
+    if maker is dict:
+        return dict[str, Any]
+    if isinstance(maker, type):
+        return cast("type[object]", maker)
+    raise TypeError(f"ContextTypes give a {type(maker).__name__} for {name}, which tells no type; pass {name}=…, too")
+
+
+def _overrides(kind: type[SessionPersistence], name: str) -> bool:
+    return getattr(kind, name) is not getattr(SessionPersistence, name)
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value, enc_hook=vars)
+
+
+async def _told(action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    try:
+        await action()
+    except SessionError as error:
+        _log.error("what was asked for outside of any update could not be stored: %s", error)

@@ -1,0 +1,120 @@
+"""What an application with persisted data does beyond one with sessions; and all that is private of
+python-telegram-bot and has no public way: each with its reason here, and with a test that names it.
+
+- `_add_ch_to_persistence`: called for every persistent conversation, also for one added while the bot runs. It would
+  give the handler states of its own, which are loaded once.
+- `ConversationHandler._conversations`: where `check_update` looks (`_telegram_ext_conversations`).
+- `_mark_for_persistence_update`: gathers ids of chats and users for the next flush; there is none.
+- `_initialized`: whether it is too late for a set-up; `running` is set later.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from telegram import Message
+from telegram.ext import ConversationHandler
+
+from chatsession.integrations._telegram_ext_application import AnyApplication, ServedApplication
+from chatsession.integrations._telegram_ext_work import working
+
+if TYPE_CHECKING:
+    from chatsession.integrations._telegram_ext_kept import DataName
+    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+
+_log = logging.getLogger("chatsession")
+
+
+class PersistentApplication(ServedApplication):
+    """Comes before the class of an application whose data is loaded with each update."""
+
+    __slots__ = ()
+
+    @property
+    def _persisted(self) -> SessionPersistence:
+        persistence = self.served.persistence
+        assert persistence is not None
+        return persistence
+
+    async def initialize(self) -> None:
+        await super().initialize()
+        for handler in [handler for handlers in self.handlers.values() for handler in handlers]:
+            if isinstance(handler, ConversationHandler) and not handler.persistent:
+                name = cast("Any", handler).name
+                _log.warning(
+                    "the ConversationHandler %r is not persistent: its states are lost at restart, and unknown to "
+                    "other processes; give it a name and persistent=True",
+                    name,
+                )
+
+    def add_handler(self, handler: Any, group: int = 0) -> None:
+        self._persisted.conversations.check(handler, [each for others in self.handlers.values() for each in others])
+        super().add_handler(handler, group)
+
+    async def _add_ch_to_persistence(self, handler: ConversationHandler[Any]) -> None:
+        self._persisted.conversations.serve(handler)
+
+    def _mark_for_persistence_update(self, *, update: object = None, job: object = None) -> None:
+        pass
+
+    async def update_persistence(self) -> None:
+        await self._persisted.flush()
+
+    def drop_user_data(self, user_id: int) -> None:
+        if self._persisted.stored.user_data:
+            self._drop("user_data", user_id)
+        else:
+            super().drop_user_data(user_id)
+
+    def drop_chat_data(self, chat_id: int) -> None:
+        if self._persisted.stored.chat_data:
+            self._drop("chat_data", chat_id)
+        else:
+            super().drop_chat_data(chat_id)
+
+    def migrate_chat_data(
+        self, message: Message | None = None, old_chat_id: int | None = None, new_chat_id: int | None = None
+    ) -> None:
+        persistence = self._persisted
+        if not persistence.stored.chat_data:
+            super().migrate_chat_data(cast("Any", message), cast("Any", old_chat_id), cast("Any", new_chat_id))
+            return
+        old, new = _moved(message, old_chat_id, new_chat_id)
+        self._afterwards(lambda: persistence.move_chat(old, new))
+
+    def _drop(self, name: DataName, id_: int) -> None:
+        work, persistence = working.get(), self._persisted
+        if work is None or work.data is None or not work.data.drop(name, id_):
+            self._afterwards(lambda: persistence.change(id_, name, None))
+
+    def _afterwards(self, action: Any) -> None:
+        """Do something to other data than what is loaded: after the update, or at once if there is none."""
+        work = working.get()
+        if work is None or work.data is None or work.ended:
+            self._persisted.soon(action)
+        else:
+            work.data.afterwards.append(action)
+
+
+def is_initialized(application: AnyApplication) -> bool:
+    """Whether an application may have handled updates already."""
+    return application._initialized
+
+
+def _moved(message: Message | None, old: int | None, new: int | None) -> tuple[int, int]:
+    """As `Application.migrate_chat_data` takes its arguments. Raises `ValueError` as that does."""
+    if message is not None and (old is not None or new is not None):
+        raise ValueError("Message and chat_id pair are mutually exclusive")
+    if message is not None:
+        if message.migrate_from_chat_id is None and message.migrate_to_chat_id is None:
+            raise ValueError(
+                "Invalid message instance. The message must have either `Message.migrate_from_chat_id` or "
+                "`Message.migrate_to_chat_id`."
+            )
+        return message.migrate_from_chat_id or message.chat.id, message.migrate_to_chat_id or message.chat.id
+    if old is None and new is None:
+        raise ValueError("chat_id pair or message must be passed")
+    if not (isinstance(old, int) and isinstance(new, int)):
+        raise ValueError("old_chat_id and new_chat_id must be integers")
+    return old, new

@@ -1,0 +1,52 @@
+"""`application.user_data` and `chat_data`, as the running update has them loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from chatsession.errors import SessionError
+from chatsession.integrations._telegram_ext_work import working
+
+if TYPE_CHECKING:
+    from chatsession.integrations._telegram_ext_kept import DataName, LoadedData
+    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+
+
+class DataOfUpdate(Mapping[int, Any]):
+    """Stands in the place where python-telegram-bot has the data of all users, or of all chats.
+
+    Args:
+        persistence: of the application.
+        name: what it is.
+    """
+
+    def __init__(self, persistence: SessionPersistence, name: DataName) -> None:
+        self._persistence = persistence
+        self._name: DataName = name
+
+    def __getitem__(self, id_: int) -> Any:
+        return loaded_data(self._persistence, f"{self._name}[{id_}]").value(self._name, id_)
+
+    def __iter__(self) -> Iterator[int]:
+        data = loaded_data(self._persistence, self._name)
+        return iter([id_ for id_ in data.ids if isinstance(id_, int)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def loaded_data(persistence: SessionPersistence, what: str) -> LoadedData:
+    """The data that the running update has loaded.
+
+    Raises:
+        SessionError: there is no such update.
+    """
+    work = working.get()
+    data = None if work is None else work.data
+    if data is None or data.persistence is not persistence:
+        raise SessionError(
+            f"{what} is not loaded: it is loaded with each update, and this is outside of any; "
+            "use `async with open_persistence(application, …)`"
+        )
+    return data
