@@ -1,4 +1,4 @@
-"""Sessions from one storage into another, or out of a file, while bots go on working with them."""
+"""Copies sessions from one storage into another, or out of a file, while bots use them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from typing import Literal, Self
 
 import msgspec
 
-from chatsession.coordination.coordinator import Coordinator, coordinator_of
-from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
-from chatsession.maintenance import pages
-from chatsession.storages import Action, Change, Record, Storage
-from chatsession.unit_of_work.locked_key import acquire
+from chatsession.maintenance import Maintenance, is_mark, pages, scope_of
+from chatsession.storages import Record, Storage
 
 _MOST_TROUBLES = 100
-_LOCK_TIMEOUT = 60.0
-_LOCK_LEASE = 30.0
 
 Existing = Literal["keep", "replace"]
 
@@ -54,7 +49,7 @@ async def copy(
     source: Storage,
     target: Storage,
     *,
-    prefix: str = "",
+    prefix: str | None = None,
     dry_run: bool = False,
     resume_after: str | None = None,
     progress: Callable[[CopyReport], object] | None = None,
@@ -70,7 +65,7 @@ async def copy(
     Args:
         source: it is only read.
         target: it may be in use.
-        prefix: copy the keys that begin so.
+        prefix: copy the sessions of the manager with this prefix; `None`: all sessions.
         dry_run: write nothing, and report what would be written.
         resume_after: `cursor` of the report of a copy that was cut off.
         progress: is told of the same report again and again.
@@ -95,7 +90,7 @@ async def copy(
     """
     report = CopyReport(cursor=resume_after)
     async with Writer(target, report, existing=existing, dry_run=dry_run) as writer:
-        async for entries, cursor in pages(source, prefix, resume_after):
+        async for entries, cursor in pages(source, await scope_of(source, prefix), resume_after):
             ahead = target.now() - source.now()  # seconds; each storage tells expiry by its own clock
             await writer.put_all((key, record.value, _later(record.expires_at, ahead)) for key, record in entries)
             report.cursor = cursor
@@ -117,22 +112,24 @@ class Writer:
 
     def __init__(self, storage: Storage, report: CopyReport, *, existing: Existing, dry_run: bool) -> None:
         self._storage = storage
-        self._coordinator: Coordinator = coordinator_of(storage)
-        self._visitor = Visitor()
+        self._maintenance = Maintenance(storage)
         self._report = report
         self._replace = existing == "replace"
         self._dry_run = dry_run
 
     async def __aenter__(self) -> Self:
-        await self._coordinator.lifecycle.join(self._visitor)
+        await self._maintenance.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._coordinator.lifecycle.part(self._visitor)
+        await self._maintenance.__aexit__()
 
     async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
-        """Put several sessions (key, value, expiry by the target's clock); returns when all of them are settled."""
-        wanted = {key: (value, expires_at) for key, value, expires_at in sessions}
+        """Put several sessions (key, value, expiry by the target's clock); returns when all of them are settled.
+
+        The marks of managers are left out (`maintenance.is_mark`).
+        """
+        wanted = {key: (value, expires_at) for key, value, expires_at in sessions if not is_mark(key)}
         stored = await self._read(list(wanted))
         try:
             async with asyncio.TaskGroup() as group:
@@ -170,26 +167,23 @@ class Writer:
         return True
 
     async def _put(self, key: str, value: bytes, expires_at: float | None) -> None:
+        settled = False
+
+        def is_wanted(stored: Record | None) -> bool:
+            nonlocal settled
+            settled = self._is_settled(key, value, expires_at, stored)
+            return not settled
+
         try:
-            await self._put_locked(key, value, expires_at)
+            await self._maintenance.change(key, value, seen=is_wanted, expires_at=expires_at)
         except SessionError as error:
+            if settled:  # and counted
+                return
             if error.key is None:  # it is not about this session alone
                 raise
             self._fail(error)
-
-    async def _put_locked(self, key: str, value: bytes, expires_at: float | None) -> None:
-        coordinator = self._coordinator
-        acquired = await acquire(coordinator, key, _LOCK_TIMEOUT, _LOCK_LEASE)
-        change = self._change(key, value, expires_at, acquired.record)
-        await coordinator.commit_and_release(key, acquired, acquired.record, change)
-        if change is not None:
+        else:
             self._report.written += 1
-
-    def _change(self, key: str, value: bytes, expires_at: float | None, stored: Record | None) -> Change | None:
-        ttl = None if expires_at is None else expires_at - self._storage.now()
-        if self._is_settled(key, value, expires_at, stored) or (ttl is not None and ttl <= 0):
-            return None
-        return Change(key, Action.PUT, value, None if stored is None else stored.version, ttl)
 
     def _fail(self, error: SessionError) -> None:
         self._report.failed += 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Self
+
+from msgspec import UNSET, UnsetType
 
 from chatsession.coordination.coordinator import coordinator_of
 from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
 from chatsession.storages import Record, Storage
 from chatsession.unit_of_work.locked_key import compare_and_set
-from chatsession.unit_of_work.prefixes import PREFIXES
-from chatsession.unit_of_work.runtime import MOVED, QUARANTINE
+from chatsession.unit_of_work.prefixes import PREFIXES, is_foreign, longer_prefixes
+from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, RESERVED
 
 LOCK_TIMEOUT = 60.0
 
@@ -20,6 +23,10 @@ _LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
 _PAGE_BYTES = 4_000_000
 """About how much one page of an enumeration may hold in memory."""
+_SET_ASIDE = {
+    QUARANTINE: "it did not decode, and was set aside; mend it and set it, or rm it",
+    MOVED: "it was in the way when a chat moved, and was set aside; rm it",
+}
 
 
 class Maintenance:
@@ -47,7 +54,7 @@ class Maintenance:
         *,
         seen: Callable[[Record | None], bool] | None = None,
         ttl: float | None = None,
-        expires_at: float | None = None,
+        expires_at: float | UnsetType | None = UNSET,
         wait: float = LOCK_TIMEOUT,
         committing: AbstractContextManager[object] | None = None,
     ) -> Record | None:
@@ -58,7 +65,7 @@ class Maintenance:
             value: what to store; `None` deletes.
             seen: tells whether what is stored is what the change is meant for (see `unchanged`); `None`: anything is.
             ttl: seconds to live.
-            expires_at: Unix time at which it ends, instead. Without either, the expiry stays as it was.
+            expires_at: Unix time at which it expires, instead; `None`: never. Without either, the expiry stays.
             wait: seconds to wait for a running update.
             committing: is entered while the storage makes the change.
 
@@ -95,26 +102,55 @@ async def read(storage: Storage, key: str) -> Record | None:
     return found
 
 
-async def pages(
-    storage: Storage, prefix: str, cursor: str | None = None, total: int = 0
-) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
-    """All sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
+@dataclass(frozen=True)
+class Scope:
+    """The keys that an enumeration covers. Reserved keys are covered only if `prefix` names them."""
 
-    What was set aside is included (see `set_aside`). The prefixes that managers write down are not.
+    prefix: str = ""
+    others: tuple[str, ...] = ()
+    """Longer prefixes, of other managers."""
+
+    def covers(self, key: str) -> bool:
+        """Whether a key belongs to it."""
+        if key.startswith(RESERVED) and not self.prefix.startswith(tuple(_SET_ASIDE)):
+            return False
+        return key.startswith(self.prefix) and not key.startswith(PREFIXES) and not is_foreign(key, self.others)
+
+
+def is_mark(key: str) -> bool:
+    """Whether this is not the key of a session, but the place where a manager writes its prefix down."""
+    return key.startswith(PREFIXES)
+
+
+async def scope_of(storage: Storage, prefix: str | None) -> Scope:
+    """The sessions of the manager with this prefix, less those of managers with a longer one; `None`: all sessions."""
+    return Scope() if prefix is None else Scope(prefix, await longer_prefixes(storage, prefix))
+
+
+async def pages(
+    storage: Storage,
+    scope: Scope,
+    cursor: str | None = None,
+    total: int = 0,
+    wanted: Callable[[str, Record], bool] | None = None,
+) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
+    """Stored sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
 
     Args:
         storage: it is only read.
-        prefix: of the keys.
+        scope: which sessions.
         cursor: where to begin.
-        total: end after about so many, and not before, if there are; 0: never.
+        total: end after about so many sessions; 0: never.
+        wanted: gives a subset of the sessions; `None`: all of them.
     """
     limit = _SMALLEST_PAGE
     seen = 0
     while True:
-        page = await storage.scan(prefix, cursor, min(limit, total - seen) if total else limit)
+        page = await storage.scan(scope.prefix, cursor, min(limit, total - seen) if total else limit)
+        entries = [entry for entry in page.entries if scope.covers(entry[0]) and (wanted is None or wanted(*entry))]
         cursor = page.cursor
-        yield [(key, record) for key, record in page.entries if not key.startswith(PREFIXES)], cursor
-        seen += len(page.entries)
+        yield entries, cursor
+        seen += len(entries)
         if cursor is None or (total and seen >= total):
             return
         if page.entries:
@@ -122,11 +158,37 @@ async def pages(
             limit = max(_SMALLEST_PAGE, min(_LARGEST_PAGE, limit * 2, int(_PAGE_BYTES / (average + 1))))
 
 
-def set_aside(key: str) -> Literal["undecodable", "moved"] | None:
-    """Why the data under a key was set aside: it did not decode, or a chat moved onto it; `None`: it was not."""
-    if key.startswith(QUARANTINE):
-        return "undecodable"
-    return "moved" if key.startswith(MOVED) else None
+async def key_pages(
+    storage: Storage, scope: Scope, cursor: str | None = None, limit: int = _LARGEST_PAGE
+) -> AsyncGenerator[tuple[list[str], str | None]]:
+    """The keys of stored sessions in pages of at most `limit`; otherwise as `pages`."""
+    while True:
+        keys, cursor = await storage.scan_keys(scope.prefix, cursor, limit)
+        yield [key for key in keys if scope.covers(key)], cursor
+        if cursor is None:
+            return
+
+
+async def count(storage: Storage, scope: Scope) -> int:
+    """How many sessions there are."""
+    return sum([len(keys) async for keys, _ in key_pages(storage, scope)])
+
+
+async def set_aside(storage: Storage, scope: Scope) -> AsyncGenerator[tuple[str, str]]:
+    """Keys under which data was set aside that did not decode, or that was in the way of a chat that moved.
+
+    Args:
+        storage: it is only read.
+        scope: which sessions the data was of.
+
+    Returns:
+        Each key, and why its data was set aside.
+    """
+    for prefix, why in _SET_ASIDE.items():
+        async for keys, _ in key_pages(storage, Scope(prefix)):
+            for key in keys:
+                if scope.covers(key.removeprefix(prefix).partition(":")[2]):
+                    yield key, why
 
 
 def _anything(_: Record | None) -> bool:

@@ -70,7 +70,7 @@ def test_get_shows_text_that_is_no_json(shell: Shell) -> None:
 
     done = shell.run("get", "42")
     assert (done.code, done.out) == (0, '{"count": 1\n')
-    assert "no JSON" in done.err
+    assert "not JSON" in done.err
     assert shell.run("get", "43", "--json").json["base64"] == "AP8="
 
 

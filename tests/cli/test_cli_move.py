@@ -120,7 +120,7 @@ def test_a_cut_file_is_imported_up_to_there_and_said_so(shell: Shell, other: She
         (b'{"key":"","value":1}', "its key is empty"),
         (b'{"key":1,"value":1}', "Expected `str`"),
         (b"[]", "Expected `object`"),
-        (b'{"key":"1","value":s3cret', "no JSON"),
+        (b'{"key":"1","value":s3cret', "not JSON"),
     ],
 )
 def test_a_bad_line_is_named(shell: Shell, line: bytes, why: str) -> None:
@@ -242,7 +242,7 @@ async def test_copy_passes_over_what_the_target_cannot_hold() -> None:
 async def test_pages_of_large_sessions_are_small() -> None:
     storage = MemoryStorage()
     await storage.commit_many([Change(str(number), Action.PUT, b"x" * 1_000_000) for number in range(100)])
-    sizes = [len(entries) async for entries, _ in maintenance.pages(storage, "")]
+    sizes = [len(entries) async for entries, _ in maintenance.pages(storage, maintenance.Scope())]
     assert sum(sizes) == 100
     assert max(sizes) <= 4
 

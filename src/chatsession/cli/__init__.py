@@ -1,4 +1,4 @@
-"""The command `chatsession`: seeing and tending what a bot remembers. Needs `pip install 'chatsession[cli]'`."""
+"""The command `chatsession`: looks at, repairs and moves sessions. Needs `pip install 'chatsession[cli]'`."""
 
 from __future__ import annotations
 

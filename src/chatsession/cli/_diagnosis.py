@@ -9,7 +9,6 @@ from msgspec import UNSET
 
 from chatsession.cli._values import is_json
 from chatsession.errors import SessionError
-from chatsession.maintenance import set_aside
 from chatsession.manager import SessionManager
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
@@ -35,17 +34,12 @@ def examine(key: str, value: bytes, manager: SessionManager[Any] | None, now: fl
     Args:
         key: the session.
         value: what is stored.
-        manager: knows the type, the migrations and the encryption keys; `None`: only the form is looked at.
+        manager: of the session; knows its type, migrations and encryption keys. `None`: check the form only.
         now: Unix time.
     """
-    reason = set_aside(key)
-    if reason == "undecodable":
-        return Finding(key, "quarantined", "it did not decode, and was set aside; mend it and set it, or rm it")
-    if reason == "moved":
-        return Finding(key, "quarantined", "it was in the way when a chat moved, and was set aside; rm it")
     if not value:
         return Finding(key, "torn", "it is empty")
-    if manager is not None and key.startswith(manager.runtime.prefix):
+    if manager is not None:
         return _by_manager(key, value, manager)
     return _by_form(key, value, now)
 
@@ -92,12 +86,12 @@ def _by_form(key: str, value: bytes, now: float) -> Finding | None:
             return Finding(key, "torn", "it is the beginning of some JSON")
     except (UnicodeDecodeError, RecursionError):
         pass
-    return Finding(key, "undecodable", "it is no JSON; if it is of a codec of yours, name the manager by --sessions")
+    return Finding(key, "undecodable", "it is not JSON; if it is of a codec of yours, name the manager by --sessions")
 
 
 def _by_envelope(key: str, value: bytes, now: float) -> Finding | None:
     found = unwrap(value, json=True) if looks_enveloped(value) else None
     expires = None if found is None else found[0].expires
     if isinstance(expires, (int, float)) and expires <= now * 1000:
-        return Finding(key, "expired", "its envelope says so; it goes when it is next used, or rm it")
+        return Finding(key, "expired", "its envelope says so; it is deleted when it is next used, or by rm")
     return None

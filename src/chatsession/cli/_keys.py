@@ -1,4 +1,4 @@
-"""Encrypted sessions, for whom has the keys: `CHATSESSION_ENCRYPTION_KEYS`, the newest first, separated by commas."""
+"""Encrypted sessions; `CHATSESSION_ENCRYPTION_KEYS` holds the keys, the newest first, separated by commas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from functools import cache
 
 from chatsession.cli._running import USAGE, CommandError
+from chatsession.contents import view
 from chatsession.serialization.encryption import SEALED, Keyring
 
 _VARIABLE = "CHATSESSION_ENCRYPTION_KEYS"
@@ -26,14 +27,25 @@ def decrypted(key: str, value: bytes) -> bytes:
     return _keyring(given).open(key, value) if given and is_sealed(value) else value
 
 
+def readable(key: str, value: bytes) -> bytes | None:
+    """The data in a session, as far as it can be read; `None`: there is none, or it is encrypted with another key."""
+    given = os.environ.get(_VARIABLE, "")
+    return view(key, value, _keyring(given) if given else None).data
+
+
 def sealed(key: str, value: bytes) -> bytes:
     """The inverse, with the newest key."""
     return _keyring(os.environ.get(_VARIABLE, "")).seal(key, value)
 
 
+def given_keys() -> list[str]:
+    """The encryption keys that are given."""
+    return [key.strip() for key in os.environ.get(_VARIABLE, "").split(",") if key.strip()]
+
+
 @cache
 def _keyring(given: str) -> Keyring:
-    keys = [key.strip() for key in given.split(",") if key.strip()]
+    keys = given_keys()
     if not keys:
         raise CommandError(USAGE, f"this session is encrypted; set {_VARIABLE} to the bot's keys, the newest first")
     try:

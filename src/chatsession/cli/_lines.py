@@ -1,10 +1,13 @@
 """The file that `export` writes and `import` reads: JSON Lines, each a session or a mark.
 
 {"chatsession": 1, "prefix": ""}                                    the first line
-{"key": "42", "value": {"count": 1}, "expires_at": 1767225600.0}    a session; no `expires_at`: for ever
-{"key": "43", "base64": "AWUB…"}                                    one that is no JSON
-{"resume": "…"}                                                     everything before it is whole; where to go on
+{"key": "42", "value": {"count": 1}, "expires_in": 3600.0}    a session; no `expires_in`: for ever
+{"key": "43", "base64": "AWUB…"}                                    one that is not JSON
+{"resume": "…"}                                                     everything before it is complete; where to go on
 {"end": 2}                                                          the last line: so many sessions
+
+`expires_in` is in seconds, because the clock of the storage that reads the file may differ. Files of version 0.1 have
+`expires_at`, a Unix time, instead.
 """
 
 from __future__ import annotations
@@ -27,12 +30,14 @@ class Line(Struct, omit_defaults=True, frozen=True):
     key: str | UnsetType = UNSET
     value: Raw | UnsetType = UNSET
     base64: str | UnsetType = UNSET
+    expires_in: float | UnsetType = UNSET
     expires_at: float | UnsetType | None = UNSET
     resume: str | UnsetType = UNSET
     end: int | UnsetType = UNSET
 
 
 Session: TypeAlias = tuple[str, bytes, float | None]
+"""Key, value, and the Unix time at which it expires."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
@@ -50,12 +55,12 @@ def end(sessions: int) -> bytes:
     return _encode(Line(end=sessions)) + b"\n"
 
 
-def session(key: str, record: Record) -> bytes:
+def session(key: str, record: Record, now: float) -> bytes:
     """A session's line, from which the same bytes come back (but for line breaks within JSON)."""
-    expires_at = UNSET if record.expires_at is None else record.expires_at
+    expires_in = UNSET if record.expires_at is None else max(round(record.expires_at - now, 3), 0.001)
     if is_json(record.value):
-        return _encode(Line(key=key, value=Raw(compact(record.value)), expires_at=expires_at)) + b"\n"
-    return _encode(Line(key=key, base64=base64.b64encode(record.value).decode(), expires_at=expires_at)) + b"\n"
+        return _encode(Line(key=key, value=Raw(compact(record.value)), expires_in=expires_in)) + b"\n"
+    return _encode(Line(key=key, base64=base64.b64encode(record.value).decode(), expires_in=expires_in)) + b"\n"
 
 
 def parsed(line: bytes) -> Line:
@@ -65,16 +70,18 @@ def parsed(line: bytes) -> Line:
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("it is no JSON, or only the beginning of some") from None
+        raise ValueError("it is not JSON, or only the beginning of some") from None
 
 
-def session_of(line: Line) -> Session | None:
-    """The session that a line holds, if it does. Raises `ValueError`."""
+def session_of(line: Line, now: float) -> Session | None:
+    """The session that a line holds, if it does; `now` is the target's time. Raises `ValueError`."""
     if line.key is UNSET:
         return None
     if not line.key:
         raise ValueError("its key is empty")
     expires_at = None if line.expires_at is UNSET else line.expires_at
+    if line.expires_in is not UNSET:
+        expires_at = now + line.expires_in
     if line.value is not UNSET:
         return line.key, bytes(line.value), expires_at
     if line.base64 is not UNSET:

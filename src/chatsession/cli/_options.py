@@ -10,8 +10,8 @@ Url: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="URL",
-        help="Where the sessions are: sqlite:///bot.db, redis://…, postgresql://…, file:///…, nats://…, "
-        "or env:NAME, a variable that holds one.",
+        help="Where the sessions are: sqlite:///bot.db, redis://…, postgresql://…, file:///…, nats://…, or env:NAME, "
+        "a variable that holds one. Not needed if CHATSESSION_URL holds it.",
     ),
 ]
 
@@ -25,7 +25,12 @@ def _key(key: str) -> str:
 Key: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", callback=_key, help="The session's key, with its prefix.")
 ]
-Prefix: TypeAlias = Annotated[str, typer.Option("--prefix", "-p", help="Only keys that begin so.")]
+Prefix: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix", "-p", help="Only sessions of the manager with this prefix, or whose keys begin with it; else all."
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Write nothing; say what would be done.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
-from chatsession.cli._screen import err
+from chatsession.cli._screen import duration, err
+from chatsession.maintenance import Scope, count
+from chatsession.storages import Storage
+
+
+class _Figures(ProgressColumn):
+    """`12,000 of 50,000, 8,000/s, 5 s left`."""
+
+    def render(self, task: Task) -> Text:
+        figures = [f"{task.completed:,.0f}" if task.total is None else f"{task.completed:,.0f} of {task.total:,.0f}"]
+        if task.speed:
+            figures.append(f"{task.speed:,.0f}/s")
+        if task.time_remaining is not None:
+            figures.append(f"{duration(task.time_remaining)} left")
+        return Text(", ".join(figures))
 
 
 @contextmanager
@@ -16,9 +31,14 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], N
 
     Args:
         what: is being done.
-        total: of how many; `None`: nobody knows.
+        total: of how many; `None`: unknown.
     """
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}")]
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as bars:
-        bar: TaskID = bars.add_task(what, total=total)
+    columns = [TextColumn("{task.description}"), BarColumn(20), _Figures()]
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        bar = bars.add_task(what, total=total)
         yield lambda done: bars.update(bar, completed=done)
+
+
+async def total_of(storage: Storage, scope: Scope) -> int | None:
+    """How many sessions there are, if there is a terminal to show it on."""
+    return await count(storage, scope) if err.is_terminal else None

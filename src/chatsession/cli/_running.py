@@ -39,13 +39,14 @@ class CommandError(Exception):
         self.code = code
 
 
-def command(function: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, None]:
-    """Make a typer command of an async function that may return an exit code."""
+def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None]) -> Callable[P, None]:
+    """Make a typer command of a function, mostly an async one, that may return an exit code."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            code = asyncio.run(function(*args, **kwargs))
+            result = function(*args, **kwargs)
+            code = asyncio.run(result) if isinstance(result, Coroutine) else result
         except CommandError as end:
             if str(end):
                 note(str(end), "red" if end.code else "")
@@ -81,12 +82,11 @@ async def opened(url: str, *, create: bool = False) -> AsyncGenerator[Storage]:
         url: as `open_storage` takes it.
         create: make a file or folder that is not there, which would be a typing error in most commands.
     """
-    url = _from_environment(url)
-    async with open_storage(url, create=create) as storage:
+    async with open_storage(from_environment(url), create=create) as storage:
         yield storage
 
 
-def _from_environment(url: str) -> str:
+def from_environment(url: str) -> str:
     """`env:NAME` stands for the URL in that variable: a password in it is then in no list of processes."""
     scheme, _, name = url.partition(":")
     if scheme != "env":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -11,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 _JOINER = "\u200d"  # holds families of emoji together, and does nothing else
-_UNITS = ("B", "kB", "MB", "GB")
+_UNITS = ("B", "KiB", "MiB", "GiB")
 _TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -75,12 +77,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
 
 
 def size(number: float) -> str:
-    """Bytes for people: `1.2 kB`."""
-    for unit in _UNITS[:-1]:
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} {_UNITS[-1]}"
+    """Bytes for people: `1.2 KiB`, as the inspector writes them."""
+    if number < 1024:
+        return f"{number:.0f} B"
+    power = min(int(math.log(number, 1024)), len(_UNITS) - 1)
+    return f"{number / 1024**power:.1f} {_UNITS[power]}"
+
+
+def counted(number: int, word: str) -> str:
+    """A number with its word: `1 session`, `2,000 sessions`."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def duration(seconds: float) -> str:
@@ -106,6 +112,12 @@ def moment(at: float | None) -> str:
 def is_terminal() -> bool:
     """Does a person see the output at once?"""
     return out.is_terminal and os.environ.get("TERM") != "dumb"
+
+
+def fitting(text: str, taken: int) -> str:
+    """Text that does not wrap in a terminal, whose line has `taken` characters already."""
+    width = max(out.width - taken, 10)
+    return set_cell_size(text, width - 1).rstrip() + "…" if is_terminal() and cell_len(text) > width else text
 
 
 def quoted(word: str) -> str:

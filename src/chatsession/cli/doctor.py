@@ -6,13 +6,13 @@ import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from platform import python_version
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
 
+from chatsession import __version__
 from chatsession.cli._options import AsJson, Url
 from chatsession.cli._running import FOUND, command, opened
 from chatsession.cli._screen import duration, emit, note, safe, say
@@ -33,8 +33,8 @@ async def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> int | None:
-    """Reach the storage; tell versions, latencies and durability settings, and what to change. No credentials."""
-    facts = [Fact("chatsession", version("chatsession")), Fact("Python", python_version())]
+    """Connect to the storage; show versions, latencies and how durable a commit is, and what to change."""
+    facts = [Fact("chatsession", __version__), Fact("Python", python_version())]
     started = time.perf_counter()
     async with opened(url) as storage:
         facts.append(Fact("opened within", duration(time.perf_counter() - started)))

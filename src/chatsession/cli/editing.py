@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
-from chatsession.cli._options import Key, Url
+from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import note, safe
+from chatsession.cli._screen import emit, note, safe
 from chatsession.cli._values import compact, is_json, kind_of, plain, pretty
+from chatsession.cli._waiting import says_it_waits
+from chatsession.cli.single import stored
 from chatsession.errors import SessionConflictError, shown
 from chatsession.maintenance import Maintenance, read, unchanged
 from chatsession.storages import Record, Storage
@@ -28,7 +30,8 @@ async def edit(
     url: Url,
     key: Key,
     new: Annotated[bool, typer.Option("--new", help="Make the session if there is none.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Store the text also if it is no JSON.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Store the text even if it is not JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Change one session in $VISUAL or $EDITOR. What the bot stores meanwhile is never overwritten."""
     async with opened(url) as storage:
@@ -38,7 +41,7 @@ async def edit(
         before = _text(key, record)
         path = _draft(before)
         try:
-            await _edit_until_stored(storage, key, record, before, path, raw or not _was_json(key, record))
+            await _edit_until_stored(storage, key, record, before, path, raw or not _was_json(key, record), as_json)
         except BaseException:
             if path.exists() and path.read_bytes() != before:
                 note(f"the edited text is kept in {path}", "yellow")
@@ -49,30 +52,34 @@ async def edit(
 
 
 async def _edit_until_stored(
-    storage: Storage, key: str, record: Record | None, before: bytes, path: Path, anything: bool
+    storage: Storage, key: str, record: Record | None, before: bytes, path: Path, anything: bool, as_json: bool
 ) -> None:
     text = await asyncio.to_thread(_edited, path)  # so that what the storage does in the background goes on
     if text == before:
-        note("nothing was changed")
+        if as_json:
+            emit({"key": key, "stored": False})
+        else:
+            note("nothing was changed")
         return
     if is_json(text):
         data = compact(text)
     elif anything:
         data = text.removesuffix(b"\n") if not before.endswith(b"\n") else text
     else:
-        raise CommandError(USAGE, "this is no JSON; nothing was stored (--raw stores any text)")
+        raise CommandError(USAGE, "this is not JSON; nothing was stored (--raw stores any text)")
     if record is not None and is_sealed(record.value):
         data = sealed(key, data)
     async with Maintenance(storage) as maintenance:
         try:
-            await maintenance.change(key, data, seen=unchanged(record))
+            with says_it_waits(key):
+                await maintenance.change(key, data, seen=unchanged(record))
         except SessionConflictError:
             raise CommandError(
                 CONFLICT,
                 f"{safe(shown(key))} was changed by somebody else while you edited it; nothing was overwritten. "
                 "Look at it by get, and edit it again",
             ) from None
-    note(f"stored {safe(shown(key))}: {len(data):,} bytes")
+    stored(key, data, as_json)
 
 
 def _text(key: str, record: Record | None) -> bytes:

@@ -11,10 +11,11 @@ import typer
 from msgspec import UNSET
 
 from chatsession.cli import _lines
-from chatsession.cli._options import Prefix, Url
-from chatsession.cli._progress import progress
+from chatsession.cli._options import AsJson, Prefix, Url
+from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import USAGE, CommandError, command, opened
-from chatsession.cli._screen import note, out, safe, safe_json
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import counted, emit, note, out, safe, safe_json
 from chatsession.maintenance import pages
 
 
@@ -22,18 +23,21 @@ from chatsession.maintenance import pages
 async def export(
     url: Url,
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; -: to stdout.")] = "-",
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file that was cut off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write all sessions as JSON Lines, while the bot runs; each as one commit left it."""
     async with opened(url) as storage:
-        target, cursor, count = _open(file, prefix, resume, force)
+        covered = await scope(storage, prefix)
+        target, cursor, count = _open(file, covered.prefix, resume, force)
         try:
-            with progress("exporting") as show:
-                async for entries, following in pages(storage, prefix, cursor):
+            with progress("exporting", await total_of(storage, covered)) as show:
+                async for entries, following in pages(storage, covered, cursor):
+                    now = storage.now()
                     for key, record in entries:
-                        _write(target, _lines.session(key, record))
+                        _write(target, _lines.session(key, record, now))
                     count += len(entries)
                     _write(target, _lines.end(count) if following is None else _lines.mark(following))
                     target.flush()
@@ -41,7 +45,10 @@ async def export(
         finally:
             if target is not sys.stdout.buffer:
                 target.close()
-    note(f"exported {count:,} sessions" + ("" if file == "-" else f" to {safe(file)}"))
+    if as_json and file != "-":
+        emit({"exported": count, "file": file})
+    else:
+        note(f"exported {counted(count, 'session')}" + ("" if file == "-" else f" to {safe(file)}"))
 
 
 def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, str | None, int]:
@@ -77,9 +84,9 @@ def _open_again(path: Path, prefix: str) -> tuple[BinaryIO, str | None, int]:
             position += len(text)
             line = _line(path, number, text)
             if number == 1 and (line.chatsession is UNSET or line.prefix != prefix):
-                raise CommandError(USAGE, f"{safe(str(path))} is no export of these keys; see --prefix")
+                raise CommandError(USAGE, f"{safe(str(path))} is not an export of these keys; see --prefix")
             if line.end is not UNSET:
-                raise CommandError(0, f"{safe(str(path))} is complete, with {line.end:,} sessions")
+                raise CommandError(0, f"{safe(str(path))} is complete, with {counted(line.end, 'session')}")
             unmarked += line.key is not UNSET
             if line.resume is not UNSET:
                 cursor, count, unmarked = line.resume, count + unmarked, 0

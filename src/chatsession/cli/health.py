@@ -1,4 +1,4 @@
-"""`check` and `sweep`: what is not as it should be, and what may go."""
+"""`check` and `sweep`: what is wrong, and what may be deleted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import typer
 
 from chatsession.cli._diagnosis import Finding, examine, moved_to
 from chatsession.cli._options import AsJson, Prefix, Url
-from chatsession.cli._progress import progress
+from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import FOUND, command, opened
-from chatsession.cli._screen import emit, note, safe, say
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import counted, emit, note, safe, say
 from chatsession.cli.rewriting import manager_named
 from chatsession.errors import shown
-from chatsession.maintenance import pages
+from chatsession.maintenance import Scope, pages, scope_of, set_aside
 from chatsession.manager import SessionManager
 from chatsession.storages import Record, Storage
 from chatsession.storages.inspection import CountsExpired, ListsLocks, ListsUnreadable
@@ -27,26 +28,29 @@ _MOST_UNREADABLE = 1000
 @command
 async def check(
     url: Url,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     sessions: Annotated[
         str | None,
         typer.Option(metavar="MODULE:NAME", help="The bot's SessionManager: check its type, migrations and keys, too."),
     ] = None,
     as_json: AsJson = False,
 ) -> int | None:
-    """Find sessions that do not decode, are torn, orphaned, set aside or over. Changes nothing."""
+    """Find sessions that do not decode, are torn, orphaned, set aside or expired. Changes nothing."""
     manager = None if sessions is None else manager_named(sessions)
     found: Counter[str] = Counter()
     seen = 0
     async with opened(url) as storage:
-        with progress("checking") as show:
-            async for entries, _ in pages(storage, prefix):
+        covered = await scope(storage, prefix)
+        own = Scope() if manager is None else await scope_of(storage, manager.runtime.prefix)
+        with progress("checking", await total_of(storage, covered)) as show:
+            async for entries, _ in pages(storage, covered):
                 seen += len(entries)
-                for finding in await _findings(storage, entries, manager):
+                for finding in await _findings(storage, entries, manager, own):
                     found[finding.trouble] += 1
                     _tell(finding, as_json)
                 show(seen)
-        for finding in await _orphaned_locks(storage, prefix):
+        aside = [Finding(key, "quarantined", why) async for key, why in set_aside(storage, covered)]
+        for finding in aside + await _orphaned_locks(storage, covered):
             found[finding.trouble] += 1
             _tell(finding, as_json)
         if isinstance(storage, ListsUnreadable):
@@ -55,15 +59,16 @@ async def check(
                 _tell(Finding(fact.name, "torn", fact.value), as_json)
         if isinstance(storage, CountsExpired) and (expired := await storage.count_expired()):
             found["expired"] += expired
-            note(f"{expired:,} expired sessions still take room; sweep removes them")
+            takes = "takes" if expired == 1 else "take"
+            note(f"{counted(expired, 'expired session')} still {takes} room; sweep removes what has expired")
     summary = ", ".join(f"{number:,} {what}" for what, number in sorted(found.items())) or "all is well"
-    note(f"looked at {seen:,} sessions: {summary}")
+    note(f"looked at {counted(seen, 'session')}: {summary}")
     return FOUND if set(found) - {"expired"} else None
 
 
 @command
 async def sweep(url: Url, as_json: AsJson = False) -> None:
-    """Delete what has expired, in small steps. (A running bot does so, too, by and by.)"""
+    """Delete what has expired, in small steps. (A running bot does this too.)"""
     swept = 0
     async with opened(url) as storage:
         with progress("sweeping") as show:
@@ -73,14 +78,14 @@ async def sweep(url: Url, as_json: AsJson = False) -> None:
     if as_json:
         emit({"swept": swept})
     else:
-        note(f"removed {swept:,} expired sessions")
+        note(f"removed {counted(swept, 'expired session')}")
 
 
 async def _findings(
-    storage: Storage, entries: list[tuple[str, Record]], manager: SessionManager[Any] | None
+    storage: Storage, entries: list[tuple[str, Record]], manager: SessionManager[Any] | None, own: Scope
 ) -> list[Finding]:
     now = storage.now()
-    examined = (examine(key, record.value, manager, now) for key, record in entries)
+    examined = (examine(key, record.value, manager if own.covers(key) else None, now) for key, record in entries)
     found = [finding for finding in examined if finding is not None]
     moves = {key: target for key, record in entries if (target := moved_to(record.value)) is not None}
     if not moves:
@@ -91,14 +96,14 @@ async def _findings(
     return found + [Finding(key, "orphaned", why) for key, target in moves.items() if stored[target] is None]
 
 
-async def _orphaned_locks(storage: Storage, prefix: str) -> list[Finding]:
+async def _orphaned_locks(storage: Storage, covered: Scope) -> list[Finding]:
     if not isinstance(storage, ListsLocks):
         return []
-    locks = await storage.list_locks(prefix, _MOST_LOCKS)
+    locks = await storage.list_locks(covered.prefix, _MOST_LOCKS)
     return [
-        Finding(lock.key, "orphaned", f"its lock is held by {lock.holder}, which is dead; whoever comes next gets it")
+        Finding(lock.key, "orphaned", f"its lock is held by {lock.holder}, which is dead; the next update gets it")
         for lock in locks
-        if lock.dead
+        if lock.dead and covered.covers(lock.key)
     ]
 
 

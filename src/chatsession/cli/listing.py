@@ -1,44 +1,155 @@
-"""`ls`: which sessions there are."""
+"""`ls` and `count`: which sessions there are, and how many."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import csv
+import sys
+from collections.abc import AsyncGenerator, Callable
+from enum import Enum
+from typing import Annotated, NamedTuple
 
 import typer
 
+from chatsession.cli._keys import readable
 from chatsession.cli._options import AsJson, Prefix, Url
-from chatsession.cli._running import command, opened
-from chatsession.cli._screen import emit, note, quoted, remaining, safe, say, size
+from chatsession.cli._running import USAGE, CommandError, command, opened
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import emit, fitting, is_terminal, note, quoted, remaining, safe, say, size
 from chatsession.cli._values import kind_of
-from chatsession.maintenance import pages
-from chatsession.storages import Record
+from chatsession.conditions import Condition
+from chatsession.maintenance import Scope, count, pages
+from chatsession.storages import Record, Storage
+
+
+class Order(Enum):
+    """What `ls` sorts by."""
+
+    KEY = "key"
+    SIZE = "size"
+    EXPIRES = "expires"
+
+
+class _Row(NamedTuple):
+    key: str
+    size: int
+    expires_at: float | None
+    kind: str
+
+
+_ORDERS: dict[Order, Callable[[_Row], object]] = {
+    Order.KEY: lambda row: row.key,
+    Order.SIZE: lambda row: -row.size,
+    Order.EXPIRES: lambda row: (row.expires_at is None, row.expires_at),
+}
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where", "-w", metavar="PATH=VALUE", help="Only sessions with this value, as in step=ask or cart.0.size=30."
+    ),
+]
 
 
 @command
 async def ls(
     url: Url,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
+    where: Where = None,
+    sort: Annotated[
+        Order | None, typer.Option(help="Sort all sessions: by key, largest first, or soonest to expire first.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-l", min=0, help="How many to list; 0: all.")] = 100,
     after: Annotated[str | None, typer.Option("--after", help="Go on where an earlier page ended.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, with a header.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List sessions with their sizes and how long they have to live."""
-    cursor: str | None = None
+    if sort is not None and after is not None:
+        raise CommandError(USAGE, "--after cannot be used with --sort, which reads all sessions")
+    wanted = _condition(where)
     async with opened(url) as storage:
-        if not as_json:
-            say(f"{'SIZE':>9}  {'EXPIRES':<9}  {'KIND':<10}  KEY", "bold")
-        async for entries, following in pages(storage, prefix, after, total=limit):
-            now = storage.now()
-            for key, record in entries:
-                _show(key, record, now, as_json)
+        covered = await scope(storage, prefix)
+        show = _printer(storage, as_csv, as_json)
+        if sort is not None:
+            rows = [row async for page, _ in _rows(storage, covered, wanted) for row in page]
+            rows.sort(key=_ORDERS[sort])  # type: ignore[arg-type]
+            for row in rows[: limit or None]:
+                show(row)
+            if 0 < limit < len(rows):
+                note(f"there are {len(rows) - limit:,} more: --limit 0 lists all")
+            return
+        cursor: str | None = None
+        async for page, following in _rows(storage, covered, wanted, after, limit):
+            for row in page:
+                show(row)
             cursor = following
     if cursor is not None:
         note(f"there are more: --after {quoted(cursor)}")
 
 
-def _show(key: str, record: Record, now: float, as_json: bool) -> None:
-    kind = kind_of(record.value)
+@command
+async def count_(url: Url, prefix: Prefix = None, where: Where = None, as_json: AsJson = False) -> None:
+    """Count sessions."""
+    wanted = _condition(where)
+    async with opened(url) as storage:
+        covered = await scope(storage, prefix)
+        if where:
+            number = sum([len(page) async for page, _ in _rows(storage, covered, wanted)])
+        else:
+            number = await count(storage, covered)
     if as_json:
-        emit({"key": key, "size": len(record.value), "expires_at": record.expires_at, "kind": kind})
-        return
-    say(f"{size(len(record.value)):>9}  {remaining(record.expires_at, now):<9}  {kind:<10}  {safe(key)}")
+        emit({"count": number})
+    else:
+        say(str(number))
+
+
+def _condition(where: list[str] | None) -> Callable[[str, Record], bool] | None:
+    try:
+        conditions = [Condition.parse(text) for text in where or []]
+    except ValueError as error:
+        raise CommandError(USAGE, f"--where: {error}") from None
+    if not conditions:
+        return None
+
+    def wanted(key: str, record: Record) -> bool:
+        data = readable(key, record.value)
+        return all(condition.holds(data) for condition in conditions)
+
+    return wanted
+
+
+async def _rows(
+    storage: Storage,
+    covered: Scope,
+    wanted: Callable[[str, Record], bool] | None,
+    after: str | None = None,
+    limit: int = 0,
+) -> AsyncGenerator[tuple[list[_Row], str | None]]:
+    async for entries, cursor in pages(storage, covered, after, total=limit, wanted=wanted):
+        yield [_row(key, record) for key, record in entries], cursor
+
+
+def _row(key: str, record: Record) -> _Row:
+    return _Row(key, len(record.value), record.expires_at, kind_of(record.value))
+
+
+def _printer(storage: Storage, as_csv: bool, as_json: bool) -> Callable[[_Row], None]:
+    if as_json:
+        return lambda row: emit(row._asdict())
+    if as_csv:
+        return _csv_printer()
+    say(f"{'SIZE':>10}  {'EXPIRES':<9}  {'KIND':<10}  KEY", "bold")
+    now = storage.now()
+
+    def show(row: _Row) -> None:
+        start = f"{size(row.size):>10}  {remaining(row.expires_at, now):<9}  {row.kind:<10}  "
+        say(start + fitting(safe(row.key), len(start)))
+
+    return show
+
+
+def _csv_printer() -> Callable[[_Row], None]:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_Row._fields)
+    escaped = is_terminal()
+    return lambda row: writer.writerow(row._replace(key=safe(row.key)) if escaped else row)

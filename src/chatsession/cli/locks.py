@@ -9,7 +9,8 @@ from msgspec import to_builtins
 
 from chatsession.cli._options import AsJson, Prefix, Url, Yes
 from chatsession.cli._running import FAILED, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, is_terminal, moment, note, remaining, safe, table
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import counted, emit, is_terminal, moment, note, remaining, safe, table
 from chatsession.errors import SessionError, shown
 from chatsession.storages import Action, Change, Committed, Lease, Storage
 from chatsession.storages.inspection import HeldLock, ListsLocks
@@ -20,7 +21,7 @@ _MOST = 10_000
 @command
 async def locks(
     url: Url,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     limit: Annotated[int, typer.Option("--limit", "-l", min=1, help="The most to show.")] = 1000,
     break_key: Annotated[
         str | None, typer.Option("--break", metavar="KEY", help="Take this session's lock from its holder.")
@@ -36,13 +37,15 @@ async def locks(
             held = await storage.list_locks(break_key, _MOST)
             await break_lock(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
             return
-        held = await storage.list_locks(prefix, limit)
+        covered = await scope(storage, prefix)
+        listed = await storage.list_locks(covered.prefix, limit)
+        held = [lock for lock in listed if covered.covers(lock.key)]
         now = storage.now()
     if as_json:
         for lock in held:
             emit(to_builtins(lock))
         return
-    note(f"{len(held):,} sessions are held at this moment")
+    note(f"{counted(len(held), 'session')} {'is' if len(held) == 1 else 'are'} locked now")
     if held:
         table(
             ["KEY", "HOLDER", "SINCE", "LEASE ENDS", "WAITING"], [_row(lock, now) for lock in held], right=["WAITING"]

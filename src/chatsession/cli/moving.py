@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,19 +15,24 @@ from msgspec import UNSET
 from chatsession import copying
 from chatsession.cli import _lines
 from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
-from chatsession.cli._progress import progress
+from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import FOUND, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, note, quoted, safe, size
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import counted, emit, note, quoted, safe, size
 from chatsession.copying import CopyReport, Writer
+from chatsession.storages import Storage
 
 _LINES = 500
 _BYTES = 4_000_000
+_LAST_LINE = 100
+"""Bytes that have the last line of an export in them."""
 
 
 @command
 async def import_(
     url: Url,
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="What export wrote; -: from stdin.")] = "-",
+    prefix: Prefix = None,
     replace: Replace = False,
     from_line: Annotated[int, typer.Option("--from-line", min=1, help="Begin there, to go on after a stop.")] = 1,
     dry_run: DryRun = False,
@@ -41,10 +47,11 @@ async def import_(
             opened(url, create=not dry_run) as storage,
             Writer(storage, report, existing="replace" if replace else "keep", dry_run=dry_run) as writer,
         ):
-            with progress("importing") as show:
-                for begin, sessions, ended in _batches(source, from_line):
+            covered = await scope(storage, prefix)
+            with progress("importing", _total(file)) as show:
+                for begin, sessions, ended in _batches(source, from_line, storage):
                     position = begin
-                    await writer.put_all(sessions)
+                    await writer.put_all(each for each in sessions if prefix is None or covered.covers(each[0]))
                     complete = complete or ended
                     show(report.seen)
     except BaseException:
@@ -63,7 +70,7 @@ async def import_(
 async def copy(
     url: Url,
     target_url: Annotated[str, typer.Argument(metavar="TARGET", help="Where to; a URL as well.")],
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     replace: Replace = False,
     resume_after: Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")] = None,
     dry_run: DryRun = False,
@@ -73,7 +80,8 @@ async def copy(
     latest = CopyReport(cursor=resume_after)
     try:
         async with opened(url) as source, opened(target_url, create=not dry_run) as target:
-            with progress("copying") as show:
+            covered = await scope(source, prefix)
+            with progress("copying", await total_of(source, covered)) as show:
 
                 def report_so_far(report: CopyReport) -> None:
                     nonlocal latest
@@ -105,7 +113,21 @@ def _source(file: str) -> BinaryIO:
         raise CommandError(USAGE, f"{safe(file)} cannot be read: {error.strerror}") from None
 
 
-def _batches(source: BinaryIO, from_line: int) -> Iterator[tuple[int, list[_lines.Session], bool]]:
+def _total(file: str) -> int | None:
+    """How many sessions an export has, by its last line."""
+    if file == "-":
+        return None
+    with Path(file).open("rb") as source:
+        source.seek(max(os.path.getsize(file) - _LAST_LINE, 0))
+        last = source.read().splitlines()[-1:]
+    try:
+        total = _lines.parsed(b"".join(last)).end
+    except ValueError:
+        return None
+    return None if total is UNSET else total
+
+
+def _batches(source: BinaryIO, from_line: int, target: Storage) -> Iterator[tuple[int, list[_lines.Session], bool]]:
     """Sessions that fit into memory, with the number of the line that they begin with, and whether that was all."""
     batch: list[_lines.Session] = []
     held, begin, ended = 0, from_line, False
@@ -114,7 +136,7 @@ def _batches(source: BinaryIO, from_line: int) -> Iterator[tuple[int, list[_line
             continue
         try:
             line = _lines.parsed(text)
-            session = _lines.session_of(line)
+            session = _lines.session_of(line, target.now())
         except ValueError as error:
             yield begin, batch, False
             raise CommandError(USAGE, f"line {number}: {error}; all before it is imported") from None
@@ -136,13 +158,13 @@ def _tell(report: CopyReport, done: str, dry_run: bool, as_json: bool, trouble: 
         for why in report.troubles:
             note(safe(why), "red")
         would = "would be " if dry_run else ""
-        note(f"{would}{done}: {report.written:,} of {report.seen:,} sessions ({size(report.bytes)})")
+        note(f"{would}{done}: {report.written:,} of {counted(report.seen, 'session')} ({size(report.bytes)})")
         for number, what in (
-            (report.same, "were there already"),
-            (report.kept, "left as they are: the target has other data (--replace takes these)"),
-            (report.expired, "had expired"),
+            (report.same, "already there"),
+            (report.kept, "left as they are, since the target has other data (--replace overwrites them)"),
+            (report.expired, "expired"),
             (report.failed, "failed"),
         ):
             if number:
-                note(f"  {number:,} {what}")
+                note(f"  {what}: {number:,}")
     return FOUND if report.failed or trouble else None

@@ -13,7 +13,7 @@ from chatsession import RewriteReport
 from chatsession.cli._options import AsJson, DryRun
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, USAGE, CommandError, command
-from chatsession.cli._screen import emit, note, quoted, safe
+from chatsession.cli._screen import counted, emit, note, quoted, safe
 from chatsession.manager import SessionManager
 
 Sessions = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The bot's SessionManager, as in bot:sessions.")]
@@ -81,5 +81,7 @@ async def _rewrite(
         for _, why in report.failures:
             note(safe(why), "red")
         would = "would be " if dry_run else ""
-        note(f"{report.rewritten:,} of {report.seen:,} sessions {would}rewritten, {report.failed:,} cannot be")
+        note(
+            f"{would}rewritten: {report.rewritten:,} of {counted(report.seen, 'session')}; cannot be: {report.failed:,}"
+        )
     return FOUND if report.failed else None

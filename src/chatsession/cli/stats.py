@@ -10,9 +10,10 @@ import typer
 from rich.text import Text
 
 from chatsession.cli._options import AsJson, Prefix, Url
-from chatsession.cli._progress import progress
+from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import command, opened
-from chatsession.cli._screen import emit, out, remaining, safe, say, size
+from chatsession.cli._scope import scope
+from chatsession.cli._screen import counted, emit, out, remaining, safe, say, size
 from chatsession.errors import shown
 from chatsession.maintenance import pages
 from chatsession.storages import Record
@@ -78,15 +79,16 @@ class Stats:
 @command
 async def stats(
     url: Url,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     top: Annotated[int, typer.Option("--top", min=0, help="How many of the largest, … to name.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Count sessions and their sizes; name the largest, the longest unchanged, and those that end next."""
     found = Stats(top)
     async with opened(url) as storage:
-        with progress("looking") as show:
-            async for entries, _ in pages(storage, prefix):
+        covered = await scope(storage, prefix)
+        with progress("looking", await total_of(storage, covered)) as show:
+            async for entries, _ in pages(storage, covered):
                 for key, record in entries:
                     found.add(key, record)
                 show(found.sessions)
@@ -99,8 +101,8 @@ async def stats(
 
 def _show(found: Stats, now: float) -> None:
     average = found.bytes / found.sessions if found.sessions else 0
-    say(f"{found.sessions:,} sessions, {size(found.bytes)}, {size(average)} each on average", "bold")
-    say(f"{found.expiring:,} of them have a time to live")
+    say(f"{counted(found.sessions, 'session')}, {size(found.bytes)}, {size(average)} each on average", "bold")
+    say(f"with a time to live: {found.expiring:,}")
     _plot(found.sizes)
     _name("largest", [(size(length), key) for length, key in found.largest])
     _name("longest unchanged", [("", key) for _, key in found.oldest])

@@ -81,6 +81,12 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         raise StorageError(f"the {scheme}: URL of the storage is malformed") from None
 
 
+def names_storage(text: str) -> bool:
+    """Whether a text begins with the scheme of a storage, or is `env:NAME`, which stands for such a URL."""
+    scheme, colon, _ = text.partition(":")
+    return bool(colon) and (scheme.lower() in _MODULES or scheme == "env")
+
+
 def flag(given: Mapping[str, str], name: str, default: bool = False) -> bool:
     """Read an option that is true or false; raises `StorageError` for any other value."""
     text = given.get(name)

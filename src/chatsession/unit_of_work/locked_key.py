@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from chatsession.coordination.coordinator import Acquired, Coordinator
 from chatsession.errors import SessionConflictError
 from chatsession.storages import Action, Change, Record
@@ -66,7 +68,7 @@ async def compare_and_set(
     *,
     seen: Callable[[Record | None], bool],
     ttl: float | None = None,
-    expires_at: float | None = None,
+    expires_at: float | UnsetType | None = UNSET,
     wait: float | None,
     lease: float = 20.0,
     committing: contextlib.AbstractContextManager[object] | None = None,
@@ -79,7 +81,7 @@ async def compare_and_set(
         value: what to store.
         seen: tells whether what is stored now is what the change is meant for.
         ttl: seconds to live.
-        expires_at: when it ends, instead; without either, it ends when what was stored before would have.
+        expires_at: Unix time at which it expires, instead; `None`: never. Without either, the expiry stays as it was.
         wait: seconds to wait for an update that is running; `None`: for ever.
         lease: seconds for which the key stays locked should this process die.
         committing: is entered while the storage makes the change.
@@ -95,8 +97,8 @@ async def compare_and_set(
     if not seen(before):
         await coordinator.commit_and_release(key, acquired, before, None)
         raise SessionConflictError("it was changed meanwhile; nothing was written", key=key)
-    if expires_at is None and before is not None:
-        expires_at = before.expires_at
+    if expires_at is UNSET:
+        expires_at = None if before is None else before.expires_at
     if ttl is None and expires_at is not None:
         ttl = max(expires_at - coordinator.storage.now(), 0.001)
     action = Action.DELETE if value is None else Action.PUT

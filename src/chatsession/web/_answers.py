@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from chatsession.contents import View, view
 from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Record
 from chatsession.web._sessions import mark_of
-from chatsession.web._views import View, view
 
 MOST_UNASKED = 512 * 1024
 """Bytes of a session up to which all of it is sent at once; of a larger one its beginning, until it is asked for."""

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from chatsession.contents import Kind, UnusableTextError, stored_form, view
 from chatsession.errors import (
     SessionError,
     SessionKeyError,
@@ -28,7 +29,6 @@ from chatsession.web._answers import described
 from chatsession.web._sessions import ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
 from chatsession.web._streams import EventStream, changes, figures
 from chatsession.web._survey import Survey
-from chatsession.web._views import Kind, UnusableTextError, stored_form, view
 
 T = TypeVar("T")
 

@@ -1,0 +1,22 @@
+"""`demo`: a bot to try, in the playground."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from importlib.util import find_spec
+
+import typer
+
+from chatsession.cli._running import USAGE, CommandError, command
+
+_PLAYGROUND = "chatsession_playground"
+
+
+@command
+def demo(context: typer.Context) -> None:
+    """Chat with a bot in the playground, without Telegram: `chatsession demo examples/pizza_bot.py`."""
+    if find_spec(_PLAYGROUND) is None:
+        raise CommandError(USAGE, "the demo needs the playground: pip install chatsession-playground")
+    sys.argv = ["chatsession demo", *context.args]
+    runpy.run_module(_PLAYGROUND, run_name="__main__", alter_sys=True)
