@@ -175,3 +175,43 @@ def _own_drafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drafts() -> list[str]:
     return glob.glob(f"{tempfile.gettempdir()}/chatsession-*")
+
+
+def test_a_change_that_waits_for_an_update_says_so(shell: Shell) -> None:
+    async def change(command: str, *arguments: str) -> str:
+        async with SessionManager(int, storage=shell.url) as bot:
+            async with bot.open("42") as session:
+                session.data = 1
+                process = shell.process(command, "42", *arguments)
+                assert process.stderr is not None
+                said = await asyncio.to_thread(process.stderr.readline)
+            await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0
+        return said.decode()
+
+    for command in (["set", "7"], ["rm"]):
+        assert "waiting for the update that is running for '42'" in asyncio.run(change(*command))
+    assert shell.stored() == {}
+
+
+def test_rm_says_what_it_removed(shell: Shell) -> None:
+    shell.put({"1": b"1234", "2": b"2"})
+    assert "deleted '1' (4 B)" in shell.run("rm", "1").err
+    assert shell.run("delete", "2", "9", "--json").lines == [
+        {"key": "2", "removed": True},
+        {"key": "9", "removed": False},
+    ]
+
+
+def test_rm_of_a_prefix_says_how_many_there_are(shell: Shell) -> None:
+    shell.put({f"test:{number}": b"1" for number in range(3)})
+    assert "3 sessions whose keys begin with 'test:'" in shell.run("rm", "--prefix", "test:").err
+    assert shell.run("rm", "--prefix", "test:", "--yes", "--json").json == {"removed": 3, "failed": 0}
+    assert "deleted 0 sessions" in shell.run("rm", "--prefix", "test:").err
+
+
+def test_changes_are_told_as_json(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell.run("set", "42", "123", "--json").json == {"key": "42", "stored": True, "size": 3}
+    monkeypatch.setenv("EDITOR", editor(tmp_path, "true"))
+    assert shell.run("edit", "42", "--json").json == {"key": "42", "stored": False}
+    assert shell.run("export", "all.jsonl", "--json").json == {"exported": 1, "file": "all.jsonl"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,34 @@ async def test_a_copy_keeps_the_time_left_when_clocks_differ() -> None:
     assert report.written == 1
     assert isinstance(copied, Record)
     assert copied.expires_at == 500_060.0
+
+
+def test_an_export_carries_how_long_sessions_have_left(shell: Shell) -> None:
+    shell.put({"ending": b"1"}, ttl=1000)
+
+    (line,) = [line for line in shell.run("export").lines if "key" in line]
+
+    assert line.keys() == {"key", "value", "expires_in"}
+    assert 0 < line["expires_in"] <= 1000
+    shell.run("import", "--replace", input=b'{"key":"ending","value":2,"expires_in":5000}\n')
+    left = shell.record("ending").expires_at - time.time()
+    assert 4000 < left <= 5000
+
+
+def test_an_export_of_version_0_1_is_still_read(shell: Shell) -> None:
+    at = time.time() + 1000
+    shell.run("import", input=f'{{"key":"a","value":1,"expires_at":{at}}}\n{{"key":"b","value":1}}\n'.encode())
+    assert shell.record("a").expires_at == pytest.approx(at, abs=2)
+    assert shell.record("b").expires_at is None
+
+
+async def test_a_replaced_session_gets_the_expiry_of_its_source(tmp_path: Path) -> None:
+    source, target = MemoryStorage(), MemoryStorage()
+    await source.commit_many([Change("42", Action.PUT, b"1")])
+    await target.commit_many([Change("42", Action.PUT, b"2", ttl=60)])
+
+    await copying.copy(source, target, existing="replace")
+
+    (copied,) = await target.read_many(["42"])
+    assert isinstance(copied, Record)
+    assert (copied.value, copied.expires_at) == (b"1", None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cli_aids import Shell
+
+from chatsession import __version__
 
 
 def chatsession(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -99,3 +102,39 @@ def on_terminal(*arguments: str, **environment: str) -> bytes:
     os.close(ours)
     assert process.wait() == 0
     return said
+
+
+def test_the_demo_is_the_playground(tmp_path: Path) -> None:
+    script = tmp_path / "no_such_bot.py"
+    assert f"there is no file {script}".encode() in chatsession("demo", str(script)).stderr
+
+
+def test_the_demo_says_how_to_install_the_playground(tmp_path: Path) -> None:
+    done = in_python(tmp_path, "import sys; sys.modules['chatsession_playground'] = None", "demo", "bot.py")
+    assert done.returncode == 2
+    assert b"pip install chatsession-playground" in done.stderr
+
+
+def test_it_tells_its_version_from_a_source_tree(tmp_path: Path) -> None:
+    nothing_installed = (
+        "import importlib.metadata as metadata\n"
+        "def version(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.version = version"
+    )
+    done = in_python(tmp_path, nothing_installed, "--version")
+    assert (done.returncode, done.stdout.decode().strip(), done.stderr) == (0, __version__, b"")
+
+
+def in_python(folder: Path, before: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """The command line after some code."""
+    script = folder / "run.py"
+    script.write_text(f"{before}\nimport sys\nfrom chatsession.cli import main\nsys.exit(main())\n")
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls", "--help"], ["set", "--help"], ["ls", "URL"], ["locks", "URL"]])
+def test_a_terminal_of_80_columns_is_enough(shell: Shell, words: list[str]) -> None:
+    shell.put({"k" * 300: b"1" * 2_000_000})
+    said = on_terminal(*(shell.url if word == "URL" else word for word in words), COLUMNS="80", NO_COLOR="1")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", said.decode()).splitlines()
+    assert max(len(line) for line in lines) <= 80
