@@ -101,7 +101,7 @@ async def test_the_command_prints_an_address_that_opens_and_ends_by_ctrl_c(bot: 
     ("url", "words"),
     [
         ("mysql://user:secret@host/", "no storage is known"),
-        ("sqlite:///nowhere/bot.db", "there is no nowhere/bot.db"),
+        ("sqlite:///nowhere/bot.db", "there is no file nowhere/bot.db"),
         ("env:CHATSESSION_NOT_SET", "CHATSESSION_NOT_SET is not set"),
     ],
 )
@@ -113,4 +113,18 @@ async def test_the_command_says_what_is_wrong_with_a_url(url: str, words: str) -
     assert process.returncode == 1
     assert words in errors.decode()
     assert b"secret" not in errors
+    assert b"Traceback" not in errors
+
+
+async def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "starlette.py").write_text("raise ImportError('No module named starlette', name='starlette')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chatsession.web", "memory:"),
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"pip install 'chatsession[web]'" in errors
     assert b"Traceback" not in errors

@@ -11,7 +11,8 @@ try:
     import uvicorn
 except ImportError as error:
     raise ImportError(
-        f"the web inspector needs {error.name}: pip install 'chatsession[web]'", name=error.name
+        f"the web inspector needs {error.name}: pip install 'chatsession[web]'",
+        name=__name__,  # so that `python -m chatsession.web` shows the message without a traceback
     ) from error
 
 from chatsession.web._server import Inspector, inspecting, serve

@@ -3,8 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.web import serve
@@ -25,7 +23,7 @@ def main() -> int:
     options = parser.parse_args()
     keys = [key for key in os.environ.get(KEYS, "").split(",") if key]
     try:
-        url = _found(options.url)
+        url = _from_environment(options.url)
         serve(url, port=options.port, read_only=options.read_only, encryption_keys=keys)
     except (SessionError, ImportError, OSError, OverflowError, ValueError) as error:
         print(f"chatsession: {error}", file=sys.stderr)
@@ -33,19 +31,13 @@ def main() -> int:
     return 0
 
 
-def _found(url: str) -> str:
-    """The URL, also if it stands in the environment; a file that is not there is a typing error, and not made."""
+def _from_environment(url: str) -> str:
     scheme, _, name = url.partition(":")
-    if scheme == "env":
-        if name not in os.environ:
-            raise StorageError(f"the environment variable {name} is not set")
-        return _found(os.environ[name])
-    if scheme in ("sqlite", "file"):
-        path = unquote(urlsplit(url).path)
-        path = path[1:] if scheme == "sqlite" else path
-        if path and not Path(path).exists():
-            raise StorageError(f"there is no {path}; has the bot stored anything yet?")
-    return url
+    if scheme != "env":
+        return url
+    if name not in os.environ:
+        raise StorageError(f"the environment variable {name} is not set")
+    return os.environ[name]
 
 
 if __name__ == "__main__":

@@ -67,7 +67,11 @@ def serve(
         with contextlib.suppress(NotImplementedError):  # as on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         async with inspecting(
-            open_storage(url), name=described(url), port=port, read_only=read_only, encryption_keys=encryption_keys
+            open_storage(url, create=False),
+            name=described(url),
+            port=port,
+            read_only=read_only,
+            encryption_keys=encryption_keys,
         ) as inspector:
             announce(
                 f"Sessions in {described(url)}{', to look at only' if read_only else ''}: open in a browser, once,"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from chatsession.errors import SessionConflictError
 from chatsession.maintenance import Maintenance, read
@@ -142,7 +142,7 @@ class Sessions:
         return undo.key, record, again
 
     async def _change(
-        self, key: str, seen: str, value: bytes | None, expires_at: float | None = None
+        self, key: str, seen: str, value: bytes | None, expires_at: float | UnsetType | None = UNSET
     ) -> tuple[Record | None, str]:
         try:
             before = await self._maintenance.change(
