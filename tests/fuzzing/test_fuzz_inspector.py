@@ -13,6 +13,7 @@ import zstandard
 from fuzz_aids import damaged, envelopes, fuzzed, json_bytes, json_values, texts
 from hypothesis import strategies as st
 
+from chatsession.contents import UnusableTextError, stored_form, view
 from chatsession.serialization.compression import COMPRESSED
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.storages import Action, Change, Record
@@ -20,7 +21,6 @@ from chatsession.storages.memory import MemoryStorage
 from chatsession.web._answers import described
 from chatsession.web._app import Api
 from chatsession.web._guard import Guard
-from chatsession.web._views import UnusableTextError, stored_form, view
 
 HOST, PORT = "127.0.0.1:7", 7
 NAMES = ["about", "find", "read", "write", "delete", "undo", "invite", "nonsense"]

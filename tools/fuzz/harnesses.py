@@ -25,6 +25,7 @@ from chatsession import (
     open_storage,
 )
 from chatsession.cli import _lines
+from chatsession.contents import UnusableTextError, stored_form, view
 from chatsession.errors import SessionDecryptError
 from chatsession.importers._pickles import PickleError, Plain, load
 from chatsession.serialization.codec import CodecError
@@ -36,7 +37,6 @@ from chatsession.storages.nats import _names as _nats_names
 from chatsession.storages.nats import _records as _nats_records
 from chatsession.storages.redis import _names as _redis_names
 from chatsession.storages.sqlite import _records
-from chatsession.web._views import UnusableTextError, stored_form, view
 
 KEY = "a" * 43 + "="
 _LIMIT = 1 << 20
@@ -155,7 +155,7 @@ def pickles(data: bytes) -> None:
 def lines(data: bytes) -> None:
     """A line of an export."""
     with contextlib.suppress(ValueError):
-        _lines.session_of(_lines.parsed(data))
+        _lines.session_of(_lines.parsed(data), now=0)
 
 
 def names(data: bytes) -> None:
