@@ -182,4 +182,4 @@ def test_what_counts_as_json_can_be_shown(depth: int) -> None:
 def test_text_that_is_no_unicode_is_told(tmp_path: Path) -> None:
     code, output = run("set", f"sqlite:///{tmp_path}/bot.db", "1", "\udcff")
     assert code == 2
-    assert "no valid Unicode" in output
+    assert "not valid Unicode" in output
