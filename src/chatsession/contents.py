@@ -19,6 +19,8 @@ Kind: TypeAlias = Literal["json", "text", "hex"]
 LARGEST = 256 * 1024 * 1024
 """Bytes that a compressed session may have; a small forged frame must not fill the memory."""
 _BYTES_A_LINE = 32
+_HEADROOM = 20
+"""Calls."""
 
 
 class View(Struct, frozen=True):
@@ -119,6 +121,22 @@ def kind_of(data: bytes) -> Kind:
         # A carriage return does not survive a text area.
         return "hex" if "\r" in text or "\0" in text else "text"
     return "json"
+
+
+def is_json(value: bytes) -> bool:
+    """Whether it is valid JSON, and nested so little that it can be read from further down the stack too."""
+    try:
+        _decode_from_below(value, _HEADROOM)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _decode_from_below(value: bytes, calls: int) -> None:
+    if calls:
+        _decode_from_below(value, calls - 1)
+    else:
+        msgspec.json.decode(value)
 
 
 def _unwrapped(data: bytes) -> tuple[Envelope, bytes | None, bool] | None:

@@ -1,31 +1,59 @@
-"""What is wrong with what is stored under a key."""
+"""What is wrong with stored sessions: those that do not decode, are torn, orphaned, set aside or expired."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from chatsession.cli._values import is_json
+from chatsession.contents import LARGEST, is_json
 from chatsession.errors import SessionError
+from chatsession.maintenance import Scope, pages, scope_of, set_aside
 from chatsession.manager import SessionManager
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
 from chatsession.serialization.envelope import MARK, looks_enveloped, unwrap
+from chatsession.storages import Record, Storage
+from chatsession.storages.inspection import ListsLocks, ListsUnreadable
 
 Trouble = Literal["undecodable", "torn", "expired", "orphaned", "quarantined"]
 
-_LARGEST = 256 * 1024 * 1024
+_MOST_LOCKS = 10_000
+_MOST_UNREADABLE = 1000
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be; `why` holds no session data."""
+    """Something that is wrong; `why` holds no session data."""
 
     key: str
     trouble: Trouble
     why: str
+
+
+async def examine_all(
+    storage: Storage, scope: Scope, manager: SessionManager[Any] | None = None
+) -> AsyncGenerator[tuple[int, list[Finding]]]:
+    """Look at stored sessions, page by page.
+
+    Args:
+        storage: it is only read.
+        scope: which sessions.
+        manager: tries its type, migrations and encryption keys on the sessions that are its own.
+
+    Returns:
+        For each page, how many sessions it had and what is wrong with them. The last page has what lies beside
+        sessions: data that was set aside, locks of dead holders, files that cannot be read.
+    """
+    own = Scope() if manager is None else await scope_of(storage, manager.runtime.prefix)
+    async for entries, _ in pages(storage, scope):
+        now = storage.now()
+        examined = (examine(key, record.value, manager if own.covers(key) else None, now) for key, record in entries)
+        found = [finding for finding in examined if finding is not None]
+        yield len(entries), found + await _moved_to_nothing(storage, entries)
+    yield 0, await _beside_sessions(storage, scope)
 
 
 def examine(key: str, value: bytes, manager: SessionManager[Any] | None, now: float) -> Finding | None:
@@ -39,12 +67,34 @@ def examine(key: str, value: bytes, manager: SessionManager[Any] | None, now: fl
     """
     if not value:
         return Finding(key, "torn", "it is empty")
-    if manager is not None:
-        return _by_manager(key, value, manager)
-    return _by_form(key, value, now)
+    return _by_form(key, value, now) if manager is None else _by_manager(key, value, manager)
 
 
-def moved_to(value: bytes) -> str | None:
+async def _moved_to_nothing(storage: Storage, entries: Sequence[tuple[str, Record]]) -> list[Finding]:
+    moves = {key: target for key, record in entries if (target := _moved_to(record.value)) is not None}
+    if not moves:
+        return []
+    targets = list(dict.fromkeys(moves.values()))
+    stored = dict(zip(targets, await storage.read_many(targets), strict=True))
+    why = "its chat has moved, and there is no session under the new key; rm it if the chat is gone"
+    return [Finding(key, "orphaned", why) for key, target in moves.items() if stored[target] is None]
+
+
+async def _beside_sessions(storage: Storage, scope: Scope) -> list[Finding]:
+    found = [Finding(key, "quarantined", why) async for key, why in set_aside(storage, scope)]
+    if isinstance(storage, ListsLocks):
+        found += [
+            Finding(lock.key, "orphaned", f"its lock is held by {lock.holder}, which is dead; the next update gets it")
+            for lock in await storage.list_locks(scope.prefix, _MOST_LOCKS)
+            if lock.dead and scope.covers(lock.key)
+        ]
+    if isinstance(storage, ListsUnreadable):
+        unreadable = await storage.list_unreadable(_MOST_UNREADABLE)
+        found += [Finding(fact.name, "torn", fact.value) for fact in unreadable]
+    return found
+
+
+def _moved_to(value: bytes) -> str | None:
     """The key to which a session has moved, if it has."""
     try:
         found = unwrap(value, json=True) if looks_enveloped(value) else None
@@ -57,9 +107,9 @@ def moved_to(value: bytes) -> str | None:
 def _by_manager(key: str, value: bytes, manager: SessionManager[Any]) -> Finding | None:
     serializer = manager.runtime.serializer
     try:
-        opened = serializer.unpack(key, value)
-        if opened is None or not opened.empty:
-            serializer.loads(key, value if opened is None else opened.data)
+        unpacked = serializer.unpack(key, value)
+        if unpacked is None or not unpacked.empty:
+            serializer.loads(key, value if unpacked is None else unpacked.data)
     except SessionError as error:
         return Finding(key, "undecodable", str(error))
     return None
@@ -70,7 +120,7 @@ def _by_form(key: str, value: bytes, now: float) -> Finding | None:
         return None  # only its manager can tell
     if value.startswith(COMPRESSED):
         try:
-            value = decompress(value, _LARGEST)
+            value = decompress(value, LARGEST)
         except ImportError:
             return None
         except CodecError as error:

@@ -12,7 +12,8 @@ from msgspec import UNSET, UnsetType
 from chatsession.coordination.coordinator import coordinator_of
 from chatsession.coordination.lifecycle import Visitor
 from chatsession.errors import SessionError
-from chatsession.storages import Record, Storage
+from chatsession.storages import Action, Change, Committed, Lease, Record, Storage
+from chatsession.storages.inspection import HeldLock
 from chatsession.unit_of_work.locked_key import compare_and_set
 from chatsession.unit_of_work.prefixes import PREFIXES, is_foreign, longer_prefixes
 from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, RESERVED
@@ -86,6 +87,15 @@ class Maintenance:
             wait=wait,
             committing=committing,
         )
+
+
+async def break_lock(storage: Storage, lock: HeldLock) -> bool:
+    """Take a lock from its holder, whose update then fails; returns whether it still was the same lock."""
+    change = Change(lock.key, Action.KEEP, lease=Lease(lock.key, lock.token), unlock=True)
+    (outcome,) = await storage.commit_many([change])
+    if isinstance(outcome, SessionError):
+        raise outcome
+    return isinstance(outcome, Committed)
 
 
 def unchanged(seen: Record | None) -> Callable[[Record | None], bool]:

@@ -18,7 +18,8 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from chatsession.cli._values import compact, from_base64, is_json
+from chatsession.cli._values import compact, from_base64
+from chatsession.contents import is_json
 from chatsession.storages import Record
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from chatsession.contents import LARGEST, is_json
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED
@@ -16,33 +17,12 @@ from chatsession.serialization.envelope import MARK
 
 Kind = Literal["json", "text", "encrypted", "compressed", "framed", "binary"]
 
-_HEADROOM = 20
-"""Calls."""
-_LARGEST = 256 * 1024 * 1024
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-def is_json(value: bytes) -> bool:
-    """Is it valid JSON, nested so little that it can be taken apart from further down the stack, too?"""
-    try:
-        _decode_from_below(value, _HEADROOM)
-    except _NOT_JSON:
-        return False
-    return True
-
-
-def _decode_from_below(value: bytes, calls: int) -> None:
-    if calls:
-        _decode_from_below(value, calls - 1)
-    else:
-        msgspec.json.decode(value)
-
 
 def plain(value: bytes) -> bytes:
     """The value, decompressed where it is compressed and can be."""
     if value.startswith(COMPRESSED):
         try:
-            return decompress(value, _LARGEST)
+            return decompress(value, LARGEST)
         except (CodecError, ImportError):
             return value
     return value

@@ -17,9 +17,10 @@ from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import emit, note, safe
-from chatsession.cli._values import compact, is_json, kind_of, plain, pretty
+from chatsession.cli._values import compact, kind_of, plain, pretty
 from chatsession.cli._waiting import says_it_waits
 from chatsession.cli.single import stored
+from chatsession.contents import is_json
 from chatsession.errors import SessionConflictError, shown
 from chatsession.maintenance import Maintenance, read, unchanged
 from chatsession.storages import Record, Storage

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 from msgspec import to_builtins
 
+from chatsession import maintenance
 from chatsession.cli._options import AsJson, Prefix, Url, Yes
 from chatsession.cli._running import FAILED, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
 from chatsession.cli._screen import counted, emit, is_terminal, moment, note, remaining, safe, table
-from chatsession.errors import SessionError, shown
-from chatsession.storages import Action, Change, Committed, Lease, Storage
+from chatsession.errors import shown
+from chatsession.storages import Storage
 from chatsession.storages.inspection import HeldLock, ListsLocks
 
 _MOST = 10_000
@@ -64,13 +65,9 @@ async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bo
         raise CommandError(MISSING, f"{name} is not locked")
     if not yes:
         if not is_terminal():
-            raise CommandError(USAGE, "what its holder does would be lost; say --yes if that is meant")
+            raise CommandError(USAGE, "what its holder does would be lost; pass --yes if that is meant")
         held_by = f"{name} is held by {found.holder or 'somebody'}, whose update will fail"
         typer.confirm(f"{held_by}. Break the lock?", abort=True, err=True)
-    change = Change(key, Action.KEEP, lease=Lease(key, found.token), unlock=True)
-    (outcome,) = await storage.commit_many([change])
-    if isinstance(outcome, SessionError):
-        raise outcome
-    if not isinstance(outcome, Committed):
+    if not await maintenance.break_lock(storage, found):
         raise CommandError(MISSING, f"{name} is not locked any more, or by somebody else meanwhile; nothing was done")
     note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")

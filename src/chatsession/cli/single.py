@@ -12,8 +12,9 @@ from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._screen import emit, note, safe, safe_json, say, size
-from chatsession.cli._values import for_scripts, indented, is_json, kind_of, plain, pretty
+from chatsession.cli._values import for_scripts, indented, kind_of, plain, pretty
 from chatsession.cli._waiting import says_it_waits
+from chatsession.contents import is_json
 from chatsession.errors import shown
 from chatsession.maintenance import Maintenance, read, unchanged
 
