@@ -62,3 +62,13 @@ def _is_json_of(text: str, value: Any) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return wanted == value and isinstance(wanted, bool) == isinstance(value, bool)
+
+
+class Words(NamedTuple):
+    """Words that stand somewhere in a session's data, in any case of letters."""
+
+    words: str
+
+    def holds(self, data: bytes | None) -> bool:
+        """Whether they are in there."""
+        return data is not None and self.words.casefold() in data.decode(errors="replace").casefold()

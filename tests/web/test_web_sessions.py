@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from web_aids import Visitor, put, stored
+from web_aids import Visitor, keys_of, put, stored
 
-from chatsession import SessionManager, generate_encryption_key
+from chatsession import SessionConflictError, SessionManager, generate_encryption_key, open_storage
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.web import _sessions, inspecting
@@ -23,10 +24,10 @@ Visiting = Callable[..., AbstractAsyncContextManager[Visitor]]
 
 async def test_a_chat_is_found_by_its_key_and_by_its_beginning(bot: Storage, visitor: Visitor) -> None:
     await put(bot, {"42": b"1", "424": b"2", "7": b"3"})
-    assert await visitor.ask("find", text="42") == (200, {"exact": True, "keys": ["42", "424"], "cursor": None})
-    assert await visitor.ask("find", text="4") == (200, {"exact": False, "keys": ["42", "424"], "cursor": None})
-    _, everything = await visitor.ask("find")
-    assert sorted(everything["keys"]) == ["42", "424", "7"]
+    exact, beginning, everything = [await visitor.found(text=text) for text in ("42", "4", "")]
+    assert (exact["exact"], keys_of(exact)) == (True, ["42", "424"])
+    assert (beginning["exact"], keys_of(beginning)) == (False, ["42", "424"])
+    assert sorted(keys_of(everything)) == ["42", "424", "7"]
 
 
 async def test_pages_lead_through_all_keys(bot: Storage, visitor: Visitor) -> None:
@@ -35,9 +36,9 @@ async def test_pages_lead_through_all_keys(bot: Storage, visitor: Visitor) -> No
     seen: list[str] = []
     cursor = None
     for _ in range(3):
-        _, page = await visitor.ask("find", cursor=cursor)
-        assert len(page["keys"]) <= 100
-        seen += page["keys"]
+        page = await visitor.found(cursor=cursor)
+        assert len(page["sessions"]) <= 100
+        seen += keys_of(page)
         cursor = page["cursor"]
     assert cursor is None
     assert len(seen) == 250
@@ -47,9 +48,9 @@ async def test_pages_lead_through_all_keys(bot: Storage, visitor: Visitor) -> No
 @pytest.mark.parametrize("key", STRANGE_KEYS, ids=range(len(STRANGE_KEYS)))
 async def test_any_key_is_found_read_and_changed(key: str, bot: Storage, visitor: Visitor) -> None:
     await put(bot, {key: b'{"n":1}'})
-    _, found = await visitor.ask("find", text=key)
+    found = await visitor.found(text=key)
     assert found["exact"]
-    assert found["keys"] == [key]
+    assert keys_of(found) == [key]
     _, session = await visitor.ask("read", key=key)
     status, _ = await visitor.ask("write", key=key, mark=session["mark"], text='{"n": 2}', kind="json")
     assert status == 200
@@ -271,3 +272,129 @@ async def test_a_storage_that_went_away_is_told_and_nothing_breaks(file: Path) -
         assert "closed" in answer["error"]
         await storage.open()
         assert (await visitor.ask("find"))[0] == 200
+
+
+async def test_a_list_has_sizes_and_expiry(bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"42": b"12345"})
+    await put(bot, {"43": b"1"}, ttl=1000)
+    first, second = (await visitor.found())["sessions"]
+    assert first == {"key": "42", "size": 5, "expires_at": None}
+    assert second["expires_at"] == pytest.approx(time.time() + 1000, abs=60)
+
+
+async def test_a_list_can_be_sorted(bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"b": b"1", "a": b"123"})
+    await put(bot, {"c": b"12"}, ttl=1000)
+    for order, keys in {"key": "abc", "largest": "acb"}.items():
+        found = await visitor.found(order=order)
+        assert keys_of(found) == list(keys)
+        assert (found["matching"], found["complete"]) == (3, True)
+    assert keys_of(await visitor.found(order="expires"))[0] == "c"
+    assert keys_of(await visitor.found(order="largest", text="b")) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"), [("step=ask", ["1"]), ("ASK_", ["2"]), ("cart.0=pizza", ["2"]), ("nothing like it", [])]
+)
+async def test_sessions_are_found_by_what_is_in_them(
+    value: str, keys: list[str], bot: Storage, visitor: Visitor
+) -> None:
+    await put(bot, {"1": b'{"step":"ask"}', "2": b'{"step":"ask_name","cart":["pizza"]}', "3": b"\xff"})
+    assert keys_of(await visitor.found(value=value)) == keys
+    assert keys_of(await visitor.found(value=value, order="key")) == keys
+
+
+async def test_marks_and_data_set_aside_are_not_sessions(bot: Storage, visitor: Visitor) -> None:
+    aside = "!quarantine:0011223344556677:9"
+    await put(bot, {aside: b"{", "!prefix:cart:": b"{}"})
+    async with SessionManager(int, storage=bot, prefix="cart:") as carts:
+        await carts.put("1", 1)
+    assert keys_of(await visitor.found()) == ["cart:1"]
+    assert keys_of(await visitor.found(text="!")) == []
+    assert keys_of(await visitor.found(order="key")) == ["cart:1"]
+    assert keys_of(await visitor.found(text="!prefix:cart:")) == []
+    assert keys_of(await visitor.found(text="!quarantine:")) == [aside]
+
+
+async def test_when_a_session_expires_can_be_changed_and_undone(bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"42": b"1"}, ttl=1000)
+    _, session = await visitor.ask("read", key="42")
+    _, later = await visitor.ask("expire", key="42", mark=session["mark"], seconds=5000)
+    assert later["expires_at"] == pytest.approx(session["expires_at"] + 4000, abs=60)
+    _, never = await visitor.ask("expire", key="42", mark=later["mark"], seconds=None)
+    assert never["expires_at"] is None
+    assert (await visitor.ask("expire", key="42", mark=later["mark"], seconds=1))[0] == 409
+    _, back = await visitor.ask("undo", undo=never["undo"])
+    assert back["expires_at"] == pytest.approx(later["expires_at"], abs=60)
+    assert await stored(bot, "42") == b"1"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e12, "soon", "1"])
+async def test_a_time_to_live_is_some_seconds(seconds: object, bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"42": b"1"})
+    _, session = await visitor.ask("read", key="42")
+    assert (await visitor.ask("expire", key="42", mark=session["mark"], seconds=seconds))[0] == 400
+
+
+async def test_an_edit_leaves_a_session_for_ever_as_it_was(bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"42": b"1"})
+    _, session = await visitor.ask("read", key="42")
+    _, edited = await visitor.ask("write", key="42", mark=session["mark"], text="2", kind="json")
+    await visitor.ask("expire", key="42", mark=edited["mark"], seconds=100)
+    _, session = await visitor.ask("read", key="42")
+    assert (await visitor.ask("undo", undo=edited["undo"]))[0] == 409
+    assert session["expires_at"] is not None
+
+
+async def test_all_changes_that_can_be_undone_are_listed(bot: Storage, visitor: Visitor) -> None:
+    marks = ["nothing"]
+    for number in range(55):
+        _, session = await visitor.ask("write", key="42", mark=marks[-1], text=str(number), kind="json")
+        marks.append(session["mark"])
+    _, deleted = await visitor.ask("delete", key="42", mark=marks[-1])
+    _, changes = await visitor.ask("changes")
+    assert [change["what"] for change in changes] == ["deleted"] + ["edited"] * 49
+    assert changes[0]["undo"] == deleted["undo"]
+    for change in changes:
+        assert (await visitor.ask("undo", undo=change["undo"]))[0] == 200
+    assert await stored(bot, "42") == b"5"
+
+
+async def test_locks_are_listed_and_can_be_broken(bot: Storage, visitor: Visitor) -> None:
+    async with SessionManager(int, storage=bot) as bots:
+        with pytest.raises(SessionConflictError):
+            async with bots.open("42") as session:
+                session.data = 7
+                _, told = await visitor.ask("locks")
+                (lock,) = told["locks"]
+                assert lock["key"] == "42"
+                stale = {"key": "42", "token": lock["token"] + 1}
+                assert await visitor.ask("unlock", **stale) == (200, {"broken": False})
+                assert await visitor.ask("unlock", key="42", token=lock["token"]) == (200, {"broken": True})
+        assert (await visitor.ask("locks"))[1]["locks"] == []
+        assert await bots.get("42") is None
+
+
+async def test_a_storage_that_cannot_list_locks_says_so(tmp_path: Path) -> None:
+    storage = open_storage(f"file://{tmp_path}/sessions")
+    async with inspecting(storage) as inspector, Visitor(inspector).let_in(inspector.invite()) as visitor:
+        assert await visitor.ask("locks") == (200, None)
+
+
+async def test_problems_are_listed(bot: Storage, visitor: Visitor) -> None:
+    await put(bot, {"1": b"1", "2": b'{"a":', "!quarantine:0011223344556677:9": b"{"})
+    events = [event async for event in visitor.follow("problems")]
+    found = [finding for name, data in events if name == "problems" for finding in data["found"]]
+    assert {(finding["key"], finding["trouble"]) for finding in found} == {
+        ("2", "torn"),
+        ("!quarantine:0011223344556677:9", "quarantined"),
+    }
+    assert events[-1] == ("done", {"seen": 2})
+
+
+async def test_looking_only_breaks_no_lock(bot: Storage, visiting: Visiting) -> None:
+    await put(bot, {"42": b"1"})
+    async with visiting(read_only=True) as visitor:
+        _, session = await visitor.ask("read", key="42")
+        assert (await visitor.ask("unlock", key="42", token=1))[0] == 403
+        assert (await visitor.ask("expire", key="42", mark=session["mark"], seconds=1))[0] == 403

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from web_aids import Visitor
+from web_aids import Visitor, keys_of
 
 from chatsession import SessionManager
 from chatsession.storages import open_storage
@@ -33,7 +33,7 @@ async def test_find_edit_delete_and_undo(kind: str, request: pytest.FixtureReque
         async with bot.open("42") as session:
             session.data["pizzas"] = 1
         key = f"{prefix}42"
-        assert (await visitor.ask("find", text=prefix))[1]["keys"] == [key]
+        assert keys_of(await visitor.found(text=prefix)) == [key]
         _, seen = await visitor.ask("read", key=key)
         status, edited = await visitor.ask("write", key=key, mark=seen["mark"], text='{"pizzas": 5}', kind="json")
         assert status == 200

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
-from web_aids import Visitor, put, stored
+from web_aids import Visitor, keys_of, put, stored
 
 from chatsession import SessionManager
 from chatsession.storages import Storage
@@ -89,10 +89,10 @@ async def test_the_command_prints_an_address_that_opens_and_ends_by_ctrl_c(bot: 
     found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/enter\?token=\S+", address)
     assert found is not None
     async with Visitor(Inspector(int(found[1]), str)).let_in(address) as visitor:
-        _, page = await visitor.ask("find")
+        page = await visitor.found()
     process.send_signal(signal.SIGINT)
     _, errors = await process.communicate()
-    assert page["keys"] == ["42"]
+    assert keys_of(page) == ["42"]
     assert (process.returncode, errors) == (0, b"")
     assert await stored(bot, "42") == b"1"
 

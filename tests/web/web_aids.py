@@ -23,6 +23,10 @@ async def stored(storage: Storage, key: str) -> bytes | None:
     return None if found is None else found.value  # type: ignore[union-attr] # an error fails the test as well
 
 
+def keys_of(found: dict[str, Any]) -> list[str]:
+    return [entry["key"] for entry in found["sessions"]]
+
+
 class Visitor:
     """What the page does, without the page."""
 
@@ -42,6 +46,12 @@ class Visitor:
     async def ask(self, name: str, **body: object) -> tuple[int, Any]:
         answer = await self.post(name, body)
         return answer.status_code, answer.json()
+
+    async def found(self, **body: object) -> dict[str, Any]:
+        """A page of sessions."""
+        status, found = await self.ask("find", **body)
+        assert status == 200, found
+        return found
 
     async def post(self, name: str, body: object, **headers: str) -> httpx.Response:
         sent = {"origin": self.origin, "content-type": "application/json", **headers}

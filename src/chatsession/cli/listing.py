@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import AsyncGenerator, Callable
 from enum import Enum
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,7 +36,7 @@ class _Row(NamedTuple):
     kind: str
 
 
-_ORDERS: dict[Order, Callable[[_Row], object]] = {
+_ORDERS: dict[Order, Callable[[_Row], Any]] = {
     Order.KEY: lambda row: row.key,
     Order.SIZE: lambda row: -row.size,
     Order.EXPIRES: lambda row: (row.expires_at is None, row.expires_at),
@@ -72,7 +72,7 @@ async def ls(
         show = _printer(storage, as_csv, as_json)
         if sort is not None:
             rows = [row async for page, _ in _rows(storage, covered, wanted) for row in page]
-            rows.sort(key=_ORDERS[sort])  # type: ignore[arg-type]
+            rows.sort(key=_ORDERS[sort])
             for row in rows[: limit or None]:
                 show(row)
             if 0 < limit < len(rows):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -23,16 +23,22 @@ from chatsession.errors import (
     StorageUnavailableError,
 )
 from chatsession.keys import checked
+from chatsession.maintenance import break_lock
 from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Record, Storage
+from chatsession.storages.inspection import HeldLock, ListsLocks
 from chatsession.web._answers import described
-from chatsession.web._sessions import ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
-from chatsession.web._streams import EventStream, changes, figures
+from chatsession.web._finding import Order, find
+from chatsession.web._sessions import LOCK_TIMEOUT, ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
+from chatsession.web._streams import EventStream, changes, figures, problems
 from chatsession.web._survey import Survey
 
 T = TypeVar("T")
 
 LARGEST_REQUEST = 128 * 1024 * 1024
+MOST_LOCKS = 1000
+LONGEST = 100 * 365 * 86400
+"""Seconds to live."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -46,6 +52,8 @@ class _RefusedError(Exception):
 
 class _Find(Struct):
     text: str = ""
+    value: str = ""
+    order: Order | None = None
     cursor: str | None = None
 
 
@@ -65,6 +73,17 @@ class _Write(Struct):
     mark: str
     text: str
     kind: Kind
+
+
+class _Expire(Struct):
+    key: str
+    mark: str
+    seconds: Annotated[float, Meta(gt=0, le=LONGEST)] | None
+
+
+class _Break(Struct):
+    key: str
+    token: int
 
 
 class _Undo(Struct):
@@ -90,6 +109,7 @@ class Api:
         self, storage: Storage, *, name: str, read_only: bool, keyring: Keyring | None, invite: Callable[[], str]
     ) -> None:
         self.sessions = Sessions(storage)
+        self._storage = storage
         self.closing = asyncio.Event()
         """Set when streams shall end."""
         self._survey = Survey(storage)
@@ -111,7 +131,12 @@ class Api:
                         self.read,
                         self.write,
                         self.delete,
+                        self.expire,
                         self.undo,
+                        self.changes,
+                        self.locks,
+                        self.unlock,
+                        self.problems,
                         self.watch,
                         self.statistics,
                         self.invite,
@@ -124,13 +149,22 @@ class Api:
     async def about(self, request: Request) -> Response:
         """What this inspector looks at."""
         await _asked(request, _Empty)
-        return _json({"storage": self._name, "read_only": self._read_only})
+        about = {"storage": self._name, "read_only": self._read_only, "expiring": self._storage.expiring}
+        return _json({**about, "wait": LOCK_TIMEOUT})
 
     async def find(self, request: Request) -> Response:
-        """A page of keys."""
+        """A page of sessions."""
         asked = await _asked(request, _Find)
-        found = await self.sessions.find(asked.text and _key(asked.text), asked.cursor)
-        return _json(found._asdict())
+        start = asked.text and _key(asked.text)
+        found = await find(
+            self._storage,
+            start,
+            cursor=asked.cursor,
+            order=asked.order,
+            value=asked.value,
+            keyring=self._keyring,
+        )
+        return _json(found)
 
     async def read(self, request: Request) -> Response:
         """One session."""
@@ -155,6 +189,39 @@ class Api:
         self._check_writable()
         record, undo = await self.sessions.delete(_key(asked.key), asked.mark)
         return await self._session(asked.key, record, undo=undo)
+
+    async def expire(self, request: Request) -> Response:
+        """Change when one session expires, if it still is what the page shows."""
+        asked = await _asked(request, _Expire)
+        self._check_writable()
+        record, undo = await self.sessions.expire(_key(asked.key), asked.mark, asked.seconds)
+        return await self._session(asked.key, record, undo=undo)
+
+    async def changes(self, request: Request) -> Response:
+        """The changes that can be undone."""
+        await _asked(request, _Empty)
+        changes = self.sessions.changes
+        return _json([{"undo": name, "key": made.key, "what": made.what, "at": made.at} for name, made in changes])
+
+    async def locks(self, request: Request) -> Response:
+        """The sessions that are locked now; `null`: the storage does not tell."""
+        await _asked(request, _Empty)
+        if not isinstance(self._storage, ListsLocks):
+            return _json(None)
+        locks = await self._storage.list_locks("", MOST_LOCKS)
+        return _json({"now": self._storage.now(), "locks": locks})
+
+    async def unlock(self, request: Request) -> Response:
+        """Take a lock from its holder, if it is still the same one."""
+        asked = await _asked(request, _Break)
+        self._check_writable()
+        broken = await break_lock(self._storage, HeldLock(_key(asked.key), asked.token, 0))
+        return _json({"broken": broken})
+
+    async def problems(self, request: Request) -> Response:
+        """What is wrong with stored sessions."""
+        await _asked(request, _Empty)
+        return EventStream(problems(self._storage, self.closing))
 
     async def undo(self, request: Request) -> Response:
         """Take a change back, if nobody has changed the session since."""

@@ -1,4 +1,4 @@
-"""Finding, reading and changing stored sessions, beside a bot that does the same."""
+"""Reading and changing stored sessions, beside a bot that does the same."""
 
 from __future__ import annotations
 
@@ -7,31 +7,18 @@ import secrets
 import time
 from collections import OrderedDict
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from chatsession.errors import SessionConflictError
 from chatsession.maintenance import Maintenance, read
 from chatsession.storages import Record, Storage
 from chatsession.web._latencies import Latencies
 
-KEYS_A_PAGE = 100
-SECONDS_A_SEARCH = 1.5
-"""After these a search answers with what it has found, and where to go on."""
 LOCK_TIMEOUT = 5.0
 MOST_UNDOS = 50
 MOST_BYTES_TO_UNDO = 128 * 1024 * 1024
-
-
-class Found(NamedTuple):
-    """A page of keys."""
-
-    exact: bool
-    """A session has exactly the key that was asked for."""
-    keys: list[str]
-    cursor: str | None
-    """Where to go on; `None`: these were the last."""
 
 
 class ChangedMeanwhileError(Exception):
@@ -45,10 +32,16 @@ class NothingToUndoError(Exception):
     """The change is forgotten, or was undone before."""
 
 
-class _Undo(Struct, frozen=True):
+class Change(Struct, frozen=True):
+    """A change that was made here, and can be undone."""
+
     key: str
     before: Record | None
     after: str
+    """The mark of what it left."""
+    what: str
+    at: float
+    """Unix time in seconds."""
 
 
 class Sessions:
@@ -65,7 +58,7 @@ class Sessions:
         self.latencies = Latencies()
         self._storage = storage
         self._maintenance = Maintenance(storage)
-        self._undos: OrderedDict[str, _Undo] = OrderedDict()
+        self._undos: OrderedDict[str, Change] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         await self._maintenance.__aenter__()
@@ -73,22 +66,6 @@ class Sessions:
 
     async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None):
         await self._maintenance.__aexit__()
-
-    async def find(self, prefix: str, cursor: str | None) -> Found:
-        """One page of the keys that begin with a prefix.
-
-        Args:
-            prefix: empty: all keys.
-            cursor: of the page before.
-        """
-        exact = bool(prefix) and cursor is None and await self.read(prefix) is not None
-        end = time.monotonic() + SECONDS_A_SEARCH
-        keys: list[str] = []
-        while True:
-            more, cursor = await self._storage.scan_keys(prefix, cursor, KEYS_A_PAGE - len(keys))
-            keys += more
-            if cursor is None or len(keys) >= KEYS_A_PAGE or time.monotonic() > end:
-                return Found(exact, keys, cursor)
 
     async def read(self, key: str) -> Record | None:
         """What is stored under a key now; waits for nobody."""
@@ -110,11 +87,24 @@ class Sessions:
             ChangedMeanwhileError: something else is stored than what was seen.
             SessionLockTimeoutError: the bot holds the key.
         """
-        return await self._change(key, seen, value)
+        return await self._change(key, seen, value, "edited")
 
     async def delete(self, key: str, seen: str) -> tuple[Record | None, str]:
         """Remove what is stored under a key; arguments, result and errors as of `write`."""
-        return await self._change(key, seen, None)
+        return await self._change(key, seen, None, "deleted")
+
+    async def expire(self, key: str, seen: str, seconds: float | None) -> tuple[Record | None, str]:
+        """Let a session expire after so many seconds; `None`: never. Otherwise as `write`."""
+        before = await self.read(key)
+        if before is None or mark_of(before) != seen:
+            raise ChangedMeanwhileError
+        expires_at = None if seconds is None else self._storage.now() + seconds
+        return await self._change(key, seen, before.value, "expiry changed", expires_at)
+
+    @property
+    def changes(self) -> list[tuple[str, Change]]:
+        """The changes that can be undone, with the name of each; the newest first."""
+        return list(reversed(self._undos.items()))
 
     async def undo(self, name: str) -> tuple[str, Record | None, str]:
         """Put back what a change had replaced, provided that nobody has changed it again.
@@ -133,16 +123,24 @@ class Sessions:
         if undo is None:
             raise NothingToUndoError("this change was undone already, or was made too long ago")
         before = undo.before
-        expires_at = before.expires_at if before is not None else None
-        if expires_at is not None and expires_at <= self._storage.now():
+        expires_at = UNSET if before is None else before.expires_at
+        if isinstance(expires_at, float) and expires_at <= self._storage.now():
             raise NothingToUndoError("what the change had replaced would have expired meanwhile")
         value = before.value if before is not None else None
-        record, again = await self._change(undo.key, undo.after, value, expires_at)
+        record, again = await self._change(undo.key, undo.after, value, "put back", expires_at)
         self._undos.pop(name, None)
+        self._reopen(undo, mark_of(record))
         return undo.key, record, again
 
+    def _reopen(self, undone: Change, mark: str) -> None:
+        """Let the change before one that was undone be undone, too: what it left is stored again, as a new version."""
+        left = mark_of(undone.before)
+        for name, change in self._undos.items():
+            if change.key == undone.key and change.after == left:
+                self._undos[name] = structs.replace(change, after=mark)
+
     async def _change(
-        self, key: str, seen: str, value: bytes | None, expires_at: float | UnsetType | None = UNSET
+        self, key: str, seen: str, value: bytes | None, what: str, expires_at: float | UnsetType | None = UNSET
     ) -> tuple[Record | None, str]:
         try:
             before = await self._maintenance.change(
@@ -156,13 +154,13 @@ class Sessions:
         except SessionConflictError:
             raise ChangedMeanwhileError from None
         after = await self.read(key)
-        return after, self._remember(key, before, after, value)
+        return after, self._remember(key, before, after, value, what if before is not None else "created")
 
-    def _remember(self, key: str, before: Record | None, after: Record | None, value: bytes | None) -> str:
+    def _remember(self, key: str, before: Record | None, after: Record | None, value: bytes | None, what: str) -> str:
         # Should the bot have been faster than this look, the undo is refused, as it must be.
         unchanged = (after.value if after is not None else None) == value
         name = secrets.token_urlsafe(8)
-        self._undos[name] = _Undo(key, before, mark_of(after) if unchanged else "")
+        self._undos[name] = Change(key, before, mark_of(after) if unchanged else "", what, time.time())
         while len(self._undos) > MOST_UNDOS or (len(self._undos) > 1 and self._bytes_to_undo > MOST_BYTES_TO_UNDO):
             self._undos.popitem(last=False)
         return name

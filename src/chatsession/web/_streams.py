@@ -13,8 +13,10 @@ import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
+from chatsession.diagnosis import examine_all
 from chatsession.errors import SessionError
-from chatsession.storages import Record
+from chatsession.maintenance import Scope
+from chatsession.storages import Record, Storage
 from chatsession.web._sessions import Sessions, mark_of
 from chatsession.web._survey import Sizes, Survey
 
@@ -98,6 +100,21 @@ async def figures(sessions: Sessions, survey: Survey, closing: asyncio.Event) ->
             }
             yield "figures", msgspec.json.encode(told)
             await _pause(SECONDS_BETWEEN_FIGURES, closing)
+
+
+async def problems(storage: Storage, closing: asyncio.Event) -> AsyncGenerator[tuple[str, bytes]]:
+    """What is wrong with stored sessions, page by page; the last event is `done`."""
+    seen = 0
+    try:
+        async for number, findings in examine_all(storage, Scope()):
+            seen += number
+            found = [finding._asdict() for finding in findings]
+            yield "problems", msgspec.json.encode({"seen": seen, "found": found})
+            if closing.is_set():
+                return
+    except SessionError as error:
+        yield "trouble", msgspec.json.encode({"error": str(error)})
+    yield "done", msgspec.json.encode({"seen": seen})
 
 
 async def _pause(seconds: float, closing: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""How many sessions there are, and how large: counted again and again while somebody looks at the figures."""
+"""How many sessions there are, and how large: counted periodically while somebody looks at the figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from msgspec import Struct, field
 
 from chatsession.errors import SessionError
+from chatsession.maintenance import Scope, pages
 from chatsession.storages import Storage
 
 MOST_COUNTS = 500
@@ -17,9 +18,6 @@ MOST_LARGEST = 10
 SECONDS_BETWEEN = 5.0
 PAUSE_BY_DURATION = 10.0
 """A count is followed by a pause that is this much longer, so that large storages are not read all the time."""
-BYTES_A_PAGE = 4 * 1024 * 1024
-MOST_ENTRIES_A_PAGE = 250
-FIRST_ENTRIES_A_PAGE = 4
 
 
 class Sizes(Struct):
@@ -95,16 +93,9 @@ class Survey:
             await asyncio.sleep(max(SECONDS_BETWEEN, PAUSE_BY_DURATION * (time.monotonic() - start)))
 
     async def _count(self, sizes: Sizes) -> None:
-        cursor: str | None = None
-        limit = FIRST_ENTRIES_A_PAGE
-        while True:
-            start = time.monotonic()
-            entries, cursor = await self._storage.scan("", cursor, limit)
+        start = time.monotonic()
+        async for entries, _ in pages(self._storage, Scope()):
             for key, record in entries:
                 sizes.add(key, len(record.value), record.expires_at is not None)
-            if cursor is None:
-                return
-            # As many as would fill a page if all were as large as these, but not all at once.
-            size = sum(len(record.value) for _, record in entries) / max(len(entries), 1)
-            limit = max(1, min(int(BYTES_A_PAGE / max(size, 1)), 2 * limit, MOST_ENTRIES_A_PAGE))
             await asyncio.sleep(time.monotonic() - start)  # the other half of the time is the bot's
+            start = time.monotonic()
