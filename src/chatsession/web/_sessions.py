@@ -127,9 +127,8 @@ class Sessions:
         if isinstance(expires_at, float) and expires_at <= self._storage.now():
             raise NothingToUndoError("what the change had replaced would have expired meanwhile")
         value = before.value if before is not None else None
-        record, again = await self._change(undo.key, undo.after, value, "put back", expires_at)
-        self._undos.pop(name, None)
-        self._reopen(undo, mark_of(record))
+        record, again = await self._change(undo.key, undo.after, value, "put back", expires_at, undone=name)
+        self._reopen(undo, self._undos[again].after)
         return undo.key, record, again
 
     def _reopen(self, undone: Change, mark: str) -> None:
@@ -140,7 +139,14 @@ class Sessions:
                 self._undos[name] = structs.replace(change, after=mark)
 
     async def _change(
-        self, key: str, seen: str, value: bytes | None, what: str, expires_at: float | UnsetType | None = UNSET
+        self,
+        key: str,
+        seen: str,
+        value: bytes | None,
+        what: str,
+        expires_at: float | UnsetType | None = UNSET,
+        *,
+        undone: str = "",
     ) -> tuple[Record | None, str]:
         try:
             before = await self._maintenance.change(
@@ -154,6 +160,7 @@ class Sessions:
         except SessionConflictError:
             raise ChangedMeanwhileError from None
         after = await self.read(key)
+        self._undos.pop(undone, None)
         return after, self._remember(key, before, after, value, what if before is not None else "created")
 
     def _remember(self, key: str, before: Record | None, after: Record | None, value: bytes | None, what: str) -> str:
