@@ -4,6 +4,7 @@ The public names, and nothing else. Storages, integrations and the testing aids 
 """
 
 from chatsession.errors import (
+    SessionActionError,
     SessionClosedError,
     SessionConflictError,
     SessionDecodeError,
@@ -14,6 +15,7 @@ from chatsession.errors import (
     SessionLockTimeoutError,
     SessionMigrationError,
     SessionTooLargeError,
+    SessionUnsentError,
     StorageError,
     StorageUnavailableError,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "MemoryStorage",
     "RewriteReport",
     "Session",
+    "SessionActionError",
     "SessionAttribute",
     "SessionClosedError",
     "SessionConflictError",
@@ -59,6 +62,7 @@ __all__ = [
     "SessionMigrationError",
     "SessionOptions",
     "SessionTooLargeError",
+    "SessionUnsentError",
     "Storage",
     "StorageAdapter",
     "StorageError",

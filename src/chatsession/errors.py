@@ -56,6 +56,17 @@ class SessionMigrationError(SessionError):
     """Stored data cannot be brought to the newest version; it is left in storage untouched."""
 
 
+class SessionActionError(SessionError):
+    """What was handed to `after_commit` is not an action, cannot be stored, or was handed over outside an update."""
+
+
+class SessionUnsentError(SessionError):
+    """The session is committed, and an action of `after_commit` could not be sent yet; it is stored with the session.
+
+    Telegram must deliver the update again: then the handler does not run, and what is stored is sent.
+    """
+
+
 class StorageError(SessionError):
     """The storage refused or failed; what is stored is as it was before."""
 

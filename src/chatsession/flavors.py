@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from chatsession.errors import SessionError
 
@@ -27,6 +27,10 @@ class Holder(Protocol):
 
     async def release(self) -> None:
         """Commit now and let the next update run."""
+        ...
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something once this is committed."""
         ...
 
 
@@ -76,6 +80,25 @@ class _SaveAndRelease:
     async def release_session(self) -> None:
         """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         await holder_of(self, "session").release()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something when the session is committed, in order, and not at all when it is not.
+
+        With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
+        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
+        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+
+        Args:
+            action: a function that was registered by `@sessions.action`, or its name; or a method of the bot, as its
+                framework has it, where the context has `bot_methods`.
+            *args: for it, as JSON has them.
+            **kwargs: for it, as JSON has them.
+
+        Raises:
+            SessionActionError: it is not an action, it cannot be stored, or this is not an update.
+            SessionClosedError: the update is done, or the session was released.
+        """
+        holder_of(self, "session").after_commit(action, *args, **kwargs)
 
 
 class SessionFlavor(_SaveAndRelease, Generic[T]):

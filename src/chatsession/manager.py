@@ -13,6 +13,7 @@ from itertools import combinations
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
+from chatsession.actions import ActionFunction
 from chatsession.errors import SessionConflictError, SessionKeyError
 from chatsession.keys import GetSessionKey, checked, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.middleware import LazyMiddleware, StrictMiddleware
@@ -34,6 +35,7 @@ from chatsession.unit_of_work.units import Units
 
 T = TypeVar("T")
 V = TypeVar("V")
+F = TypeVar("F", bound=ActionFunction)
 
 _log = logging.getLogger("chatsession")
 
@@ -382,6 +384,37 @@ class SessionManager(Generic[T]):
             How many were looked at, rewritten, and could not be, with the reasons.
         """
         return await rewrite_all(self.runtime, dry_run=dry_run, resume=resume, progress=progress)
+
+    @overload
+    def action(self, function: F) -> F: ...
+    @overload
+    def action(self, *, name: str) -> Callable[[F], F]: ...
+    def action(self, function: ActionFunction | None = None, *, name: str | None = None) -> object:
+        """Register an async function, so that `ctx.after_commit` can store a call of it.
+
+        It is found again by its name, after a restart too: a function that was renamed keeps the old name by `name=`.
+
+        Args:
+            function: is called with the arguments that `after_commit` was given, which must be JSON.
+            name: under which calls are stored; without it, the function's own.
+
+        Raises:
+            TypeError: the function is not async.
+            ValueError: another function has this name.
+
+        Examples:
+            >>> sessions = SessionManager(dict[str, int], storage="memory:", deduplicate=20)
+            >>> @sessions.action
+            ... async def tell_the_kitchen(order: int) -> None: ...
+            >>> def on_order(ctx) -> None:
+            ...     ctx.after_commit(tell_the_kitchen, order=7)
+        """
+        functions = self.runtime.outgoing.functions
+
+        def register(given: ActionFunction) -> ActionFunction:
+            return functions.add(given, name)
+
+        return register if function is None else register(function)
 
     def middleware(self) -> StrictMiddleware[Self]:
         """The strict middleware `(ctx, next)` over these sessions."""

@@ -220,6 +220,12 @@ class _AllFragments:
         for holder in self._fragments.values():
             await holder.release()
 
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something once all fragments are committed; stored with the first that can store it."""
+        holders = [holder for holder in self._fragments.values() if not isinstance(holder, NoSession)]
+        holder = next(filter(_remembers, holders), None) or next(iter(holders or self._fragments.values()))
+        holder.after_commit(action, *args, **kwargs)
+
 
 class NoSession:
     """Stands behind the attribute where the update has no key: every use tells why."""
@@ -240,3 +246,12 @@ class NoSession:
 
     async def release(self) -> None:
         """There is nothing to commit."""
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """There is nothing to commit, so that nothing would be sent."""
+        raise self._error
+
+
+def _remembers(holder: Any) -> bool:
+    unit: UnitOfWork[Any] | None = getattr(holder, "opened", holder)  # of a lazy one
+    return unit is not None and unit.update_id is not None

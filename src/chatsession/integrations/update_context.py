@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from chatsession.actions import Methods
+
 
 class UpdateContext(Struct, frozen=True, kw_only=True):
     """What a `get_session_key` function is given: where an update comes from, and the update itself.
@@ -18,6 +20,7 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
         update_id: of the update, if it has one.
         moved_from: the group that this chat was, if the update says so (`migrate_from_chat_id`).
         moved_to: the supergroup that this chat has become, if the update says so (`migrate_to_chat_id`).
+        bot_methods: what `after_commit` calls of that bot.
     """
 
     chat_id: int | None
@@ -29,6 +32,7 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
     update_id: int | None = None
     moved_from: int | None = None
     moved_to: int | None = None
+    bot_methods: Methods | None = None
 
     @property
     def moves_chat(self) -> bool:

@@ -147,7 +147,7 @@ class UpdateSession(Generic[T]):
     def forget_mere_look(self) -> None:
         """Nobody handled the update: store nothing if a new session was read and not changed."""
         unit = self.unit
-        if unit is None or unit.exists or unit.assigned:
+        if unit is None or unit.exists or unit.assigned or unit.outbox is not None:
             return
         try:
             unchanged = unit.fingerprint() == self._made_as
@@ -208,6 +208,26 @@ class _Context(Generic[T]):
     async def release_session(self) -> None:
         """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         await self._update_session.holder.release()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something when the session is committed, in order, and not at all when it is not.
+
+        With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
+        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
+        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+
+        Args:
+            action: a method call as the framework has it (aiogram's `message.answer("…")`, without `await`); the name
+                of a method of the bot (`"send_message"`); or a function that was registered by `@sessions.action`.
+            *args: for a name or a function.
+            **kwargs: for a name or a function.
+
+        Raises:
+            SessionActionError: it is not an action, or it cannot be stored.
+            SessionClosedError: the update is done, or the session was released.
+            SessionKeyError: the update has no session.
+        """
+        self._update_session.holder.after_commit(action, *args, **kwargs)
 
 
 class SessionContext(_Context[T]):

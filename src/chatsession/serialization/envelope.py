@@ -4,12 +4,17 @@ Most sessions are stored as bare data. Where a version, remembered updates or a 
 data lies in an envelope, the one of grammY's `enhanceStorage` with fields of our own added, so that either library
 reads what the other has written:
 
-    {"__d": data, "v": version, "e": expiry in milliseconds, "u": [updates], "m": moved to, "f": moving from}
+    {"__d": data, "v": version, "e": expiry in milliseconds, "u": [updates], "m": moved to, "f": moving from,
+     "a": [[update, [[kind, name, [arguments], {keywords}], ...]], ...]}
+
+`"a"` has the actions that updates handed to `after_commit`, for as long as they may have to be sent again.
 
 Data of a codec other than JSON follows such an envelope, whose `__d` is then `null`, as a block of its own.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -26,6 +31,23 @@ _FRAME = MARK + b"h"
 _NULL = Raw(b"null")
 
 
+class StoredAction(Struct, array_like=True, frozen=True, gc=False):
+    """An action, as it is stored."""
+
+    kind: Literal["function", "method"]
+    """A registered function, or a method of the bot."""
+    name: str
+    args: Raw
+    kwargs: Raw
+
+
+class UpdateActions(Struct, array_like=True, frozen=True, gc=False):
+    """What one update handed to `after_commit`, in order."""
+
+    update: int | str
+    actions: tuple[StoredAction, ...]
+
+
 class Envelope(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """One envelope; a field that is unset is not there."""
 
@@ -35,6 +57,7 @@ class Envelope(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     updates: list[int | str] | UnsetType = field(name="u", default=UNSET)
     moved_to: str | UnsetType = field(name="m", default=UNSET)
     moving_from: str | UnsetType = field(name="f", default=UNSET)
+    actions: tuple[UpdateActions, ...] | UnsetType = field(name="a", default=UNSET)
 
 
 _decode = msgspec.json.Decoder(Envelope).decode
@@ -55,6 +78,7 @@ def wrap(
     updates: list[int | str] | None = None,
     moved_to: str | None = None,
     moving_from: str | None = None,
+    actions: tuple[UpdateActions, ...] = (),
 ) -> bytes:
     """Put data into an envelope.
 
@@ -66,6 +90,7 @@ def wrap(
         updates: ids of updates that were handled.
         moved_to: the key under which the session is now.
         moving_from: the key from which a session is on its way here.
+        actions: of updates, for `after_commit`.
     """
     envelope = Envelope(
         data=Raw(data) if json and data is not None else _NULL,
@@ -74,6 +99,7 @@ def wrap(
         updates=updates or UNSET,
         moved_to=UNSET if moved_to is None else moved_to,
         moving_from=UNSET if moving_from is None else moving_from,
+        actions=actions or UNSET,
     )
     encoded = _encode(envelope)
     if json or data is None:

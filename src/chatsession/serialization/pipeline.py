@@ -13,7 +13,7 @@ from chatsession.errors import SessionDecryptError
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, Compressor, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
-from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap, wrap
+from chatsession.serialization.envelope import Envelope, StoredAction, UpdateActions, looks_enveloped, unwrap, wrap
 from chatsession.serialization.migrations import Migration, Migrations
 
 _LARGEST = 16 * 1024 * 1024
@@ -37,6 +37,8 @@ class Unpacked(Struct, frozen=True, gc=False):
     updates: tuple[int | str, ...] = ()
     moved_to: str | None = None
     moving_from: str | None = None
+    actions: tuple[UpdateActions, ...] = ()
+    """Of updates, in the order of their commits; some may be sent."""
 
 
 NOTHING = Unpacked(b"", empty=True)
@@ -105,6 +107,7 @@ class Pipeline:
             tuple(envelope.updates or ()),
             envelope.moved_to or None,
             envelope.moving_from or None,
+            envelope.actions or (),
         )
         return replace(unpacked, data=b"") if unpacked.empty else self._up_to_date(key, unpacked)
 
@@ -128,7 +131,12 @@ class Pipeline:
         return self._migrations.would_drop(key, data, version) if data else None
 
     def pack(
-        self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
+        self,
+        key: str,
+        data: bytes | None,
+        beside: Unpacked | None,
+        update: int | str | None,
+        actions: tuple[StoredAction, ...] = (),
     ) -> tuple[bytes, Unpacked]:
         """Take all steps.
 
@@ -137,6 +145,7 @@ class Pipeline:
             data: the codec's output; `None`: nothing is left of the session.
             beside: what is to be kept of that which was stored before.
             update: the update that did this, to be remembered.
+            actions: of that update, which are not sent yet.
 
         Returns:
             What to store, and what `unpack` would make of it.
@@ -145,6 +154,11 @@ class Pipeline:
         updates = beside.updates
         if update is not None and update not in updates:
             updates = (*updates, update)[-self._most_updates :]
+        waiting = beside.actions
+        if waiting or actions:
+            waiting = tuple(each for each in waiting if each.update != update and each.update in updates)
+            if actions and update is not None:
+                waiting = (*waiting, UpdateActions(update, actions))
         version = self._migrations.latest if self._migrations is not None else beside.schema_version
         after = Unpacked(
             data or b"",
@@ -155,6 +169,7 @@ class Pipeline:
             updates,
             beside.moved_to,
             beside.moving_from,
+            waiting,
         )
         return self._packed(key, data, after), after
 
@@ -171,6 +186,7 @@ class Pipeline:
                 updates=list(after.updates),
                 moved_to=after.moved_to,
                 moving_from=after.moving_from,
+                actions=after.actions,
             )
         else:
             stored = data

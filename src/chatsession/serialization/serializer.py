@@ -10,7 +10,7 @@ import msgspec
 from chatsession.errors import SessionDecodeError, SessionEncodeError, SessionError, SessionTooLargeError, shown
 from chatsession.serialization.codec import Codec, CodecError, JsonCodec, ValueCopies
 from chatsession.serialization.decoded_cache import DecodedCache
-from chatsession.serialization.envelope import looks_enveloped
+from chatsession.serialization.envelope import StoredAction, looks_enveloped
 from chatsession.serialization.pipeline import Pipeline, Unpacked
 
 if TYPE_CHECKING:
@@ -113,7 +113,12 @@ class Serializer(Generic[T]):
             raise SessionDecodeError(f"{error}; it is left as it is", key=key) from None
 
     def pack(
-        self, key: str, data: bytes | None, beside: Unpacked | None, update: int | str | None
+        self,
+        key: str,
+        data: bytes | None,
+        beside: Unpacked | None,
+        update: int | str | None,
+        actions: tuple[StoredAction, ...] = (),
     ) -> tuple[bytes, Unpacked | None]:
         """What to store, and what `unpack` would make of it.
 
@@ -122,12 +127,13 @@ class Serializer(Generic[T]):
             data: the codec's output; `None`: nothing is left of the session.
             beside: what was stored beside the data before, and is kept.
             update: the update that did this, to be remembered.
+            actions: of that update, which are not sent yet.
         """
         if beside is None and update is None and self._writes_bare and data is not None and not looks_enveloped(data):
             return data, None
         if self.pipeline is None:
             return cast("bytes", data), None  # a value of any kind, `None` among them
-        return self.pipeline.pack(key, data, beside, update)
+        return self.pipeline.pack(key, data, beside, update, actions)
 
     def loads(self, key: str, data: bytes) -> T:
         """The value of some data.

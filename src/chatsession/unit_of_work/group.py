@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from chatsession.errors import SessionUnsentError
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.loaded import MovedError
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -64,8 +65,23 @@ async def commit_all(units: Sequence[Unit]) -> None:
         raise
     if len(opened) == 1:
         await opened[0].commit()
+    elif any(unit.outbox is not None for unit in opened):
+        await _commit_and_send(opened)
     else:
         _raise_first(await _each(opened, [unit.commit() for unit in opened]))
+
+
+async def _commit_and_send(units: Sequence[UnitOfWork[Any]]) -> None:
+    """Send when all are committed, one session after another; nothing of those that are not."""
+    outboxes = [unit.take_outbox() for unit in units]
+    results: list[object] = list(await _each(units, [unit.commit() for unit in units]))
+    for outbox, result in zip(outboxes, results, strict=True):
+        if outbox is not None and not isinstance(result, BaseException):
+            try:
+                await outbox.send()
+            except SessionUnsentError as error:
+                results.append(error)
+    _raise_first(results)
 
 
 async def abort_all(units: Sequence[Unit]) -> None:

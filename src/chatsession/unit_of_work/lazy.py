@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionClosedError
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -22,7 +22,7 @@ class LazySession(Generic[T]):
     assignment needs no read before it, and a read that is under way is discarded by it.
     """
 
-    __slots__ = ("_assigned", "_closed", "_loading", "_open", "opened")
+    __slots__ = ("_after", "_assigned", "_closed", "_loading", "_open", "opened")
 
     def __init__(self, open_: Callable[[], UnitOfWork[T]]) -> None:
         self._open = open_
@@ -30,6 +30,7 @@ class LazySession(Generic[T]):
         """The session, once somebody has asked for it."""
         self._loading: asyncio.Future[None] | None = None
         self._assigned: object = _NOTHING
+        self._after: tuple[tuple[object, tuple[Any, ...], dict[str, Any]], ...] = ()
         self._closed = False
 
     def __await__(self) -> Generator[object, None, T]:
@@ -66,6 +67,15 @@ class LazySession(Generic[T]):
         """As `Session.release`; does nothing if the session was never asked for."""
         if (session := await self.settle()) is not None:
             await session.release()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """As of a session that was loaded; one that was not is loaded at the end."""
+        if self._closed:
+            raise self._misused()
+        if self.opened is None:
+            self._after = (*self._after, (action, args, kwargs))
+        else:
+            self.opened.after_commit(action, *args, **kwargs)
 
     async def _get(self) -> T:
         while not self._closed:
@@ -122,6 +132,11 @@ class LazySession(Generic[T]):
             if not inspect.isawaitable(self._assigned):
                 session.data = value
                 self._assigned = _NOTHING
+        if self._after:
+            session = self.opened or await self.load()
+            waiting, self._after = self._after, ()
+            for action, args, kwargs in waiting:
+                session.after_commit(action, *args, **kwargs)
         return self.opened
 
     async def _open_for(self, value: T | None) -> UnitOfWork[T]:

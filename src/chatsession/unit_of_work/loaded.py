@@ -6,11 +6,13 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from chatsession.actions import methods_of
 from chatsession.errors import SessionDecryptError, SessionError, SessionMigrationError
 from chatsession.serialization.pipeline import Unpacked
 from chatsession.storages import Action, Change, Committed, Record
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH
 from chatsession.unit_of_work.move import follow
+from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.runtime import Runtime
 
 T = TypeVar("T")
@@ -50,12 +52,15 @@ class Loaded(Generic[T]):
         runtime: of the manager.
         key: with the prefix.
         update_id: of the update that may change it, where updates are remembered; `None`: it has none.
+        ctx: of that update; `None`: it is opened outside any update.
     """
 
     __slots__ = (
         "assigned",
+        "ctx",
         "full_key",
         "misfit",
+        "outbox",
         "record",
         "redelivered",
         "runtime",
@@ -65,10 +70,13 @@ class Loaded(Generic[T]):
         "value",
     )
 
-    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None) -> None:
+    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None, ctx: object) -> None:
         self.runtime: Runtime[T] = runtime
         self.full_key: str = key
         self.update_id: int | str | None = update_id
+        self.ctx: object = ctx
+        self.outbox: Outbox | None = None
+        """What is to be sent after the commit."""
         self.touched: bool = False
         """Somebody has read or assigned the value."""
         self.assigned: bool = False
@@ -87,6 +95,7 @@ class Loaded(Generic[T]):
         self.record = self.unpacked = None
         self.value = UNMADE
         self.misfit = self.redelivered = False
+        self.outbox = None
 
     @property
     def exists(self) -> bool:
@@ -110,6 +119,9 @@ class Loaded(Generic[T]):
             if unpacked.moved_to is not None or unpacked.moving_from is not None:
                 raise MovedError(self, unpacked)
             self.redelivered = self.update_id in unpacked.updates
+            if self.redelivered and self.update_id is not None and unpacked.actions:
+                methods = methods_of(self.ctx)
+                self.outbox = self.runtime.outgoing.again(key, self.update_id, unpacked.actions, methods)
             if not unpacked.empty:
                 self.value = serializer.loads(key, unpacked.data)
         except (SessionDecryptError, SessionMigrationError):  # the data is good, and what is missing is here
@@ -163,7 +175,7 @@ class Loaded(Generic[T]):
             self.record = self.unpacked = None
 
     def _put(self, data: bytes, locked: bool) -> PendingChange:
-        stored, unpacked = self.runtime.serializer.pack(self.full_key, data, self.unpacked, self.update_id)
+        stored, unpacked = self._packed(data)
         ttl = None if self.runtime.ttl is None else self._ttl(self.runtime.ttl)
         return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
 
@@ -188,9 +200,17 @@ class Loaded(Generic[T]):
 
     def _remembered(self, locked: bool) -> PendingChange:
         """Nothing is left of the session but the updates that it has seen."""
-        stored, unpacked = self.runtime.serializer.pack(self.full_key, None, self.unpacked, self.update_id)
+        stored, unpacked = self._packed(None)
         ttl = _REMEMBERED if self.runtime.coordinator.storage.expiring else None
         return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
+
+    def _packed(self, data: bytes | None) -> tuple[bytes, Unpacked | None]:
+        beside = self.unpacked
+        if beside is not None and beside.actions:
+            beside = self.runtime.outgoing.without_sent(self.full_key, beside)
+        if self.outbox is None:
+            return self.runtime.serializer.pack(self.full_key, data, beside, self.update_id)
+        return self.runtime.serializer.pack(self.full_key, data, beside, self.update_id, self.outbox.stored)
 
     def _ttl(self, ttl: float) -> float:
         record = self.record

@@ -93,11 +93,11 @@ async def _move(runtime: Runtime[Any], old: str, new: str) -> None:
 async def _move_bytes(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
     there, here = _unpacked(runtime, source), _unpacked(runtime, target)
     if here.moved_to is not None:  # it once moved from here, and comes back
-        here = replace(NOTHING, updates=here.updates)
+        here = replace(NOTHING, updates=here.updates, actions=here.actions)
     coming = here.moving_from == source.key
     if there.moved_to == target.key and not coming:
         if not there.empty:  # only step 4 is missing
-            await _put(runtime, source, None, there, ttl=None)
+            await _put(runtime, source, None, replace(there, actions=()), ttl=None)
         return
     if there.empty:
         if coming:
@@ -112,7 +112,7 @@ async def _move_bytes(runtime: Runtime[Any], source: LockedKey, target: LockedKe
     if aside is not None:
         await _set_aside(runtime, source.key, aside)
     await _put(runtime, target, final.data, final, ttl=runtime.ttl)
-    await _put(runtime, source, None, there, ttl=None)
+    await _put(runtime, source, None, replace(there, actions=()), ttl=None)
     _log.info("session %s moved to %s", shown(source.key), shown(target.key))
 
 
@@ -138,7 +138,8 @@ def _final(runtime: Runtime[Any], old: str, new: str, there: Unpacked, here: Unp
     """What the new key will have, and the old chat's data if it has to be set aside."""
     updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
     base = there if here.empty else here
-    final = replace(base, moved_to=None, moving_from=None, updates=updates, empty=False)
+    actions = tuple({each.update: each for each in (*there.actions, *here.actions)}.values())
+    final = replace(base, moved_to=None, moving_from=None, updates=updates, actions=actions, empty=False)
     if here.empty:
         return final, None
     if runtime.merge is None:

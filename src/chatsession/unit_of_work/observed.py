@@ -30,9 +30,9 @@ class ObservedUnit(UnitOfWork[T]):
     __slots__ = ("_began", "_committing", "_done", "_name", "_observe", "_read", "_since", "_started", "_told")
 
     def __init__(
-        self, runtime: Runtime[T], key: str, update_id: int | str | None, name: str, observe: Observer
+        self, runtime: Runtime[T], key: str, update_id: int | str | None, ctx: object, name: str, observe: Observer
     ) -> None:
-        super().__init__(runtime, key, update_id)
+        super().__init__(runtime, key, update_id, ctx)
         self._name = name
         self._observe = observe
         self._started = self._began = self._since = 0.0

@@ -13,6 +13,7 @@ from chatsession.errors import SessionClosedError, SessionError, shown
 from chatsession.options import SessionOptions
 from chatsession.serialization.serializer import Serializer
 from chatsession.storages import Action, Change, Record, Storage
+from chatsession.unit_of_work.outbox import Outgoing
 from chatsession.unit_of_work.prefixes import PREFIXES, write_down
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Runtime(Generic[T]):
         "lock_timeout",
         "loop",
         "merge",
+        "outgoing",
         "prefix",
         "serializer",
         "sliding",
@@ -82,6 +84,8 @@ class Runtime(Generic[T]):
         self.sliding: bool = options.expiry == "sliding"
         self.deduplicate: bool = options.deduplicate > 0
         self.merge: Callable[[T, T], T] | None = options.merge
+        self.outgoing: Outgoing = Outgoing()
+        """What `after_commit` was given, and is not sent yet."""
         self._on_decode_error = options.on_decode_error
         self.active: int = 0
         """Sessions that are open."""
@@ -165,6 +169,7 @@ class Runtime(Generic[T]):
         self.loop = None
         self.epoch += 1
         self.active = 0
+        self.outgoing.clear()
         self._all_left = None
         self._users.clear()
 

@@ -8,10 +8,12 @@ from collections.abc import Coroutine
 from enum import Enum
 from typing import Any, Self, TypeVar
 
+from chatsession.actions import methods_of
 from chatsession.coordination.coordinator import Acquired, under
-from chatsession.errors import SessionClosedError, SessionConflictError, SessionError
+from chatsession.errors import SessionActionError, SessionClosedError, SessionConflictError, SessionError
 from chatsession.storages import Committed, Record
 from chatsession.unit_of_work.loaded import NO_CHANGE, UNMADE, Loaded, MovedError, PendingChange
+from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.runtime import Runtime
 from chatsession.unit_of_work.session import Session
 
@@ -40,6 +42,7 @@ class UnitOfWork(Loaded[T], Session[T]):
         runtime: of the manager.
         key: with the prefix.
         update_id: of the update in which it is opened, where updates are remembered; `None`: it has none.
+        ctx: of that update; `None`: it is opened outside any update.
     """
 
     value: Any
@@ -49,8 +52,8 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_released_as", "_reload")
 
-    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None) -> None:
-        super().__init__(runtime, key, update_id)
+    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None, ctx: object = None) -> None:
+        super().__init__(runtime, key, update_id, ctx)
         self._phase = _NEW
         self._epoch = 0
         """Of the runtime when this was opened: another one means another event loop or process."""
@@ -100,6 +103,8 @@ class UnitOfWork(Loaded[T], Session[T]):
             self._reload = False
         elif lease is not None:
             await coordinator.wait_durable(lease)
+        if self.outbox is not None:
+            await self.outbox.send()
 
     async def release(self) -> None:
         if self._phase is not _OPEN:
@@ -112,6 +117,25 @@ class UnitOfWork(Loaded[T], Session[T]):
             raise
         self._phase = _RELEASED
         self._released_as = self.fingerprint()
+        if self.outbox is not None:
+            await self.outbox.send()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something when this is committed, and not at all when it is not; see `SessionFlavor.after_commit`."""
+        if self._phase is not _OPEN or self._epoch != self.runtime.epoch:
+            raise self._misused()
+        if self.ctx is None:
+            raise SessionActionError(
+                "after_commit works inside an update only; elsewhere, send after the block that opens the session",
+                key=self.full_key,
+            )
+        if self.redelivered:  # it counts what was stored then
+            return
+        if self.outbox is None:
+            self.outbox = Outbox(self.runtime.outgoing, self.full_key, self.update_id, methods_of(self.ctx))
+            if self.update_id is None:
+                self.runtime.outgoing.tell_unstored(self.full_key, self._why_unstored())
+        self.outbox.add(action, args, kwargs)
 
     def __aenter__(self) -> Coroutine[Any, Any, Self]:
         return self.begin()
@@ -169,6 +193,11 @@ class UnitOfWork(Loaded[T], Session[T]):
         """Write nothing at the end, whatever was looked at."""
         self._pending = NO_CHANGE
 
+    def take_outbox(self) -> Outbox | None:
+        """What is to be sent after the commit, for the caller to send; `prepare` comes before."""
+        outbox, self.outbox = self.outbox, None
+        return outbox
+
     async def commit(self) -> None:
         """The handler returned: commit, and let the next update in."""
         try:
@@ -180,11 +209,16 @@ class UnitOfWork(Loaded[T], Session[T]):
         except BaseException:
             await self.abort()
             raise
-        self._close()
+        if self.outbox is None:
+            self._close()
+        else:
+            await self._close_after_sending(self.outbox)
 
     async def abort(self) -> None:
         """The handler failed: write nothing, and let the next update in. May be called twice."""
         acquired, self._acquired = self._acquired, None
+        if self.outbox is not None and not self.redelivered:
+            self.outbox.discard()
         try:
             if acquired is not None and self._epoch == self.runtime.epoch:
                 coordinator = self.runtime.coordinator
@@ -308,6 +342,20 @@ class UnitOfWork(Loaded[T], Session[T]):
         if self._phase is not _NEW and self._phase is not _CLOSED and self._epoch == self.runtime.epoch:
             self.runtime.leave()
         self._phase = _CLOSED
+
+    async def _close_after_sending(self, outbox: Outbox) -> None:
+        """Let nobody use it any more, and let the manager's end wait for what is sent."""
+        self._phase = _CLOSED
+        try:
+            await outbox.send()
+        finally:
+            if self._epoch == self.runtime.epoch:
+                self.runtime.leave()
+
+    def _why_unstored(self) -> str:
+        if self.runtime.serializer.pipeline is None:
+            return "a StorageAdapter has no place for it"
+        return "this update has no id" if self.runtime.deduplicate else "deduplicate is off"
 
     def _misused(self) -> SessionClosedError:
         if self._phase is _OPEN:

@@ -64,8 +64,8 @@ class Units(Generic[T]):
         runtime, observe = self.runtime, self._observe
         update_id = update_id_of(ctx) if runtime.deduplicate and ctx is not None else None
         if observe is None:
-            return UnitOfWork(runtime, key, update_id)
-        return ObservedUnit(runtime, key, update_id, self.name, observe)
+            return UnitOfWork(runtime, key, update_id, ctx)
+        return ObservedUnit(runtime, key, update_id, ctx, self.name, observe)
 
     def lazy_unit(self, key: str, ctx: object) -> LazySession[T]:
         """A session that is opened when somebody asks for it."""

@@ -1,0 +1,121 @@
+"""What `after_commit` takes: registered functions, and methods of a bot as its framework has them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+from chatsession.errors import SessionActionError
+
+ActionFunction: TypeAlias = Callable[..., Awaitable[object]]
+
+Arguments: TypeAlias = tuple[str, list[Any], dict[str, Any]]
+"""The name of a method, and its arguments as JSON has them."""
+
+
+class Methods(Protocol):
+    """The methods of one bot. A context has them as `bot_methods`."""
+
+    def encode(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """An action as it can be stored.
+
+        Args:
+            action: what the framework has as a method call, or the name of a method.
+            args: for a name.
+            kwargs: for a name.
+
+        Raises:
+            SessionActionError: it is not an action of this framework, or cannot be stored.
+        """
+        ...
+
+    def describe(self, action: object) -> str:
+        """The name of the method, for messages."""
+        ...
+
+    async def call(self, action: object, args: tuple[Any, ...] | list[Any], kwargs: dict[str, Any]) -> None:
+        """Call a method, as it was handed over or as it was stored (its name with the encoded arguments).
+
+        Raises:
+            UnknownActionError: there is no method of this name.
+        """
+        ...
+
+    def translate(self, error: Exception) -> Exception:
+        """What an error of the framework means: one of the errors below, or the same error if it is none of them."""
+        ...
+
+
+def methods_of(ctx: object) -> Methods | None:
+    """The methods of the bot to which a context belongs, if it says so."""
+    return getattr(ctx, "bot_methods", None)
+
+
+class UnknownActionError(Exception):
+    """No action has this name any more."""
+
+
+class RefusedError(Exception):
+    """Telegram refuses the request, and would refuse it again."""
+
+
+class RetryLaterError(Exception):
+    """Telegram asks to try again later.
+
+    Args:
+        seconds: to wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Telegram asks to wait {seconds:g} s")
+        self.seconds = seconds
+
+
+class UnreachableError(Exception):
+    """Telegram could not be reached, or failed itself."""
+
+
+class ActionFunctions:
+    """The functions that were registered by name with a manager."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, ActionFunction] = {}
+        self._names: dict[ActionFunction, str] = {}
+
+    def add(self, function: ActionFunction, name: str | None) -> ActionFunction:
+        """Register a function, by its own name if it is given no other.
+
+        Raises:
+            TypeError: it is not an async function.
+            ValueError: another function has this name.
+        """
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"an action must be an async function, not {function!r}")
+        name = name or function.__name__
+        if self._by_name.setdefault(name, function) is not function:
+            raise ValueError(f"another action is registered as {name!r}; pass name=…")
+        self._names[function] = name
+        return function
+
+    def get(self, name: str) -> ActionFunction | None:
+        """The function of a name, if there is one."""
+        return self._by_name.get(name)
+
+    def name_of(self, action: object) -> str | None:
+        """The name of a registered function, also if that is what was given; `None`: it is not registered.
+
+        Raises:
+            SessionActionError: it is a function, and not registered.
+        """
+        if isinstance(action, str):
+            return action if action in self._by_name else None
+        if not inspect.isroutine(action):
+            return None
+        name = self._names.get(action)
+        if name is None:
+            raise SessionActionError(
+                f"{getattr(action, '__qualname__', action)!s} is not registered; register it by @sessions.action, so "
+                "that it is found again after a restart"
+            )
+        return name
