@@ -42,7 +42,7 @@ class Methods(Protocol):
         """
         ...
 
-    def translate(self, error: Exception) -> Exception:
+    def translate(self, error: Exception, /) -> Exception:
         """What an error of the framework means: one of the errors below, or the same error if it is none of them."""
         ...
 

@@ -46,7 +46,8 @@ class ServedApplication(_Base):
             await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        scope = Scope(self.served, lambda: ids_of_update(update, self.bot.id), update)
+        methods = self.served.methods
+        scope = Scope(self.served, lambda: ids_of_update(update, self.bot.id, methods), update)
         token = working.set(scope.work)
         try:
             if await self._told(self._begin(scope.work, update), update):
@@ -212,7 +213,8 @@ class ErrorHandler:
 
     async def __call__(self, update: object, context: AnyContext) -> None:
         application, job = self._application, context.job
-        ids = ids_of_update(update, application.bot.id) if job is None else ids_of_job(job, application.bot.id)
+        methods = application.served.methods
+        ids = ids_of_update(update, application.bot.id, methods) if job is None else ids_of_job(job, application.bot.id)
         scope = Scope(application.served, lambda: replace(ids, update_id=None), update)
         scope.bind(context)
         async with scope as work:

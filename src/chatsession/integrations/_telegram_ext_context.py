@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
-from chatsession.errors import SessionError
+from chatsession.errors import SessionActionError, SessionError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
 from chatsession.integrations._telegram_ext_work import SCOPE, Scope
@@ -40,6 +40,29 @@ class SessionMethods:
         """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         for holder in _scope(self).current.holders():
             await holder.release()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something when the session is committed, in order, and not at all when it is not.
+
+        With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
+        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
+        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored. Of several
+        sessions, the first that can store them does.
+
+        Args:
+            action: the name of a method of the bot, as in `context.after_commit("send_message", chat_id, "Done")`, or
+                a function that was registered by `@sessions.action`.
+            *args: for it.
+            **kwargs: for it.
+
+        Raises:
+            SessionActionError: it is not an action, it cannot be stored, or this is a job, which is not an update.
+            SessionClosedError: the update is done, or the session was released.
+            SessionKeyError: the update has no session.
+        """
+        if cast("Any", self).job is not None:
+            raise SessionActionError("after_commit works inside an update only; a job can call the bot itself")
+        _scope(self).current.after_commit(action, *args, **kwargs)
 
 
 class SessionCallbackContext(SessionMethods, SessionFlavor[T], _Context):

@@ -7,13 +7,14 @@ from typing import Any
 from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
+from chatsession.actions import Methods
 from chatsession.integrations.update_context import UpdateContext
 
 
-def ids_of_update(update: object, bot_id: int) -> UpdateContext:
+def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
     """The ids of what python-telegram-bot was given to process, which may be anything."""
     if not isinstance(update, Update):
-        return _ids(update, bot_id)
+        return _ids(update, bot_id, methods=methods)
     chat, user, message = _chat(update), _user(update), _message(update)
     service = update.message
     return UpdateContext(
@@ -26,6 +27,7 @@ def ids_of_update(update: object, bot_id: int) -> UpdateContext:
         update_id=update.update_id,
         moved_from=None if service is None else service.migrate_from_chat_id,
         moved_to=None if service is None else service.migrate_to_chat_id,
+        bot_methods=methods,
     )
 
 
@@ -41,9 +43,21 @@ def moves_chat(update: object) -> bool:
     return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None
 
 
-def _ids(update: object, bot_id: int, chat_id: int | None = None, user_id: int | None = None) -> UpdateContext:
+def _ids(
+    update: object,
+    bot_id: int,
+    chat_id: int | None = None,
+    user_id: int | None = None,
+    methods: Methods | None = None,
+) -> UpdateContext:
     return UpdateContext(
-        chat_id=chat_id, user_id=user_id, thread_id=None, business_connection_id=None, bot_id=bot_id, update=update
+        chat_id=chat_id,
+        user_id=user_id,
+        thread_id=None,
+        business_connection_id=None,
+        bot_id=bot_id,
+        update=update,
+        bot_methods=methods,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chatsession.integrations._telegram_ext_application import AnyApplication, ErrorHandler, ServedApplication
+from chatsession.integrations._telegram_ext_methods import methods_of_bot
 from chatsession.integrations._telegram_ext_persistence import SessionPersistence
 from chatsession.integrations._telegram_ext_persistent import PersistentApplication
 from chatsession.integrations._telegram_ext_views import DataOfUpdate
@@ -32,7 +33,9 @@ def serve_persistence(application: AnyApplication, persistence: SessionPersisten
 
 def served_by(application: AnyApplication) -> Served:
     """What was set up for an application."""
-    return application.served if isinstance(application, ServedApplication) else Served(SessionBindings())
+    if isinstance(application, ServedApplication):
+        return application.served
+    return Served(SessionBindings(), methods=methods_of_bot(application.bot))
 
 
 def _serve(application: AnyApplication, served: Served) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telegram.ext import ApplicationHandlerStop
 
+from chatsession.actions import Methods
 from chatsession.errors import SessionError
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
@@ -29,6 +30,8 @@ class Served(NamedTuple):
 
     bindings: SessionBindings
     persistence: SessionPersistence | None = None
+    methods: Methods | None = None
+    """Of its bot."""
 
     async def start(self) -> None:
         """The bot starts: open the storages (again)."""
@@ -132,6 +135,13 @@ class Work:
         if self.data is not None and self.data.units:
             opened.append(self.data)
         return opened or [self.holder(self.bindings.all[0].name)]
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something with the first session that can store it."""
+        holders = self.holders()
+        units = [session.unit for session in self.update_scope.sessions if session.unit is not None]
+        holder = next((unit for unit in units if unit.update_id is not None), holders[0])
+        holder.after_commit(action, *args, **kwargs)
 
     async def end(self, error: BaseException | None) -> None:
         """A task has done its part: well, if it was stopped by no more than python-telegram-bot's control flow."""
@@ -257,6 +267,10 @@ class InScope:
     async def release(self) -> None:
         """Commit now, and let the next update in."""
         await self._scope.current.holder(self._name).release()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something once it is committed."""
+        self._scope.current.holder(self._name).after_commit(action, *args, **kwargs)
 
 
 SCOPE = "_chatsession_scope"

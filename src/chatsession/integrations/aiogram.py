@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, Unpack, cast
 
 try:
-    from aiogram import BaseMiddleware, Dispatcher
+    from aiogram import BaseMiddleware, Bot, Dispatcher
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
     from aiogram.fsm.middleware import FSMContextMiddleware
@@ -23,6 +23,7 @@ from chatsession.integrations._aiogram_fsm import (
     plug_in,
     unit_of,
 )
+from chatsession.integrations._aiogram_methods import AiogramMethods
 from chatsession.integrations._aiogram_scenes import SCOPE, parameters_of, serve_actions
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
@@ -175,6 +176,7 @@ class _UpdateMiddleware(BaseMiddleware):
     def __init__(self, fsm: FSMContextMiddleware) -> None:
         self.bindings = SessionBindings()
         self._fsm = fsm
+        self._methods: AiogramMethods | None = None
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         if (key := key_in_background(self._fsm, event, data)) is None:
@@ -218,11 +220,17 @@ class _UpdateMiddleware(BaseMiddleware):
             update_id=update.update_id,
             moved_from=None if message is None else message.migrate_from_chat_id,
             moved_to=None if message is None else message.migrate_to_chat_id,
+            bot_methods=self._methods_of(data["bot"]),
         )
         scope = UpdateScope(self.bindings, context)
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
+
+    def _methods_of(self, bot: Bot) -> AiogramMethods:
+        if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
+            self._methods = AiogramMethods(bot)
+        return self._methods
 
 
 async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:

@@ -13,14 +13,16 @@ from weakref import WeakKeyDictionary
 
 try:
     import pyrogram
-    from pyrogram import ContinuePropagation, StopPropagation, handlers, types, utils
+    from pyrogram import ContinuePropagation, StopPropagation, errors, handlers, types, utils
     from pyrogram.dispatcher import Dispatcher
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.pyrogram needs kurigram 2.2 or newer: pip install 'chatsession[pyrogram]'"
     ) from error
 
+from chatsession.actions import Methods, RefusedError, RetryLaterError, UnreachableError
 from chatsession.errors import SessionError
+from chatsession.integrations._named_methods import NamedMethods
 from chatsession.integrations.injection import named_sessions, run_handler
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
@@ -101,6 +103,7 @@ class _Hub:
         _check_version()
         self._client: Any = client
         self._dispatcher: Any = client.dispatcher
+        self._methods = NamedMethods(client, _translated)
         self._bindings = SessionBindings()
         self._names: WeakKeyDictionary[Callable[..., object], Collection[str]] = WeakKeyDictionary()
         self._moves = _Moves(self._follow_chat)
@@ -197,7 +200,7 @@ class _Hub:
         await self._scope(client, message).follow_chat()
 
     def _scope(self, client: Any, update: Any) -> UpdateScope:
-        return UpdateScope(self._bindings, _context(client, update))
+        return UpdateScope(self._bindings, _context(client, update, self._methods))
 
 
 class _Moves(handlers.MessageHandler):
@@ -214,10 +217,10 @@ def _given(handler: Any) -> int:
     return 4 if isinstance(handler, handlers.RawUpdateHandler) else 2
 
 
-def _context(client: Any, update: Any) -> UpdateContext:
+def _context(client: Any, update: Any, methods: Methods) -> UpdateContext:
     bot_id = 0 if client.me is None else client.me.id
     if isinstance(update, _tl.core.TLObject):
-        return _raw_context(bot_id, update)
+        return _raw_context(bot_id, update, methods)
     if isinstance(update, list):  # of deleted messages, all of one chat
         update = cast("list[Any]", update)[0] if update else None
     message = update.message if isinstance(update, types.CallbackQuery) else update
@@ -230,7 +233,17 @@ def _context(client: Any, update: Any) -> UpdateContext:
         update=update,
         moved_from=getattr(update, "migrate_from_chat_id", None),
         moved_to=getattr(update, "migrate_to_chat_id", None),
+        bot_methods=methods,
     )
+
+
+def _translated(error: Exception) -> Exception:
+    """See `Methods.translate`."""
+    if isinstance(error, errors.FloodWait):
+        return RetryLaterError(float(cast("Any", error).value))
+    if isinstance(error, errors.InternalServerError | errors.ServiceUnavailable | OSError):
+        return UnreachableError(type(error).__name__)
+    return RefusedError(str(error)) if isinstance(error, errors.RPCError) else error
 
 
 def _user_id(update: Any) -> int | None:
@@ -259,7 +272,7 @@ def _id(of: Any) -> int | None:
     return None if of is None else of.id
 
 
-def _raw_context(bot_id: int, update: Any) -> UpdateContext:
+def _raw_context(bot_id: int, update: Any, methods: Methods) -> UpdateContext:
     """Of an update that Pyrogram gives as it came: to raw handlers, to handlers of errors."""
     message = getattr(update, "message", None)
     holder = update if message is None or isinstance(message, str) else message
@@ -282,6 +295,7 @@ def _raw_context(bot_id: int, update: Any) -> UpdateContext:
         business_connection_id=getattr(update, "connection_id", None),
         bot_id=bot_id,
         update=update,
+        bot_methods=methods,
     )
 
 

@@ -17,7 +17,9 @@ except ImportError as error:
         "chatsession.integrations.telebot needs pyTelegramBotAPI 4.27 or newer: pip install 'chatsession[telebot]'"
     ) from error
 
+from chatsession.actions import Methods
 from chatsession.errors import SessionError
+from chatsession.integrations._telebot_methods import methods_of_bot
 from chatsession.integrations.injection import keywords_of, named_sessions
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
@@ -100,6 +102,7 @@ class _Dispatch:
         for hook, parameters in _HOOKS.items():
             _check_hook(hook, parameters)
         self._bot: Any = bot
+        self._methods = methods_of_bot(bot)
         self._bindings = SessionBindings()
         self._asked: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
         self._asked = WeakKeyDictionary()
@@ -142,7 +145,7 @@ class _Dispatch:
             self._has_come(id(payload))
 
     async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        scope = UpdateScope(self._bindings, _context(self._bot, payload, self._coming.get(id(payload))))
+        scope = UpdateScope(self._bindings, _context(self._bot, payload, self._coming.get(id(payload)), self._methods))
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
         try:
@@ -264,7 +267,7 @@ def _payloads(update: types.Update) -> list[object]:
     return [part for name, part in vars(update).items() if part is not None and name != "update_id"]
 
 
-def _context(bot: Any, payload: Any, update_id: int | None) -> UpdateContext:
+def _context(bot: Any, payload: Any, update_id: int | None, methods: Methods) -> UpdateContext:
     message = payload.message if isinstance(payload, types.CallbackQuery) else payload
     chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
     return UpdateContext(
@@ -277,6 +280,7 @@ def _context(bot: Any, payload: Any, update_id: int | None) -> UpdateContext:
         update_id=update_id,
         moved_from=getattr(payload, "migrate_from_chat_id", None),
         moved_to=getattr(payload, "migrate_to_chat_id", None),
+        bot_methods=methods,
     )
 
 

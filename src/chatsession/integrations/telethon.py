@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 
 try:
     import telethon  # pyright: ignore[reportMissingTypeStubs] # there are none
-    from telethon import TelegramClient, events  # pyright: ignore[reportMissingTypeStubs]
+    from telethon import TelegramClient, errors, events  # pyright: ignore[reportMissingTypeStubs]
     from telethon.tl import types  # pyright: ignore[reportMissingTypeStubs]
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.telethon needs Telethon 1.40 or newer: pip install 'chatsession[telethon]'"
     ) from error
 
+from chatsession.actions import Methods, RefusedError, RetryLaterError, UnreachableError
 from chatsession.errors import SessionError
+from chatsession.integrations._named_methods import NamedMethods
 from chatsession.integrations.injection import named_sessions, run_handler
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
@@ -80,7 +82,7 @@ def setup_sessions(
         >>> import asyncio
         >>> from chatsession import SessionManager
         >>> from chatsession.integrations.telethon import SessionContext, setup_sessions
-        >>> from telethon import TelegramClient, events
+        >>> from telethon import TelegramClient, errors, events
         >>> from telethon.sessions import StringSession
         >>> async def main() -> None:
         ...     client = TelegramClient(StringSession(), 1, "api hash")
@@ -102,6 +104,7 @@ class _Hub:
     def __init__(self, client: TelegramClient) -> None:
         _check_version()
         self._client: Any = client
+        self._methods = NamedMethods(client, _translated)
         self._bindings = SessionBindings()
         self._running: set[asyncio.Task[Any]] = set()
         """The tasks in which handlers with sessions run, or wait for these."""
@@ -173,7 +176,7 @@ class _Hub:
         await self._scope(update).follow_chat()
 
     def _scope(self, event: Any) -> UpdateScope:
-        return UpdateScope(self._bindings, _context(self._client, event))
+        return UpdateScope(self._bindings, _context(self._client, event, self._methods))
 
 
 class _Handler:
@@ -203,7 +206,7 @@ def _is_move(update: Any) -> bool:
     return isinstance(action, (_tl.MessageActionChatMigrateTo, _tl.MessageActionChannelMigrateFrom))
 
 
-def _context(client: Any, event: Any) -> UpdateContext:
+def _context(client: Any, event: Any, methods: Methods) -> UpdateContext:
     update = getattr(event, "original_update", None) or event  # raw handlers get the update itself
     message = _message(event, update)
     action: Any = getattr(message, "action", None)
@@ -216,7 +219,17 @@ def _context(client: Any, event: Any) -> UpdateContext:
         update=event,
         moved_from=-action.chat_id if isinstance(action, _tl.MessageActionChannelMigrateFrom) else None,
         moved_to=_channel(action.channel_id) if isinstance(action, _tl.MessageActionChatMigrateTo) else None,
+        bot_methods=methods,
     )
+
+
+def _translated(error: Exception) -> Exception:
+    """See `Methods.translate`."""
+    if isinstance(error, errors.FloodError):
+        return RetryLaterError(getattr(error, "seconds", 1))
+    if isinstance(error, errors.ServerError | errors.TimedOutError | OSError):
+        return UnreachableError(type(error).__name__)
+    return RefusedError(str(error)) if isinstance(error, errors.RPCError) else error
 
 
 def _message(event: Any, update: Any) -> Any:

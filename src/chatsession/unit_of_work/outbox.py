@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from typing import Any
 
@@ -145,6 +146,12 @@ class Outbox:
         Raises:
             SessionActionError: it is not an action, or it cannot be stored.
         """
+        if inspect.iscoroutine(action):
+            action.close()
+            raise SessionActionError(
+                f"{action.__qualname__}() was called already; hand over what is to be called, not its coroutine",
+                key=self._key,
+            )
         name = self._outgoing.functions.name_of(action)
         if name is not None:
             positional, keywords = _as_json(name, list(args), kwargs)
