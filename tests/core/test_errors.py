@@ -29,6 +29,8 @@ ERRORS = [value for value in vars(chatsession).values() if isinstance(value, typ
 def test_the_hierarchy() -> None:
     assert {error.__name__ for error in ERRORS} == {
         "SessionError",
+        "SessionActionError",
+        "SessionUnsentError",
         "SessionKeyError",
         "SessionConflictError",
         "SessionLockTimeoutError",

@@ -45,6 +45,7 @@ CONTRACT = {
 }
 BESIDE = {
     *("Codec", "JsonCodec", "LazySession", "SessionAttribute", "SessionGroup"),
+    *("SessionActionError", "SessionUnsentError"),
     *("SessionEvent", "log_sessions"),
     *("RewriteReport", "SessionDecryptError", "generate_encryption_key", "enhance_storage"),
 }
