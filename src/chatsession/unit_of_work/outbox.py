@@ -40,7 +40,7 @@ class Outgoing:
     __slots__ = ("_outboxes", "_sent", "_told", "functions")
 
     def __init__(self) -> None:
-        self.functions = ActionFunctions()
+        self.functions: ActionFunctions = ActionFunctions()
         self._outboxes: dict[tuple[str, int | str], Outbox] = {}
         """What is not sent yet."""
         self._sent: dict[tuple[str, int | str], None] = {}
