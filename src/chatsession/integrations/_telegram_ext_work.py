@@ -137,10 +137,13 @@ class Work:
         return opened or [self.holder(self.bindings.all[0].name)]
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
-        """Send something with the first session that can store it."""
-        holders = self.holders()
+        """Send something with the first session that can store it, or with persisted data if there is none."""
+        holders = [session.opened for session in self.update_scope.sessions if session.opened is not None]
         units = [session.unit for session in self.update_scope.sessions if session.unit is not None]
-        holder = next((unit for unit in units if unit.update_id is not None), holders[0])
+        if self.data is not None:
+            units += self.data.units
+        remembering = [unit for unit in units if unit.update_id is not None]
+        holder = next(iter([*remembering, *holders, *units]), None) or self.holder(self.bindings.all[0].name)
         holder.after_commit(action, *args, **kwargs)
 
     async def end(self, error: BaseException | None) -> None:

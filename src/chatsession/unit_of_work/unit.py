@@ -217,7 +217,7 @@ class UnitOfWork(Loaded[T], Session[T]):
     async def abort(self) -> None:
         """The handler failed: write nothing, and let the next update in. May be called twice."""
         acquired, self._acquired = self._acquired, None
-        if self.outbox is not None and not self.redelivered:
+        if self.outbox is not None and self._phase is not _CLOSED and not self.redelivered:
             self.outbox.discard()
         try:
             if acquired is not None and self._epoch == self.runtime.epoch:
