@@ -152,6 +152,7 @@ class ServedApplication(_Base):
                     return
                 await refresh_data()
                 await work.refresh_data()
+                await work.load_bot_data_for(callback, type(context))
                 if not _has_nothing_to_run(callback):
                     await work.open()
                 await callback(context)
@@ -223,6 +224,7 @@ class ErrorHandler:
                 SessionError
             ):  # perhaps the one that is told; the data then says why it is not there
                 await work.load_data()
+                await work.load_bot_data_for(self.callback, type(context))
             await self.callback(update, context)
 
     def __eq__(self, other: object) -> bool:

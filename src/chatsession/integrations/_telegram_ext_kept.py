@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Id: TypeAlias = int | str
 """Of a chat or a user; for conversations of neither, of a message."""
 DataName: TypeAlias = Literal["user_data", "chat_data"]
+Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
 _NAMES: tuple[DataName, ...] = ("user_data", "chat_data")
 State: TypeAlias = int | str | tuple[int | str, float]
 """Of a conversation; with the Unix time at which it times out, if it does."""
@@ -68,6 +69,7 @@ class LoadedData:
         user_id: of the update, if it has a user.
         message_id: of the update, if there are conversations of messages alone.
         ctx: where the update comes from.
+        outer: the data of the update inside of which this is loaded, if there is one.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LoadedData:
         user_id: int | None,
         message_id: str | None,
         ctx: UpdateContext,
+        outer: LoadedData | None = None,
     ) -> None:
         self.persistence = persistence
         self.pending: dict[tuple[str, str], Any] = {}
@@ -85,6 +88,9 @@ class LoadedData:
         """Conversations with a timeout that were looked at, by name and key."""
         self.afterwards: list[Callable[[], Coroutine[Any, Any, object]]] = []
         """What else to do once the update is stored."""
+        self._ctx = ctx
+        self._outer = outer
+        self._bot: UnitOfWork[Any] | None = None
         self._chat_id = chat_id
         self._user_id = user_id
         ids: list[Id | None] = [chat_id, user_id, message_id]
@@ -97,7 +103,8 @@ class LoadedData:
     @property
     def units(self) -> list[UnitOfWork[Any]]:
         """To be ended together with the sessions of the update."""
-        return list(self._units.values()) if self._loaded else []
+        units: list[UnitOfWork[Any]] = list(self._units.values()) if self._loaded else []
+        return units if self._bot is None else [*units, self._bot]
 
     @property
     def ids(self) -> list[Id]:
@@ -131,12 +138,10 @@ class LoadedData:
         Raises:
             SessionError: it is not loaded, or not any more.
         """
-        if self._ended:
-            raise SessionClosedError(
-                f"{what} is used after its update was done, so that a change would be lost; "
-                "await what you start, or use open_persistence()"
-            )
+        self._check_running(what)
         unit = self._units.get(id_) if self._loaded else None
+        if unit is None and self._outer is not None:
+            return self._outer.kept(id_, what)
         if unit is None:
             raise SessionError(
                 f"{what} is not loaded: an update has the data of its own chat and user; "
@@ -153,6 +158,42 @@ class LoadedData:
             setattr(kept, name, value)
             self._made.add((id_, name))
         return value
+
+    async def load_bot_data(self) -> None:
+        """Lock and load `bot_data`, unless this update has it."""
+        outer = self._outer
+        if self._bot is not None or (outer is not None and outer._bot is not None):
+            return
+        self._check_running("bot_data")
+        bot = self.persistence.bot_unit(self._ctx)
+        await bot.begin()
+        self._bot = bot
+        if self.persistence.refreshes_bot_data:
+            await self.persistence.refresh_bot_data(bot.data)
+
+    @property
+    def bot_data(self) -> Any:
+        """The `bot_data`.
+
+        Raises:
+            SessionError: it is not locked for this handler.
+        """
+        self._check_running("bot_data")
+        if self._bot is not None:
+            return self._bot.data
+        if self._outer is not None:
+            return self._outer.bot_data
+        raise SessionError(
+            "bot_data is not locked for this handler, since no code was found by which it would use it; "
+            "use `async with open_persistence(application, bot_data=True)`"
+        )
+
+    def _check_running(self, what: str) -> None:
+        if self._ended:
+            raise SessionClosedError(
+                f"{what} is used after its update was done, so that a change would be lost; "
+                "await what you start, or use open_persistence()"
+            )
 
     def drop(self, name: DataName, id_: int) -> bool:
         """Forget the `user_data` or `chat_data` of an id; `False` if it is not loaded."""
@@ -173,22 +214,32 @@ class LoadedData:
         for unit in self._units.values():
             if unit.touched and unit.value is not None and not self._released and unit.data.empty:
                 unit.data = None
+        if (bot := self._bot) is None or self._released or not bot.touched:
+            return
+        if self.persistence.is_empty("bot_data", bot.value, made=not bot.exists):
+            bot.data = None
 
     async def save(self) -> None:
         """Commit now what has changed, and go on."""
         with self._without_empty():
             for unit in self.units:
-                if unit.exists or not unit.touched or not unit.data.empty:
+                if not self._has_nothing(unit):
                     await unit.save()
 
     async def release(self) -> None:
         """Commit now what has changed, and let the next update in."""
         with self._without_empty():
             for unit in self.units:
-                if unit.touched and not unit.exists and unit.data.empty:
+                if self._has_nothing(unit):
                     unit.write_nothing()
                 await unit.release()
         self._released = True
+
+    def _has_nothing(self, unit: UnitOfWork[Any]) -> bool:
+        """Whether nothing is stored, and there is nothing to store."""
+        if unit.exists or not unit.touched:
+            return False
+        return self.persistence.is_empty("bot_data", unit.data, made=True) if unit is self._bot else unit.data.empty
 
     @contextmanager
     def _without_empty(self) -> Generator[None]:

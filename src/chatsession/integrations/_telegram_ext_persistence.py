@@ -12,8 +12,9 @@ from telegram import Update
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
 from chatsession.errors import SessionError
+from chatsession.integrations._telegram_ext_bot_data import code_of, uses_bot_data
 from chatsession.integrations._telegram_ext_conversations import Conversations
-from chatsession.integrations._telegram_ext_kept import DataName, Id, Kept, LoadedData, kept_type, merged
+from chatsession.integrations._telegram_ext_kept import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
@@ -24,6 +25,7 @@ from chatsession.unit_of_work.unit import UnitOfWork
 
 _log = logging.getLogger("chatsession")
 
+_KINDS: tuple[Kind, ...] = ("user_data", "chat_data", "bot_data")
 _NOTHING_BY_ITSELF = PersistenceInput(bot_data=False, chat_data=False, user_data=False, callback_data=False)
 """Whatever python-telegram-bot would load at the start, keep in memory, and store now and then."""
 
@@ -69,7 +71,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         prefix: str = "ptb:",
         per_bot: bool = False,
         store_data: PersistenceInput | None = None,
-        types: dict[DataName, Any] | None = None,
+        types: dict[Kind, Any] | None = None,
         **options: Unpack[PersistenceOptions],
     ) -> None:
         super().__init__(store_data=_NOTHING_BY_ITSELF)
@@ -78,11 +80,12 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.conversations: Conversations = Conversations(self)
         kind = type(self)
         self.refreshes_user_data: bool = self.stored.user_data and _overrides(kind, "refresh_user_data")
+        self.refreshes_bot_data: bool = self.stored.bot_data and _overrides(kind, "refresh_bot_data")
         self.refreshes_chat_data: bool = self.stored.chat_data and _overrides(kind, "refresh_chat_data")
         self._per_bot = per_bot
         given = types or {}
-        makers: dict[DataName, Any] = {"user_data": context_types.user_data, "chat_data": context_types.chat_data}
-        self._makers: dict[DataName, Callable[[], Any]] = makers
+        makers: dict[Kind, Any] = {name: getattr(context_types, name) for name in _KINDS}
+        self._makers: dict[Kind, Callable[[], Any]] = makers
         wanted = {name: _type_of(name, maker, given.get(name)) for name, maker in makers.items()}
         storage = open_storage(storage) if isinstance(storage, str) else storage
         self._kept: SessionManager[Kept] = SessionManager(
@@ -93,15 +96,26 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             name="persistence",
             **options,
         )
+        self._bot_data: SessionManager[Any] = SessionManager(
+            makers["bot_data"],
+            type=wanted["bot_data"],
+            storage=storage,
+            prefix=f"{prefix}bot:",
+            name="bot_data",
+            **options,
+        )
+        self._managers: list[SessionManager[Any]] = [self._kept, self._bot_data]
+        self._uses: dict[object, bool] = {}
+        """By the code of callbacks: whether they use `bot_data`."""
         self._under_way: set[asyncio.Task[None]] = set()
 
     # What an update has of it.
 
-    def loaded(self, ctx: UpdateContext) -> LoadedData:
+    def loaded(self, ctx: UpdateContext, outer: LoadedData | None = None) -> LoadedData:
         """The data of an update or a job, to be loaded."""
         update = ctx.update
         if not isinstance(update, Update):
-            return LoadedData(self, ctx.chat_id, ctx.user_id, None, ctx)
+            return LoadedData(self, ctx.chat_id, ctx.user_id, None, ctx, outer)
         chat, user = update.effective_chat, update.effective_user
         message_id = self.conversations.message_id(update)
         return LoadedData(self, None if chat is None else chat.id, None if user is None else user.id, message_id, ctx)
@@ -110,15 +124,19 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """The unit of work of what is kept under an id."""
         return self._kept.units.unit(self.key(id_), ctx)
 
+    def bot_unit(self, ctx: object = None) -> UnitOfWork[Any]:
+        """The unit of work of `bot_data`."""
+        return self._bot_data.units.unit(f"{self._bot_data.runtime.prefix}{self._scope}data", ctx)
+
     def key(self, id_: Id) -> str:
         """The key under which an id is stored."""
         return f"{self._kept.runtime.prefix}{self._scope}{id_}"
 
-    def fresh(self, name: DataName) -> Any:
+    def fresh(self, name: Kind) -> Any:
         """New data for somebody who has none."""
         return self._makers[name]()
 
-    def is_empty(self, name: DataName, value: Any, *, made: bool) -> bool:
+    def is_empty(self, name: Kind, value: Any, *, made: bool) -> bool:
         """Whether there is nothing in it to store.
 
         Args:
@@ -147,6 +165,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         if old is not None and new is not None and old != new:
             await move(self._kept.runtime, self.key(old), self.key(new))
 
+    def uses_bot_data(self, callback: object, context_class: type[object]) -> bool:
+        """Whether a callback may use a `bot_data` that is stored."""
+        if not self.stored.bot_data:
+            return False
+        code = code_of(callback)
+        if code not in self._uses:
+            self._uses[code] = uses_bot_data(callback, context_class)
+        return self._uses[code]
+
     def now(self) -> float:
         """The time by the storage's clock, as Unix seconds."""
         return self._kept.storage.now()
@@ -155,12 +182,13 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def start(self) -> None:
         """Open the storage."""
-        await self._kept.runtime.start(self)
+        for manager in self._managers:
+            await manager.runtime.start(self)
 
     async def release(self, timeout: float = 30.0) -> None:
         """Close the storage, once what is under way is done."""
         await self.flush()
-        left = await self._kept.runtime.release(self, timeout)
+        left = sum(await asyncio.gather(*[manager.runtime.release(self, timeout) for manager in self._managers]))
         if left:
             _log.error("%d updates were still running %g s after the bot stopped; their data is lost", left, timeout)
 
@@ -228,10 +256,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """Override this to bring in what other programs know of the bot; changes are stored with the update."""
 
     async def get_bot_data(self) -> Any:
-        raise NotImplementedError
+        """A copy of the `bot_data`; changing it changes nothing."""
+        key = f"{self._scope}data"
+        stored = await self._bot_data.get(key)
+        return self.fresh("bot_data") if stored is None else stored
 
     async def update_bot_data(self, data: Any) -> None:
-        raise NotImplementedError
+        """Replace the `bot_data`, after the updates that use it."""
+        async with self.bot_unit() as session:
+            session.data = None if self.is_empty("bot_data", data, made=False) else data
 
     async def get_callback_data(self) -> None:
         raise NotImplementedError

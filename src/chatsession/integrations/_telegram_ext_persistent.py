@@ -14,9 +14,11 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from telegram import Message
-from telegram.ext import ConversationHandler
+from telegram.ext import Application, ConversationHandler
 
 from chatsession.integrations._telegram_ext_application import AnyApplication, ServedApplication
+from chatsession.integrations._telegram_ext_bot_data import lock_where_used
+from chatsession.integrations._telegram_ext_views import loaded_data
 from chatsession.integrations._telegram_ext_work import working
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class PersistentApplication(ServedApplication):
 
     def add_handler(self, handler: Any, group: int = 0) -> None:
         self._persisted.conversations.check(handler, [each for others in self.handlers.values() for each in others])
+        self.lock_bot_data_for(handler)
         super().add_handler(handler, group)
 
     async def _add_ch_to_persistence(self, handler: ConversationHandler[Any]) -> None:
@@ -60,6 +63,21 @@ class PersistentApplication(ServedApplication):
 
     async def update_persistence(self) -> None:
         await self._persisted.flush()
+
+    @property
+    def bot_data(self) -> Any:
+        if not self._persisted.stored.bot_data:
+            return cast("Any", Application).bot_data.__get__(self)
+        return loaded_data(self._persisted, "bot_data").bot_data
+
+    @bot_data.setter
+    def bot_data(self, value: Any) -> None:
+        cast("Any", Application).bot_data.__set__(self, value)
+
+    def lock_bot_data_for(self, handler: object) -> None:
+        """Lock `bot_data` for a handler that uses it, while it runs."""
+        if self._persisted.stored.bot_data:
+            lock_where_used(handler, self.context_types.context)
 
     def drop_user_data(self, user_id: int) -> None:
         if self._persisted.stored.user_data:

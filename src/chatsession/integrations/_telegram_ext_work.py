@@ -92,16 +92,26 @@ class Work:
         if self._persistence is not None:
             await self._persistence.follow_chat(self.update_scope.context)
 
-    async def load_data(self) -> None:
-        """Lock and load what python-telegram-bot would have in memory."""
+    async def load_data(self, outer: LoadedData | None = None) -> None:
+        """Lock and load what python-telegram-bot would have in memory.
+
+        Args:
+            outer: the data of the update inside of which this work is done, if there is one.
+        """
         if self._persistence is not None:
-            self.data = self._persistence.loaded(self.update_scope.context)
+            self.data = self._persistence.loaded(self.update_scope.context, outer)
             await self.data.load()
 
     async def refresh_data(self) -> None:
         """Let the application's persistence bring in what other programs know."""
         if self.data is not None:
             await self.data.refresh()
+
+    async def load_bot_data_for(self, callback: object, context_class: type[object]) -> None:
+        """Lock and load `bot_data` if a callback uses it."""
+        persistence = self._persistence
+        if self.data is not None and persistence is not None and persistence.uses_bot_data(callback, context_class):
+            await self.data.load_bot_data()
 
     async def prepare(self) -> None:
         """Make lazy sessions ready to be awaited, which costs nothing."""

@@ -23,7 +23,7 @@ from chatsession.integrations._telegram_ext_context import (
 )
 from chatsession.integrations._telegram_ext_persistence import PersistenceOptions, SessionPersistence
 from chatsession.integrations._telegram_ext_persistent import is_initialized
-from chatsession.integrations._telegram_ext_setup import serve_persistence, serve_sessions, served_by
+from chatsession.integrations._telegram_ext_setup import open_persistence, serve_persistence, serve_sessions, served_by
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
@@ -36,6 +36,7 @@ __all__ = [
     "SessionMethods",
     "SessionPersistence",
     "UpdateContext",
+    "open_persistence",
     "setup_persistence",
     "setup_sessions",
 ]
@@ -116,6 +117,7 @@ def setup_persistence(
     store_data: PersistenceInput | None = None,
     user_data: Any = None,
     chat_data: Any = None,
+    bot_data: Any = None,
     persistence_class: type[SessionPersistence] = SessionPersistence,
     **options: Unpack[PersistenceOptions],
 ) -> None:
@@ -142,7 +144,7 @@ def setup_persistence(
         prefix=prefix,
         per_bot=per_bot,
         store_data=store_data,
-        types={"user_data": user_data, "chat_data": chat_data},
+        types={"user_data": user_data, "chat_data": chat_data, "bot_data": bot_data},
         **options,
     )
     serve_refreshes(application)
