@@ -24,6 +24,10 @@ class SessionKeyError(SessionError):
     """There is no usable key: the update has no chat, the key function returned `None`, or the key is not storable."""
 
 
+class SessionNameError(SessionError, ValueError):
+    """Handlers would get two different things under the name of the session; the manager needs another `name`."""
+
+
 class SessionConflictError(SessionError):
     """Somebody else changed the session since it was loaded, or took its lock over; nothing was written."""
 

@@ -1,26 +1,18 @@
-"""aiogram's scenes: their handlers are behind a wrapper, and their actions are called past all middlewares."""
+"""The actions of aiogram's scenes, which are called past all middlewares, are given their sessions."""
 
 from __future__ import annotations
 
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiogram.dispatcher.event.handler import CallableObject, HandlerObject
-from aiogram.fsm.scene import SceneHandlerWrapper, SceneRegistry
+from aiogram.dispatcher.event.handler import CallableObject
+from aiogram.fsm.scene import SceneRegistry
 
+from chatsession.integrations._aiogram_handlers import SCOPE, wanted_names
 from chatsession.integrations.update_scope import UpdateScope
-
-SCOPE = "_chatsession_scope"
-"""Under which handlers' data has the `UpdateScope`."""
 
 _known: WeakKeyDictionary[SceneRegistry, int] = WeakKeyDictionary()
 """How many scenes of a registry get their sessions already."""
-
-
-def parameters_of(handler: HandlerObject) -> set[str]:
-    """The parameters of a handler, of a scene or not."""
-    callback = handler.callback
-    return callback.handler.params if isinstance(callback, SceneHandlerWrapper) else handler.params
 
 
 def serve_actions(registry: SceneRegistry) -> None:
@@ -46,9 +38,10 @@ class _Action(CallableObject):
     def __init__(self, action: CallableObject) -> None:
         super().__init__(action.callback)
         self._action = action
+        self._names = wanted_names(action)
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
         scope: UpdateScope | None = kwargs.get(SCOPE)
         if scope is not None:  # `None`: of a dispatcher that shares the scene, and has no sessions
-            kwargs.update(await scope.load(self.params))
+            kwargs.update(await scope.load(self._names))
         return await self._action.call(*args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Unpack, cast
 try:
     from aiogram import BaseMiddleware, Bot, Dispatcher
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
+    from aiogram.dispatcher.event.handler import HandlerObject
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
     from aiogram.fsm.middleware import FSMContextMiddleware
     from aiogram.types import ErrorEvent, Message, TelegramObject, Update
@@ -23,8 +24,9 @@ from chatsession.integrations._aiogram_fsm import (
     plug_in,
     unit_of,
 )
+from chatsession.integrations._aiogram_handlers import SCOPE, SessionCallback, serve_handler
 from chatsession.integrations._aiogram_methods import AiogramMethods
-from chatsession.integrations._aiogram_scenes import SCOPE, parameters_of, serve_actions
+from chatsession.integrations._aiogram_scenes import serve_actions
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
 from chatsession.integrations.update_context import UpdateContext
@@ -62,15 +64,24 @@ def setup_sessions(
     """Give the handlers of a dispatcher their sessions.
 
     A handler that names `session` (or the `name` of the manager) gets the data; one that names `ctx` (or
-    `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded before the handler
-    runs and committed after it, together for all handlers of one update. For a handler that names neither, nothing
-    is locked, read or written.
+    `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded as the last step
+    before the handler, after all middlewares, and committed after the update, together for all its handlers. For a
+    handler that names neither, nothing is locked, read or written. A decorator hides what a handler names unless it
+    uses `functools.wraps` or passes its own `**kwargs` on.
 
     Filters and middlewares get the context under the same name, and load by `await ctx.load_session()`. What they load
-    is the session that the handler then gets, and what they change is stored also if nobody handles the update.
+    is the session that the handler then gets, and what they change is stored also if nobody handles the update. A
+    middleware that waits, for the other photos of an album, say, does so before it loads.
+
+    Nobody else may give handlers something under the manager's name, as projects with SQLAlchemy give `session`:
+    that is a `SessionNameError`, raised here, at startup or by the first update, whichever can tell first. Give the
+    manager a name of its own, as in `SessionManager(…, name="state_")`.
+
     Handlers and actions of scenes name it like any other. A handler of errors runs after the failed update has
-    ended, and gets a session of its own. The storage is opened at the start of the dispatcher, and closed at its
-    shutdown, once the handlers that still run are done.
+    ended, and gets a session of its own.
+
+    The storage is opened at the start of the dispatcher, and closed at its shutdown, once the handlers that still run
+    are done.
 
     The sessions of several managers are locked in the order in which they were set up. Where filters load them, keep
     to that order, or two updates could wait for each other until `lock_timeout`.
@@ -82,8 +93,8 @@ def setup_sessions(
         per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
 
     Raises:
-        ValueError: handlers get something else under the manager's name already, or another manager that was set up
-            has the same keys in the same storage.
+        SessionNameError: handlers get something else under the manager's name already.
+        ValueError: another manager that was set up has the same keys in the same storage.
 
     Examples:
         >>> from aiogram import Dispatcher, F
@@ -99,8 +110,8 @@ def setup_sessions(
     if not isinstance(dispatcher, Dispatcher):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass routers
         raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
     binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
-    middleware = _middleware_of(dispatcher)
-    middleware.bindings.add(binding, _NAMES_OF_AIOGRAM)
+    binding.check_names(dispatcher.workflow_data, "from the dispatcher's data")
+    _middleware_of(dispatcher).bindings.add(binding, _NAMES_OF_AIOGRAM)
 
 
 def setup_fsm(
@@ -153,13 +164,12 @@ def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
             return middleware
     middleware = _UpdateMiddleware(dispatcher.fsm)
     dispatcher.update.outer_middleware(middleware)
-    for name, observer in dispatcher.observers.items():
-        if name == "error":
-            observer.middleware(_ErrorMiddleware(middleware))
-        elif name != "update":
-            observer.middleware(_load_and_handle)
+    dispatcher.errors.middleware(_ErrorMiddleware(middleware))
+    _serve_observers(dispatcher)
 
-    async def start() -> None:
+    async def start(**data: Any) -> None:
+        middleware.bindings.check_given(data, "from the dispatcher's data, or a keyword of start_polling()")
+        _serve_observers(dispatcher)
         await middleware.bindings.start()
 
     async def stop() -> None:
@@ -168,6 +178,16 @@ def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
     dispatcher.startup.register(start)
     dispatcher.shutdown.register(stop)
     return middleware
+
+
+def _serve_observers(dispatcher: Dispatcher) -> None:
+    """Be where handlers are chosen, also for kinds of updates that a library has added, as aiogram-dialog does."""
+    own = dispatcher.observers.keys()
+    for router in dispatcher.chain_tail:
+        for name, observer in router.observers.items():
+            inherited = router is not dispatcher and name in own
+            if not inherited and name not in ("update", "error") and _serve not in observer.middleware:
+                observer.middleware(_serve)
 
 
 class _UpdateMiddleware(BaseMiddleware):
@@ -179,6 +199,8 @@ class _UpdateMiddleware(BaseMiddleware):
         self._methods: AiogramMethods | None = None
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        if not self.bindings.names.isdisjoint(data):
+            self.bindings.check_given(data, "from the dispatcher's data, a keyword of feed_update() or a middleware")
         if (key := key_in_background(self._fsm, event, data)) is None:
             return await self._handle(handler, event, data)
         async with self._fsm.events_isolation.lock(key):
@@ -208,7 +230,10 @@ class _UpdateMiddleware(BaseMiddleware):
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
         """Put the sessions of an update, none opened yet, into what handlers get."""
-        found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
+        if of_telegram := type(update) is Update:
+            found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
+        else:
+            found = _context_of_library(update)
         message = update.message or update.edited_message
         context = UpdateContext(
             chat_id=found.chat_id,
@@ -217,7 +242,7 @@ class _UpdateMiddleware(BaseMiddleware):
             business_connection_id=found.business_connection_id,
             bot_id=data["bot"].id,
             update=update,
-            update_id=update.update_id,
+            update_id=update.update_id if of_telegram else None,
             moved_from=None if message is None else message.migrate_from_chat_id,
             moved_to=None if message is None else message.migrate_to_chat_id,
             bot_methods=self._methods_of(data["bot"]),
@@ -243,6 +268,17 @@ async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
     states.add(scope.close())
 
 
+def _context_of_library(update: Update) -> EventContext:
+    """Of an update that a library has made, such as aiogram-dialog's `bg()`: aiogram finds nothing in it."""
+    event: Any = update.event
+    return EventContext(
+        chat=getattr(event, "chat", None),
+        user=getattr(event, "from_user", None),
+        thread_id=getattr(event, "thread_id", None),
+        business_connection_id=getattr(event, "business_connection_id", None),
+    )
+
+
 def _sender_id(message: Message) -> int | None:
     """Of the chat on whose behalf a member wrote: all anonymous admins have the same user, and so have all channels."""
     if message.from_user is None or message.sender_chat is None:
@@ -250,16 +286,14 @@ def _sender_id(message: Message) -> int | None:
     return message.sender_chat.id
 
 
-async def _load_and_handle(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-    """Run a handler with the sessions that it names."""
-    scope: UpdateScope = data[SCOPE]
+def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
+    """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
+    chosen: HandlerObject = data["handler"]
+    if type(chosen.callback) is not SessionCallback:
+        serve_handler(chosen)
     if (scenes := data.get("scenes")) is not None:
         serve_actions(scenes.registry)
-    data.update(await scope.load(parameters_of(data["handler"])))
-    scope.handled = True
-    if scope.redelivered:
-        return None
-    return await handler(event, data)
+    return handler(event, data)
 
 
 class _ErrorMiddleware(BaseMiddleware):
@@ -273,7 +307,7 @@ class _ErrorMiddleware(BaseMiddleware):
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
         try:
-            result = await _load_and_handle(handler, event, data)
+            result = await _serve(handler, event, data)
         except (SkipHandler, CancelHandler):
             await scope.commit()
             raise

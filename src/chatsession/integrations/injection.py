@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
+from chatsession.integrations.signatures import parameters_behind, parameters_of, takes_keywords
 from chatsession.integrations.update_scope import UpdateScope
 
 R = TypeVar("R")
@@ -21,12 +22,11 @@ def named_sessions(function: Callable[..., object], given: int, names: Collectio
         given: how many of its first parameters are the framework's.
         names: of all sessions and their contexts.
     """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # it has no signature to look at
-        return frozenset()
+    parameters = parameters_of(function)
     positional = [each.name for each in parameters if each.kind in _POSITIONAL]
     own = {each.name for each in parameters}.difference(positional[:given])
+    if takes_keywords(parameters):
+        own |= parameters_behind(function)
     return frozenset(own.intersection(names))
 
 

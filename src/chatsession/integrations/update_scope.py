@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Generic, TypeVar, cast
 
+from chatsession.errors import SessionNameError
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateSession
 from chatsession.manager import SessionManager, check_separate
@@ -16,6 +17,9 @@ from chatsession.unit_of_work.unit import UnitOfWork
 T = TypeVar("T")
 
 _log = logging.getLogger("chatsession")
+
+_PROPOSED = ("state_", "chat_state", "chatsession_state")
+"""Names for managers whose own name is taken."""
 
 
 class SessionBinding(Generic[T]):
@@ -36,13 +40,10 @@ class SessionBinding(Generic[T]):
         self.names: frozenset[str] = frozenset((self.name, self.context_name))
         """The parameters by which handlers ask for these sessions."""
 
-    def check_names(self, taken: Collection[str]) -> None:
-        """Raises `ValueError` if handlers get something else under these names."""
+    def check_names(self, taken: Collection[str], source: str = "") -> None:
+        """Raises `SessionNameError` if handlers get something else under these names; see `name_taken`."""
         for name in sorted(self.names.intersection(taken)):
-            raise ValueError(
-                f"handlers get something else as {name!r} already; "
-                "give the SessionManager another name, as in SessionManager(…, name='cart')"
-            )
+            raise name_taken(name, taken, source)
 
     def check_beside(self, other: SessionBinding[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
@@ -71,11 +72,13 @@ class SessionBindings:
 
     def __init__(self) -> None:
         self.all: list[SessionBinding[Any]] = []
+        self.names: frozenset[str] = frozenset()
+        """The parameters by which handlers ask for sessions."""
         self.deduplicate: bool = False
         """One of them remembers updates."""
 
     def check(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
-        """Raises `ValueError` if it could not be told from what handlers get already.
+        """Raises `ValueError` (`SessionNameError`) if it could not be told from what handlers get already.
 
         Args:
             binding: the manager that is about to be added.
@@ -89,12 +92,20 @@ class SessionBindings:
         """Add one more; raises as `check`."""
         self.check(binding, taken)
         self.all.append(binding)
+        self.names |= binding.names
         self.deduplicate = self.deduplicate or binding.sessions.runtime.deduplicate
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The parameters by which handlers ask for sessions."""
-        return frozenset(name for binding in self.all for name in binding.names)
+    def check_given(self, given: Mapping[str, object], source: str, names: Collection[str] | None = None) -> None:
+        """Raises `SessionNameError` if somebody else gives handlers something under the name of a session.
+
+        Args:
+            given: what handlers would get, without the sessions; their contexts may be among it.
+            source: where it comes from.
+            names: to look at; `None`: those of all sessions and their contexts.
+        """
+        for name in self.names if names is None else names:
+            if name in given and not isinstance(given[name], (SessionContext, LazySessionContext)):
+                raise name_taken(name, given, source)
 
     async def start(self) -> None:
         """The bot starts: open the storages (again)."""
@@ -110,6 +121,23 @@ class SessionBindings:
         await asyncio.gather(*[asyncio.ensure_future(binding.release(timeout)) for binding in self.all])
 
 
+def name_taken(name: str, taken: Collection[str], source: str = "") -> SessionNameError:
+    """The error of a name under which handlers get two different things.
+
+    Args:
+        name: of the session or of its context.
+        taken: all names of other things; a mapping tells what these are.
+        source: where they come from.
+    """
+    thing = f"a {type(cast('Mapping[str, object]', taken)[name]).__name__} " if isinstance(taken, Mapping) else ""
+    told = f" ({thing}{source})" if source else ""
+    free = next(proposed for proposed in _PROPOSED if proposed not in taken)
+    return SessionNameError(
+        f"handlers get something else as {name!r} already{told}, where chatsession would give them their session or "
+        f"its context; give the SessionManager another name, as in SessionManager(…, name={free!r})"
+    )
+
+
 class UpdateScope:
     """What the handlers of one update do to sessions: committed as a whole, or not at all.
 
@@ -118,10 +146,10 @@ class UpdateScope:
         context: where the update comes from.
     """
 
-    __slots__ = ("_bindings", "beside", "context", "contexts", "handled", "sessions")
+    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
-        self._bindings = bindings
+        self.bindings = bindings
         self.context = context
         self.sessions: list[UpdateSession[Any]] = []
         """In the order of the bindings."""
@@ -144,7 +172,7 @@ class UpdateScope:
     async def load(self, names: Collection[str]) -> dict[str, object]:
         """Load the sessions that somebody names; gives the values under the names of the managers."""
         values: dict[str, object] = {}
-        for binding, session in zip(self._bindings.all, self.sessions, strict=False):
+        for binding, session in zip(self.bindings.all, self.sessions, strict=False):
             if binding.name in names:
                 await session.open()
                 values[binding.name] = session.holder.data
@@ -155,7 +183,7 @@ class UpdateScope:
     @property
     def redelivered(self) -> bool:
         """Whether all sessions that were loaded have seen this update, which then must not be handled again."""
-        if not self._bindings.deduplicate and self.beside is None:
+        if not self.bindings.deduplicate and self.beside is None:
             return False
         return all_redelivered([self.beside, *[session.unit for session in self.sessions]])
 

@@ -75,7 +75,7 @@ class UpdateSession(Generic[T]):
 
     async def _open(self) -> None:
         units = self._manager.units
-        key = units.key(self._context, self._scope)
+        key = units.key(self._context, self._scope if self._per_bot else "")
         if key is not None and not isinstance(key, str):
             key = await key
         if key is None:
@@ -136,7 +136,8 @@ class UpdateSession(Generic[T]):
 
     def commit(self) -> Coroutine[Any, Any, None]:
         """The update was handled: commit this session alone."""
-        opened = self.close()
+        self._closed = True
+        opened = self.opened
         return _nothing() if opened is None else opened.commit()
 
     def abort(self) -> Coroutine[Any, Any, None]:

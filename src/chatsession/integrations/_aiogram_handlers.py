@@ -1,0 +1,63 @@
+"""aiogram's handlers are given their sessions as the last step before they are called."""
+
+from __future__ import annotations
+
+from copy import copy
+from functools import update_wrapper
+from typing import Any
+
+from aiogram.dispatcher.event.handler import CallableObject, HandlerObject
+from aiogram.fsm.scene import SceneHandlerWrapper
+from aiogram.types import ErrorEvent, TelegramObject
+
+from chatsession.integrations.signatures import bound_values, parameters_behind
+from chatsession.integrations.update_scope import UpdateScope
+
+SCOPE = "_chatsession_scope"
+"""Under which handlers' data has the `UpdateScope`."""
+
+
+def serve_handler(handler: HandlerObject) -> None:
+    """Let a handler get the sessions that it names, from this call on."""
+    handler.callback = SessionCallback(handler)
+    handler.awaitable = handler.varkw = True  # it chooses the keywords, and the thread, by itself
+
+
+def wanted_names(wanted: CallableObject) -> frozenset[str]:
+    """The parameters of a function, and of what a decorator hides behind `**kwargs`."""
+    own = frozenset(wanted.params)
+    return own | parameters_behind(wanted.callback) if wanted.varkw else own
+
+
+class SessionCallback:
+    """Stands for the callback of a handler: loads the sessions that this one names, and calls it.
+
+    This is no middleware, so that none waits while the chat is locked, wherever and whenever it was registered.
+
+    Args:
+        handler: as it was registered.
+    """
+
+    def __init__(self, handler: HandlerObject) -> None:
+        self._handler = copy(handler)
+        callback = handler.callback
+        self._names = wanted_names(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
+        self._bound = bound_values(callback)
+        update_wrapper(self, callback, updated=())
+
+    async def __call__(self, event: TelegramObject, **data: Any) -> Any:
+        scope: UpdateScope | None = data.get(SCOPE)
+        if scope is None:  # of a dispatcher without sessions
+            return await self._handler.call(event, **data)
+        bindings = scope.bindings
+        if isinstance(event, ErrorEvent):  # may be the one that reports this very error
+            bindings.check_given(data, "from a middleware or filter", bindings.names & self._names)
+        else:
+            bindings.check_given(data, "from a middleware or filter")
+        if self._bound:
+            bindings.check_given(self._bound, "bound by functools.partial")
+        data.update(await scope.load(self._names))
+        scope.handled = True
+        if scope.redelivered:
+            return None
+        return await self._handler.call(event, **data)

@@ -1,0 +1,79 @@
+"""The parameters of handlers, also of those that a decorator hides."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+AnyCallable = Callable[..., object]
+
+_OPTIONS: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    _OPTIONS["annotation_format"] = annotationlib.Format.FORWARDREF
+
+
+def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
+    """The parameters of a function; none if it has no signature to look at."""
+    try:
+        return list(inspect.signature(function, **_OPTIONS).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def takes_keywords(parameters: Collection[inspect.Parameter]) -> bool:
+    """Whether `**kwargs` is among them."""
+    return any(each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def parameters_behind(function: AnyCallable) -> frozenset[str]:
+    """The parameters of what a decorator hides, which calls it with the `**kwargs` that it takes itself.
+
+    With `functools.wraps` nothing is hidden. Without it, the decorated function is found where the wrapper keeps it:
+    in the variables around it, in its `functools.partial`, or in the attributes of its object.
+    """
+    names: set[str] = set()
+    wrappers, seen = [function], {id(function)}
+    while wrappers:
+        for hidden in _kept_by(wrappers.pop()):
+            if id(hidden) in seen:
+                continue
+            seen.add(id(hidden))
+            parameters = parameters_of(hidden)
+            names.update(each.name for each in parameters)
+            if takes_keywords(parameters):
+                wrappers.append(hidden)
+    return frozenset(names)
+
+
+def bound_values(function: AnyCallable) -> Mapping[str, object]:
+    """The keywords that `functools.partial` has bound."""
+    return function.keywords if isinstance(function, partial) else {}
+
+
+def _kept_by(function: AnyCallable) -> Iterator[AnyCallable]:
+    """The functions that a function, a method, a partial or an object could call."""
+    if isinstance(function, partial):
+        kept: list[object] = [function.func, *function.args]
+    elif inspect.ismethod(function):
+        kept = [function.__func__, *getattr(function.__self__, "__dict__", {}).values()]
+    elif inspect.isfunction(function):
+        kept = list(_around(function))
+    else:
+        kept = list(getattr(function, "__dict__", {}).values())
+    for each in kept:
+        if callable(each) and not inspect.isclass(each):
+            yield each
+
+
+def _around(function: FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # nothing was assigned yet
+            continue
