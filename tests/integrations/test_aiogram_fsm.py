@@ -279,6 +279,12 @@ class TestOutsideOfTheUnit:
         await asyncio.gather(update, job)
         assert await fsm.get_data(ANNS) == {"count": 10}
 
+    async def test_get_data_gives_a_copy(self, fsm: SessionFSMStorage) -> None:
+        for key in (ANNS, BENS):
+            (await fsm.get_data(key))["mine"] = True
+            assert await fsm.get_data(key) == {}
+            assert await fsm.get_value(key, "mine") is None
+
 
 class TestOtherUsers:
     def others(self, state: FSMContext) -> FSMContext:

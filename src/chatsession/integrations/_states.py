@@ -181,14 +181,14 @@ class States:
     async def get_data(self, key: StateKey) -> dict[str, Any]:
         """The data, as a copy."""
         if (entry := await self._entry(key)) is None:
-            return (await self._read(key)).data
+            return copied((await self._read(key)).data)
         entry.look_at_data()
         return copied(entry.view.data)
 
     async def get_value(self, key: StateKey, name: str, default: V) -> Any | V:
         """One field of the data, as a copy."""
         if (entry := await self._entry(key)) is None:
-            return (await self._read(key)).data.get(name, default)
+            return copied((await self._read(key)).data.get(name, default))
         entry.look_at_data()
         return copied(entry.view.data.get(name, default))
 
