@@ -8,7 +8,16 @@ from _proxy import CuttingProxy
 
 
 class NatsProxy(CuttingProxy):
-    """As `CuttingProxy`; knows when a change was answered."""
+    """As `CuttingProxy`; knows when a change was answered.
+
+    Attributes:
+        rewrite: bytes of the server that clients see as others.
+    """
+
+    rewrite = (b"", b"")
+
+    def shown(self, data: bytes) -> bytes:
+        return data.replace(*self.rewrite) if self.rewrite[0] else data
 
     @property
     def url(self) -> str:

@@ -96,6 +96,10 @@ class CuttingProxy(Proxy):
         """What is passed on of something that came."""
         return data
 
+    def shown(self, data: bytes) -> bytes:
+        """What clients see of something that the server sent."""
+        return data
+
     def passed_back(self) -> None:
         """Something came back from the server."""
 
@@ -129,4 +133,4 @@ class CuttingProxy(Proxy):
     async def _pass_back(self, answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         while data := await answers.read(1 << 20):
             self.passed_back()
-            client.write(data)
+            client.write(self.shown(data))

@@ -56,7 +56,7 @@ async def test_versions_and_tokens_rise_after_a_loss(tmp_path: Path, kept: str) 
     """A server that lost its last messages gives the same revisions to other ones."""
     with NatsServer() as server:
         async with NatsStorage(server.url) as storage:
-            await unlock(storage, (await lock(storage, "424242")).lease)
+            await unlock(storage, (await lock(storage, "424242", 0.01)).lease)
         if kept == "first messages":
             _copy(server, tmp_path / "copy")
         async with NatsStorage(server.url) as storage, NatsStorage(server.url) as survivor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 import ssl
 from collections.abc import Iterator
 
@@ -87,6 +89,35 @@ async def test_a_cluster_loses_the_leader_of_a_bucket_under_load(asked: str) -> 
             for key, least in acknowledged.items():
                 assert least <= await exact_count(sessions, key) <= least + unknown[key]
             assert sum(acknowledged.values()) > 200
+
+
+# The driver leaves connections open to a server that accepts them and says nothing.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("own_client", [False, True])
+async def test_a_server_that_vanishes_is_left_within_seconds(own_client: bool) -> None:
+    """It answers no more and hangs up on nobody; the other two are well."""
+    with NatsCluster() as cluster:
+        client = None
+        if own_client:
+            client = Client()
+            await client.connect(cluster.urls, ping_interval=1, max_outstanding_pings=1, max_reconnect_attempts=-1)
+        storage = NatsStorage(client or cluster.urls, bucket="vanishing", replicas=3, retry_for=30)
+        async with asyncio.timeout(90), storage:
+            await put(storage, "424242", b"1")
+            assert storage._entries is not None
+            connected = storage._entries.calls.client.connected_url
+            assert connected is not None
+            vanished = next(each for each in cluster.servers if each.port == connected.port)
+            vanished.process.signal(signal.SIGSTOP)
+            try:
+                (outcome,) = await storage.commit_many([Change("424242", Action.PUT, b"2")])
+                assert isinstance(outcome, Committed)
+            finally:
+                vanished.process.signal(signal.SIGCONT)
+        if client is not None:
+            await client.close()
+    gc.collect()
 
 
 async def test_the_majority_of_a_cluster_is_gone() -> None:

@@ -30,7 +30,7 @@ from chatsession.errors import (
     StorageUnavailableError,
 )
 from chatsession.storages import Action, Change, Committed, Refused
-from chatsession.storages.nats import NatsStorage, _names
+from chatsession.storages.nats import NatsStorage, _calls, _names
 from chatsession.storages.nats._bucket import Done, Put, Stale
 from chatsession.storages.nats._calls import message_id
 from chatsession.storages.nats._listing import Listing
@@ -302,6 +302,44 @@ async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
         await storage.read_many(["1"])
 
 
+async def test_a_server_that_is_too_old_is_told(proxy: NatsProxy, client: Client) -> None:
+    version = client.connected_server_version
+    async with asyncio.timeout(60):
+        proxy.rewrite = f'"version":"{version.major}.{version.minor}.'.encode(), b'"version":"2.8.'
+        with pytest.raises(StorageError, match=r"this is NATS server .*2\.8.*, but sessions need 2\.9 or newer"):
+            await NatsStorage(proxy.url).open()
+
+
+@pytest.mark.parametrize("own_client", [False, True])
+async def test_a_subject_that_is_forbidden_costs_its_key_only(
+    binary: str, own_client: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_calls, "LONGEST_TRY", 3600.0)
+    rights = '{publish: {allow: [">"], deny: ["$KV.sessions.Secret", "$JS.API.DIRECT.GET.*.$KV.sessions.Hidden"]}}'
+    users = f'authorization: {{users: [{{user: "bot", password: "pw", permissions: {rights}}}]}}'
+    with NatsServer(binary=binary, settings=[users]) as server:
+        url = f"nats://bot:pw@127.0.0.1:{server.port}"
+        client = await connected(url) if own_client else None
+        async with asyncio.timeout(60), NatsStorage(client or url, retry_for=3600) as storage:
+            keys = ["Secret", "secret", "Hidden", "free"]
+            locked = await storage.lock_many([request(key) for key in keys])
+            assert [isinstance(each, StorageError) for each in locked] == [True, False, True, False]
+            assert "may not publish to $KV.sessions.Secret" in str(locked[0])
+            outcomes = await storage.commit_many([Change(key, Action.PUT, b"1") for key in keys])
+            assert [isinstance(each, Committed) for each in outcomes] == [False, True, False, True]
+        if client is not None:
+            await client.close()
+
+
+async def test_a_user_that_may_not_listen_is_told(binary: str) -> None:
+    users = 'authorization: {users: [{user: "bot", password: "pw", permissions: {subscribe: "nothing"}}]}'
+    with NatsServer(binary=binary, settings=[users]) as server:
+        storage = NatsStorage(f"nats://bot:pw@127.0.0.1:{server.port}", retry_for=3600)
+        async with asyncio.timeout(60):
+            with pytest.raises(StorageError, match=r"may not subscribe to _INBOX\..*; give it the permission"):
+                await storage.open()
+
+
 async def test_a_server_without_jetstream() -> None:
     with NatsServer(jetstream=False) as server, pytest.raises(StorageUnavailableError, match="JetStream"):
         await NatsStorage(server.url).open()
@@ -355,8 +393,15 @@ async def test_a_client_of_ones_own_is_used_and_not_closed(server: NatsServer, b
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("own_client", [False, True])
 async def test_a_commit_whose_connection_is_cut_is_made_once(
-    proxy: NatsProxy, storage: NatsStorage, bucket: str, moment: str, own_client: bool
+    proxy: NatsProxy,
+    storage: NatsStorage,
+    bucket: str,
+    moment: str,
+    own_client: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It is sent again as soon as there is a connection again, and not only when no answer came."""
+    monkeypatch.setattr(_calls, "LONGEST_TRY", 3600.0)
     client = await connected(proxy.url) if own_client else None
     async with NatsStorage(client or proxy.url, bucket=bucket) as here:
         locked = await lock(here, "424242")

@@ -91,6 +91,8 @@ class Done(msgspec.Struct, frozen=True):
     revision: int
     duplicate: bool = False
     """An earlier message with this id had been made already, and this is its revision."""
+    moved: bool = False
+    """It was made on a later connection than the one that was there when it was written."""
 
 
 class Stale(msgspec.Struct, frozen=True):
@@ -288,7 +290,7 @@ def _outcome(reply: Reply) -> Done | Stale | StorageError:
         return StorageUnavailableError("JetStream does not answer for the bucket")
     ack = _decode(reply, _Ack)
     if ack.error is None:
-        return Done(ack.seq, ack.duplicate)
+        return Done(ack.seq, ack.duplicate, reply.moved)
     if ack.error.err_code in _WRONG_REVISION:
         return Stale(reply.tries > 1)
     if ack.error.err_code == _MAY_COME_YET:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.retries import retried
@@ -18,6 +21,10 @@ from chatsession.storages._shared.retries import retried
 LONGEST_TRY = 3.0
 """Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
 _BETWEEN_TRIES = 0.05
+_BETWEEN_LOOKS = 0.1
+"""Seconds between looks at a connection on which no answer comes: it may have been replaced."""
+_FORBIDDEN = re.compile('permissions violation for (publish|subscription) to "([^"]*)"')
+"""In errors of the driver, which are in lower case."""
 _AT_A_STRETCH = 16
 """So many requests are written before other tasks get their turn."""
 _STATUS = "Status"
@@ -43,27 +50,48 @@ class Reply(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     tries: int
     """More than 1: it is possible that an earlier one arrived too."""
+    moved: bool
+    """The connection is another one than when the request was made."""
+
+
+_Answer: TypeAlias = Msg | StorageError | None
+"""A reply; why there will be none; or `None`: the request must be sent again."""
+
+
+class _Pending(NamedTuple):
+    subject: str
+    answer: asyncio.Future[_Answer]
+
+    def end(self, answer: _Answer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 class Calls:
-    """Sends requests and gathers their replies.
+    """Sends requests and gathers their replies, from `start` on.
 
     Args:
-        client: a connected client.
         retry_for: seconds to go on trying.
         woken: is called with what others send by `wake`.
     """
 
-    def __init__(self, client: Client, retry_for: float, woken: Callable[[str], None]) -> None:
-        self.client = client
-        self.inbox = client.new_inbox()
+    client: Client
+    """The connected client."""
+
+    def __init__(self, retry_for: float, woken: Callable[[str], None]) -> None:
+        self.inbox = ""
         self.retry_for = retry_for
         self._woken = woken
         self._numbers = count()
-        self._pending: dict[str, asyncio.Future[Msg | None]] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._heard: Exception | None = None
+        self._ambiguous: list[Exception] = []
+        """Errors that name one of several subjects, which differ in case only."""
+        self._subscription: Subscription | None = None
 
-    async def start(self) -> None:
+    async def start(self, client: Client) -> None:
         """Listen for replies."""
+        self.client, self.inbox, self._heard = client, client.new_inbox(), client.last_error
         self._subscription = await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType] # half typed there
             f"{self.inbox}.*", cb=self._receive
         )
@@ -71,14 +99,32 @@ class Calls:
     async def stop(self) -> None:
         """Listen no more."""
         self.cut()
-        if not self.client.is_closed:
+        if self._subscription is not None and not self.client.is_closed:
             await self._subscription.unsubscribe()
 
     def cut(self) -> None:
         """The connection is gone: what was asked must be asked again."""
         for pending in self._pending.values():
-            if not pending.done():
-                pending.set_result(None)
+            pending.end(None)
+
+    def refuse(self, error: Exception) -> None:
+        """The driver has reported an error: if it names the subject of a request, there will be no reply to that."""
+        found = _FORBIDDEN.search(str(error))
+        if found is None:
+            return
+        verb, subject = found.groups()
+        if verb == "subscription" and subject.startswith(self.inbox.lower()):
+            named = list(self._pending.values())  # no reply at all will be heard
+        else:
+            named = [
+                each for each in self._pending.values() if each.subject.lower() == subject and not each.answer.done()
+            ]
+        if verb == "publish" and len({pending.subject for pending in named}) > 1:
+            self._ambiguous.append(error)  # until all but one are answered
+            return
+        for pending in named:
+            what = f"publish to {pending.subject}" if verb == "publish" else f"subscribe to {self.inbox}.*"
+            pending.end(StorageError(f"this user of NATS may not {what}; give it the permission"))
 
     async def wake(self, inbox: str, token: str) -> None:
         """Wake a waiter, in whatever process; if that fails, it wakes up by itself a little later."""
@@ -106,7 +152,7 @@ class Calls:
         Returns:
             In their order the replies, or an error where none came within the retry_for of this object.
         """
-        now = asyncio.get_running_loop().time()
+        now, connection = asyncio.get_running_loop().time(), self._connection()
         end = now + self.retry_for
         refused_until = end if retry_for is None else now + retry_for
         replies: dict[int, Reply] = {}
@@ -115,11 +161,17 @@ class Calls:
         tries = 0
         while waiting and await self._is_connected(end):
             tries += 1
-            messages = await self._exchange([requests[index] for index in waiting], end)
-            for index, message in zip(waiting, messages, strict=True):
-                if message is not None:
-                    replies[index] = _reply(message, tries)
-            waiting = [index for index in waiting if index not in replies or _is_passing(replies[index])]
+            answers = await self._exchange([requests[index] for index in waiting], end)
+            for index, answer in zip(waiting, answers, strict=True):
+                if isinstance(answer, StorageError):
+                    refused[index] = answer
+                elif answer is not None:
+                    replies[index] = _reply(answer, tries, moved=self._connection() != connection)
+            waiting = [
+                index
+                for index in waiting
+                if index not in refused and (index not in replies or _is_passing(replies[index]))
+            ]
             if waiting:
                 if all(index in replies for index in waiting) and asyncio.get_running_loop().time() > refused_until:
                     break
@@ -139,20 +191,22 @@ class Calls:
             return StorageError("the names of key and bucket are too long for NATS together; use shorter ones")
         return None
 
-    async def _exchange(self, requests: Sequence[Request], end: float) -> list[Msg | None]:
-        """One try: the replies, `None` where none came."""
+    async def _exchange(self, requests: Sequence[Request], end: float) -> list[_Answer]:
+        """One try."""
         loop = asyncio.get_running_loop()
-        pending: dict[str, asyncio.Future[Msg | None]] = {}
+        pending: dict[str, asyncio.Future[_Answer]] = {}
+        connection = self._connection()
         try:
             for number, request in enumerate(requests):
                 if number % _AT_A_STRETCH == _AT_A_STRETCH - 1:
                     await asyncio.sleep(0)
                 token = str(next(self._numbers))
-                pending[token] = self._pending[token] = loop.create_future()
+                pending[token] = loop.create_future()
+                self._pending[token] = _Pending(request.subject, pending[token])
                 await self.client.publish(
                     request.subject, request.payload, f"{self.inbox}.{token}", headers=request.headers
                 )
-            await asyncio.wait(pending.values(), timeout=min(LONGEST_TRY, max(0.0, end - loop.time())))
+            await self._wait(pending.values(), connection, min(loop.time() + LONGEST_TRY, end))
         except nats.errors.Error:
             pass  # it is being reconnected, or was closed; the replies that came count
         finally:
@@ -160,6 +214,28 @@ class Calls:
                 del self._pending[token]
         found = [future.result() if future.done() else None for future in pending.values()]
         return found + [None] * (len(requests) - len(found))
+
+    async def _wait(self, pending: Collection[asyncio.Future[_Answer]], connection: object, end: float) -> None:
+        """Wait for answers; no longer than the connection lasts on which the requests were sent."""
+        loop = asyncio.get_running_loop()
+        while (left := end - loop.time()) > 0 and self._connection() == connection:
+            _, waiting = await asyncio.wait(pending, timeout=min(left, _BETWEEN_LOOKS))
+            if not waiting:
+                return
+            self._look_at_errors()
+
+    def _look_at_errors(self) -> None:
+        errors, self._ambiguous = self._ambiguous, []
+        newest = self.client.last_error  # of a user's own client, which reports its errors elsewhere
+        if newest is not None and newest is not self._heard:
+            self._heard = newest
+            errors.append(newest)
+        for error in errors:
+            self.refuse(error)
+
+    def _connection(self) -> object:
+        """Names the connection that is there now."""
+        return self.client.is_connected and self.client.stats["reconnects"]
 
     async def _is_connected(self, end: float) -> bool:
         while not self.client.is_connected:
@@ -172,8 +248,7 @@ class Calls:
         token = message.subject[len(self.inbox) + 1 :]
         pending = self._pending.get(token)
         if pending is not None:
-            if not pending.done():
-                pending.set_result(message)
+            pending.end(message)
         elif not token.isdigit():
             self._woken(token)
 
@@ -196,9 +271,9 @@ def message_id() -> str:
     return secrets.token_hex(12)
 
 
-def _reply(message: Msg, tries: int) -> Reply:
+def _reply(message: Msg, tries: int, *, moved: bool) -> Reply:
     headers = message.headers or {}
-    return Reply(headers.get(_STATUS, ""), message.data, headers, tries)
+    return Reply(headers.get(_STATUS, ""), message.data, headers, tries, moved)
 
 
 def _is_passing(reply: Reply) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import nats.errors
 from nats.aio.client import Client
@@ -24,14 +24,28 @@ _PING_INTERVAL = 2
 """Seconds; a connection whose server does not answer is given up after two of them."""
 _UNACKNOWLEDGED = 5_000
 """Milliseconds after which the kernel gives up a connection that takes no more bytes."""
+_OLDEST = (2, 9)
+"""The first version that gives single messages of a stream without a consumer."""
 _NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "user account")
+
+
+class Listener(Protocol):
+    """Is told what happens to a connection."""
+
+    def cut(self) -> None:
+        """It was lost."""
+        ...
+
+    def refuse(self, error: Exception) -> None:
+        """The driver has reported an error."""
+        ...
 
 
 async def connect(
     servers: Sequence[str],
     shown: str,
     credentials: str | None,
-    disconnected: Callable[[], None],
+    listener: Listener,
     retry_for: float,
     tries: int = 3,
 ) -> Client:
@@ -41,7 +55,7 @@ async def connect(
         servers: their URLs.
         shown: what to call them in messages, without passwords.
         credentials: the path of a credentials file.
-        disconnected: is called when the connection is lost.
+        listener: is told what happens to the connection.
         retry_for: seconds in which a server that is just starting may come up, or a busy one answer.
         tries: how often to knock, should the server hang up.
 
@@ -57,11 +71,12 @@ async def connect(
         last.append(error)
         del last[:-1]
         _log.debug("NATS: %s", type(error).__name__)
+        listener.refuse(error)
         if _is_refusal(error) and not failed.done():
             failed.set_result(error)
 
     async def on_disconnected() -> None:
-        disconnected()
+        listener.cut()
 
     async def on_reconnected() -> None:
         _watch(client)
@@ -99,8 +114,17 @@ async def connect(
         await client.close()
     error = failed.result() if failed.done() else last[-1] if last else None
     if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
-        return await connect(servers, shown, credentials, disconnected, retry_for, tries - 1)
+        return await connect(servers, shown, credentials, listener, retry_for, tries - 1)
     raise _in_words(error, shown)
+
+
+def check_version(client: Client) -> None:
+    """Raise `StorageError` if the server lacks what the bucket needs."""
+    version = client.connected_server_version
+    if (0, 0) < (version.major, version.minor) < _OLDEST:
+        raise StorageError(
+            f"this is NATS server {version}, but sessions need {'.'.join(map(str, _OLDEST))} or newer; upgrade it"
+        )
 
 
 def belongs_here(client: Client) -> bool:

@@ -77,7 +77,6 @@ class Entries:
         names = _names(keys, results)
         try:
             await self.bucket.keep_clock()
-            await self.eras.keep()
         except StorageError as error:
             return [results.get(key) or _of_key(error, key) for key in keys]
         end = asyncio.get_running_loop().time() + self._retry_for
@@ -91,21 +90,23 @@ class Entries:
                 )
                 break
             rounds += 1
-            await self._read(names, [key for key in waiting if key not in states], states, results)
+            if unread := [key for key in waiting if key not in states]:
+                await self._read(names, unread, states, results)
             now = self.bucket.now()
-            writes: dict[str, tuple[Put, Write[Answer]]] = {}
+            writes: dict[str, tuple[Write[Answer], Stored]] = {}
             for key in waiting:
                 if key not in states:
                     continue
                 decision = decide[key](states[key], now)
                 if isinstance(decision, Write):
-                    writes[key] = self._put(names[key], decision.value, decision.entry, states.pop(key), now), decision
+                    writes[key] = decision, states.pop(key)
                 elif key in supposed:  # only a write finds out whether the state is what it was supposed to be
                     del states[key]
                 else:
                     results[key] = decision
             supposed.clear()
-            await self._store(writes, results)
+            if writes:
+                await self._store(names, writes, now, results)
         return [results[key] for key in keys]
 
     async def _read(
@@ -124,19 +125,29 @@ class Entries:
                 results[key] = _of_key(stored, key)
 
     async def _store(
-        self, writes: dict[str, tuple[Put, Write[Answer]]], results: dict[str, Answer | SessionError]
+        self,
+        names: dict[str, str],
+        writes: dict[str, tuple[Write[Answer], Stored]],
+        now: float,
+        results: dict[str, Answer | SessionError],
     ) -> None:
         """Make the changes whose revision is still the newest; of the others there is no result yet."""
-        newest, era = self.eras.newest_revision, self.eras.own
-        outcomes = await self.bucket.put_all([put for put, _ in writes.values()])
-        self.eras.check(newest, outcomes)
-        await self.eras.keep()
-        for (key, (put, write)), found in zip(writes.items(), outcomes, strict=True):
-            outcome = await self._clear_up(put) if isinstance(found, Stale) and found.in_doubt else found
-            if isinstance(found, Done) and not found.duplicate and self.eras.own != era:
-                put, outcome = await self._repeat_in_new_era(put, found)
+        try:
+            await self.eras.keep()
+        except StorageError as error:
+            results.update({key: _of_key(error, key) for key in writes})
+            return
+        puts = [self._put(names[key], write.value, write.entry, stored, now) for key, (write, stored) in writes.items()]
+        own, newest = self.eras.own, self.eras.newest_revision
+        outcomes = await self.bucket.put_all(puts)
+        for (key, (write, _)), put, found in zip(writes.items(), puts, outcomes, strict=True):
+            made, outcome = put, found
+            if isinstance(found, Done):
+                made, outcome = await self._in_lasting_era(own, newest, put, found)
+            elif isinstance(found, Stale) and found.in_doubt:
+                outcome = await self._clear_up(put)
             if isinstance(outcome, Done):
-                results[key] = await self._stored(key, put, write, outcome)
+                results[key] = await self._stored(key, made, write, outcome)
             elif isinstance(outcome, StorageError):
                 results[key] = _of_key(outcome, key)
 
@@ -151,11 +162,16 @@ class Entries:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer
 
-    async def _repeat_in_new_era(self, put: Put, done: Done) -> tuple[Put, Done | StorageError]:
+    async def _in_lasting_era(self, own: int, newest: int, put: Put, done: Done) -> tuple[Put, Done | StorageError]:
         """Store a message again that may have been given the revision of one that the server has lost.
 
         It stays as it is if others have built upon it meanwhile.
         """
+        try:
+            if not await self.eras.outlasted(own, newest, done):
+                return put, done
+        except StorageError as error:
+            return put, error
         entry = replace(put.entry, era=self.eras.current if put.entry.era else 0)
         repeated = replace(put, entry=entry, last=done.revision, message_id=message_id())
         (outcome,) = await self.bucket.put_all([repeated])

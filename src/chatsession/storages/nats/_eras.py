@@ -8,10 +8,10 @@ before it changes anything. All that use the bucket read that entry with each ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from chatsession.errors import StorageError
-from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
+from chatsession.storages.nats._bucket import Bucket, Done, Put
 from chatsession.storages.nats._calls import message_id
 from chatsession.storages.nats._records import Entry, Stored
 
@@ -52,18 +52,26 @@ class Eras:
         if isinstance(entry, Stored):
             self.current = max(self.current, entry.entry.era)
 
-    def check(self, newest: int, outcomes: Sequence[Done | Stale | StorageError]) -> None:
-        """Let an era begin if a revision was given that had been given before.
+    async def outlasted(self, own: int, newest: int, done: Done) -> bool:
+        """Whether a change was made after the era ended in which it was written; then a new one has begun.
 
         Args:
-            newest: `newest_revision` when the changes were sent.
-            outcomes: what became of them.
+            own: `own` when the change was sent.
+            newest: `newest_revision` then.
+            done: what became of it.
+
+        Raises:
+            StorageError: an era cannot be begun.
         """
-        for outcome in outcomes:
-            if isinstance(outcome, Done) and not outcome.duplicate:
-                self.newest_revision = max(self.newest_revision, outcome.revision)
-                if outcome.revision <= newest:
-                    self._begun_on = None
+        if done.duplicate:
+            return False
+        self.newest_revision = max(self.newest_revision, done.revision)
+        given_before = done.revision <= newest
+        if given_before and self.own == own:
+            self._begun_on = None
+        if given_before or done.moved:
+            await self.keep()
+        return self.own != own and (given_before or done.moved)
 
     async def _begin(self) -> None:
         while True:

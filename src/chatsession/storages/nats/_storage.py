@@ -41,7 +41,7 @@ from chatsession.storages.base import (
 from chatsession.storages.nats import _operations as operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._calls import Calls
-from chatsession.storages.nats._connection import belongs_here, connect, discard
+from chatsession.storages.nats._connection import belongs_here, check_version, connect, discard
 from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
@@ -253,23 +253,23 @@ class NatsStorage(Storage):
             return self._entries
 
     async def _connect(self) -> Entries:
-        client = self._given or await connect(
-            self._servers, self._shown, self._credentials, self._on_disconnected, self._retry_for
-        )
+        calls = Calls(self._retry_for, self._waiters.wake)
+        client = self._given or await connect(self._servers, self._shown, self._credentials, calls, self._retry_for)
         if not belongs_here(client):
             raise StorageError(
                 "the NATS client that this storage was given belongs to another event loop or process; "
                 "connect one in the loop that uses it, or give the storage the servers' URLs"
             )
-        calls = Calls(client, self._retry_for, self._waiters.wake)
         bucket = Bucket(calls, self._bucket_name, self._replicas)
         try:
             if client.is_closed:
                 raise StorageUnavailableError("the NATS client that this storage was given is closed")
-            await calls.start()
+            check_version(client)
+            await calls.start(client)
             await bucket.open()
         except BaseException:
-            await self._hang_up(calls)
+            await calls.stop()
+            await self._hang_up(client)
             raise
         return Entries(calls, bucket, self._retry_for)
 
@@ -277,21 +277,17 @@ class NatsStorage(Storage):
         entries, self._entries = self._entries, None
         if entries is not None:
             await entries.close()
-            await self._hang_up(entries.calls)
+            await entries.calls.stop()
+            await self._hang_up(entries.calls.client)
 
-    async def _hang_up(self, calls: Calls) -> None:
-        await calls.stop()
+    async def _hang_up(self, client: Client) -> None:
         if self._given is None:
             # In a task of its own: of a connection that is broken, the driver raises what broke it, or a cancellation
             # that nobody asked for.
-            closing = asyncio.ensure_future(calls.client.close())
+            closing = asyncio.ensure_future(client.close())
             await asyncio.wait([closing])
-            if (closing.cancelled() or closing.exception()) and calls.client._transport is not None:
-                calls.client._transport.close()  # which it has not come to
-
-    def _on_disconnected(self) -> None:
-        if self._entries is not None:
-            self._entries.calls.cut()
+            if (closing.cancelled() or closing.exception()) and client._transport is not None:
+                client._transport.close()  # which it has not come to
 
 
 def _is_outlived(stored: Stored, now: float) -> bool:
