@@ -6,11 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 from web_aids import Visitor
 
+from browsers import chromium
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.web import inspecting
+from chatsession.web import Inspector, inspecting
 
 
 @pytest.fixture
@@ -44,6 +46,18 @@ def visiting(file: Path) -> Callable[..., AbstractAsyncContextManager[Visitor]]:
 async def visitor(visiting: Callable[..., AbstractAsyncContextManager[Visitor]]) -> AsyncIterator[Visitor]:
     async with visiting() as visitor:
         yield visitor
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def inspector(bot: Storage, file: Path) -> AsyncIterator[Inspector]:
+    async with inspecting(SQLiteStorage(file), name="sqlite:///bot.db") as inspector:
+        yield inspector
 
 
 @pytest.fixture(autouse=True)

@@ -5,55 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from page_aids import choose, visit
+from playwright.async_api import Browser, expect
 from web_aids import put, stored
 
-from browsers import chromium, new_page
 from chatsession import SessionManager
 from chatsession.storages import Storage
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.web import Inspector, inspecting
 
 HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def inspector(bot: Storage, file: Path) -> AsyncIterator[Inspector]:
-    async with inspecting(SQLiteStorage(file), name="sqlite:///bot.db") as inspector:
-        yield inspector
-
-
-async def visit(browser: Browser, address: str) -> tuple[Page, list[str]]:
-    """A page of a browser of its own, and what goes wrong on it from now on."""
-    page = await new_page(browser)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on(
-        "console", lambda said: wrong.append(said.text) if said.type == "error" and "409" not in said.text else None
-    )
-    page.on("request", lambda request: wrong.append(request.url) if "http://127.0.0.1:" not in request.url else None)
-    await page.goto(address)
-    await expect(page.locator("#found:not(:empty), h1:has-text('does not open')")).to_be_visible()
-    return page, wrong
-
-
-async def choose(page: Page, text: str) -> None:
-    await page.fill("#text", text)
-    await page.press("#text", "Enter")
-    await expect(page.locator("#found")).not_to_have_text("Searching…")
-    await page.locator("#keys button").first.click()
-    await expect(page.locator("#session")).to_be_visible()
 
 
 async def test_what_strangers_wrote_is_text_and_changes_are_seen_live(

@@ -39,6 +39,8 @@ class Found(Struct):
     exact: bool
     """A session has exactly the key that was asked for; it comes first."""
     sessions: list[Entry]
+    now: float
+    """Unix time by the storage's clock."""
     cursor: str | None = None
     """Where to go on; `None`: these were the last."""
     matching: int | None = None
@@ -74,17 +76,19 @@ async def find(
         keyring: reads encrypted sessions.
     """
     wanted = _wanted(value, keyring) if value else None
-    if order is not None:
-        return await _sorted(storage, Scope(start), order, wanted)
     exact = await _exact(storage, start) if start and cursor is None and not value else None
+    if order is not None:
+        found = await _sorted(storage, Scope(start), order, wanted)
+        found.exact = exact is not None
+        return found
     end = time.monotonic() + SECONDS_A_SEARCH
-    found: list[Entry] = [] if exact is None else [exact]
+    listed: list[Entry] = [] if exact is None else [exact]
     async for entries, following in pages(storage, Scope(start), cursor, SESSIONS_A_PAGE, wanted):
-        found += [_entry(key, record) for key, record in entries if exact is None or key != start]
+        listed += [_entry(key, record) for key, record in entries if exact is None or key != start]
         cursor = following
         if time.monotonic() > end:
             break
-    return Found(exact is not None, found, cursor)
+    return Found(exact is not None, listed, storage.now(), cursor)
 
 
 async def _sorted(storage: Storage, scope: Scope, order: Order, wanted: Callable[[str, Record], bool] | None) -> Found:
@@ -98,7 +102,7 @@ async def _sorted(storage: Storage, scope: Scope, order: Order, wanted: Callable
         if following is not None and time.monotonic() > end:
             complete = False
             break
-    return Found(False, first, matching=matching, complete=complete)
+    return Found(False, first, storage.now(), matching=matching, complete=complete)
 
 
 async def _exact(storage: Storage, key: str) -> Entry | None:

@@ -161,7 +161,9 @@ class Sessions:
             raise ChangedMeanwhileError from None
         after = await self.read(key)
         self._undos.pop(undone, None)
-        return after, self._remember(key, before, after, value, what if before is not None else "created")
+        if before is None and what == "edited":
+            what = "created"
+        return after, self._remember(key, before, after, value, what)
 
     def _remember(self, key: str, before: Record | None, after: Record | None, value: bytes | None, what: str) -> str:
         # Should the bot have been faster than this look, the undo is refused, as it must be.

@@ -114,6 +114,7 @@ async def problems(storage: Storage, closing: asyncio.Event) -> AsyncGenerator[t
                 return
     except SessionError as error:
         yield "trouble", msgspec.json.encode({"error": str(error)})
+        return
     yield "done", msgspec.json.encode({"seen": seen})
 
 

@@ -35,13 +35,18 @@ export async function ask(name, body = {}) {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// Server-sent events of a POST, for as long as the signal is not aborted; connects again by itself.
+// Server-sent events of a POST, until they end or the signal is aborted.
+export async function stream(name, body, signal, onEvent) {
+  const response = await request(name, body, signal);
+  if (!response.ok) throw await refusal(response);
+  await events(response.body, onEvent, signal);
+}
+
+// The same, for as long as the signal is not aborted; connects again by itself.
 export async function follow(name, body, signal, onEvent) {
   while (!signal.aborted) {
     try {
-      const response = await request(name, body, signal);
-      if (!response.ok) throw await refusal(response);
-      await events(response.body, onEvent, signal);
+      await stream(name, body, signal, onEvent);
     } catch (error) {
       if (signal.aborted) return;
       const known = error instanceof Refused;

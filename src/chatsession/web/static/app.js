@@ -1,16 +1,18 @@
-// Finding a session, and what surrounds it.
+// Finding a session, the views, and the way back through both.
 
 import { ask } from "./api.js";
-import { byId, element, visible } from "./dom.js";
+import { byId, bytes, counted, duration, element, visible } from "./dom.js";
 import { end, unsaved } from "./editor.js";
-import { open, shown } from "./session.js";
+import * as lists from "./lists.js";
+import { keyInAddress, onShown, open, shown } from "./session.js";
 import * as statistics from "./statistics.js";
 import { say, trouble } from "./toast.js";
 
-const LONGEST_IN_ADDRESS = 2000;
+const VIEWS = ["sessions", "locks", "problems", "changes", "statistics"];
 let cursors = [null]; // of the pages up to the one that is shown
 let following = null;
 let searches = 0;
+let staying = false; // Back was pressed, but the session has unsaved changes and is kept
 
 // A key in double quotes is read as JSON, for what cannot be typed.
 function wanted() {
@@ -25,60 +27,74 @@ function wanted() {
 
 async function search(pages = [null]) {
   const number = ++searches;
-  const text = wanted();
+  const asked = { text: wanted(), value: byId("value").value, order: byId("order").value || null, cursor: pages.at(-1) };
   byId("found").textContent = "Searching…";
   let found;
   try {
-    found = await ask("find", { text, cursor: pages.at(-1) });
+    found = await ask("find", asked);
   } catch (error) {
     if (number === searches) byId("found").textContent = error.message;
-    return;
+    return null;
   }
-  if (number !== searches) return; // there was another search meanwhile
+  if (number !== searches) return null; // there was another search meanwhile
   cursors = pages;
   following = found.cursor;
-  byId("keys").replaceChildren(...keys(found, text).map(entry));
-  byId("found").textContent = told(found, text);
+  byId("keys").replaceChildren(...found.sessions.map((session) => entry(session, found.now)));
+  byId("found").textContent = told(found, asked);
   byId("first").disabled = byId("back").disabled = cursors.length === 1;
   byId("next").disabled = following === null;
+  return found;
 }
 
-// The session with exactly this key comes first, wherever the storage lists it.
-const keys = (found, text) => (found.exact ? [text, ...found.keys.filter((key) => key !== text)] : found.keys);
-
-function told(found, text) {
-  const count = keys(found, text).length;
+function told(found, asked) {
+  const count = found.sessions.length;
+  if (!count && found.cursor === null) return nothing(asked);
+  if (found.matching !== null) {
+    const all = found.matching > count ? `The first ${count.toLocaleString("en")} of ${counted(found.matching, "session")}` : counted(count, "session");
+    return found.complete ? `${all}.` : `${all} that could be looked at in time.`;
+  }
   const page = cursors.length > 1 || found.cursor !== null ? `Page ${cursors.length}: ` : "";
   const more = found.cursor === null ? "" : count ? ", and there are more" : " so far; go on with Next";
-  return `${page}${count} session${count === 1 ? "" : "s"}${more}.`;
+  return `${page}${counted(count, "session")}${more}.`;
 }
 
-function entry(key) {
-  const button = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 80) }));
-  button.addEventListener("click", () => choose(key));
-  button.ariaCurrent = key === shown.key;
-  button.key = key;
-  return element("li", {}, button);
+function nothing({ text, value, cursor }) {
+  if (cursor !== null) return "No more sessions.";
+  if (value) return "No session has this value.";
+  return text ? "There is no session with this prefix." : "There are no sessions yet.";
 }
 
-function choose(key) {
-  if (unsaved() && !confirm("Leave the session without saving what you changed?")) return;
+function entry({ key, size, expires_at: expires }, now) {
+  const about = bytes(size) + (expires === null ? "" : `, expires in ${duration(expires - now)}`);
+  const made = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 80) }), element("small", {}, about));
+  made.addEventListener("click", () => choose(key));
+  made.ariaCurrent = key === shown.key;
+  made.key = key;
+  return element("li", {}, made);
+}
+
+const mayLeave = () => !unsaved() || confirm("Leave the session without saving what you changed?");
+
+function choose(key, remember = true) {
+  if (key === shown.key) return true;
+  if (!mayLeave()) return false;
   end();
-  open(key);
-  for (const button of byId("keys").querySelectorAll("button")) button.ariaCurrent = button.key === key;
-  history.replaceState(null, "", key.length <= LONGEST_IN_ADDRESS ? `#${encodeURIComponent(key)}` : "#");
+  open(key, remember);
+  return true;
 }
 
 function view(name) {
-  for (const other of ["sessions", "statistics"]) {
+  for (const other of VIEWS) {
     byId(other).hidden = other !== name;
     byId(`show-${other}`).setAttribute("aria-pressed", other === name);
   }
-  if (name === "statistics") statistics.start(openFromStatistics);
-  else statistics.stop();
+  statistics.stop();
+  lists.stop();
+  if (name === "statistics") statistics.start(openFromView);
+  else if (name !== "sessions") lists.start(name, openFromView);
 }
 
-function openFromStatistics(key) {
+function openFromView(key) {
   view("sessions");
   choose(key);
 }
@@ -93,15 +109,17 @@ async function invite() {
   }
 }
 
-byId("search").addEventListener("submit", (event) => {
+byId("search").addEventListener("submit", async (event) => {
   event.preventDefault();
-  search();
+  const found = await search();
+  if (found?.exact) choose(wanted());
 });
+byId("order").addEventListener("change", () => search());
 byId("first").addEventListener("click", () => search());
 byId("back").addEventListener("click", () => search(cursors.slice(0, -1)));
 byId("next").addEventListener("click", () => search([...cursors, following]));
-byId("show-sessions").addEventListener("click", () => view("sessions"));
-byId("show-statistics").addEventListener("click", () => view("statistics"));
+for (const name of VIEWS) byId(`show-${name}`).addEventListener("click", () => view(name));
+byId("look-again").addEventListener("click", () => view("problems"));
 byId("invite").addEventListener("click", invite);
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.matches("input, textarea, select")) return;
@@ -109,27 +127,31 @@ addEventListener("keydown", (event) => {
   view("sessions");
   byId("text").focus();
 });
-
-function keyInAddress() {
-  try {
-    return decodeURIComponent(location.hash.slice(1));
-  } catch {
-    return "";
+addEventListener("popstate", () => {
+  if (staying) {
+    staying = false;
+    return;
   }
-}
+  view("sessions");
+  staying = !choose(keyInAddress(), false);
+  if (staying) history.forward();
+});
+onShown(({ key }) => {
+  for (const made of byId("keys").querySelectorAll("button")) made.ariaCurrent = made.key === key;
+});
 
 async function start() {
   try {
     const about = await ask("about");
     byId("storage").textContent = about.storage;
     document.title = `${about.storage} · chatsession`;
-    shown.readOnly = about.read_only;
+    Object.assign(shown, { readOnly: about.read_only, expiring: about.expiring, wait: about.wait });
     byId("read-only").hidden = !about.read_only;
   } catch (error) {
     return trouble(error.message);
   }
   const key = keyInAddress();
-  if (key) choose(key);
+  if (key !== null) choose(key, false);
   await search();
 }
 

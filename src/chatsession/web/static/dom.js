@@ -8,6 +8,19 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+export function button(text, onClick, properties = {}) {
+  const made = element("button", { type: "button", textContent: text, ...properties });
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+// Fills the body of a table; each row is a list of texts and elements. An empty table is not shown.
+export function fill(table, rows) {
+  const cells = (row) => row.map((cell) => element("td", {}, cell));
+  table.tBodies[0].replaceChildren(...rows.map((row) => element("tr", {}, ...cells(row))));
+  table.hidden = !rows.length;
+}
+
 // Control characters, and those that would turn the order of what stands around them.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
@@ -23,15 +36,35 @@ export function visible(key, most = 200) {
   return shown.replace(UNSEEN, named) + (key.length > most ? `… (${key.length} characters)` : "");
 }
 
-const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+// A number with its word: 1 session, 2,000 sessions.
+export const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
+const UNITS = ["B", "KiB", "MiB", "GiB"];
+
+// As the command line writes sizes.
 export function bytes(count) {
   let unit = 0;
-  while (count >= 1024 && unit < units.length - 1) {
+  while (count >= 1024 && unit < UNITS.length - 1) {
     count /= 1024;
     unit += 1;
   }
-  return `${unit ? count.toFixed(1) : count} ${unit || count !== 1 ? units[unit] : "byte"}`;
+  return `${unit ? count.toFixed(1) : Math.round(count)} ${UNITS[unit]}`;
 }
 
-export const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+const TIMES = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+// As the command line writes durations.
+export function duration(seconds) {
+  const [length, unit] = TIMES.find(([length]) => seconds >= length) ?? [0.001, "ms"];
+  return `${Math.round(Math.max(seconds, 0) / length)} ${unit}`;
+}
+
+// A moment by this machine's clock, as in 2026-11-29 09:31:05.
+export function iso(seconds) {
+  const at = new Date(seconds * 1000);
+  if (Number.isNaN(at.getTime())) return "beyond all calendars";
+  const local = new Date(at.getTime() - at.getTimezoneOffset() * 60000);
+  return local.toISOString().slice(0, 19).replace("T", " ");
+}
+
+export const now = () => iso(Date.now() / 1000);

@@ -1,11 +1,14 @@
 // Changing a session as text. What is stored is overwritten only if it is what the editor began with.
 
 import { ask } from "./api.js";
-import { byId, element } from "./dom.js";
+import { brief, differences } from "./diff.js";
+import { byId, element, fill, visible } from "./dom.js";
+import { parse } from "./json.js";
 import { changed, onShown, show, shown, whole } from "./session.js";
 import { say } from "./toast.js";
 
 const MOST_LINES = 5000;
+const MILLISECONDS_UNTIL_TOLD = 400;
 let base = null; // the session as it was when its text was taken
 let saving = false;
 let stored = ""; // what a conflict was with
@@ -50,6 +53,10 @@ async function save() {
   if (saving) return;
   saving = true;
   byId("refused").textContent = "";
+  const wait = shown.wait;
+  const waiting = setTimeout(() => {
+    byId("waiting").textContent = `The bot is at work on this session. Saving waits for it, ${wait} s at most…`;
+  }, MILLISECONDS_UNTIL_TOLD);
   try {
     const body = { key: base.key, mark: base.mark, text: byId("draft").value, kind: byId("kind").value };
     const data = await ask("write", body);
@@ -60,6 +67,8 @@ async function save() {
     if (error.status === 409) await conflict();
     else byId("refused").textContent = error.message;
   } finally {
+    clearTimeout(waiting);
+    byId("waiting").textContent = "";
     saving = false;
   }
 }
@@ -77,11 +86,20 @@ async function conflict() {
   show(theirs);
 }
 
-// Both texts, with those lines marked that the other does not have.
+// The fields that differ, and both texts with those lines marked that the other does not have.
 function compare() {
+  fill(byId("differences"), fields(stored, byId("draft").value));
   const [theirs, mine] = [stored.split("\n"), byId("draft").value.split("\n")];
   byId("theirs").replaceChildren(...marked(theirs, new Set(mine)));
   byId("mine").replaceChildren(...marked(mine, new Set(theirs)));
+}
+
+function fields(one, other) {
+  try {
+    return differences(parse(one), parse(other)).map(([path, before, after]) => [visible(path), brief(before), brief(after)]);
+  } catch {
+    return []; // one of them is not JSON
+  }
 }
 
 function marked(lines, others) {

@@ -1,7 +1,7 @@
 // How many sessions there are, how large, and how fast the storage is.
 
 import { follow } from "./api.js";
-import { byId, bytes, element, visible } from "./dom.js";
+import { button, byId, bytes, element, visible } from "./dom.js";
 import { bars, curve, points, words } from "./plots.js";
 import { trouble } from "./toast.js";
 
@@ -26,7 +26,7 @@ export const stop = () => watching.abort();
 function show(data, openSession) {
   latencies = [...latencies, ...data.latencies].slice(-MOST_LATENCIES);
   const { counting, sizes } = data;
-  byId("counting").textContent = counting === null ? "Counted just now; counts again by and by." : `Counting… ${counting.toLocaleString()} so far`;
+  byId("counting").textContent = counting === null ? "Counted just now; the next count follows." : `Counting… ${counting.toLocaleString("en")} so far`;
   if (sizes) showSizes(sizes, openSession);
   byId("counts").replaceChildren(curve(data.counts, "sessions"));
   byId("latencies").replaceChildren(points(latencies, "ms"));
@@ -36,18 +36,16 @@ function show(data, openSession) {
 function showSizes(sizes, openSession) {
   const mean = sizes.count ? bytes(Math.round(sizes.bytes / sizes.count)) : "–";
   const rows = [
-    ["Sessions", sizes.count.toLocaleString()],
+    ["Sessions", sizes.count.toLocaleString("en")],
     ["Together", bytes(sizes.bytes)],
     ["On average", mean],
-    ["Will expire", sizes.expiring.toLocaleString()],
+    ["Will expire", sizes.expiring.toLocaleString("en")],
   ];
   byId("figures").replaceChildren(...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   byId("histogram").replaceChildren(bars(classes(sizes.histogram), "sessions"));
   byId("largest").replaceChildren(
     ...sizes.largest.map(([size, key]) => {
-      const button = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 40) }));
-      button.addEventListener("click", () => openSession(key));
-      return element("li", {}, button, ` ${bytes(size)}`);
+      return element("li", {}, button(visible(key, 40), () => openSession(key)), ` ${bytes(size)}`);
     }),
   );
 }
