@@ -114,6 +114,8 @@ class ServedApplication(_Base):
         if moves_chat(update):
             await work.follow_chat()
         await work.load_data()
+        if self.served.persistence is not None:
+            await self.served.persistence.keyboards.insert(update)
 
     async def _told(self, step: Awaitable[None], update: object) -> bool:
         """Do something for an update; if that fails, tell the error handlers."""

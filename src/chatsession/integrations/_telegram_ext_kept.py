@@ -88,6 +88,8 @@ class LoadedData:
         """Conversations with a timeout that were looked at, by name and key."""
         self.afterwards: list[Callable[[], Coroutine[Any, Any, object]]] = []
         """What else to do once the update is stored."""
+        self.under_way: list[asyncio.Task[None]] = []
+        """What the update has begun and must be done before it is."""
         self._ctx = ctx
         self._outer = outer
         self._bot: UnitOfWork[Any] | None = None
@@ -218,6 +220,11 @@ class LoadedData:
             return
         if self.persistence.is_empty("bot_data", bot.value, made=not bot.exists):
             bot.data = None
+
+    async def finish(self) -> None:
+        """Wait for what the update has begun."""
+        if self.under_way:
+            await asyncio.wait(self.under_way)
 
     async def save(self) -> None:
         """Commit now what has changed, and go on."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypeAlias, TypedDict, Unpack, cast
 
 import msgspec
 from telegram import Update
@@ -15,6 +16,7 @@ from chatsession.errors import SessionError
 from chatsession.integrations._telegram_ext_bot_data import code_of, uses_bot_data
 from chatsession.integrations._telegram_ext_conversations import Conversations
 from chatsession.integrations._telegram_ext_kept import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
+from chatsession.integrations._telegram_ext_keyboards import Keyboards, keyboard_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
@@ -30,10 +32,15 @@ _NOTHING_BY_ITSELF = PersistenceInput(bot_data=False, chat_data=False, user_data
 """Whatever python-telegram-bot would load at the start, keep in memory, and store now and then."""
 
 
+CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[str, str]]
+"""As python-telegram-bot has it: keyboards as UUID, time and buttons; keyboards by the ids of their queries."""
+MONTH = datetime.timedelta(days=30)
+
+
 class PersistenceOptions(TypedDict, total=False):
     """Options of `setup_persistence` that mean the same as those of `SessionManager`."""
 
-    ttl: float
+    ttl: float | datetime.timedelta | None
     lock_timeout: float | None
     lock_lease: float
     max_size: int
@@ -60,6 +67,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         per_bot: put the bot's id before each key.
         store_data: what is stored.
         types: what stored data must fit, where it is more than `context_types` tell.
+        callback_data_ttl: seconds after which the data of a keyboard's buttons is forgotten; `None`: never.
         options: as those of `SessionManager`.
     """
 
@@ -71,7 +79,8 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         prefix: str = "ptb:",
         per_bot: bool = False,
         store_data: PersistenceInput | None = None,
-        types: dict[Kind, Any] | None = None,
+        types: dict[str, Any] | None = None,
+        callback_data_ttl: float | datetime.timedelta | None = MONTH,
         **options: Unpack[PersistenceOptions],
     ) -> None:
         super().__init__(store_data=_NOTHING_BY_ITSELF)
@@ -83,7 +92,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.refreshes_bot_data: bool = self.stored.bot_data and _overrides(kind, "refresh_bot_data")
         self.refreshes_chat_data: bool = self.stored.chat_data and _overrides(kind, "refresh_chat_data")
         self._per_bot = per_bot
-        given = types or {}
+        given = {name: wanted for name, wanted in (types or {}).items() if wanted is not None}
         makers: dict[Kind, Any] = {name: getattr(context_types, name) for name in _KINDS}
         self._makers: dict[Kind, Callable[[], Any]] = makers
         wanted = {name: _type_of(name, maker, given.get(name)) for name, maker in makers.items()}
@@ -104,7 +113,21 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             name="bot_data",
             **options,
         )
-        self._managers: list[SessionManager[Any]] = [self._kept, self._bot_data]
+        for_keyboards = PersistenceOptions(**options)
+        for_keyboards["ttl"] = callback_data_ttl
+        for_keyboards["deduplicate"] = 0
+        self.keyboards: Keyboards = Keyboards(
+            SessionManager(
+                type=keyboard_type(given.get("callback_data", Any)),
+                storage=storage,
+                prefix=f"{prefix}keyboard:",
+                name="callback_data",
+                expiry="fixed",
+                **for_keyboards,
+            ),
+            self.soon,
+        )
+        self._managers: list[SessionManager[Any]] = [self._kept, self._bot_data, self.keyboards.manager]
         self._uses: dict[object, bool] = {}
         """By the code of callbacks: whether they use `bot_data`."""
         self._under_way: set[asyncio.Task[None]] = set()
@@ -192,11 +215,12 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         if left:
             _log.error("%d updates were still running %g s after the bot stopped; their data is lost", left, timeout)
 
-    def soon(self, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def soon(self, action: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[None]:
         """Do something for a caller who cannot wait, outside of any update."""
         task = asyncio.get_running_loop().create_task(_told(action))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
 
     async def flush(self) -> None:
         """Wait until all that was asked for outside of any update is stored."""
@@ -266,11 +290,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         async with self.bot_unit() as session:
             session.data = None if self.is_empty("bot_data", data, made=False) else data
 
-    async def get_callback_data(self) -> None:
-        raise NotImplementedError
+    async def get_callback_data(self) -> CallbackData:
+        """The data of all keyboards; takes the memory that it takes."""
+        keyboards = self.keyboards.manager.entries()
+        return [(uuid, keyboard.sent_at, keyboard.buttons) async for uuid, keyboard in keyboards], {}
 
-    async def update_callback_data(self, data: Any) -> None:
-        raise NotImplementedError
+    async def update_callback_data(self, data: CallbackData) -> None:
+        """Add the data of keyboards; the ids of queries, which come second, are not stored."""
+        for uuid, sent_at, buttons in data[0]:
+            await self.keyboards.put(uuid, sent_at, buttons)
 
     async def change(self, id_: int, name: DataName, data: Any) -> None:
         """Replace the data of an id, after the update that is running; `None`: forget it."""

@@ -32,6 +32,8 @@ def serve_persistence(application: AnyApplication, persistence: SessionPersisten
         cast("PersistentApplication", application).lock_bot_data_for(handler)
     application.post_init = _in_unit(application.post_init)
     application.post_stop = _in_unit(application.post_stop)
+    if persistence.stored.callback_data:
+        persistence.keyboards.serve(getattr(application.bot, "callback_data_cache", None))
     if persistence.stored.user_data:
         application.user_data = DataOfUpdate(persistence, "user_data")
     if persistence.stored.chat_data:

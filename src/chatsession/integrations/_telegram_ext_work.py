@@ -183,11 +183,13 @@ class Work:
         try:
             data.settle(self.results)
             await commit_all(units)
+            for action in data.afterwards:
+                await action()
         except BaseException:
             await abort_all(units)
             raise
-        for action in data.afterwards:
-            await action()
+        finally:
+            await data.finish()
 
     async def fail(self) -> None:
         """A task has failed, and with it all of this work: nothing is written."""
@@ -199,6 +201,7 @@ class Work:
             return
         self.data.end()
         await abort_all([*self.data.units, *self.update_scope.close()])
+        await self.data.finish()
 
     def _hand_on(self, task: asyncio.Task[Any] | None) -> None:
         """The keys belong to another task now: the one that had them may be the one that fetches the next update."""

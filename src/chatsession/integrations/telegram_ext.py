@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, TypeVar, Unpack
 
 try:
@@ -21,7 +22,7 @@ from chatsession.integrations._telegram_ext_context import (
     serve_contexts,
     serve_refreshes,
 )
-from chatsession.integrations._telegram_ext_persistence import PersistenceOptions, SessionPersistence
+from chatsession.integrations._telegram_ext_persistence import MONTH, PersistenceOptions, SessionPersistence
 from chatsession.integrations._telegram_ext_persistent import is_initialized
 from chatsession.integrations._telegram_ext_setup import open_persistence, serve_persistence, serve_sessions, served_by
 from chatsession.integrations.update_context import UpdateContext
@@ -118,6 +119,8 @@ def setup_persistence(
     user_data: Any = None,
     chat_data: Any = None,
     bot_data: Any = None,
+    callback_data: Any = None,
+    callback_data_ttl: float | timedelta | None = MONTH,
     persistence_class: type[SessionPersistence] = SessionPersistence,
     **options: Unpack[PersistenceOptions],
 ) -> None:
@@ -144,7 +147,8 @@ def setup_persistence(
         prefix=prefix,
         per_bot=per_bot,
         store_data=store_data,
-        types={"user_data": user_data, "chat_data": chat_data, "bot_data": bot_data},
+        types={"user_data": user_data, "chat_data": chat_data, "bot_data": bot_data, "callback_data": callback_data},
+        callback_data_ttl=callback_data_ttl,
         **options,
     )
     serve_refreshes(application)
