@@ -1,4 +1,4 @@
-"""Those in this process that wait for a key which another process holds, and how a word from there wakes them."""
+"""The waiters of this process, for keys that other processes hold, and how a message from there wakes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_EARLY = 1000
 
 
 def wake_token(waiter: str) -> str:
-    """A waiter's name as it is sent to wake it: short, plain, and all of one length."""
+    """The name of a waiter as it is sent to wake it: short, plain, and always of the same length."""
     return blake2b(waiter.encode("utf-8", "surrogatepass"), digest_size=WAKE_TOKEN_LENGTH // 2).hexdigest()
 
 
@@ -20,25 +20,36 @@ class WaiterRegistry:
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._early: dict[str, None] = {}
+        self._free_at: dict[str, float] = {}
+        """Waiter -> when the lease ends that it waits for, by the loop's clock."""
 
-    def wake(self, sign: str) -> None:
-        """Wake the waiter with this sign, or whoever will wait under it next."""
-        waiting = self._waiting.get(sign)
+    def wake(self, token: str) -> None:
+        """Wake the waiter with this token, or the one that will wait under it next."""
+        waiting = self._waiting.get(token)
         if waiting is None:
-            self._early[sign] = None
+            self._early[token] = None
             if len(self._early) > _MOST_EARLY:
                 del self._early[next(iter(self._early))]
         elif not waiting.done():
             waiting.set_result(None)
 
+    def must_wait(self, waiter: str, seconds: float) -> None:
+        """Note how long the lease lasts that a waiter waits for: its holder may die, and wake nobody."""
+        self._free_at[waiter] = asyncio.get_running_loop().time() + seconds
+
+    def stop_waiting(self, waiter: str) -> None:
+        """Forget a waiter that got its lock, or gave up."""
+        self._free_at.pop(waiter, None)
+
     async def wait(self, waiter: str, seconds: float) -> None:
-        """Return when woken, or after some seconds."""
-        sign = wake_token(waiter)
-        if sign in self._early:
-            del self._early[sign]
+        """Return when woken, when the lease ends that it waits for, or after some seconds."""
+        token, loop = wake_token(waiter), asyncio.get_running_loop()
+        until_free = self._free_at.pop(waiter, 0.0) - loop.time()
+        if token in self._early:
+            del self._early[token]
             return
-        self._waiting[sign] = woken = asyncio.get_running_loop().create_future()
+        self._waiting[token] = woken = loop.create_future()
         try:
-            await asyncio.wait([woken], timeout=seconds)
+            await asyncio.wait([woken], timeout=min(until_free, seconds) if until_free > 0 else seconds)
         finally:
-            del self._waiting[sign]
+            del self._waiting[token]

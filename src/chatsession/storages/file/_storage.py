@@ -99,7 +99,6 @@ class FileStorage(Storage):
         self._sweeper: asyncio.Task[None] | None = None
         self._listing = Listing(str(self._root), self._naming, VALUE)
         self._waiters = WaiterRegistry()
-        self._free_at: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<FileStorage: {self._root}>"
@@ -145,7 +144,6 @@ class FileStorage(Storage):
         self._threads = self._folder = self._sweeper = None
         self._opening = asyncio.Lock()
         self._waiters = WaiterRegistry()
-        self._free_at = {}
         if threads is not None and not inherited:
             threads.shutdown(wait=False)
         if folder is not None and folder.pipe is not None:
@@ -167,12 +165,11 @@ class FileStorage(Storage):
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         for request in requests:
-            self._free_at.pop(request.waiter, None)
+            self._waiters.stop_waiting(request.waiter)
         await self._run(self._opened().abandon, requests)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        until_free = self._free_at.pop(request.waiter, 0.0) - self._clock()
-        await self._waiters.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+        await self._waiters.wait(request.waiter, LONGEST_WAIT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._run(self._page, self._opened(), prefix, cursor, limit)
@@ -209,9 +206,9 @@ class FileStorage(Storage):
 
     def _note(self, request: LockRequest, result: Locked | Waiting | SessionError) -> Locked | SessionError | None:
         if isinstance(result, Waiting):
-            self._free_at[request.waiter] = result.until
+            self._waiters.must_wait(request.waiter, result.until - self._clock())
             return None
-        self._free_at.pop(request.waiter, None)
+        self._waiters.stop_waiting(request.waiter)
         return result
 
     async def list_unreadable(self, limit: int) -> Sequence[Fact]:
