@@ -147,6 +147,19 @@ async def test_a_change_by_hand_costs_the_holder_its_lock_and_stays(
     assert await value_of(storage, "424242") == b"by hand"
 
 
+async def test_it_tells_who_holds_a_lock_and_how_it_is_kept(storage: NatsStorage) -> None:
+    leases = [(await lock(storage, key)).lease for key in ("chat:1", "chat:2", "other")]
+    await unlock(storage, leases[1])
+    assert await try_lock(storage, request("chat:1")) is None
+    (held,) = await storage.list_locks("chat:", 10)
+    assert (held.key, held.token, held.waiters) == ("chat:1", leases[0].token, 1)
+    assert len(await storage.list_locks("", 1)) == 1
+    facts = {fact.name: fact for fact in await storage.facts()}
+    assert facts["replicas"].value == "1"
+    assert facts["replicas"].advice is not None
+    assert facts["kept in"].advice is None
+
+
 async def messages_in(client: Client, bucket: str) -> int:
     """How many there are beside that of the era."""
     return (await jetstream(client).stream_info(f"KV_{bucket}")).state.messages - 1

@@ -51,6 +51,8 @@ class _Ack(msgspec.Struct):
 
 
 class _Config(msgspec.Struct):
+    num_replicas: int = 1
+    storage: str = "file"
     max_msgs_per_subject: int = -1
     allow_direct: bool = False
     allow_msg_ttl: bool = False
@@ -58,11 +60,15 @@ class _Config(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
+    messages: int = 0
+    bytes: int = 0
     num_subjects: int = 0
     subjects: dict[str, int] = {}
 
 
-class _StreamInfo(msgspec.Struct):
+class StreamInfo(msgspec.Struct):
+    """What the server says about a stream."""
+
     error: ApiError | None = None
     config: _Config = msgspec.field(default_factory=_Config)
     state: _State = msgspec.field(default_factory=_State)
@@ -126,7 +132,7 @@ class Bucket:
 
     async def open(self) -> None:
         """Make the bucket, unless it is there, and set the clock."""
-        info = await self._info()
+        info = await self.info()
         if info.error is not None and info.error.err_code == _NO_STREAM:
             info = await self._create_once_there_are_servers()
         if info.error is not None:
@@ -188,8 +194,18 @@ class Bucket:
             return self._names_in(reply)
         return await asyncio.to_thread(self._names_in, reply)
 
+    async def info(self) -> StreamInfo:
+        """What the server says about the stream. Raises `StorageUnavailableError` if it says nothing."""
+        reply = await self._calls.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
+        if reply.status == "503":
+            raise StorageUnavailableError(
+                "JetStream does not answer: it is not enabled on this server (nats-server -js), "
+                "or not for this account, or has no leader yet"
+            )
+        return _decode(reply, StreamInfo)
+
     def _names_in(self, reply: Reply) -> tuple[list[str], int]:
-        info = _decode(reply, _StreamInfo)
+        info = _decode(reply, StreamInfo)
         if info.error is not None:
             raise StorageError(f"NATS refused to list the bucket {self._name!r}: {info.error.description}")
         return sorted(name.removeprefix(self._prefix) for name in info.state.subjects), info.state.num_subjects
@@ -205,16 +221,7 @@ class Bucket:
             headers[HEADER] = header
         return Request(self._prefix + put.name, put.value, headers)
 
-    async def _info(self) -> _StreamInfo:
-        reply = await self._calls.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
-        if reply.status == "503":
-            raise StorageUnavailableError(
-                "JetStream does not answer: it is not enabled on this server (nats-server -js), "
-                "or not for this account, or has no leader yet"
-            )
-        return _decode(reply, _StreamInfo)
-
-    async def _create_once_there_are_servers(self) -> _StreamInfo:
+    async def _create_once_there_are_servers(self) -> StreamInfo:
         end = time.monotonic() + self._calls.retry_for
         while True:
             info = await self._create()
@@ -222,7 +229,7 @@ class Bucket:
                 return info
             await asyncio.sleep(0.1)
 
-    async def _create(self) -> _StreamInfo:
+    async def _create(self) -> StreamInfo:
         config = {
             "name": self._stream,
             "description": "chat sessions",
@@ -243,9 +250,9 @@ class Bucket:
             "max_msgs": -1,
             "max_consumers": -1,
         }
-        info = _decode(await self._call(f"STREAM.CREATE.{self._stream}", config), _StreamInfo)
+        info = _decode(await self._call(f"STREAM.CREATE.{self._stream}", config), StreamInfo)
         if info.error is not None and info.error.err_code == _NAME_IN_USE:  # somebody else was faster
-            return await self._info()
+            return await self.info()
         return info
 
     async def _call(self, subject: str, request: object) -> Reply:

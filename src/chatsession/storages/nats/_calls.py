@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
@@ -17,14 +16,13 @@ from nats.aio.subscription import Subscription
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.retries import retried
+from chatsession.storages.nats._errors import forbidden
 
 LONGEST_TRY = 3.0
 """Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
 _BETWEEN_TRIES = 0.05
 _BETWEEN_LOOKS = 0.1
 """Seconds between looks at a connection on which no answer comes: it may have been replaced."""
-_FORBIDDEN = re.compile('permissions violation for (publish|subscription) to "([^"]*)"')
-"""In errors of the driver, which are in lower case."""
 _AT_A_STRETCH = 16
 """So many requests are written before other tasks get their turn."""
 _STATUS = "Status"
@@ -109,10 +107,10 @@ class Calls:
 
     def refuse(self, error: Exception) -> None:
         """The driver has reported an error: if it names the subject of a request, there will be no reply to that."""
-        found = _FORBIDDEN.search(str(error))
-        if found is None:
+        refusal = forbidden(error)
+        if refusal is None:
             return
-        verb, subject = found.groups()
+        verb, subject = refusal
         if verb == "subscription" and subject.startswith(self.inbox.lower()):
             named = list(self._pending.values())  # no reply at all will be heard
         else:
@@ -125,13 +123,6 @@ class Calls:
         for pending in named:
             what = f"publish to {pending.subject}" if verb == "publish" else f"subscribe to {self.inbox}.*"
             pending.end(StorageError(f"this user of NATS may not {what}; give it the permission"))
-
-    async def wake(self, inbox: str, token: str) -> None:
-        """Wake a waiter, in whatever process; if that fails, it wakes up by itself a little later."""
-        try:
-            await self.client.publish(f"{inbox}.{token}")
-        except nats.errors.Error:
-            return
 
     async def ask(self, request: Request, retry_for: float | None = None) -> Reply:
         """Send one request. Raises `StorageUnavailableError` if no reply comes."""

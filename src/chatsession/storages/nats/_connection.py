@@ -12,7 +12,8 @@ from typing import Any, Protocol, cast
 import nats.errors
 from nats.aio.client import Client
 
-from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.errors import StorageError
+from chatsession.storages.nats._errors import connection_error, is_refusal
 
 _inherited: list[object] = []
 """What a parent process still uses; kept, because its finalizers would write to it or close it."""
@@ -26,7 +27,6 @@ _UNACKNOWLEDGED = 5_000
 """Milliseconds after which the kernel gives up a connection that takes no more bytes."""
 _OLDEST = (2, 9)
 """The first version that gives single messages of a stream without a consumer."""
-_NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "user account")
 
 
 class Listener(Protocol):
@@ -72,7 +72,7 @@ async def connect(
         del last[:-1]
         _log.debug("NATS: %s", type(error).__name__)
         listener.refuse(error)
-        if _is_refusal(error) and not failed.done():
+        if is_refusal(error) and not failed.done():
             failed.set_result(error)
 
     async def on_disconnected() -> None:
@@ -115,7 +115,7 @@ async def connect(
     error = failed.result() if failed.done() else last[-1] if last else None
     if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
         return await connect(servers, shown, credentials, listener, retry_for, tries - 1)
-    raise _in_words(error, shown)
+    raise connection_error(error, shown)
 
 
 def check_version(client: Client) -> None:
@@ -183,17 +183,3 @@ def _watch(client: Client) -> None:
 def _transport_of(client: Client) -> Any:
     writer = getattr(client._transport, "_io_writer", None)
     return None if writer is None else writer.transport
-
-
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, nats.errors.Error) and any(word in str(error).lower() for word in _NO_ADMITTANCE)
-
-
-def _in_words(error: Exception | None, shown: str) -> StorageError:
-    # The driver's own text stays out: it may repeat the URL, and with it the password.
-    if error is not None and _is_refusal(error):
-        return StorageError(f"NATS at {shown} refuses these credentials; check user, password or credentials file")
-    if isinstance(error, FileNotFoundError):
-        return StorageError("the credentials file for NATS is not there")
-    why = "" if error is None else f" ({type(error).__name__})"
-    return StorageUnavailableError(f"NATS at {shown} cannot be reached{why}; is the server running?")

@@ -10,14 +10,15 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
-from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import Lease, Locked
 from chatsession.storages.nats._bucket import Bucket, Done, Put, Stale
 from chatsession.storages.nats._calls import Calls, message_id
 from chatsession.storages.nats._eras import ERA_NAME, Eras
+from chatsession.storages.nats._errors import of_key
 from chatsession.storages.nats._names import name_of
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._records import Entry, Stored, replacing
+from chatsession.storages.nats._wakeups import wake
 
 Answer = TypeVar("Answer")
 Decide: TypeAlias = Callable[[Stored, float], Decision[Answer]]
@@ -78,7 +79,7 @@ class Entries:
         try:
             await self.bucket.keep_clock()
         except StorageError as error:
-            return [results.get(key) or _of_key(error, key) for key in keys]
+            return [results.get(key) or of_key(error, key) for key in keys]
         end = asyncio.get_running_loop().time() + self._retry_for
         rounds = 0
         while waiting := [key for key in keys if key not in results]:
@@ -86,7 +87,7 @@ class Entries:
                 await asyncio.sleep(random.uniform(0.0, 0.002 * min(rounds, 10)))
             if rounds and asyncio.get_running_loop().time() > end:
                 results.update(
-                    {key: _of_key(StorageUnavailableError("others always were faster"), key) for key in waiting}
+                    {key: of_key(StorageUnavailableError("others always were faster"), key) for key in waiting}
                 )
                 break
             rounds += 1
@@ -122,7 +123,7 @@ class Entries:
             if isinstance(stored, Stored):
                 states[key] = stored
             else:
-                results[key] = _of_key(stored, key)
+                results[key] = of_key(stored, key)
 
     async def _store(
         self,
@@ -135,7 +136,7 @@ class Entries:
         try:
             await self.eras.keep()
         except StorageError as error:
-            results.update({key: _of_key(error, key) for key in writes})
+            results.update({key: of_key(error, key) for key in writes})
             return
         puts = [self._put(names[key], write.value, write.entry, stored, now) for key, (write, stored) in writes.items()]
         own, newest = self.eras.own, self.eras.newest_revision
@@ -149,7 +150,7 @@ class Entries:
             if isinstance(outcome, Done):
                 results[key] = await self._stored(key, made, write, outcome)
             elif isinstance(outcome, StorageError):
-                results[key] = _of_key(outcome, key)
+                results[key] = of_key(outcome, key)
 
     async def _stored(self, key: str, put: Put, write: Write[Answer], done: Done) -> Answer:
         stored = Stored(done.revision, put.value, put.entry, put.message_id)
@@ -157,7 +158,7 @@ class Entries:
         if isinstance(answer, Locked) or key in self._held:
             self._hold(key, stored)
         if write.wake is not None:
-            await self.calls.wake(write.wake.inbox, wake_token(write.wake.waiter))
+            await wake(self.calls.client, write.wake)
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer
@@ -246,7 +247,3 @@ def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> di
         except SessionError as error:
             results[key] = error
     return names
-
-
-def _of_key(error: StorageError, key: str) -> StorageError:
-    return type(error)(str(error), key=key)

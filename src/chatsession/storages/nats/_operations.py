@@ -1,15 +1,13 @@
-"""What a call makes of a key's state: nothing but an answer, or a new state and the answer once that is stored."""
+"""What a call makes of the state of a key: only an answer, or a new state with the answer for when it is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from chatsession.errors import SessionTooLargeError
-from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.base import (
     CONFLICT,
     DELETE,
@@ -18,21 +16,13 @@ from chatsession.storages.base import (
     TOUCH,
     Change,
     Committed,
-    Lease,
-    Locked,
-    LockRequest,
     Outcome,
     Record,
 )
-from chatsession.storages.nats._records import HEARTBEAT, Entry, QueuedWaiter, Stored
+from chatsession.storages.nats._errors import too_large
+from chatsession.storages.nats._records import Entry, QueuedWaiter, Stored
 
 Answer = TypeVar("Answer")
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """Not locked; it is worth another try when woken, or at this time, when the holder's lease ends."""
-
-    until: float
 
 
 class Write(msgspec.Struct, Generic[Answer], frozen=True):
@@ -56,50 +46,6 @@ def record_of(stored: Stored, now: float) -> Record | None:
     return Record(stored.value, stored.version, stored.entry.expires)
 
 
-def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decision[Locked | Waiting]:
-    """Lock, or queue up."""
-    value, entry = carried(stored, now)
-    queue = entry.queue
-    place = next((place for place, queued in enumerate(queue) if queued.waiter == request.waiter), len(queue))
-    if place == 0 and not entry.is_locked(now):
-        entry = replace(
-            entry,
-            locked_at=0,
-            lease_seconds=request.seconds,
-            until=now + request.seconds,
-            holder=wake_token(request.waiter),
-            queue=queue[1:],
-        )
-        record = record_of(stored, now)
-        return Write(value, entry, lambda stored: Locked(Lease(request.key, stored.token or 0), record))
-    waiting = Waiting(entry.until)
-    if place < len(queue) and now - queue[place].seen < HEARTBEAT:
-        return waiting
-    queue = (*queue[:place], QueuedWaiter(request.waiter, inbox, now), *queue[place + 1 :])
-    return Write(value, replace(entry, queue=queue), lambda _: waiting)
-
-
-def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[bool]:
-    """Make the lease longer, if it is held."""
-    if stored.token != lease.token:
-        return False
-    value, entry = carried(stored, now)
-    return Write(value, replace(entry, lease_seconds=seconds, until=now + seconds), lambda _: True)
-
-
-def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
-    """Take waiters out of the queue and release the lock that one of them was granted; the next one is woken."""
-    held = stored.entry.is_locked(now) and stored.entry.holder in map(wake_token, waiters)
-    if not held and all(queued.waiter not in waiters for queued in stored.entry.queue):
-        return None
-    value, entry = carried(stored, now)
-    if held:
-        entry = _unlocked(entry)
-    queue = tuple(queued for queued in entry.queue if queued.waiter not in waiters)
-    wake = queue[0] if queue and not entry.is_locked(now) else None
-    return Write(value, replace(entry, queue=queue), lambda _: None, wake)
-
-
 def commit(change: Change, largest: int, stored: Stored, now: float) -> Decision[Outcome]:
     """Check lease and version, change the session, unlock."""
     if change.lease is not None and change.lease.token != stored.token:
@@ -108,7 +54,7 @@ def commit(change: Change, largest: int, stored: Stored, now: float) -> Decision
     value, entry, answer = _changed(change, largest, *before, now)
     wake = None
     if change.lease is not None and change.unlock:
-        entry = _unlocked(entry)
+        entry = unlocked(entry)
         wake = entry.queue[0] if entry.queue else None
     elif (value, entry) == before and change.action is not PUT:
         return answer(stored)
@@ -126,7 +72,7 @@ def _changed(
     expires = None if change.ttl is None else now + change.ttl
     if change.action is PUT:
         if len(change.value) > largest:
-            return value, entry, lambda _: _too_large(change, largest)
+            return value, entry, lambda _: too_large(change, largest)
         return change.value, replace(entry, missing=False, expires=expires, stored_at=0), _committed
     if change.action is DELETE:
         return b"", replace(entry, missing=True, expires=None, stored_at=0), lambda _: Committed(None)
@@ -144,17 +90,10 @@ def carried(stored: Stored, now: float) -> tuple[bytes, Entry]:
     return b"", replace(entry, missing=True, expires=None, stored_at=0, locked_at=stored.token or 0, queue=queue)
 
 
-def _unlocked(entry: Entry) -> Entry:
+def unlocked(entry: Entry) -> Entry:
+    """The state without its lock."""
     return replace(entry, locked_at=0, lease_seconds=0.0, until=0.0, holder="")
 
 
 def _committed(stored: Stored) -> Committed:
     return Committed(stored.version)
-
-
-def _too_large(change: Change, largest: int) -> SessionTooLargeError:
-    return SessionTooLargeError(
-        f"{len(change.value):,} bytes are more than the NATS server takes ({largest:,}); nothing was written; "
-        "make it smaller, or raise the server's max_payload",
-        key=change.key,
-    )

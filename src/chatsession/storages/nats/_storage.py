@@ -38,19 +38,19 @@ from chatsession.storages.base import (
     Record,
     Storage,
 )
-from chatsession.storages.nats import _operations as operations
+from chatsession.storages.inspection import Fact, HeldLock
+from chatsession.storages.nats import _inspection, _locks, _operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._calls import Calls
 from chatsession.storages.nats._connection import belongs_here, check_version, connect, discard
 from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
+from chatsession.storages.nats._locks import Waiting
 from chatsession.storages.nats._names import key_of
-from chatsession.storages.nats._operations import Waiting
 from chatsession.storages.nats._records import Stored
+from chatsession.storages.nats._wakeups import LONGEST_WAIT
 
-LONGEST_WAIT = 1.0
-"""Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
 _ROOM_FOR_HEADERS = 8 * 1024
 """Of the server's largest payload, kept free so that a session of the largest size can still be locked."""
 _PAGE = 200
@@ -107,7 +107,6 @@ class NatsStorage(Storage):
         self._connecting = asyncio.Lock()
         self._listing = Listing(self._names)
         self._waiters = WaiterRegistry()
-        self._free_at: dict[str, float] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -141,21 +140,20 @@ class NatsStorage(Storage):
         self._connecting = asyncio.Lock()
         self._listing = Listing(self._names)
         self._waiters = WaiterRegistry()
-        self._free_at = {}
         if entries is not None or sweeper is not None:
             discard(entries, sweeper, None if entries is None or self._given else entries.calls.client, inherited)
         super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         entries = await self._ready()
-        return await entries.transact(keys, [operations.record_of] * len(keys))
+        return await entries.transact(keys, [_operations.record_of] * len(keys))
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         entries = await self._ready()
         largest = entries.calls.client.max_payload - _ROOM_FOR_HEADERS
         outcomes = await entries.transact(
             [change.key for change in changes],
-            [functools.partial(operations.commit, change, largest) for change in changes],
+            [functools.partial(_operations.commit, change, largest) for change in changes],
             [entries.held(change.lease) for change in changes],
         )
         for change in changes:
@@ -167,7 +165,7 @@ class NatsStorage(Storage):
         entries = await self._ready()
         results = await entries.transact(
             [request.key for request in requests],
-            [functools.partial(operations.lock, request, entries.calls.inbox) for request in requests],
+            [functools.partial(_locks.lock, request, entries.calls.inbox) for request in requests],
         )
         now = entries.bucket.now()
         return [self._note(request, result, now) for request, result in zip(requests, results, strict=True)]
@@ -176,7 +174,7 @@ class NatsStorage(Storage):
         entries = await self._ready()
         results = await entries.transact(
             [lease.key for lease in leases],
-            [functools.partial(operations.renew, lease, seconds) for lease in leases],
+            [functools.partial(_locks.renew, lease, seconds) for lease in leases],
             [entries.held(lease) for lease in leases],
         )
         for result in results:
@@ -188,15 +186,12 @@ class NatsStorage(Storage):
         entries = await self._ready()
         waiters: dict[str, list[str]] = {}
         for request in requests:
-            self._free_at.pop(request.waiter, None)
+            self._waiters.stop_waiting(request.waiter)
             waiters.setdefault(request.key, []).append(request.waiter)
-        await entries.transact(
-            list(waiters), [functools.partial(operations.abandon, gone) for gone in waiters.values()]
-        )
+        await entries.transact(list(waiters), [functools.partial(_locks.abandon, gone) for gone in waiters.values()])
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        until_free = self._free_at.pop(request.waiter, 0.0) - asyncio.get_running_loop().time()
-        await self._waiters.wait(request.waiter, min(until_free, LONGEST_WAIT) if until_free > 0 else LONGEST_WAIT)
+        await self._waiters.wait(request.waiter, LONGEST_WAIT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         names, following = await self._listing.after(cursor, limit)
@@ -222,13 +217,21 @@ class NatsStorage(Storage):
                 break
         return freed
 
+    async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
+        bucket = (await self._ready()).bucket
+        return await _inspection.locks(bucket, self._listing, prefix, limit)
+
+    async def facts(self) -> Sequence[Fact]:
+        entries = await self._ready()
+        return await _inspection.facts(entries.calls.client, entries.bucket)
+
     def _note(
         self, request: LockRequest, result: Locked | Waiting | SessionError, now: float
     ) -> Locked | SessionError | None:
         if isinstance(result, Waiting):
-            self._free_at[request.waiter] = asyncio.get_running_loop().time() + result.until - now
+            self._waiters.must_wait(request.waiter, result.until - now)
             return None
-        self._free_at.pop(request.waiter, None)
+        self._waiters.stop_waiting(request.waiter)
         return result
 
     def _key(self, name: str) -> str:

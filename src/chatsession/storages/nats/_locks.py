@@ -1,0 +1,63 @@
+"""Locking, renewing and abandoning, as changes of the state of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec.structs import replace
+
+from chatsession.storages._shared.waiters import wake_token
+from chatsession.storages.base import Lease, Locked, LockRequest
+from chatsession.storages.nats._operations import Decision, Write, carried, record_of, unlocked
+from chatsession.storages.nats._records import HEARTBEAT, QueuedWaiter, Stored
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Not locked; it is worth another try when woken, or at this time, when the holder's lease ends."""
+
+    until: float
+
+
+def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decision[Locked | Waiting]:
+    """Lock, or queue up."""
+    value, entry = carried(stored, now)
+    queue = entry.queue
+    place = next((place for place, queued in enumerate(queue) if queued.waiter == request.waiter), len(queue))
+    if place == 0 and not entry.is_locked(now):
+        entry = replace(
+            entry,
+            locked_at=0,
+            lease_seconds=request.seconds,
+            until=now + request.seconds,
+            holder=wake_token(request.waiter),
+            queue=queue[1:],
+        )
+        record = record_of(stored, now)
+        return Write(value, entry, lambda stored: Locked(Lease(request.key, stored.token or 0), record))
+    waiting = Waiting(entry.until)
+    if place < len(queue) and now - queue[place].seen < HEARTBEAT:
+        return waiting
+    queue = (*queue[:place], QueuedWaiter(request.waiter, inbox, now), *queue[place + 1 :])
+    return Write(value, replace(entry, queue=queue), lambda _: waiting)
+
+
+def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[bool]:
+    """Make the lease longer, if it is held."""
+    if stored.token != lease.token:
+        return False
+    value, entry = carried(stored, now)
+    return Write(value, replace(entry, lease_seconds=seconds, until=now + seconds), lambda _: True)
+
+
+def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
+    """Take waiters out of the queue and release the lock that one of them was granted; the next one is woken."""
+    held = stored.entry.is_locked(now) and stored.entry.holder in map(wake_token, waiters)
+    if not held and all(queued.waiter not in waiters for queued in stored.entry.queue):
+        return None
+    value, entry = carried(stored, now)
+    if held:
+        entry = unlocked(entry)
+    queue = tuple(queued for queued in entry.queue if queued.waiter not in waiters)
+    wake = queue[0] if queue and not entry.is_locked(now) else None
+    return Write(value, replace(entry, queue=queue), lambda _: None, wake)
