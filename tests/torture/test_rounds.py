@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tools.torture import mutations, report
@@ -33,6 +34,16 @@ async def test_a_short_round(storage: str, tmp_path: Path) -> None:
     assert wrong(result) == []
     assert result.verdict.updates > 0
     assert sum(result.verdict.events.values()) > 0
+
+
+@pytest.mark.parametrize("event", ["worker forked", "event loop replaced"])
+async def test_forks_and_second_loops_lose_nothing(event: str, tmp_path: Path) -> None:
+    aims = msgspec.structs.replace(SHORT, events=3, seconds=30, only=event)
+    result = await run("sqlite", tmp_path / "sqlite", aims, seed=1)
+    assert wrong(result) == []
+    assert set(result.verdict.events) == {event}
+    if event == "worker forked":
+        assert list((tmp_path / "sqlite").glob("w*-f*.jsonl"))
 
 
 async def test_a_round_without_locks_and_versions_goes_red_and_can_be_replayed(

@@ -60,6 +60,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=4, help="processes at a time")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between events on average")
     parser.add_argument("--without", action="append", default=[], metavar="EVENT", help="an event left out, by name")
+    parser.add_argument("--only", metavar="EVENT", help="the only event that happens, by name")
     parser.add_argument("--out", type=Path, help="folder of the histories; default: a new temporary one")
     parser.add_argument("--report", type=Path, help="folder of the table and the raw results, such as docs/torture")
     parser.add_argument("--mutation", help="take a guard out: a name in tools/torture/mutations.py, or module:function")
@@ -84,6 +85,7 @@ def _aims(given: argparse.Namespace) -> Aims:
         pause=given.pause,
         mutation=mutation,
         without=frozenset(given.without),
+        only=given.only,
     )
 
 

@@ -43,6 +43,8 @@ class Aims(msgspec.Struct, kw_only=True):
     mutation: str | None = None
     without: frozenset[str] = frozenset()
     """Names of events that do not happen."""
+    only: str | None = None
+    """The name of the only event that happens."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -140,6 +142,7 @@ class _Campaign:
                 seed=self._seed,
                 pause=self._aims.pause,
                 without=self._aims.without,
+                only=self._aims.only,
             )
             tormenting = asyncio.create_task(nemesis.run())
             try:

@@ -13,11 +13,21 @@ from typing import TypeVar
 
 import msgspec
 
-from tools.torture.messages import Answer, Command, Dumped, Finished, Progress, Reopened, WorkerOptions
+from tools.torture.messages import (
+    Answer,
+    Command,
+    Dumped,
+    Finished,
+    Forked,
+    LoopChanged,
+    Progress,
+    Reopened,
+    WorkerOptions,
+)
 
 _ROOT = Path(__file__).parent.parent
 
-Asked = TypeVar("Asked", Reopened, Finished, Dumped)
+Asked = TypeVar("Asked", Reopened, Forked, LoopChanged, Finished, Dumped)
 
 
 class WorkerFailedError(Exception):
@@ -156,7 +166,7 @@ class Member:
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        decode = msgspec.json.Decoder(Progress | Reopened | Finished | Dumped).decode
+        decode = msgspec.json.Decoder(Answer).decode
         while line := await self._process.stdout.readline():
             if not line.endswith(b"\n"):
                 break

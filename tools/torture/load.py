@@ -86,6 +86,7 @@ class Load:
 
     def start(self, in_flight: int) -> None:
         """Begin; a tenth each of what is under way is in the hot chat, has a time to live, and is not locked."""
+        self._stopping = False
         part = max(1, in_flight // 10)
         picks = [*[self._pick_hot] * part, *[self._pick_expiring] * part, *[self._pick_tail] * (in_flight - 3 * part)]
         self._lanes = [Lane(pick, _OPERATIONS) for pick in picks]

@@ -63,6 +63,16 @@ class Reopen(msgspec.Struct, tag="reopen"):
     """Shut the sessions down under the load, and start them again; say `Reopened`."""
 
 
+class Fork(msgspec.Struct, tag="fork"):
+    """Let a forked child work for so many seconds with the same sessions, beside this process; say `Forked`."""
+
+    seconds: float
+
+
+class ChangeLoop(msgspec.Struct, tag="change loop"):
+    """Drop the event loop in the middle of the work, close nothing, and go on in another one; say `LoopChanged`."""
+
+
 class Finish(msgspec.Struct, tag="finish"):
     """Let what is under way end; say `Finished`."""
 
@@ -73,7 +83,7 @@ class Dump(msgspec.Struct, tag="dump"):
     """Write what is stored into `stored.json` of the folder; say `Dumped`."""
 
 
-Command: TypeAlias = Cancel | Shift | Reopen | Finish | Dump
+Command: TypeAlias = Cancel | Shift | Reopen | Fork | ChangeLoop | Finish | Dump
 
 
 class Progress(msgspec.Struct, tag="progress"):
@@ -91,6 +101,17 @@ class Reopened(msgspec.Struct, tag="reopened"):
     """The sessions are open again."""
 
 
+class Forked(msgspec.Struct, tag="forked"):
+    """The child has ended."""
+
+    code: int
+    """0 if all went well."""
+
+
+class LoopChanged(msgspec.Struct, tag="loop changed"):
+    """The work goes on in another event loop."""
+
+
 class Finished(msgspec.Struct, tag="finished"):
     """Nothing is under way any more but what hangs."""
 
@@ -101,4 +122,4 @@ class Dumped(msgspec.Struct, tag="dumped"):
     """The file is there."""
 
 
-Answer: TypeAlias = Progress | Reopened | Finished | Dumped
+Answer: TypeAlias = Progress | Reopened | Forked | LoopChanged | Finished | Dumped

@@ -14,7 +14,7 @@ import msgspec
 
 from tools.torture.crew import Crew, Member, WorkerFailedError
 from tools.torture.disk import Disk
-from tools.torture.messages import Cancel, Reopen, Reopened, Shift
+from tools.torture.messages import Cancel, ChangeLoop, Fork, Forked, LoopChanged, Reopen, Reopened, Shift
 from tools.torture.places import Place
 from tools.torture.proxy import Direction, Proxy
 
@@ -50,6 +50,7 @@ class Nemesis:
         seed: of what is drawn.
         pause: seconds between events on average.
         without: names of events that do not happen.
+        only: the name of the only event that happens; `None`: all do.
 
     Attributes:
         failures: what nobody did on purpose, such as a worker that did not shut down.
@@ -68,6 +69,7 @@ class Nemesis:
         seed: int,
         pause: float,
         without: Collection[str] = (),
+        only: str | None = None,
     ) -> None:
         self._place = place
         self._crew = crew
@@ -82,7 +84,11 @@ class Nemesis:
         self._running: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
         self.begun = 0
-        self._troubles = {name: trouble for name, trouble in self._all_troubles().items() if name not in without}
+        self._troubles = {
+            name: trouble
+            for name, trouble in self._all_troubles().items()
+            if name not in without and only in (None, name)
+        }
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -134,8 +140,10 @@ class Nemesis:
             "clock shifted": (8, self._shift, False),
             "sessions closed and opened": (5, self._reopen, False),
             "worker stopped (SIGSTOP)": (12, self._stop, False),
+            "event loop replaced": (3, self._change_loop, False),
         }
         if self._place.shared:
+            troubles["worker forked"] = (3, self._fork, False)
             troubles["worker killed (SIGKILL)"] = (16, self._kill, False)
             troubles["worker shut down (SIGTERM)"] = (6, self._terminate, False)
             troubles[_QUIET_KILL] = (1.5, self._kill_in_quiet, False)
@@ -184,6 +192,25 @@ class Nemesis:
             member.busy = True
             try:
                 await member.ask(Reopen(), Reopened, 60)
+            finally:
+                member.busy = False
+
+    async def _fork(self, event: Event, random: Random) -> None:
+        seconds = random.uniform(0.2, 2)
+        if member := self._draw(event, random):
+            event.detail = f"{seconds:.1f} s"
+            member.busy = True
+            try:
+                if code := (await member.ask(Fork(seconds), Forked, 120)).code:
+                    raise WorkerFailedError(f"a forked child of {member.name} ended with code {code}: {member.log()}")
+            finally:
+                member.busy = False
+
+    async def _change_loop(self, event: Event, random: Random) -> None:
+        if member := self._draw(event, random):
+            member.busy = True
+            try:
+                await member.ask(ChangeLoop(), LoopChanged, 60)
             finally:
                 member.busy = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -218,7 +219,21 @@ class Cluster(Place):
         return [server.port for server in self._cluster.servers]
 
     def troubles(self) -> Mapping[str, Callable[[Random], None]]:
-        return {"failover": self._fail_over, "replica killed and started": self._restart_replica}
+        return {
+            "failover": self._fail_over,
+            "replica killed and started": self._restart_replica,
+            "shard frozen (SIGSTOP)": self._freeze,
+        }
+
+    def _freeze(self, random: Random) -> None:
+        """Chats of the other shards go on meanwhile; in half of the cases, its replica takes its place."""
+        primary = random.choice(self._cluster.primaries())
+        primary.process.signal(signal.SIGSTOP)
+        try:
+            time.sleep(random.uniform(0.2, 2 * _DEAD_AFTER / 1000))
+        finally:
+            primary.process.signal(signal.SIGCONT)
+        wait_until(self._cluster._ready, "the cluster being whole again")
 
     def _fail_over(self, random: Random) -> None:
         old = random.choice(self._cluster.primaries())

@@ -46,4 +46,4 @@ if __name__ == "__main__":
 
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
     lead_through_proxies(options.routes)
-    sys.exit(asyncio.run(run(options, clock)))
+    sys.exit(run(options, clock))
