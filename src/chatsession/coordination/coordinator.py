@@ -101,8 +101,11 @@ class Coordinator:
         self._locks = Locks(storage, self.leases, self._commits.unlock, self.read)
 
     async def drain(self) -> None:
-        """Give back the leases that are kept, and wait until nothing is waiting or under way."""
+        """Give back all leases, and wait until nothing is waiting or under way."""
         self._cache.give_back_all()
+        for lease in self.leases.held():  # by sessions that have outlasted their managers, and cannot commit any more
+            self.leases.drop(lease)
+            self._commits.unlock(lease)
         for calls in (self._reads, self._locks, self._commits):
             await calls.drain()
 

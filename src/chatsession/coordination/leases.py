@@ -55,6 +55,12 @@ class LeaseRenewer:
         """How many leases are held."""
         return sum(len(clock.young) + len(clock.old) for clock in self._clocks.values())
 
+    def held(self) -> list[Lease]:
+        """All leases that are held."""
+        return [
+            lease for clock in self._clocks.values() for part in (clock.young, clock.old) for lease, _ in part.values()
+        ]
+
     def add(self, lease: Lease, seconds: float, asked: Asked) -> None:
         """Renew this lease from now on; it was just granted for `seconds`."""
         clock = self._clocks.get(seconds)
