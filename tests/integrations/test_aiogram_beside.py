@@ -463,5 +463,5 @@ async def test_one_update_fed_within_another_of_the_same_chat(dp: Dispatcher) ->
     @dp.message()
     async def inner(message: Message, session: Pizza) -> None: ...
 
-    with pytest.raises(SessionError, match="this task has it open already"):
+    with pytest.raises(SessionError, match="this task or thread has it open already"):
         await dp.feed_raw_update(BOT, message("outer"))

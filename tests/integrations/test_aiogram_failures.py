@@ -247,7 +247,7 @@ async def test_the_same_chat_opened_again_within_its_handler_is_an_error_at_once
             async with sessions.open(1):
                 pass
 
-    with pytest.raises(SessionError, match="this task has it open already"):
+    with pytest.raises(SessionError, match="this task or thread has it open already"):
         await dp.feed_raw_update(BOT, message("again"))
 
 

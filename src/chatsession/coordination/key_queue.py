@@ -166,12 +166,12 @@ class _Alarm(Generic[Handover]):
 def _circle(key: str, *, same: bool) -> SessionError:
     if same:
         return SessionError(
-            "this task has it open already, and opening it again would wait for ever; "
+            "this task or thread has it open already, and opening it again would wait for ever; "
             "use the session that is open, or end it first",
             key=key,
         )
     return SessionError(
-        "the task that has it open waits for this one, and both would wait for ever; "
+        "the task or thread that has it open waits for this one, and both would wait for ever; "
         "use the session that is open, or end it first, and open several sessions with open_many()",
         key=key,
     )
