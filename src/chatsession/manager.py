@@ -40,7 +40,8 @@ F = TypeVar("F", bound=ActionFunction)
 _log = logging.getLogger("chatsession")
 
 _PAGE = 500
-_UPDATE_TRIES = 50
+UPDATE_TRIES = 50
+"""How often `update` begins anew when somebody else was faster."""
 
 
 class SessionManager(Generic[T]):
@@ -267,7 +268,7 @@ class SessionManager(Generic[T]):
                         session.data = changed
                     data = session.data
             except SessionConflictError:
-                if tries == _UPDATE_TRIES:
+                if tries == UPDATE_TRIES:
                     raise
                 await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
             else:

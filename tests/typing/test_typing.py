@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import chatsession
+import chatsession.sync
 from chatsession.integrations import aiogram, pyrogram, telebot, telegram_ext, telethon
 
 HERE = Path(__file__).parent
-MODULES = (chatsession, aiogram, pyrogram, telebot, telegram_ext, telethon)
+MODULES = (chatsession, chatsession.sync, aiogram, pyrogram, telebot, telegram_ext, telethon)
 ROOT = HERE.parent.parent
-USAGE = HERE / "usage.py"
-MISTAKES = HERE / "mistakes" / "mistakes.py"
+USAGE = (HERE / "usage.py", HERE / "usage_sync.py")
+MISTAKES = sorted((HERE / "mistakes").glob("*.py"))
 
 
 def pyright(*arguments: str | Path, **environment: str) -> dict[str, Any]:
@@ -40,22 +41,31 @@ def pyright(*arguments: str | Path, **environment: str) -> dict[str, Any]:
 def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[int]]:
     """The lines with errors, by the name of the file."""
     # A copy, because the settings exclude the original, or `pyright` would complain of it whenever it is run.
-    mistakes = Path(shutil.copy(MISTAKES, tmp_path_factory.mktemp("typing")))
-    lines: dict[str, set[int]] = {USAGE.name: set(), MISTAKES.name: set()}
-    for complaint in pyright(USAGE, mistakes)["generalDiagnostics"]:
+    folder = tmp_path_factory.mktemp("typing")
+    mistakes = [Path(shutil.copy(each, folder)) for each in MISTAKES]
+    lines: dict[str, set[int]] = {each.name: set() for each in (*USAGE, *MISTAKES)}
+    for complaint in pyright(*USAGE, *mistakes)["generalDiagnostics"]:
         lines[Path(complaint["file"]).name].add(complaint["range"]["start"]["line"] + 1)
     return lines
 
 
-def test_right_code_passes(complaints: dict[str, set[int]]) -> None:
-    assert complaints[USAGE.name] == set()
+@pytest.mark.parametrize("usage", USAGE, ids=lambda path: path.stem)
+def test_right_code_passes(complaints: dict[str, set[int]], usage: Path) -> None:
+    assert complaints[usage.name] == set()
 
 
-def test_each_mistake_is_refused_and_nothing_else(complaints: dict[str, set[int]]) -> None:
-    lines = MISTAKES.read_text().splitlines()
+@pytest.mark.parametrize("mistakes", MISTAKES, ids=lambda path: path.stem)
+def test_each_mistake_is_refused_and_nothing_else(complaints: dict[str, set[int]], mistakes: Path) -> None:
+    lines = mistakes.read_text().splitlines()
     marked = {number for number, line in enumerate(lines, 1) if line.endswith("# error")}
-    assert len(marked) > 40
-    assert complaints[MISTAKES.name] == marked
+    assert len(marked) > 10
+    assert complaints[mistakes.name] == marked
+
+
+def test_mypy_infers_the_same_types(tmp_path: Path) -> None:
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(HERE / "usage_sync.py")]
+    done = subprocess.run(mypy, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_public_name_has_a_known_type() -> None:

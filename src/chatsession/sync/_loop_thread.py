@@ -1,0 +1,267 @@
+"""One event loop in a thread of the library's own, to which all threads of the process give their calls.
+
+A call costs a lock on which its thread waits, and a wake-up of the loop that serves all threads which call meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar, TypeVarTuple
+
+from chatsession.errors import SessionClosedError, SessionError
+from chatsession.sync._calls import Call, CallerTask
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+_EXIT_PATIENCE = 10.0
+"""Seconds for which the end of the process waits for the storages to be closed."""
+
+_CLOSED = "its manager was closed before the session ended, and what was not committed by then is lost"
+_FORKED = "it was opened in the process from which this one was forked, where its lock is; open it here"
+_EXITING = "the process is ending, and its storages are closed; use sessions before that"
+
+
+def check_may_block() -> None:
+    """Raises `SessionError` in a thread that runs an event loop."""
+    if asyncio._get_running_loop() is not None:
+        raise SessionError(
+            "chatsession.sync would block the event loop that runs in this thread; use chatsession.SessionManager "
+            "here, with `async with` and `await`, or call this in another thread, as by asyncio.to_thread() "
+            "(migrations, `merge` and codecs run in a loop of the library, and cannot use sessions)"
+        )
+
+
+class LoopUser(Protocol):
+    """One that needs the loop until it is closed."""
+
+    async def aclose(self, timeout: float) -> None:
+        """Disconnect; sessions that are still open after `timeout` seconds are lost."""
+        ...
+
+
+class LoopThread:
+    """An event loop that runs in a daemon thread, and the calls that other threads make in it."""
+
+    def __init__(self) -> None:
+        self.ended: str = ""
+        """Why no call is made any more; empty as long as calls are made."""
+        self.users: set[LoopUser] = set()
+        self._pending: deque[tuple[CallerTask, Call | None]] = deque()
+        self._awake = False
+        """The loop is about to look at what is pending."""
+        self._local = threading.local()
+        self._callers: set[CallerTask] = set()
+        self._spawned: set[asyncio.Task[object]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._end: asyncio.Future[None] = self._loop.create_future()
+        # A daemon: a process that forgot to close its managers must still be able to exit.
+        self._thread = threading.Thread(target=self._run, name="chatsession", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise SessionClosedError(f"the thread of chatsession.sync cannot be started: {error}") from error
+
+    # In any thread.
+
+    def call(self, function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments) -> T:
+        """Run an async function in the loop, and wait for it; its outcome is known when this returns or raises.
+
+        What a signal handler raises meanwhile, such as `KeyboardInterrupt`, cancels the function, and comes out once
+        that has ended.
+
+        Raises:
+            SessionError: an event loop runs in this thread, and would be blocked.
+            SessionClosedError: this loop has ended.
+        """
+        check_may_block()
+        try:
+            caller: CallerTask = self._local.presence.caller
+        except AttributeError:
+            presence = self._local.presence = _Presence(self)
+            caller = presence.caller
+        call = Call(function, arguments)
+        posted = False
+        interrupt: BaseException | None = None
+        while not call.finished:
+            try:
+                if interrupt is not None:
+                    self._wake(partial(self._cancel, caller, call))
+                elif not posted:
+                    posted = True
+                    self.post(caller, call)
+                call.lock.acquire()
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        return call.outcome()
+
+    def post(self, caller: CallerTask, call: Call | None) -> None:
+        """Give the loop a call; `None`: the caller's thread has ended."""
+        self._pending.append((caller, call))
+        if self.ended:
+            self._refuse_pending()
+        elif not self._awake:
+            self._awake = True
+            self._wake(self._take_pending)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run an async function in the loop, unless that has ended, and don't wait for it."""
+        if not self.ended:
+            self._wake(partial(self._spawn, function))
+
+    def end(self, why: str, patience: float | None = None) -> None:
+        """Cancel all calls, close the users, and wait until the thread has ended.
+
+        Args:
+            why: what later calls are told.
+            patience: seconds to wait at most.
+        """
+        self.ended = why
+        self._wake(partial(self._end.set_result, None))
+        self._thread.join(patience)
+
+    def _refuse_pending(self) -> None:
+        while True:
+            try:
+                _, call = self._pending.popleft()
+            except IndexError:
+                return
+            if call is not None:
+                call.fail(SessionClosedError(self.ended))
+
+    def _wake(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop was closed just now
+            self._refuse_pending()
+
+    # In its thread.
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_ended())
+        self._refuse_pending()
+
+    async def _until_ended(self) -> None:
+        await self._end
+        ending = [task for caller in self._callers if (task := caller.end(self.ended)) is not None]
+        if ending or self._spawned:
+            await asyncio.wait({*ending, *self._spawned})
+        await asyncio.gather(*(user.aclose(0.0) for user in self.users), return_exceptions=True)
+
+    def _take_pending(self) -> None:
+        self._awake = False  # before it looks: for what comes later it is woken again
+        if self.ended:
+            self._refuse_pending()
+        pending = self._pending
+        while pending:
+            caller, call = pending.popleft()
+            if call is not None:
+                self._callers.add(caller)
+                caller.take(call)
+            else:
+                self._callers.discard(caller)
+                caller.end(_CLOSED)
+
+    def _cancel(self, caller: CallerTask, call: Call) -> None:
+        self._take_pending()  # the thread may have been interrupted before it woke the loop
+        caller.cancel(call)
+
+    def _spawn(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        task = self._loop.create_task(function())
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+
+class _Presence:
+    """Is in the local storage of a thread, and is deleted when the thread ends."""
+
+    def __init__(self, loop_thread: LoopThread) -> None:
+        self._loop_thread = loop_thread
+        self.caller = CallerTask()
+
+    def __del__(self) -> None:
+        if not self._loop_thread.ended:
+            self._loop_thread.post(self.caller, None)
+
+
+class _Process:
+    """What a process has of its own; a forked child begins anew."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # reentrant, since signal handlers and `__del__` may use sessions, too
+        self.loop_thread: LoopThread | None = None
+        self.exiting = False
+
+    def join(self, user: LoopUser) -> LoopThread:
+        if self.exiting:
+            raise SessionClosedError(_EXITING)
+        if self.loop_thread is None:
+            self.loop_thread = LoopThread()
+        self.loop_thread.users.add(user)
+        return self.loop_thread
+
+    def leave(self, user: LoopUser) -> None:
+        loop_thread = self.loop_thread
+        if loop_thread is None:
+            return
+        loop_thread.users.discard(user)
+        if not loop_thread.users:
+            self.loop_thread = None
+            loop_thread.end(_CLOSED)
+
+    def exit(self) -> None:
+        self.exiting = True
+        loop_thread, self.loop_thread = self.loop_thread, None
+        if loop_thread is not None:
+            loop_thread.end(_EXITING, _EXIT_PATIENCE)
+
+
+_process = _Process()
+_inherited: list[LoopThread] = []
+"""Of the parent process. To delete one would disturb the parent's loop, with which it shares a selector."""
+
+
+def join_loop(user: LoopUser) -> LoopThread:
+    """The loop of this process, which runs until all its users have left.
+
+    Raises:
+        SessionError: an event loop runs in this thread.
+        SessionClosedError: the process is ending.
+    """
+    check_may_block()
+    with _process.lock:
+        return _process.join(user)
+
+
+def leave_loop(user: LoopUser) -> None:
+    """A user is closed; with the last one the loop and its thread end."""
+    check_may_block()
+    with _process.lock:
+        _process.leave(user)
+
+
+def _at_exit() -> None:
+    _process.exit()
+
+
+def _after_fork_in_child() -> None:
+    global _process
+    inherited, _process = _process.loop_thread, _Process()
+    if inherited is not None:
+        inherited.ended = _FORKED
+        _inherited.append(inherited)
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

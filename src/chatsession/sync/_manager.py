@@ -1,0 +1,420 @@
+"""`SessionManager` without asyncio: the same options and names, for threads."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast, overload
+
+from chatsession.errors import SessionClosedError, SessionConflictError
+from chatsession.keys import GetSessionKey, per_chat
+from chatsession.manager import UPDATE_TRIES
+from chatsession.manager import SessionManager as AsyncSessionManager
+from chatsession.observing import SessionEvent
+from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
+from chatsession.serialization.codec import Codec
+from chatsession.serialization.migrations import Migration
+from chatsession.storages import Storage
+from chatsession.storages.adapter import StorageAdapter
+from chatsession.sync._block import Block
+from chatsession.sync._calls import in_callers_thread
+from chatsession.sync._loop_thread import LoopThread, check_may_block, join_loop, leave_loop
+from chatsession.sync._session import Session, SessionGroup
+from chatsession.unit_of_work.rewrite import RewriteReport
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+_PAGE = 100
+"""Of an iteration: so many items are fetched by one call."""
+
+
+class SessionManager(Generic[T]):
+    """One kind of session, for programs without asyncio: `chatsession.SessionManager` with `with` and no `await`.
+
+    All its methods may be called in any thread, and share storages with asynchronous programs under the same
+    guarantees. Updates of one key run one after another, those of different keys in parallel, and what several threads
+    store at the same time travels together. A thread that opens a key which it has open already gets an error at once.
+
+    It connects when it is first used and disconnects at `close`, or does both by `with`. A forked child
+    (`multiprocessing`, gunicorn's `--preload`, Celery's prefork) connects anew at its first use. All managers of a
+    process share one event loop in a thread of the library, which ends with the last of them, and at the end of the
+    process. In a thread that runs an event loop itself, use `chatsession.SessionManager`.
+
+    Migrations, `merge`, codecs and storages of your own are called in the library's thread, where they hold up all
+    other sessions and cannot use any. `initial`, `observe` and the function of `update` are called in your thread.
+
+    Args:
+        initial: makes the value of a session that is not stored: a class, or a function without parameters. Without
+            it, the value of such a session is `None`.
+        type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
+            annotation.
+        **options: as those of `chatsession.SessionManager`.
+
+    Raises:
+        TypeError: values of this type cannot be stored.
+        ValueError: an option has a value that makes no sense.
+        StorageError: the storage's URL is wrong.
+
+    Examples:
+        >>> from chatsession.sync import SessionManager
+        >>> with SessionManager(int, storage="memory:") as counters:
+        ...     with counters.open("424242") as s:
+        ...         s.data += 1
+        ...     counters.update("424242", lambda count: count + 1)
+        2
+    """
+
+    @overload
+    def __init__(
+        self,
+        initial: Callable[[], T],
+        *,
+        type: builtins.type[T] | None = None,
+        storage: Storage | StorageAdapter[T] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[T] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[T, T], T] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SessionManager[V | None],
+        initial: None = None,
+        *,
+        type: builtins.type[V],
+        storage: Storage | StorageAdapter[V] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[V] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[V, V], V] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SessionManager[Any],
+        initial: None = None,
+        *,
+        type: None = None,
+        storage: Storage | StorageAdapter[Any] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[Any] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[Any, Any], Any] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
+    ) -> None: ...
+    def __init__(
+        self,
+        initial: Callable[[], T] | None = None,
+        *,
+        type: builtins.type[T] | None = None,  # noqa: A002 - the contract's name
+        **options: Any,  # as the overloads say
+    ) -> None:
+        self._setup(SessionOptions(initial=initial, type=type, **options))
+
+    @staticmethod
+    def from_options(options: SessionOptions[V]) -> SessionManager[V]:
+        """Make a manager of options that are at hand as one object."""
+        manager = cast("SessionManager[V]", SessionManager.__new__(SessionManager))
+        manager._setup(options)
+        return manager
+
+    def _setup(self, options: SessionOptions[T]) -> None:
+        self.options = options
+        if options.observe is not None:
+            options = replace(options, observe=in_callers_thread(options.observe))
+        self.asynchronous: AsyncSessionManager[T] = AsyncSessionManager.from_options(options)
+        """What does the work, in the event loop of the library."""
+        self.storage: Storage = self.asynchronous.storage
+        self._loop_thread: LoopThread | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<chatsession.sync.SessionManager {self.options.name!r} on {self.storage!r}>"
+
+    def open(self, key: str | int) -> Session[T]:
+        """Open one session, in an update or outside of any, as safely as there.
+
+        Args:
+            key: as `get_session_key` would give it, without the prefix.
+
+        Returns:
+            The session, to be entered by `with`, which waits for the key and loads.
+
+        Raises:
+            SessionKeyError: the key cannot be one.
+        """
+        session = self.asynchronous.open(key)
+        return Session(session, Block(session, self.join, session.key))
+
+    def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
+        """Open several sessions at once; two callers with the same keys in any order never block each other for good.
+
+        Each is committed atomically by itself. If one holds a value that cannot be stored, none is written.
+
+        Args:
+            keys: the keys, each once.
+
+        Returns:
+            To be entered by `with`, which gives the sessions in the order of the keys.
+        """
+        return SessionGroup(Block(self.asynchronous.open_many(keys), self.join))
+
+    def update(self, key: str | int, function: Callable[[T], T | None]) -> T:
+        """Change a session atomically: read, call the function, write; again if somebody else was faster.
+
+        Args:
+            key: the session's key.
+            function: takes the data and returns the new data, or changes what it was given and returns `None`. It may
+                run several times, each time with freshly loaded data.
+
+        Returns:
+            The data as it was stored.
+
+        Raises:
+            SessionConflictError: somebody else was faster 50 times in a row.
+            TypeError: the function is async; nothing was written.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self.open(key) as session:
+                    changed = _not_async(function(session.data))
+                    if changed is not None:
+                        session.data = changed
+                    data = session.data
+            except SessionConflictError:
+                if tries == UPDATE_TRIES:
+                    raise
+                time.sleep(random.uniform(0, 0.001 * min(tries, 20)))
+            else:
+                return data
+
+    def get(self, key: str | int) -> T | None:
+        """Look at a session without waiting for anybody: what the last commit stored, or `None` if nothing is.
+
+        The value is a copy; changing it changes nothing.
+        """
+        return self.join().call(self.asynchronous.get, key)
+
+    def put(self, key: str | int, value: T) -> None:
+        """Store a value in the place of whatever is stored, after the update that is running for the key.
+
+        Raises:
+            SessionEncodeError: the value cannot be stored; nothing was written.
+        """
+        self.join().call(self.asynchronous.put, key, value)
+
+    def delete(self, key: str | int) -> bool:
+        """Delete a session, after the update that is running for it.
+
+        Returns:
+            Whether there was one.
+        """
+        return self.join().call(self.asynchronous.delete, key)
+
+    def count(self) -> int:
+        """How many sessions are stored; reads all keys, with constant memory."""
+        return self.join().call(self.asynchronous.count)
+
+    def keys(self) -> Iterator[str]:
+        """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
+
+        Sessions that come or go meanwhile may or may not be among them.
+        """
+        return self._in_pages(self.asynchronous.keys())
+
+    def entries(self) -> Iterator[tuple[str, T]]:
+        """All stored sessions as key and data, without locks and with constant memory.
+
+        Raises:
+            SessionDecodeError: a session does not fit its type.
+        """
+        return self._in_pages(self.asynchronous.entries())
+
+    def move(self, old: str | int, new: str | int) -> None:
+        """Move a session to another key, for good: whoever opens the old key finds it under the new one.
+
+        For a group that became a supergroup; integrations do it by themselves. It happens atomically and once,
+        however often, in whichever process and at whatever moment it is called. If both keys have a session, `merge`
+        makes one of the two; without it the new one's stays and the old one's is set aside.
+
+        Args:
+            old: the key, as in `open`, under which the session is.
+            new: the key under which it shall be.
+
+        Raises:
+            SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.
+        """
+        self.join().call(self.asynchronous.move, old, new)
+
+    def rewrite(
+        self,
+        *,
+        dry_run: bool = False,
+        resume: str | None = None,
+        progress: Callable[[RewriteReport], object] | None = None,
+    ) -> RewriteReport:
+        """Store all sessions in the form of today: migrated, and encrypted with the newest key.
+
+        Safe while bots run: each session is locked for a moment. What is in that form already is not written, so an
+        interrupted run may simply be made again, or go on with `resume=report.cursor`. Expiry is not touched.
+
+        Args:
+            dry_run: only count what would be done, and what would fail.
+            resume: where an earlier run stopped, `RewriteReport.cursor`.
+            progress: called with the report after each page, in the thread of the library.
+
+        Returns:
+            How many were looked at, rewritten, and could not be, with the reasons.
+        """
+
+        async def rewrite() -> RewriteReport:
+            return await self.asynchronous.rewrite(dry_run=dry_run, resume=resume, progress=progress)
+
+        return self.join().call(rewrite)
+
+    def start(self) -> None:
+        """Connect now rather than at the first use; also after `close`, to go on."""
+        check_may_block()
+        self._closed = False
+        try:
+            self.join().call(self.asynchronous.start)
+        except BaseException:
+            self._leave()
+            raise
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Let no session begin any more, wait for those that are open, and disconnect.
+
+        A storage that was open before its managers came is left open. May be called twice.
+
+        Args:
+            timeout: seconds to wait for open sessions; what is open then cannot commit any more.
+        """
+        check_may_block()
+        self._closed = True
+        loop_thread = self._loop_thread
+        if loop_thread is None or loop_thread.ended:
+            return
+        try:
+            loop_thread.call(self.asynchronous.aclose, timeout)
+        finally:
+            self._leave()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: builtins.type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def join(self) -> LoopThread:
+        """The event loop in which the sessions of this manager are. For integrations.
+
+        Raises:
+            SessionClosedError: the manager is closed, or the process is ending.
+            SessionError: an event loop runs in this thread.
+        """
+        loop_thread = self._loop_thread
+        if loop_thread is None or loop_thread.ended:
+            self._check_not_closed()
+            loop_thread = self._loop_thread = join_loop(self.asynchronous)
+            try:
+                self._check_not_closed()  # meanwhile, by another thread that saw no loop to leave
+            except SessionClosedError:
+                self._leave()
+                raise
+        return loop_thread
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise SessionClosedError(
+                "its manager is closed; open the session before close(), or start the manager again"
+            )
+
+    def _leave(self) -> None:
+        self._loop_thread = None
+        leave_loop(self.asynchronous)
+
+    def _in_pages(self, items: AsyncIterator[V]) -> Iterator[V]:
+        while True:
+            page, error = self.join().call(_next_page, items)
+            yield from page
+            if error is not None:
+                raise error
+            if len(page) < _PAGE:
+                return
+
+
+async def _next_page(items: AsyncIterator[V]) -> tuple[list[V], Exception | None]:
+    """The next items, fewer than `_PAGE` only at the end, and the error that came after them."""
+    page: list[V] = []
+    try:
+        async for item in items:
+            page.append(item)
+            if len(page) == _PAGE:
+                break
+    except Exception as error:
+        return page, error
+    return page, None
+
+
+def _not_async(result: V) -> V:
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()
+    raise TypeError("the function of update() must not be async here; nothing was written")
