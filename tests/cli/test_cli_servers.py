@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
 from cli_aids import Shell, editor
 
-from chatsession import SessionManager
+from chatsession import SessionManager, open_storage
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
@@ -76,3 +76,25 @@ def test_doctor(server_shell: Shell) -> None:
         assert "set appendonly yes" in done.out
     else:
         assert "synchronous_commit: on" in done.out
+
+
+async def test_pages_of_changing_sizes_give_each_session_once(redis_server: RedisServer) -> None:
+    redis_server.ask("FLUSHALL")
+    shell = Shell(redis_server.url)
+    await asyncio.to_thread(shell.put, {f"chat:{number}": b"1" for number in range(2000)})
+    found: list[str] = []
+    cursor: str | None = None
+    async with open_storage(redis_server.url) as storage:
+        for limit in cycle((10, 150)):
+            keys, cursor = await storage.scan_keys("", cursor, limit)
+            found += keys
+            if cursor is None:
+                break
+    assert (len(found), len(set(found))) == (2000, 2000)
+
+
+@pytest.mark.parametrize("limit", [1, 8, 150])
+def test_ls_lists_as_many_as_it_was_told(server_shell: Shell, limit: int) -> None:
+    server_shell.put({f"chat:{number}": b"1" for number in range(300)})
+    assert len(server_shell.run("ls", "--json", "--limit", str(limit)).lines) == limit
+    assert server_shell.run("count").out == "300\n"

@@ -13,10 +13,11 @@ from chatsession.storages.redis._names import RESERVED
 from chatsession.storages.redis._servers import Servers
 
 _FEWEST = 100
+_MOST = 999_999
 """A server examines at least this many keys at a time, because most may belong to others."""
 
-_CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}(:[0-9]{1,9}-[0-9]{1,10})?")
-"""The first slot of a server, its run, its own cursor, and how many of the keys there were returned already."""
+_CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}(:[0-9]{1,9}-[0-9]{1,10}-[0-9]{1,6})?")
+"""The first slot of a server, its run, its own cursor, how many of the keys there were returned, and its COUNT."""
 _BEGINNING = "0::0"
 
 
@@ -43,12 +44,14 @@ async def page(
         if part is None:
             return [], None
         slot, place, following = part
-        keys, this_run, behind = await _scan(calls, place, pattern, run, position, max(limit, _FEWEST))
+        # The same COUNT as before, since the server would return another part of its keys for another one.
+        count = int(given[0].rpartition("-")[2]) if given else min(max(limit, _FEWEST), _MOST)
+        keys, this_run, behind = await _scan(calls, place, pattern, run, position, count)
         keys.sort()
         seen = _seen(keys, given[0]) if given and run == this_run else 0
         if seen is not None and seen + limit < len(keys):
             here = "0" if run not in ("", this_run) else position
-            return keys[seen : seen + limit], f"{slot}:{this_run}:{here}:{_mark(keys[: seen + limit])}"
+            return keys[seen : seen + limit], f"{slot}:{this_run}:{here}:{_mark(keys[: seen + limit])}-{count}"
         keys, given = keys[seen or 0 :], []
         after = None if following is None else f"{following}::0"
         if behind != "0":
@@ -65,7 +68,7 @@ def _mark(keys: Sequence[str]) -> str:
 def _seen(keys: Sequence[str], mark: str) -> int | None:
     """Return how many of these keys were returned already; `None`: the keys have changed."""
     count = int(mark.partition("-")[0])
-    return count if _mark(keys[:count]) == mark else None
+    return count if _mark(keys[:count]) == mark.rpartition("-")[0] else None
 
 
 async def _part_at(start: int, calls: Calls, servers: Servers) -> tuple[int, str, int | None] | None:
