@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from msgspec import Struct
+from msgspec.json import Encoder
 
 from chatsession.errors import SessionEncodeError
+from chatsession.serialization.comparison import step_to
 from chatsession.serialization.untyped import foreign
 
 State: TypeAlias = str | int | None
@@ -37,8 +39,6 @@ def empty_record() -> StateRecord:
 
 STATE: Final = object()
 """Stands for the state among the names of the data's fields."""
-
-_MISSING = object()
 
 
 class StateKey(NamedTuple):
@@ -74,6 +74,14 @@ def plain(data: Mapping[str, Any], key: str) -> dict[str, Any]:
             "finite numbers, True, False, None, lists, and dicts with texts as keys; nothing was written",
             key=key,
         )
+    for name, value in copy.items():
+        try:
+            _encode({name: value})
+        except Exception as error:
+            raise SessionEncodeError(
+                f"`$.data{step_to(name)}` cannot be stored as JSON ({type(error).__name__}); nothing was written",
+                key=key,
+            ) from None
     return copy
 
 
@@ -88,11 +96,30 @@ def copied(value: Any) -> Any:
 
 def differing(one: StateRecord, other: StateRecord) -> set[object]:
     """The names of the data's fields in which two records differ, and `STATE`."""
-    names: set[object] = {
-        name
-        for name in one.data.keys() | other.data.keys()
-        if one.data.get(name, _MISSING) != other.data.get(name, _MISSING)
-    }
+    names: set[object] = set(changed_fields(one.data, other.data))
     if one.state != other.state:
         names.add(STATE)
     return names
+
+
+def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of the fields that differ, or that only one of the two has."""
+    return [name for name in before.keys() | after.keys() if not _same(name, before, after)]
+
+
+def edited(record: StateRecord, before: Mapping[str, Any], after: Mapping[str, Any]) -> StateRecord | None:
+    """The record with the fields changed that `after` has otherwise than `before`; `None`: others have changed them."""
+    changed = changed_fields(before, after)
+    if not all(_same(name, before, record.data) for name in changed):
+        return None
+    data = {name: value for name, value in record.data.items() if name not in changed}
+    return StateRecord(record.state, data | {name: after[name] for name in changed if name in after})
+
+
+def _same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if name not in one or name not in other:
+        return name not in one and name not in other
+    return _encode(one[name]) == _encode(other[name])  # 1 and True are equal, but not the same
+
+
+_encode = Encoder().encode

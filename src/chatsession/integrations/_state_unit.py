@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from chatsession.errors import SessionConflictError
 from chatsession.integrations._state_record import EMPTY, STATE, StateKey, StateRecord, differing
+from chatsession.integrations.update_scope import UpdateScope
 from chatsession.unit_of_work.group import Unit, abort_all, commit_all
 from chatsession.unit_of_work.unit import UnitOfWork
 
@@ -59,8 +60,8 @@ class Entry:
 
     async def write_through(self, write: Write) -> StateRecord:
         """Store a change of somebody else now, whatever becomes of this update; the update sees it, too."""
-        before, unit = self.view, self.unit
-        after = write(self.stored)
+        unit, before = self.unit, self.view
+        after, view = write(self.stored), write(before)
         update_id, unit.update_id = unit.update_id, None  # it is not this update that is stored
         unit.data = _worth_storing(after)
         try:
@@ -71,8 +72,8 @@ class Entry:
         finally:
             unit.update_id = update_id
         self.stored = after
-        self.view = write(self.view)
-        self._overtaken |= differing(before, self.view)
+        self.view = view
+        self._overtaken |= differing(before, view)
         return after
 
     def settle(self) -> None:
@@ -171,9 +172,11 @@ class StateUnit:
         await self._ended.wait()
         return None
 
-    def add(self, sessions: Iterable[Unit]) -> None:
-        """Commit sessions together with the records."""
-        self._others.extend(sessions)
+    def add(self, scope: UpdateScope) -> None:
+        """The update is done: commit its sessions together with the records."""
+        if not scope.handled and scope.beside is not None:
+            scope.beside.update_id = None  # what nobody has handled is not remembered
+        self._others.extend(scope.close())
 
     def identify(self, update_id: int | None) -> UnitOfWork[StateRecord] | None:
         """Let the record that was locked first remember the update, if it is to remember updates; gives its session.
@@ -205,6 +208,10 @@ class StateUnit:
             await self._close()
             for entry in self._entries.values():
                 entry.settle()
+                if self._others:
+                    # Nothing of this key must be ahead of its commit, so that all of them reach the storage in one
+                    # batch; and if the update before this one was not stored, no session may be.
+                    await entry.unit.wait_durable()
             await commit_all(self._units)
         except BaseException:
             await abort_all(self._units)
@@ -213,7 +220,7 @@ class StateUnit:
             self._end()
 
     async def abort(self) -> None:
-        """The update failed: write nothing."""
+        """The update failed: write nothing. May be called twice."""
         try:
             await self._close()
         finally:

@@ -12,7 +12,17 @@ from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations._state_record import EMPTY, State, StateKey, StateRecord, copied, empty_record, plain
+from chatsession.integrations._state_record import (
+    EMPTY,
+    State,
+    StateKey,
+    StateRecord,
+    changed_fields,
+    copied,
+    edited,
+    empty_record,
+    plain,
+)
 from chatsession.integrations._state_unit import Entry, StateUnit, Write
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
@@ -145,7 +155,8 @@ class States:
             await unit.abort()
             raise
         else:
-            await unit.commit()
+            if unit.open:  # else the framework has said before that the update failed
+                await unit.commit()
         finally:
             _current.set(around)
 
@@ -194,22 +205,36 @@ class States:
 
     async def set_state(self, key: StateKey, state: State) -> StateRecord:
         """Set the state, and keep the data."""
-        return await self._write(key, lambda record: StateRecord(state, record.data))
+        return await self.write(key, lambda record: StateRecord(state, record.data))
 
     async def set_data(self, key: StateKey, data: Mapping[str, Any]) -> StateRecord:
         """Replace the data, and keep the state. Raises `SessionEncodeError` where the data is not JSON."""
         new = plain(data, key.text)
-        return await self._write(key, lambda record: StateRecord(record.state, new))
+        return await self.write(key, lambda record: StateRecord(record.state, new))
 
     async def update_data(self, key: StateKey, data: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields of the data, and give a copy of all; raises as `set_data`."""
         new = plain(data, key.text)
-        written = await self._write(key, lambda record: StateRecord(record.state, {**record.data, **new}))
+        written = await self.write(key, lambda record: StateRecord(record.state, {**record.data, **new}))
         return copied(written.data)
 
-    async def delete(self, key: StateKey) -> StateRecord:
-        """Forget the state and the data."""
-        return await self._write(key, lambda record: EMPTY)
+    @contextlib.asynccontextmanager
+    async def editing(self, key: StateKey) -> AsyncGenerator[dict[str, Any]]:
+        """The data, to be changed in place, and stored when the block ends, unless it raises.
+
+        Raises:
+            SessionConflictError: others have changed the data meanwhile, which only happens inside the update of
+                another conversation.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if self.current() is None:
+                await stack.enter_async_context(self.unit(key))
+            before = await self.get_data(key)
+            data = copied(before)
+            yield data
+            after = plain(data, key.text)
+            if changed_fields(before, after):
+                await self.write(key, lambda record: _edited(key, record, before, after))
 
     async def _entry(self, key: StateKey) -> Entry | None:
         """The record in the unit of the caller's update, if it belongs to that."""
@@ -227,7 +252,8 @@ class States:
         finally:
             await session.abort()
 
-    async def _write(self, key: StateKey, write: Write) -> StateRecord:
+    async def write(self, key: StateKey, write: Write) -> StateRecord:
+        """Change a record atomically; what `write` raises is raised, and nothing is written."""
         unit = self.current()
         if (entry := await self._entry(key)) is not None:
             return entry.write(write)
@@ -235,7 +261,7 @@ class States:
             unit.forget(key)
             return await self._write_unlocked(key, write)
         async with self.unit(key) as unit:
-            return await self._write(key, write)
+            return await self.write(key, write)
 
     async def _write_unlocked(self, key: StateKey, write: Write) -> StateRecord:
         """Write a record of somebody else, and wait for nobody's lock."""
@@ -274,3 +300,12 @@ def _open_unit() -> StateUnit | None:
     while unit is not None and not unit.open:
         unit = unit.around
     return unit
+
+
+def _edited(key: StateKey, record: StateRecord, before: dict[str, Any], after: dict[str, Any]) -> StateRecord:
+    if (new := edited(record, before, after)) is None:
+        raise SessionConflictError(
+            "others have changed the same part of its data since it was read; nothing was written, read it again",
+            key=key.text,
+        )
+    return new

@@ -262,10 +262,8 @@ async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
     """The update is done: commit its sessions, together with the states if it has any."""
     if states is None:
         await scope.commit()
-        return
-    if not scope.handled and scope.beside is not None:
-        scope.beside.update_id = None  # what nobody has handled is not remembered
-    states.add(scope.close())
+    else:
+        states.add(scope)
 
 
 def _context_of_library(update: Update) -> EventContext:

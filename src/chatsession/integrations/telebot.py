@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
 try:
     from telebot import types
     from telebot.async_telebot import AsyncTeleBot
+    from telebot.asyncio_storage import StateMemoryStorage
 except ImportError as error:
     raise ImportError(
         "chatsession.integrations.telebot needs pyTelegramBotAPI 4.27 or newer: pip install 'chatsession[telebot]'"
@@ -19,14 +21,26 @@ except ImportError as error:
 
 from chatsession.actions import Methods
 from chatsession.errors import SessionError
+from chatsession.integrations._state_unit import StateUnit
+from chatsession.integrations._states import StateOptions
 from chatsession.integrations._telebot_methods import methods_of_bot
+from chatsession.integrations._telebot_states import SessionStateStorage, key_of
 from chatsession.integrations.injection import keywords_of, named_sessions
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
+from chatsession.storages import Storage
 
-__all__ = ["LazySessionContext", "SessionContext", "UpdateContext", "setup_sessions"]
+__all__ = [
+    "LazySessionContext",
+    "SessionContext",
+    "SessionStateStorage",
+    "StateOptions",
+    "UpdateContext",
+    "setup_fsm",
+    "setup_sessions",
+]
 
 T = TypeVar("T")
 
@@ -91,8 +105,61 @@ def setup_sessions(
         raise TypeError(f"setup_sessions needs an AsyncTeleBot, not a {type(bot).__name__}; sessions are async")
     if per_bot and bot.bot_id is None:
         raise ValueError("per_bot needs the bot's id, and this bot's token does not begin with one")
-    dispatch = cast("_Dispatch | None", vars(bot).get(_PLACE)) or _Dispatch(bot)
-    dispatch.add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
+    _dispatch_of(bot).add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
+
+
+def setup_fsm(
+    bot: AsyncTeleBot, storage: SessionStateStorage | Storage | str, **options: Unpack[StateOptions]
+) -> SessionStateStorage:
+    """Keep the states of a bot (`set_state`, `retrieve_data`, `StateContext`) on one of the project's storages.
+
+    Updates of one user in one chat run one after another. The state and its data are read once for each update, and
+    written once, when the update is done. Where a handler fails, they stay as they were, and so do the sessions that
+    `setup_sessions` gives to the same update: all are prepared together, then committed together.
+
+    Outside of an update each call is atomic by itself. A call for another user inside a handler is stored at once and
+    waits for nobody, so that two handlers that reach for each other's user do not wait in a circle.
+
+    Args:
+        bot: the bot, made without `state_storage`; its handlers may be registered before or after.
+        storage: a URL for `open_storage`, a `Storage`, such as `sessions.storage`, or a `SessionStateStorage`.
+        **options: see `StateOptions`; `prefix` is `"telebot:"` unless another is given.
+
+    Returns:
+        The storage, which is connected when the bot starts to poll, and closed with it.
+
+    Raises:
+        TypeError: this is no `AsyncTeleBot`.
+        ValueError: the bot has another state storage already.
+        StorageError: the URL is wrong.
+        SessionError: this pyTelegramBotAPI is too old.
+
+    Examples:
+        >>> from chatsession.integrations.telebot import setup_fsm
+        >>> from telebot.async_telebot import AsyncTeleBot
+        >>> bot = AsyncTeleBot("42:token")
+        >>> storage = setup_fsm(bot, "sqlite:///bot.db")
+    """
+    if not isinstance(bot, AsyncTeleBot):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass the sync bot
+        raise TypeError(f"setup_fsm needs an AsyncTeleBot, not a {type(bot).__name__}; sessions are async")
+    if not isinstance(storage, SessionStateStorage):
+        storage = SessionStateStorage(storage, **options)
+    elif options:
+        raise TypeError("options go to the SessionStateStorage that is passed, not to setup_fsm")
+    if bot.current_states is not storage and type(bot.current_states) is not StateMemoryStorage:
+        raise ValueError(
+            f"the bot has state_storage={type(bot.current_states).__name__} already, whose data setup_fsm would not "
+            "use; make it without state_storage, and import the data if it must be kept "
+            "(chatsession.importers.telebot_states)"
+        )
+    bot.current_states = storage
+    _dispatch_of(bot).states = storage
+    return storage
+
+
+def _dispatch_of(bot: AsyncTeleBot) -> _Dispatch:
+    """What stands before the places of this bot."""
+    return cast("_Dispatch | None", vars(bot).get(_PLACE)) or _Dispatch(bot)
 
 
 class _Dispatch:
@@ -113,16 +180,18 @@ class _Dispatch:
         self._run: Callable[..., Awaitable[None]] = self._bot._run_middlewares_and_handlers
         self._poll: Callable[..., Awaitable[None]] = self._bot._process_polling
         self._close: Callable[[], Awaitable[None]] = self._bot.close_session
-
-    def add(self, binding: SessionBinding[Any]) -> None:
-        """Set up a manager; the first one puts this into its places."""
-        self._bindings.add(binding, _NAMES_OF_TELEBOT)
-        self._asked.clear()
+        self.states: SessionStateStorage | None = None
+        """The storage of the bot's states, if `setup_fsm` has set it up."""
         setattr(self._bot, _PLACE, self)
         self._bot.process_new_updates = self.process
         self._bot._run_middlewares_and_handlers = self.run
         self._bot._process_polling = self.poll
         self._bot.close_session = self.close
+
+    def add(self, binding: SessionBinding[Any]) -> None:
+        """Set up a manager."""
+        self._bindings.add(binding, _NAMES_OF_TELEBOT)
+        self._asked.clear()
 
     async def process(self, updates: Sequence[types.Update]) -> None:
         """Handle a batch; here only are the ids of its updates known."""
@@ -148,18 +217,34 @@ class _Dispatch:
         scope = UpdateScope(self._bindings, _context(self._bot, payload, self._coming.get(id(payload)), self._methods))
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
-        try:
-            if scope.context.moves_chat:
-                await scope.follow_chat()
-            await self._run(payload, calls, [edge, *(middlewares or ())], update_type)
-        except BaseException:
-            await scope.abort()
-            raise
-        await (scope.commit() if edge.exception is None else scope.abort())
+        async with self._states_of(payload) as states:
+            if states is not None:
+                edge.states = states
+                scope.beside = states.identify(scope.context.update_id)
+            try:
+                if scope.context.moves_chat:
+                    await scope.follow_chat()
+                await self._run(payload, calls, [edge, *(middlewares or ())], update_type)
+            except BaseException:
+                await edge.abort()
+                raise
+            if edge.exception is not None:
+                await edge.abort()
+            elif states is None:
+                await scope.commit()
+            else:
+                states.add(scope)
+
+    def _states_of(self, payload: object) -> AbstractAsyncContextManager[StateUnit | None]:
+        """Lock the conversation of an update, which is committed when the block ends."""
+        key = None if self.states is None else key_of(payload, self._bot.bot_id)
+        return nullcontext() if self.states is None or key is None else self.states.states.unit(key)
 
     async def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, and poll."""
         await self._bindings.start()
+        if self.states is not None:
+            await self.states.start()
         await self._poll(*args, **kwargs)
 
     async def close(self) -> None:
@@ -170,6 +255,8 @@ class _Dispatch:
                 self._none_coming = self._none_coming or asyncio.get_running_loop().create_future()
                 await asyncio.wait([self._none_coming], timeout=_DRAIN_TIMEOUT)
             await self._bindings.release(_DRAIN_TIMEOUT)
+            if self.states is not None:
+                await self.states.close()
         finally:
             await self._close()
 
@@ -209,6 +296,7 @@ class _Edge:
         self.scope = scope
         self.data: dict[str, object] = {}
         self.exception: Exception | None = None
+        self.states: StateUnit | None = None
         self._contexts = scope.contexts
 
     async def pre_process(self, message: object, data: dict[str, object]) -> None:
@@ -217,6 +305,12 @@ class _Edge:
 
     async def post_process(self, message: object, data: dict[str, object], exception: Exception | None) -> None:
         self.exception = exception
+
+    async def abort(self) -> None:
+        """A handler failed: write nothing. May be called twice."""
+        await self.scope.abort()
+        if self.states is not None:
+            await self.states.abort()
 
     def check(self, names: Iterable[str]) -> None:
         """Raises `SessionError` if a middleware has given handlers something else under one of these names."""
@@ -258,7 +352,7 @@ class _Call:
                 return None
             return await self._function(*args, **kwargs, **given)
         except BaseException:
-            await scope.abort()  # now, since telebot goes on with the bot's exception_handler
+            await self._edge.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
 
 

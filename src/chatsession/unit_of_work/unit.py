@@ -189,6 +189,11 @@ class UnitOfWork(Loaded[T], Session[T]):
         if self._phase is _OPEN:
             self._pending = self._pending or self.pending_change(locked=self._acquired is not None)
 
+    async def wait_durable(self) -> None:
+        """Wait until what was given with the key is durable. Raises `SessionConflictError` if it never will be."""
+        if self._acquired is not None and self._acquired.lease is not None:
+            await self.runtime.coordinator.wait_durable(self._acquired.lease)
+
     def write_nothing(self) -> None:
         """Write nothing at the end, whatever was looked at."""
         self._pending = NO_CHANGE
