@@ -138,8 +138,11 @@ async def test_a_unix_socket(tmp_path: Path, scheme: str) -> None:
         assert "s3cr3t" not in str(caught.value)
 
 
-async def test_access_to_one_prefix_is_enough(server: RedisServer) -> None:
-    where = "~bot:* ~!prefix:bot:* ~!chatsession:* resetchannels &!chatsession:*"
+@pytest.mark.parametrize("noted", [True, False], ids=["with the prefix noted", "without"])
+async def test_access_to_one_prefix_is_enough(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, noted: bool
+) -> None:
+    where = "~bot:* ~!chatsession:* resetchannels &!chatsession:*" + " ~!prefix:bot:*" * noted
     what = "+@read +@write +@scripting +@pubsub +@connection +info +time"
     server.ask("ACL", "SETUSER", "bot", "on", ">secret", *where.split(), *what.split())
     url = server.url.replace("://", "://bot:secret@")
@@ -149,9 +152,11 @@ async def test_access_to_one_prefix_is_enough(server: RedisServer) -> None:
             for key in ("42", "{42}", "a}b"):
                 assert await sessions.update(key, lambda count: count + 1) == 1
             server.ask("SET", "other:1", "1")
-            assert {key async for key in sessions.keys()}  # noqa: SIM118 - a manager is no dictionary == {"42", "{42}", "a}b"}
+            keys = {key async for key in sessions.keys()}  # noqa: SIM118 - a manager is no dictionary
+            assert keys == {"42", "{42}", "a}b"}
             with pytest.raises(StorageError, match="ACL"):
                 await put(storage, "other:1", b"2")
+        assert ("'bot:' could not be noted" in caplog.text) != noted
     finally:
         server.ask("ACL", "DELUSER", "bot")
 

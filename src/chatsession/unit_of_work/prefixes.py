@@ -8,11 +8,14 @@ command line, too, and in other programs.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 
 from chatsession.coordination.coordinator import Coordinator
-from chatsession.errors import SessionConflictError
+from chatsession.errors import SessionConflictError, StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Storage
+
+_log = logging.getLogger("chatsession")
 
 PREFIXES = "!prefix:"
 """Begins the keys under which prefixes are written down."""
@@ -21,11 +24,24 @@ _PAGE = 500
 
 
 async def write_down(coordinator: Coordinator, prefix: str) -> None:
-    """Let others know that keys with this prefix have a manager of their own."""
+    """Let others know that keys with this prefix have a manager of their own.
+
+    A user of the storage who may not do that is no reason to refuse sessions; the log says so.
+    """
     key = PREFIXES + prefix
-    if await coordinator.read(key) is None:
-        with contextlib.suppress(SessionConflictError):  # another process has just done it
-            await coordinator.commit(Change(key, Action.PUT, b"{}", None))
+    try:
+        if await coordinator.read(key) is None:
+            with contextlib.suppress(SessionConflictError):  # another process has just done it
+                await coordinator.commit(Change(key, Action.PUT, b"{}", None))
+    except StorageUnavailableError:
+        raise
+    except StorageError as error:
+        _log.warning(
+            "the prefix %r could not be noted in the storage, so that managers without a prefix, or with a shorter "
+            "one, take its sessions for theirs when they enumerate: %s",
+            prefix,
+            error,
+        )
 
 
 async def longer_prefixes(storage: Storage, prefix: str) -> tuple[str, ...]:
