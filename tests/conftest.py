@@ -31,6 +31,22 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    from tools.servers.redis import RedisServer
+
+    with RedisServer(valkey=True) as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def redis_or_valkey(request: pytest.FixtureRequest) -> RedisServer:
+    """An empty server of each kind."""
+    server: RedisServer = request.getfixturevalue(f"{request.param}_server")
+    server.ask("FLUSHALL")
+    return server
+
+
+@pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
     from tools.servers.redis import RedisCluster
 

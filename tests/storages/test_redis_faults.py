@@ -28,9 +28,8 @@ SECRET = "s3cr3t p@ss/word"
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    redis_server.ask("FLUSHALL")
-    return redis_server
+def server(redis_or_valkey: RedisServer) -> RedisServer:
+    return redis_or_valkey
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ async def test_a_server_that_comes_a_little_late() -> None:
 
 
 async def test_cluster_and_no_cluster(server: RedisServer, redis_cluster: RedisCluster) -> None:
-    assert "not part of a cluster" in await refused(server.url.replace("redis:", "redis+cluster:").removesuffix("/0"))
+    assert "not part of a cluster" in await refused(f"redis+cluster://127.0.0.1:{server.port}")
     assert "redis+cluster:" in await refused(redis_cluster.servers[0].url)
 
 

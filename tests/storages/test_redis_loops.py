@@ -19,9 +19,8 @@ from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServe
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    redis_server.ask("FLUSHALL")
-    return redis_server
+def server(redis_or_valkey: RedisServer) -> RedisServer:
+    return redis_or_valkey
 
 
 @pytest.fixture(scope="module")

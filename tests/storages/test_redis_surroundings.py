@@ -23,9 +23,8 @@ from tools.servers.redis import RedisServer
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    redis_server.ask("FLUSHALL")
-    return redis_server
+def server(redis_or_valkey: RedisServer) -> RedisServer:
+    return redis_or_valkey
 
 
 @pytest.fixture

@@ -22,9 +22,8 @@ class Pizza:
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    redis_server.ask("FLUSHALL")
-    return redis_server
+def server(redis_or_valkey: RedisServer) -> RedisServer:
+    return redis_or_valkey
 
 
 @pytest.fixture

@@ -244,8 +244,10 @@ class _Commands:
             yield decode(line)
 
     def _read(self) -> None:
-        while line := sys.stdin.buffer.readline():
-            self._lines.put(line)
+        # Unbuffered: an interpreter that ends cannot take the buffer of sys.stdin from a thread that waits in it.
+        with open(0, "rb", buffering=0, closefd=False) as commands:
+            while line := commands.readline():
+                self._lines.put(line)
         self._lines.put(b"")
 
 
