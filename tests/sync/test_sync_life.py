@@ -233,15 +233,9 @@ def test_a_del_that_runs_in_the_librarys_thread_does_not_hang(near: str) -> None
         assert sessions.update(7, add_one) == 1
 
 
-EXIT_TOO_LATE = ("file:",)
-"""Storages whose threads Python ends before this library's exit handler is called: the lock runs out by itself."""
-
-
 @pytest.mark.parametrize("how", ["open", "wait"])
 def test_a_thread_that_the_exit_kills_leaves_no_lock(url: str, how: str) -> None:
     """Neither the one that is inside its block nor one that waits for the key."""
-    if url.startswith(EXIT_TOO_LATE):
-        pytest.skip("the lock runs out by itself")
     run(
         f"""{BEGIN}
 opened = threading.Event()

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -32,6 +31,7 @@ from chatsession.storages.file._errors import storage_error
 from chatsession.storages.file._folder import SessionFolder, Waiting
 from chatsession.storages.file._listing import Listing, folders, names_in
 from chatsession.storages.file._records import EXPIRES, VALUE
+from chatsession.storages.file._threads import Threads
 from chatsession.storages.inspection import Fact
 
 Layout: TypeAlias = Literal["chatsession", "grammy"]
@@ -95,7 +95,7 @@ class FileStorage(Storage):
         self._process = 0
         self._opening = asyncio.Lock()
         self._folder: SessionFolder | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._listing = Listing(str(self._root), self._naming, VALUE)
         self._waiters = WaiterRegistry()
@@ -107,7 +107,7 @@ class FileStorage(Storage):
         async with self._opening:
             if self._threads is not None:
                 return
-            self._threads = ThreadPoolExecutor(8, "chatsession-file")
+            self._threads = Threads(8, "chatsession-file")
             self._process = os.getpid()
             try:
                 self._folder = await self._run(
@@ -135,7 +135,7 @@ class FileStorage(Storage):
             sweeper.cancel()
             await asyncio.wait([sweeper])
         if threads is not None:
-            await asyncio.to_thread(threads.shutdown)
+            await threads.close()
         if folder is not None and folder.pipe is not None:
             folder.pipe.close()
 
@@ -145,7 +145,7 @@ class FileStorage(Storage):
         self._opening = asyncio.Lock()
         self._waiters = WaiterRegistry()
         if threads is not None and not inherited:
-            threads.shutdown(wait=False)
+            threads.end()
         if folder is not None and folder.pipe is not None:
             folder.pipe.forget(inherited=inherited)
         super().forget(inherited=inherited)
@@ -198,7 +198,7 @@ class FileStorage(Storage):
         if self._threads is None:
             raise StorageError("the storage is not open; use it in `async with`, or call open()")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+            return await self._threads.run(lambda: work(*args, **kwargs))
         except StorageError:
             raise
         except OSError as error:
