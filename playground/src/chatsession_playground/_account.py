@@ -124,6 +124,7 @@ class BotAccount:
         self._said_what_it_wants = False
         self._chats: dict[tuple[str | None, int], ChatRecord] = {}
         self._held: dict[str, asyncio.Event] = {}
+        self._refusals: dict[str, list[ApiError]] = {}
         self._query_ids = itertools.count(bot_id << 32)
         self._update_ids = itertools.count(100_000_001)
         self._webhook_task: asyncio.Task[None] | None = None
@@ -244,6 +245,15 @@ class BotAccount:
         finally:
             del self._held[method.lower()]
             free.set()
+
+    def refuse(self, method: str, error: ApiError, times: int) -> None:
+        """Answer the next calls of a method with an error, and do nothing of what they ask for."""
+        self._refusals.setdefault(method.lower(), []).extend([error] * times)
+
+    def check_refusals(self, method: str) -> None:
+        """Raises the next error that was set up for a method."""
+        if self._refusals.get(method.lower()):
+            raise self._refusals[method.lower()].pop(0)
 
     async def released(self, method: str) -> None:
         """Wait until calls of this method are answered."""

@@ -52,6 +52,7 @@ async def perform(account: BotAccount, method: str, params: JsonObject) -> objec
     try:
         if function is None:
             raise ApiError(404, "Not Found")
+        account.check_refusals(name)
         result = await function(account, params)
     except ApiError as error:
         account.record(Call(name, params, error=error.description))

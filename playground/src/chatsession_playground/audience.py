@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 
 from . import _updates as build
 from ._account import BotAccount, BusinessConnection, Call, ChatRecord, now
+from ._errors import ApiError
 from ._queue import Update
 from ._updates import User
 from .chats import Channel, Group, PrivateChat, Supergroup
@@ -195,6 +197,21 @@ class Audience:
             raise TimeoutError(
                 f"the bot does not wait for updates after {timeout} s; {self._account.summary()}"
             ) from None
+
+    def refuse(
+        self, method: str, code: int, *, description: str = "", retry_after: int | None = None, times: int = 1
+    ) -> None:
+        """Answer the next calls of a method with an error, as Telegram does in bad hours.
+
+        Args:
+            method: such as `"sendMessage"`.
+            code: of the error, such as 403, 429 or 502.
+            description: in Telegram's words; without it, the name of the code.
+            retry_after: seconds that the bot is told to wait, with 429.
+            times: how many calls.
+        """
+        parameters = None if retry_after is None else {"retry_after": retry_after}
+        self._account.refuse(method, ApiError(code, description or HTTPStatus(code).phrase, parameters), times)
 
     def hold(self, method: str) -> AbstractContextManager[None]:
         """Keep the bot waiting for answers to a method, inside a `with` block.

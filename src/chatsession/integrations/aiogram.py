@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, Unpack, cast
 
 try:
@@ -26,9 +26,11 @@ from chatsession.integrations._aiogram_fsm import (
 )
 from chatsession.integrations._aiogram_handlers import SCOPE, SessionCallback, serve_handler
 from chatsession.integrations._aiogram_methods import AiogramMethods
+from chatsession.integrations._aiogram_polling import start_polling as poll
 from chatsession.integrations._aiogram_scenes import serve_actions
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
+from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext
@@ -44,6 +46,7 @@ __all__ = [
     "UpdateContext",
     "setup_fsm",
     "setup_sessions",
+    "start_polling",
 ]
 
 T = TypeVar("T")
@@ -155,6 +158,69 @@ def setup_fsm(
     plug_in(dispatcher, storage)
     _middleware_of(dispatcher)
     return storage
+
+
+async def start_polling(
+    dispatcher: Dispatcher,
+    *bots: Bot,
+    polling_timeout: int = 10,
+    allowed_updates: Sequence[str] | None = None,
+    handle_signals: bool = True,
+    close_bot_session: bool = True,
+    max_deliveries: int = 5,
+    drain_timeout: float = 30.0,
+    **data: Any,
+) -> None:
+    """Poll, and confirm each update to Telegram when it is done; in place of `dispatcher.start_polling`.
+
+    aiogram confirms an update when it has fetched it, so that a crash loses what was being handled. Here an update is
+    confirmed when its handlers have returned or failed, its sessions are committed, and what was handed to
+    `after_commit` is sent. After a crash, Telegram delivers again what was not done; sessions with `deduplicate=100`
+    know what they have committed. At most 100 updates, or as many as the smallest `deduplicate`, are under way.
+
+    An update whose session could not be locked, stored or answered for (`SessionConflictError`,
+    `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause.
+    Errors of the network, and of another process that polls for the same bot, are logged and tried again.
+
+    SIGTERM and SIGINT end it: nothing more is fetched, what runs is awaited, what is done is confirmed. A second one
+    does not hurry it.
+
+    Args:
+        dispatcher: for which `setup_sessions` was called.
+        *bots: to poll for.
+        polling_timeout: seconds of a long poll.
+        allowed_updates: kinds of updates; without it, those that have handlers.
+        handle_signals: end at SIGTERM and SIGINT.
+        close_bot_session: close the bots' connections at the end.
+        max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
+            by `chatsession updates`.
+        drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
+        **data: for handlers and middlewares, as in aiogram.
+
+    Raises:
+        ValueError: there is no bot, or `max_deliveries` is less than 2.
+
+    Examples:
+        >>> from aiogram import Bot, Dispatcher
+        >>> from chatsession import SessionManager
+        >>> from chatsession.integrations.aiogram import setup_sessions, start_polling
+        >>> async def main() -> None:
+        ...     dp = Dispatcher()
+        ...     setup_sessions(dp, SessionManager(dict[str, int], storage="sqlite:///bot.db", deduplicate=100))
+        ...     await start_polling(dp, Bot("42:token"))
+    """
+    await poll(
+        dispatcher,
+        *bots,
+        bindings=_middleware_of(dispatcher).bindings,
+        polling_timeout=polling_timeout,
+        allowed_updates=dispatcher.resolve_used_update_types() if allowed_updates is None else list(allowed_updates),
+        handle_signals=handle_signals,
+        close_bot_session=close_bot_session,
+        max_deliveries=max_deliveries,
+        drain_timeout=drain_timeout,
+        data=data,
+    )
 
 
 def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
@@ -301,6 +367,7 @@ class _ErrorMiddleware(BaseMiddleware):
         self._update = update
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        note_undone(cast("ErrorEvent", event).exception)
         scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}

@@ -76,11 +76,15 @@ async def _commit_and_send(units: Sequence[UnitOfWork[Any]]) -> None:
     outboxes = [unit.take_outbox() for unit in units]
     results: list[object] = list(await _each(units, [unit.commit() for unit in units]))
     for outbox, result in zip(outboxes, results, strict=True):
-        if outbox is not None and not isinstance(result, BaseException):
-            try:
-                await outbox.send()
-            except SessionUnsentError as error:
-                results.append(error)
+        if outbox is None:
+            continue
+        if isinstance(result, BaseException):
+            outbox.discard()
+            continue
+        try:
+            await outbox.send()
+        except SessionUnsentError as error:
+            results.append(error)
     _raise_first(results)
 
 

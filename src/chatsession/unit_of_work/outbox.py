@@ -37,7 +37,7 @@ _decode = msgspec.json.Decoder().decode
 class Outgoing:
     """What one manager knows of the actions of its updates; updates are known by the session's key and their id."""
 
-    __slots__ = ("_outboxes", "_sent", "_told", "functions")
+    __slots__ = ("_last", "_outboxes", "_sent", "_told", "functions")
 
     def __init__(self) -> None:
         self.functions: ActionFunctions = ActionFunctions()
@@ -45,7 +45,20 @@ class Outgoing:
         """What is not sent yet."""
         self._sent: dict[tuple[str, int | str], None] = {}
         """What the next commit of the session need not store any more."""
+        self._last: dict[str, Outbox] = {}
+        """The end of each session's queue: actions are sent in the order of the commits."""
         self._told = False
+
+    def enter_queue(self, key: str, outbox: Outbox) -> Outbox | None:
+        """Stand in a session's queue; gives who is before, if anybody is."""
+        before = self._last.get(key)
+        self._last[key] = outbox
+        return before
+
+    def leave_queue(self, key: str, outbox: Outbox) -> None:
+        """Let the next one in the queue send."""
+        if self._last.get(key) is outbox:
+            del self._last[key]
 
     def begin(self, key: str, update: int | str, outbox: Outbox) -> None:
         """Let other deliveries of the update, in this process, find the actions that are about to be sent."""
@@ -76,6 +89,7 @@ class Outgoing:
     def clear(self) -> None:
         """What was being sent is left behind in another event loop or process."""
         self._outboxes.clear()
+        self._last.clear()
 
     def without_sent(self, key: str, unpacked: Unpacked) -> Unpacked:
         """What is stored, less what this process has sent."""
@@ -119,7 +133,7 @@ class Outbox:
         stored: what an earlier run of the update has stored.
     """
 
-    __slots__ = ("_items", "_key", "_methods", "_outgoing", "_sending", "_update")
+    __slots__ = ("_before", "_items", "_key", "_left", "_methods", "_outgoing", "_sending", "_update")
 
     def __init__(
         self,
@@ -137,6 +151,9 @@ class Outbox:
             _Item(each.name, _decode(each.args), _decode(each.kwargs), each.kind == "function", each) for each in stored
         ]
         self._sending = asyncio.Lock()
+        self._before: Outbox | None = None
+        self._left: asyncio.Event | None = None
+        """Is set when the next one in the queue may send; `None`: this is not in the queue."""
         if update is not None:
             outgoing.begin(key, update, self)
 
@@ -183,22 +200,46 @@ class Outbox:
             return ()
         return tuple([item.stored for item in self._items if item.stored is not None])
 
+    def enter_queue(self) -> None:
+        """The commit begins: what was committed before in this session is sent before."""
+        if self._left is None:
+            self._left = asyncio.Event()
+            self._before = self._outgoing.enter_queue(self._key, self)
+
     async def send(self) -> None:
-        """Send what is left, in order.
+        """Send what is left, in order, after what was committed before.
 
         Raises:
             SessionUnsentError: Telegram cannot be reached, and what is left is stored.
         """
         async with self._sending:
-            while self._items:
-                await self._send(self._items[0])
-                del self._items[0]
-            if self._update is not None:
-                self._outgoing.end(self._key, self._update, self, sent=True)
+            try:
+                if self._before is not None:
+                    await self._before.passed()
+                while self._items:
+                    await self._send(self._items[0])
+                    del self._items[0]
+                if self._update is not None:
+                    self._outgoing.end(self._key, self._update, self, sent=True)
+            finally:
+                self._leave_queue()
+
+    async def passed(self) -> None:
+        """Wait until this has sent what it can."""
+        if self._left is not None:
+            await self._left.wait()
+
+    def _leave_queue(self) -> None:
+        self._before = None
+        if self._left is not None:
+            self._left.set()
+            self._left = None
+            self._outgoing.leave_queue(self._key, self)
 
     def discard(self) -> None:
         """The update failed: send nothing."""
         self._items.clear()
+        self._leave_queue()
         if self._update is not None:
             self._outgoing.end(self._key, self._update, self, sent=False)
 

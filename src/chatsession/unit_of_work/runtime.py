@@ -24,7 +24,11 @@ QUARANTINE = "!quarantine:"
 """Begins the keys under which undecodable data is set aside."""
 MOVED = "!moved:"
 """Begins the keys under which the data of a chat is set aside that moved to where there was some already."""
-RESERVED = (QUARANTINE, MOVED, PREFIXES)
+POLLING = "!polling:"
+"""Begins the keys of what polling counts."""
+SET_ASIDE = "!update:"
+"""Begins the keys of updates that have taken the process down, and were set aside."""
+RESERVED = (QUARANTINE, MOVED, POLLING, SET_ASIDE, PREFIXES)
 """What is stored under these is not a session, and is not enumerated."""
 
 

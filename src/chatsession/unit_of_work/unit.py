@@ -98,6 +98,8 @@ class UnitOfWork(Loaded[T], Session[T]):
         lease = self._acquired.lease if self._acquired else None
         if change is not None:
             self._reload = True
+            if self.outbox is not None:
+                self.outbox.enter_queue()
             change = change if lease is None else under(change, lease, unlock=False)
             await coordinator.commit(change, lambda committed: self.note(pending, committed))
             self._reload = False
@@ -201,6 +203,8 @@ class UnitOfWork(Loaded[T], Session[T]):
     def take_outbox(self) -> Outbox | None:
         """What is to be sent after the commit, for the caller to send; `prepare` comes before."""
         outbox, self.outbox = self.outbox, None
+        if outbox is not None:
+            outbox.enter_queue()
         return outbox
 
     async def commit(self) -> None:
@@ -324,6 +328,8 @@ class UnitOfWork(Loaded[T], Session[T]):
             raise self._misused()
         pending = self._pending or self.pending_change(locked=self._acquired is not None)
         self._pending = pending
+        if self.outbox is not None:
+            self.outbox.enter_queue()
         coordinator, change = self.runtime.coordinator, pending.change
         acquired, self._acquired = self._acquired, None
         if acquired is None:

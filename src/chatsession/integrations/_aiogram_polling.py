@@ -1,0 +1,105 @@
+"""Polling for aiogram that confirms updates when they are done."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from aiogram import Bot, Dispatcher, loggers
+from aiogram.methods import TelegramMethod
+from aiogram.types import Update
+
+from chatsession.integrations._aiogram_methods import AiogramMethods
+from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.polling.poller import run_all
+from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
+from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.update_scope import SessionBindings
+
+
+class _GetRawUpdates(TelegramMethod[list[RawUpdate]]):
+    """`getUpdates` whose updates are parsed later, and only if they are new."""
+
+    __returning__ = list[RawUpdate]
+    __api_method__ = "getUpdates"
+
+    offset: int | None = None
+    limit: int | None = None
+    timeout: int | None = None
+    allowed_updates: list[str] | None = None
+
+
+class _AiogramBot:
+    """See `polling.poller.BotApi`."""
+
+    def __init__(self, dispatcher: Dispatcher, bot: Bot, allowed_updates: list[str], data: dict[str, Any]) -> None:
+        self.translate = AiogramMethods(bot).translate
+        self._dispatcher = dispatcher
+        self._bot = bot
+        self._allowed_updates = allowed_updates
+        self._data = data
+
+    async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
+        method = _GetRawUpdates(
+            offset=offset or None, limit=limit, timeout=timeout, allowed_updates=self._allowed_updates
+        )
+        # A long poll must not be taken for a request that hangs.
+        patience = int(self._bot.session.timeout + timeout) if self._bot.session.timeout else None
+        return await self._bot(method, request_timeout=patience)
+
+    async def handle(self, update: RawUpdate) -> None:
+        bot, dispatcher = self._bot, self._dispatcher
+        try:
+            parsed = Update.model_validate(update, context={"bot": bot})
+            response = await dispatcher.feed_update(bot, parsed, **self._data)
+            if isinstance(response, TelegramMethod):
+                await dispatcher.silent_call_request(bot=bot, result=cast("TelegramMethod[Any]", response))
+        except Exception as error:
+            note_undone(error)
+            loggers.event.exception(
+                "Cause exception while process update id=%d by bot id=%d\n%s: %s",  # as aiogram's own
+                update["update_id"],
+                bot.id,
+                type(error).__name__,
+                error,
+            )
+
+
+async def start_polling(
+    dispatcher: Dispatcher,
+    *bots: Bot,
+    bindings: SessionBindings,
+    polling_timeout: int,
+    allowed_updates: list[str],
+    handle_signals: bool,
+    close_bot_session: bool,
+    max_deliveries: int,
+    drain_timeout: float,
+    data: dict[str, Any],
+) -> None:
+    """See `chatsession.integrations.aiogram.start_polling`."""
+    if not bots:
+        raise ValueError("start_polling needs a bot: await start_polling(dispatcher, bot)")
+    data = {"dispatcher": dispatcher, "bots": bots, **dispatcher.workflow_data, **data}
+    data.pop("bot", None)
+    pollers = [
+        make_poller(
+            bot.id,
+            _AiogramBot(dispatcher, bot, allowed_updates, data),
+            bindings,
+            timeout=polling_timeout,
+            drain=drain_timeout,
+            max_deliveries=max_deliveries,
+        )
+        for bot in bots
+    ]
+    with stopped_by_signals(pollers, handle_signals=handle_signals):
+        await dispatcher.emit_startup(bot=bots[-1], **data)
+        try:
+            await run_all(pollers)
+        finally:
+            try:
+                await dispatcher.emit_shutdown(bot=bots[-1], **data)
+            finally:
+                if close_bot_session:
+                    await asyncio.gather(*(bot.session.close() for bot in bots))

@@ -1,0 +1,34 @@
+"""Tells the one who delivers an update that it must be delivered again, whatever frameworks do with the error."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from chatsession.errors import (
+    SessionConflictError,
+    SessionLockTimeoutError,
+    SessionUnsentError,
+    StorageUnavailableError,
+)
+
+REDELIVERABLE = (SessionConflictError, SessionLockTimeoutError, SessionUnsentError, StorageUnavailableError)
+"""Nothing of the update is stored, or all of it but what is to be sent; another delivery puts it right."""
+
+
+class Delivery:
+    """One delivery of one update."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        """Why the update is not done."""
+
+
+delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", default=None)
+
+
+def note_undone(error: BaseException | None) -> None:
+    """An update has failed; if another delivery would put it right, it is not done."""
+    if isinstance(error, REDELIVERABLE) and (delivery := delivering.get()) is not None:
+        delivery.error = error
