@@ -17,6 +17,7 @@ settings.load_profile("steady")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
+    from tools.servers.mongo import MongoServer
     from tools.servers.nats import NatsServer
     from tools.servers.postgres import PostgresServer
     from tools.servers.redis import RedisCluster, RedisServer
@@ -67,4 +68,13 @@ def nats_server() -> Iterator[NatsServer]:
     from tools.servers.nats import NatsServer
 
     with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[MongoServer]:
+    """A replica set of one: it has change streams."""
+    from tools.servers.mongo import MongoServer
+
+    with MongoServer(replica_set=True) as server:
         yield server

@@ -27,6 +27,8 @@ _MODULES = {
     "postgres": "chatsession.storages.postgres",
     "postgresql+asyncpg": "chatsession.storages.postgres",
     "nats": "chatsession.storages.nats",
+    "mongodb": "chatsession.storages.mongo",
+    "mongodb+srv": "chatsession.storages.mongo",
 }
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

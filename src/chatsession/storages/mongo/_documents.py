@@ -1,0 +1,137 @@
+"""What a session's document looks like, and how it becomes a record.
+
+A document has the key, and where something is stored, `value`, `version` and perhaps `expires_at`. Beside these lie
+`lock` (`token`, `waiter`, `since`, `until`) while the key is locked, `queue` while others wait for it, the newest
+`token`, the last `commits`, and `remove_at`, by which MongoDB deletes documents that nobody needs any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+import msgspec
+from bson import Int64
+from bson import encode as to_bson
+from bson.errors import BSONError
+
+from chatsession.errors import SessionKeyError, SessionTooLargeError, StorageError
+from chatsession.storages.base import Record
+
+Document: TypeAlias = Mapping[str, Any]
+"""As pymongo gives it."""
+
+LONGEST_TIME = 2e11
+"""Seconds; the calendar of Python's `datetime` ends with the year 9999."""
+_LONGEST_KEY = 4 * 1024 * 1024
+_LARGEST_VALUE = 16 * 1024 * 1024 - 64 * 1024
+"""Bytes; a document has at most 16 MiB, with its key, its lock and its queue."""
+_DEEPEST = 90
+"""Levels; MongoDB promises that documents of 100 levels can be stored."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_from_json = msgspec.json.Decoder().decode
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Int64):
+        return int(value)
+    raise TypeError(f"a {type(value).__name__}")
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def check_key(key: str) -> int:
+    """Return the bytes of a key; raises `SessionKeyError` if it cannot be stored."""
+    if not key:
+        raise SessionKeyError("an empty string cannot be a session key", key=key)
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise SessionKeyError(
+            "it is not valid Unicode (half of a surrogate pair), so MongoDB cannot store it", key=key
+        ) from None
+    if size > _LONGEST_KEY:
+        raise SessionKeyError(f"it has {size:,} bytes, but a key in MongoDB has at most {_LONGEST_KEY:,}", key=key)
+    return size
+
+
+def stored_value(key: str, value: bytes) -> object:
+    """The value as BSON where the same bytes can be made of it again, and as it is otherwise.
+
+    That leaves as bytes whatever is no JSON (encrypted, compressed), or is written otherwise than msgspec does, or
+    has a number beyond 64 bits, NUL in a field's name, or too many levels.
+
+    Raises:
+        SessionTooLargeError: no document has room for it.
+    """
+    if len(value) + len(key) > _LARGEST_VALUE:  # BSON is seldom smaller than JSON
+        raise too_large(key, len(value))
+    try:
+        decoded = _from_json(value)
+        if _to_json(decoded) == value and _is_flat(value, decoded):
+            size = len(to_bson({"value": decoded}))
+            if size + len(key) <= _LARGEST_VALUE:
+                return decoded
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError, BSONError):
+        pass
+    return value
+
+
+def value_of(key: str, stored: object) -> bytes:
+    """The bytes of a stored value; raises `StorageError` if somebody stored what JSON does not have."""
+    if isinstance(stored, bytes):
+        return stored
+    try:
+        return _to_json(stored)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise StorageError(
+            f"its document in MongoDB has a value that JSON cannot hold ({error}); change or delete it there", key=key
+        ) from None
+
+
+def record_of(key: str, document: Document) -> Record:
+    """Make the record of a document with a value. Raises `StorageError` as `value_of` does.
+
+    Where another program wrote the document, it has no version; then the value stands for it.
+    """
+    value = value_of(key, document["value"])
+    return Record(value, document.get("version", value), seconds_of(document.get("expires_at")))
+
+
+def seconds_of(time: object) -> float | None:
+    """Unix time of a date in a document."""
+    return (time.replace(tzinfo=UTC) - _EPOCH) / timedelta(seconds=1) if isinstance(time, datetime) else None
+
+
+def date_of(seconds: float) -> datetime:
+    """The date in a document of a Unix time."""
+    return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), LONGEST_TIME))
+
+
+def milliseconds(seconds: float) -> int:
+    """A duration as the server adds it to a date; at least one."""
+    return max(1, int(min(seconds, LONGEST_TIME) * 1000))
+
+
+def _is_flat(value: bytes, decoded: object) -> bool:
+    return value.count(b"[") + value.count(b"{") <= _DEEPEST or _depth(decoded) <= _DEEPEST
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, cast("dict[str, object]", value).values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, cast("list[object]", value)), default=0)
+    return 0
+
+
+def too_large(key: str, size: int) -> SessionTooLargeError:
+    """The error of a session for which no document has room."""
+    return SessionTooLargeError(
+        f"the session has {size:,} bytes, but MongoDB's documents have at most 16 MiB; store less, set max_size, or "
+        "use compression",
+        key=key,
+    )

@@ -1,0 +1,99 @@
+"""Translates what MongoDB, pymongo and the network raise into errors of this library.
+
+The server's own messages are left out: they quote documents, and some name users.
+"""
+
+from __future__ import annotations
+
+from bson.errors import BSONError
+from pymongo import errors as driver
+
+from chatsession.errors import StorageError, StorageUnavailableError
+
+DUPLICATE_KEY = 11000
+TOO_LARGE = (17419, 17420, 10334, 16493)
+
+_HINTS = {
+    13: "the user lacks a right on the collection; grant it readWrite on the database",
+    18: "the name or the password is wrong (a user of another database needs ?authSource=…)",
+    26: "the collection is missing",
+    59: "it does not know a command; is it older than MongoDB 6.0?",
+    73: "the name of the database or of the collection is not allowed",
+    85: "an index of another kind has the name of one that sessions need; drop it",
+    86: "an index of another kind has the name of one that sessions need; drop it",
+    8000: "the name or the password is wrong",
+    11000: "two documents of the collection have the same key; remove one of them",
+}
+
+# Transient: the server is shutting down, stepping down or full, or another operation was faster.
+_PASSING = {6, 7, 50, 64, 89, 91, 112, 133, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436}
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same call may succeed soon."""
+    if isinstance(error, driver.BulkWriteError):
+        return all(each.get("code") in _PASSING for each in _write_concern_errors(error))
+    if isinstance(error, driver.OperationFailure):
+        return error.code in _PASSING
+    if isinstance(error, driver.ConfigurationError | driver.InvalidURI):
+        return False
+    return isinstance(error, driver.ConnectionFailure | OSError)
+
+
+def is_unacknowledged(error: driver.BulkWriteError) -> bool:
+    """Whether it is uncertain that a batch will last, because too few servers have confirmed it."""
+    return bool(_write_concern_errors(error))
+
+
+def as_storage_error(error: Exception, server: str) -> StorageError:
+    """The error that the caller sees.
+
+    Args:
+        error: of pymongo or the network.
+        server: what the message calls the server.
+    """
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, driver.BulkWriteError | driver.OperationFailure):
+        return _from_server(error, server)
+    if isinstance(error, driver.ServerSelectionTimeoutError):
+        return StorageUnavailableError(
+            f"{server} cannot be reached, or no server of it is the primary; do the servers run, and is the URL right?"
+        )
+    if isinstance(error, driver.ConfigurationError | driver.InvalidName):
+        return StorageError(
+            f"pymongo refused the settings ({type(error).__name__}); are the URL and its options right?"
+        )
+    if isinstance(error, driver.InvalidOperation):
+        return StorageError(
+            "pymongo's client is closed, or belongs to another event loop; make it in the event loop that uses it, or "
+            "give the URL instead"
+        )
+    if isinstance(error, driver.ConnectionFailure | OSError):
+        return StorageUnavailableError(f"the connection to {server} failed ({type(error).__name__})")
+    if isinstance(error, BSONError):
+        return StorageError(f"{server} gave an answer that pymongo could not read ({type(error).__name__})")
+    return StorageError(f"pymongo refused a call ({type(error).__name__})")
+
+
+def refusal(code: object, server: str, key: str) -> StorageError:
+    """The error of one document that the server refused to change."""
+    return StorageError(f"{server} refused: {_hint(code)}", key=key)
+
+
+def _from_server(error: driver.OperationFailure, server: str) -> StorageError:
+    if isinstance(error, driver.BulkWriteError):
+        code: object = next((each.get("code") for each in _write_concern_errors(error)), None)
+    else:
+        code = error.code
+    if code in _PASSING:
+        return StorageUnavailableError(f"{server} did not serve in time: {_hint(code)}. Try again later")
+    return StorageError(f"{server} refused: {_hint(code)}")
+
+
+def _hint(code: object) -> str:
+    return _HINTS.get(code, f"error {code}") if isinstance(code, int) else "for an unknown reason"
+
+
+def _write_concern_errors(error: driver.BulkWriteError) -> list[dict[str, object]]:
+    return (error.details or {}).get("writeConcernErrors", [])

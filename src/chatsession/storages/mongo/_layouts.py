@@ -1,0 +1,40 @@
+"""Which field of a document holds the key, and which name a session's version has."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from bson import ObjectId
+from msgspec import Struct
+
+from chatsession.errors import StorageError
+
+Name: TypeAlias = Literal["chatsession", "grammy"]
+
+
+class Layout(Struct, frozen=True):
+    """A form of the documents."""
+
+    name: Name
+    key: str
+    """The field with the session's key; it has a unique index."""
+    has_versions: bool
+    """Whether commits write a version. Where grammY writes too, it would stay while the value changes."""
+
+    def version(self, commit: ObjectId, value: bytes) -> object:
+        """The version of what a commit has stored."""
+        return commit if self.has_versions else value
+
+
+_LAYOUTS = {
+    "chatsession": Layout("chatsession", "_id", has_versions=True),
+    "grammy": Layout("grammy", "key", has_versions=False),
+}
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of a name; raises `StorageError` if there is none."""
+    layout = _LAYOUTS.get(name)
+    if layout is None:
+        raise StorageError(f"the layout of a collection is one of {', '.join(get_args(Name))}")
+    return layout

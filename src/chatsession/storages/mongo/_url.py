@@ -1,0 +1,60 @@
+"""Reads `mongodb://…` and `mongodb+srv://…`: the options of this storage, and those of pymongo."""
+
+from __future__ import annotations
+
+import warnings
+from typing import cast
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode
+
+from pymongo.errors import ConfigurationError
+from pymongo.uri_parser import validate_options
+
+from chatsession.errors import StorageError
+from chatsession.storages.mongo._layouts import Name
+from chatsession.storages.mongo._storage import MongoStorage
+from chatsession.storages.urls import flag, options
+
+_OURS = {"collection", "create", "layout", "retry_for", "single_process", "time_to_live"}
+
+
+def from_url(parts: SplitResult) -> MongoStorage:
+    """`mongodb://user:password@host:port/database?…`, with pymongo's options and those of `MongoStorage`."""
+    database = unquote(parts.path.removeprefix("/"))
+    if not database:
+        raise StorageError(f"the {parts.scheme}: URL names no database; write {parts.scheme}://host/DATABASE")
+    theirs = [(name, value) for name, value in parse_qsl(parts.query, True) if name not in _OURS]
+    given = options(parts, _OURS | {name for name, value in theirs if _is_known(name, value)})
+    return MongoStorage(
+        parts._replace(query=urlencode(theirs)).geturl(),
+        collection=given.get("collection", "sessions"),
+        layout=cast("Name", given.get("layout", "chatsession")),  # MongoStorage checks it
+        create=flag(given, "create", default=True),
+        retry_for=_seconds(given, "retry_for") or 10.0,
+        time_to_live=_seconds(given, "time_to_live"),
+        single_process=flag(given, "single_process"),
+    )
+
+
+def _is_known(name: str, value: str) -> bool:
+    """Whether pymongo has this option; raises `StorageError` if it takes no such value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pymongo only warns of an option whose value is wrong
+        try:
+            validate_options({name: value}, warn=False)
+        except ConfigurationError:
+            return False
+        except (Warning, ValueError, TypeError):
+            raise StorageError(f"{name} in the URL has a value that pymongo does not take") from None
+    return True
+
+
+def _seconds(given: dict[str, str], name: str) -> float | None:
+    if name not in given:
+        return None
+    try:
+        number = float(given[name])
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
+    return number
