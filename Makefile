@@ -11,7 +11,7 @@ PLAYGROUND := $(VENV)/.playground
 
 $(READY): pyproject.toml playground/pyproject.toml | $(BIN)
 	@echo "→ installing into $(VENV): chatsession and its playground in editable mode, with the development tools"
-	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,encryption,compression,otel,cli,web]' --editable playground --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,mongo,encryption,compression,otel,cli,web]' --editable playground --group dev
 	@touch $@ $(PLAYGROUND)
 
 $(PLAYGROUND): pyproject.toml playground/pyproject.toml | $(BIN)
@@ -42,7 +42,7 @@ audit: $(READY)  ## known vulnerabilities in what this depends on
 test: servers lint audit
 	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
-servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, Chromium, Node.js
+servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, MongoDB, Chromium, Node.js
 	@tools/install-servers
 
 storage-servers: $(READY) servers  ## one of each server, in temporary folders; prints the URLs, Ctrl-C stops them

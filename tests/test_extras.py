@@ -91,6 +91,7 @@ asyncio.run(main())
     "redis": f"{COUNT}\nimport chatsession.importers.aiogram_fsm",
     "postgres": COUNT,
     "nats": f"{COUNT}\nimport nkeys",
+    "mongo": COUNT,
     "encryption": f"""{COUNTER}
 from chatsession import generate_encryption_key
 assert asyncio.run(count(encryption_keys=[generate_encryption_key()])) == 2
@@ -114,6 +115,7 @@ NEEDED = {
     "chatsession.integrations.telebot": "telebot",
     "chatsession.integrations.telegram_ext": "telegram-ext",
     "chatsession.integrations.telethon": "telethon",
+    "chatsession.storages.mongo": "mongo",
     "chatsession.storages.nats": "nats",
     "chatsession.storages.postgres": "postgres",
     "chatsession.storages.redis": "redis",
@@ -221,7 +223,7 @@ def url_for(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
     """The URL of a storage that an extra is tried with: a server's for the extra of its driver."""
 
     def url(extra: str) -> str:
-        if extra in ("redis", "postgres", "nats"):
+        if extra in ("redis", "postgres", "nats", "mongo"):
             return request.getfixturevalue(f"{extra}_server").url
         return f"sqlite:///{tmp_path}/bot.db"
 
@@ -290,6 +292,7 @@ def test_the_command_line_needs_only_its_own_extra(install: Install, url_for: Ca
         "redis": ["ls", "redis://127.0.0.1"],
         "postgres": ["ls", "postgresql://127.0.0.1/bot"],
         "nats": ["ls", "nats://127.0.0.1"],
+        "mongo": ["ls", "mongodb://127.0.0.1/bot"],
     }
     for extra, arguments in asked.items():
         done = installed.run("chatsession", *arguments)

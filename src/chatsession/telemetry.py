@@ -26,9 +26,9 @@ class OpenTelemetry:
     Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (queue,
     lock and read), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
     `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes show conflicts and writes
-    that were not needed. `chatsession.retries` counts the calls to Redis, PostgreSQL and NATS that this process had to
-    retry, by `storage`. Spans are named `session <name>`, are children of the span that is current when the session
-    ends, and have the same attributes.
+    that were not needed. `chatsession.retries` counts the calls to Redis, PostgreSQL, NATS and MongoDB that this
+    process had to retry, by `storage`. Spans are named `session <name>`, are children of the span that is current when
+    the session ends, and have the same attributes.
 
     Args:
         keys: put the session key on spans; off, because it tells who the user is.

@@ -1,4 +1,4 @@
-"""Every command once on Redis and on PostgreSQL."""
+"""Every command once on Redis, on PostgreSQL and on MongoDB."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ from pathlib import Path
 import pytest
 from cli_aids import Shell, editor
 
+<<<<<<< HEAD
 from chatsession import SessionManager, open_storage
+=======
+from chatsession import SessionManager
+from tools.servers.mongo import MongoServer
+>>>>>>> 7844020 (Wire MongoDB into tools, extras and tests)
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
 _databases = (f"cli_{number}" for number in count())
 
 
-@pytest.fixture(params=["redis", "postgres"])
+@pytest.fixture(params=["redis", "postgres", "mongo"])
 def server_shell(
-    request: pytest.FixtureRequest, shell: Shell, redis_server: RedisServer, postgres_server: PostgresServer
+    request: pytest.FixtureRequest,
+    redis_server: RedisServer,
+    postgres_server: PostgresServer,
+    mongo_server: MongoServer,
 ) -> Shell:
     if request.param == "redis":
         redis_server.ask("FLUSHALL")
         return Shell(redis_server.url)
+    if request.param == "mongo":
+        return Shell(mongo_server.url.replace("/bot?", f"/{next(_databases)}?"))
     return Shell(postgres_server.create_database(next(_databases)))
 
 
@@ -74,6 +84,8 @@ def test_doctor(server_shell: Shell) -> None:
     if server_shell.url.startswith("redis"):
         assert "append-only file: off" in done.out
         assert "set appendonly yes" in done.out
+    elif server_shell.url.startswith("mongodb"):
+        assert "write concern: j=True, w=majority" in done.out
     else:
         assert "synchronous_commit: on" in done.out
 

@@ -44,5 +44,6 @@ KINDS = {
     "redis": Kind("redis", _of_server("redis_server"), effort=0.5),
     "redis-cluster": Kind("redis", _of_server("redis_cluster"), effort=0.25),
     "postgresql": Kind("postgres", _of_server("postgres_server"), effort=0.25),
+    "mongodb": Kind("mongo", _of_server("mongo_server"), effort=0.25),
     "nats": Kind("nats", _of_server("nats_server"), effort=0.1, lease=3.0),
 }

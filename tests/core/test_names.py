@@ -93,6 +93,7 @@ def test_importing_chatsession_imports_no_driver_and_no_framework() -> None:
         ("chatsession.open_storage('rediss://127.0.0.1')", "redis", "redis"),
         ("chatsession.open_storage('postgresql://127.0.0.1/x')", "asyncpg", "postgres"),
         ("chatsession.open_storage('nats://127.0.0.1')", "nats", "nats"),
+        ("chatsession.open_storage('mongodb://127.0.0.1/x')", "pymongo", "mongo"),
         ("import chatsession.integrations.aiogram", "aiogram", "aiogram"),
     ],
 )

@@ -35,6 +35,7 @@ URLS = [
     f"postgresql://user:{PASSWORD}@127.0.0.1:1/bot",
     f"nats://user:{PASSWORD}@127.0.0.1:1",
     f"nats://{PASSWORD}@127.0.0.1:1",
+    f"mongodb://user:{PASSWORD}@127.0.0.1:1/bot?serverSelectionTimeoutMS=100",
 ]
 
 

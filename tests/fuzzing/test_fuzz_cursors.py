@@ -43,7 +43,7 @@ CURSORS = [
         "\uffff",
     ),
 ]
-URLS = ["memory:", "sqlite", "file", "redis", "postgres", "nats"]
+URLS = ["memory:", "sqlite", "file", "redis", "postgres", "nats", "mongo"]
 
 
 @pytest.mark.parametrize("kind", URLS)

@@ -72,7 +72,7 @@ def test_any_text_is_a_storage_or_an_error_of_the_contract(url: str) -> None:
 
 
 @fuzzed(
-    st.sampled_from(["redis", "rediss", "redis+sentinel", "redis+cluster", "postgresql", "nats"]),
+    st.sampled_from(["redis", "rediss", "redis+sentinel", "redis+cluster", "postgresql", "nats", "mongodb"]),
     st.sampled_from(
         ["", "user:", ":", "user:x", "x?", "?", "x?y=", "x&y", "x?a&b=", "/", "%2F", "#", "[", "x@", ":@:"]
     ),
@@ -108,6 +108,10 @@ def test_a_password_is_never_shown(scheme: str, before: str, after: str, host: s
         ("sqlite:///a.db?retry_for=nan", "must be positive"),
         ("file:///a?sweep_interval=nan", "must be positive"),
         ("nats://h?retry_for=nan", "must be a positive number"),
+        ("mongodb://h/bot?retry_for=nan", "must be a positive number"),
+        ("mongodb://h", "names no database"),
+        ("mongodb://h/bot?w=-1", "w in the URL has a value that pymongo does not take"),
+        (f"mongodb://u:{SECRET}/@h/bot", "write %2F for"),
     ],
 )
 def test_what_was_found_once_is_told(url: str, says: str) -> None:

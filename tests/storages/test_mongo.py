@@ -1,14 +1,35 @@
-"""MongoDB passes the whole suite, as a replica set, as a single server and in grammY's documents; and what is its own."""
+"""MongoDB passes the whole suite: a replica set, a server that is none, and grammY's documents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
+from _mongo_proxy import MongoProxy
+from bson import ObjectId
+from pymongo.collection import Collection
 
-from chatsession.storages.mongo import MongoStorage
+from chatsession import SessionConflictError, SessionManager, SessionTooLargeError, open_storage
+from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages import Action, Change, Committed
+from chatsession.storages.mongo import MongoStorage, _storage
+from chatsession.testing.conformance.single import (
+    commit,
+    delete,
+    lock,
+    put,
+    request,
+    scan_all_keys,
+    try_lock,
+    unlock,
+    value_of,
+)
 from chatsession.testing.storages import MakeStorage, StorageConformance
+from tools.servers._process import free_ports
 from tools.servers.mongo import MongoServer
 
 _collections = (f"sessions_{number}" for number in count())
@@ -41,3 +62,294 @@ class TestInGrammysDocuments(StorageConformance):
     @pytest.fixture
     def make_storage(self, mongo_server: MongoServer, collection: str) -> MakeStorage:
         return lambda: MongoStorage(mongo_server.url, collection=collection, layout="grammy")
+
+
+@pytest.fixture
+async def storage(mongo_server: MongoServer, collection: str) -> AsyncIterator[MongoStorage]:
+    async with MongoStorage(mongo_server.url, collection=collection) as storage:
+        yield storage
+
+
+@pytest.fixture
+async def other(mongo_server: MongoServer, storage: MongoStorage, collection: str) -> AsyncIterator[MongoStorage]:
+    async with MongoStorage(mongo_server.url, collection=collection) as other:
+        yield other
+
+
+@pytest.fixture
+def documents(mongo_server: MongoServer, collection: str) -> Iterator[Collection[dict[str, Any]]]:
+    with mongo_server.client() as client:
+        yield client.bot[collection]
+
+
+async def test_an_update_is_two_round_trips(mongo_server: MongoServer, collection: str) -> None:
+    async with (
+        MongoProxy(mongo_server.port) as proxy,
+        MongoStorage(proxy.url, collection=collection) as storage,
+        SessionManager(dict[str, int], storage=storage) as sessions,
+    ):
+
+        async def trips_of(key: str, *, change: bool) -> int:
+            before = proxy.trips
+            async with sessions.open(key) as session:
+                if change:
+                    session.data["count"] = session.data.get("count", 0) + 1
+            return proxy.trips - before
+
+        assert [await trips_of("chat", change=True) for _ in range(5)] == [2] * 5
+        assert [await trips_of("chat", change=False) for _ in range(5)] == [2] * 5
+        before = proxy.trips
+        await asyncio.gather(*(trips_of(f"chat-{n}", change=True) for n in range(200)))
+        assert proxy.trips - before < 40, "sessions that are open at the same time travel together"
+
+
+async def test_one_process_needs_one_round_trip(mongo_server: MongoServer, collection: str) -> None:
+    async with (
+        MongoProxy(mongo_server.port) as proxy,
+        MongoStorage(proxy.url, collection=collection, single_process=True) as storage,
+        SessionManager(int, storage=storage) as sessions,
+    ):
+        await sessions.update("chat", lambda count: count + 1)
+        before = proxy.trips
+        for _ in range(5):
+            await sessions.update("chat", lambda count: count + 1)
+        assert proxy.trips - before == 5
+
+
+async def test_people_can_query_it(storage: MongoStorage, documents: Collection[dict[str, Any]]) -> None:
+    await put(storage, "424242", b'{"cart":{"total":120},"name":"\xd0\x9c\xd0\xb0\xd1\x88\xd0\xb0"}')
+    await put(storage, "-1001", b'{"cart":{"total":80}}')
+    await put(storage, "encrypted", b"\x80\0\xff")
+    (found,) = documents.find({"value.cart.total": {"$gt": 100}})
+    assert found["_id"] == "424242"
+    assert found["value"]["name"] == "Маша"
+    encrypted = documents.find_one({"_id": "encrypted"})
+    assert encrypted is not None
+    assert encrypted["value"] == b"\x80\0\xff"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"$set":{"a.b":"$name"},"":[{"$literal":1}],"_id":0}',
+        b'"$name"',
+        b"null",
+        b"[9223372036854775807,-9223372036854775808]",
+        b"[9223372036854775808]",
+        b"[1.0,1e+22,-0.0]",
+        b'{"a\\u0000b":1}',
+        b'{"a":1,"a":2}',
+        b'{ "spaces": true }',
+        b"[" * 150 + b"]" * 150,
+        b'"\\ud83c\\udf55"',
+    ],
+)
+async def test_every_json_comes_back_as_the_same_bytes(storage: MongoStorage, value: bytes) -> None:
+    await put(storage, "chat", value)
+    assert await value_of(storage, "chat") == value
+
+
+async def test_a_value_beyond_16_mb_is_a_clear_error(storage: MongoStorage) -> None:
+    await put(storage, "small", b"1")
+    outcomes = await storage.commit_many(
+        [
+            Change("large", Action.PUT, b'"' + b"x" * (17 * 2**20) + b'"'),
+            Change("small", Action.PUT, b"2"),
+            Change("bytes", Action.PUT, b"\xff" * (15 * 2**20)),
+        ]
+    )
+    assert isinstance(outcomes[0], SessionTooLargeError)
+    assert outcomes[0].key == "large"
+    assert [type(outcome) for outcome in outcomes[1:]] == [Committed, Committed]
+    assert await value_of(storage, "small") == b"2"
+    assert await value_of(storage, "bytes") == b"\xff" * (15 * 2**20)
+
+
+async def test_json_that_grows_as_bson_is_a_clear_error(storage: MongoStorage) -> None:
+    value = b"[" + b",".join([b"1"] * 3_000_000) + b"]"  # 6 MB of JSON are 40 MB of BSON
+    outcome = await commit(storage, Change("chat", Action.PUT, value))
+    assert isinstance(outcome, Committed)
+    assert await value_of(storage, "chat") == value
+
+
+async def test_keys_of_any_kind(storage: MongoStorage, documents: Collection[dict[str, Any]]) -> None:
+    keys = ["a.b", "$set", "a\0b", "\0", "-1001000000006", "🍕" * 250_000, "x" * 2**20]
+    for number, key in enumerate(keys):
+        await put(storage, key, b"%d" % number)
+    assert [await value_of(storage, key) for key in keys] == [b"%d" % number for number in range(len(keys))]
+    assert sorted(await scan_all_keys(storage, limit=2)) == sorted(keys)
+    assert await scan_all_keys(storage, prefix="a\0") == ["a\0b"]
+    assert documents.count_documents({}) == len(keys)
+
+
+async def test_a_document_edited_by_hand(storage: MongoStorage, documents: Collection[dict[str, Any]]) -> None:
+    await put(storage, "fits", b'{"count":1}')
+    await put(storage, "odd", b'{"count":1}')
+    documents.update_one({"_id": "fits"}, {"$set": {"value.count": 5}, "$unset": {"version": ""}})
+    documents.update_one({"_id": "odd"}, {"$set": {"value.count": ObjectId()}})
+    documents.insert_one({"_id": "new", "value": {"count": 7}})
+    async with SessionManager(dict[str, int], storage=storage) as sessions:
+        for key, count in (("fits", 5), ("new", 7)):
+            async with sessions.open(key) as session:
+                assert session.data == {"count": count}
+                session.data["count"] += 1
+            assert await sessions.get(key) == {"count": count + 1}
+        with pytest.raises(StorageError, match="session 'odd': its document in MongoDB has a value that JSON cannot"):
+            await sessions.get("odd")
+        with pytest.raises(StorageError, match="'odd'"):
+            async with sessions.open("odd"):
+                pass
+        assert sorted([key async for key, _ in sessions.entries()]) == ["fits", "new"]
+    (told,) = await storage.list_unreadable(10)
+    assert told.name == "odd"
+    odd = documents.find_one({"_id": "odd"})
+    assert odd is not None
+    assert isinstance(odd["value"]["count"], ObjectId), "nothing is written over what cannot be read"
+
+
+async def test_a_change_by_hand_during_an_update_conflicts(
+    storage: MongoStorage, documents: Collection[dict[str, Any]]
+) -> None:
+    async with SessionManager(int, storage=storage) as sessions:
+        await sessions.put("chat", 1)
+        with pytest.raises(SessionConflictError):
+            async with sessions.open("chat") as session:
+                documents.update_one({"_id": "chat"}, {"$set": {"value": 10}, "$unset": {"version": ""}})
+                session.data += 1
+        assert await sessions.get("chat") == 10
+
+
+async def test_a_waiter_is_woken(storage: MongoStorage, other: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    async with asyncio.timeout(60):
+        for key in ("first", "second", "third"):
+            held = await lock(storage, key)
+            wanted = request(key)
+            assert await try_lock(other, wanted) is None
+            if key == "first":
+                await other.wait_unlocked(wanted, 0)  # begins to listen, and may have missed something
+                assert other._wakeups is not None
+                await other._wakeups._ready.wait()
+                assert await try_lock(other, wanted) is None
+            waiting = asyncio.create_task(other.wait_unlocked(wanted, 1))
+            await asyncio.sleep(0)
+            await unlock(storage, held.lease)
+            await waiting
+            assert await try_lock(other, wanted) is not None
+
+
+async def test_documents_that_nobody_needs_are_removed_by_the_server(
+    storage: MongoStorage, documents: Collection[dict[str, Any]]
+) -> None:
+    await unlock(storage, (await lock(storage, "locked once")).lease)
+    await put(storage, "ends", b"1", ttl=60)
+    await put(storage, "stays", b"1")
+    await put(storage, "gone", b"1")
+    await delete(storage, "gone")
+    removed = {document["_id"] for document in documents.find({"remove_at": {"$type": "date"}})}
+    assert removed == {"locked once", "ends", "gone"}
+    indexes = documents.index_information()
+    assert indexes["chatsession_remove_at"]["expireAfterSeconds"] == 0
+    await put(storage, "ends", b"1")
+    ends = documents.find_one({"_id": "ends"})
+    assert ends is not None
+    assert "remove_at" not in ends
+
+
+async def test_grammys_documents_are_read_and_written_as_they_lie(mongo_server: MongoServer, collection: str) -> None:
+    with mongo_server.client() as client:
+        documents = client.bot[collection]
+        documents.insert_one({"key": "42", "value": {"count": 1}})
+        url = f"{mongo_server.url}&layout=grammy&collection={collection}"
+        async with SessionManager(dict[str, int], storage=url) as sessions:
+            async with sessions.open("42") as session:
+                session.data["count"] += 1
+            found = documents.find_one({"key": "42"})
+            assert found is not None
+            assert found["value"] == {"count": 2}
+            with pytest.raises(SessionConflictError):
+                async with sessions.open("42") as session:
+                    documents.update_one({"key": "42"}, {"$set": {"key": "42", "value": {"count": 9}}}, upsert=True)
+                    session.data["count"] += 1
+            assert await sessions.get("42") == {"count": 9}
+
+
+class TestWhatIsRefused:
+    async def test_wrong_credentials(self, standalone: MongoServer) -> None:
+        url = standalone.url.replace("p%40ss%3Aw%2Frd", "s3cret-pw")
+        with pytest.raises(StorageError, match="the name or the password is wrong") as caught:
+            async with MongoStorage(url):
+                pass
+        assert "s3cret-pw" not in "".join(traceback.format_exception(caught.value))
+
+    async def test_no_server(self) -> None:
+        port = free_ports(1)[0]
+        with pytest.raises(StorageUnavailableError, match="cannot be reached, or no server of it is the primary"):
+            async with MongoStorage(f"mongodb://u:s3cret@127.0.0.1:{port}/bot", retry_for=0.5):
+                pass
+
+    async def test_a_collection_with_other_documents(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.insert_one({"name": "an invoice"})
+        with pytest.raises(StorageError, match="has documents that are no sessions; name another collection"):
+            async with MongoStorage(mongo_server.url, collection=documents.name):
+                pass
+        assert list(documents.index_information()) == ["_id_"]
+
+    async def test_grammys_collection_without_its_layout(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.insert_one({"key": "42", "value": {}})
+        with pytest.raises(StorageError, match="add layout=grammy"):
+            async with MongoStorage(mongo_server.url, collection=documents.name):
+                pass
+
+    async def test_two_documents_of_one_key(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.insert_many([{"key": "42", "value": 1}, {"key": "42", "value": 2}])
+        with pytest.raises(StorageError, match="two documents of the collection have the same key"):
+            async with MongoStorage(mongo_server.url, collection=documents.name, layout="grammy"):
+                pass
+
+    async def test_a_missing_index(self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]) -> None:
+        with pytest.raises(StorageError, match="lacks an index"):
+            async with MongoStorage(mongo_server.url, collection=documents.name, create=False):
+                pass
+        async with MongoStorage(mongo_server.url, collection=documents.name):
+            pass
+        async with MongoStorage(mongo_server.url, collection=documents.name, create=False):
+            pass
+
+    async def test_a_capped_collection(self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]) -> None:
+        documents.database.create_collection(documents.name, capped=True, size=10_000)
+        with pytest.raises(StorageError, match="is a capped collection, where sessions cannot be stored"):
+            async with MongoStorage(mongo_server.url, collection=documents.name):
+                pass
+
+    async def test_a_missing_right(self, standalone: MongoServer, collection: str) -> None:
+        with standalone.client() as client:
+            client.admin.command("createUser", "reader", pwd="s3cret", roles=[{"role": "read", "db": "bot"}])
+        url = f"mongodb://reader:s3cret@{standalone.address}/bot?authSource=admin"
+        with pytest.raises(StorageError, match="lacks a right on the collection"):
+            async with MongoStorage(url, collection=collection):
+                pass
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("mongodb://host", "names no database"),
+            ("mongodb://host/", "names no database"),
+            ("mongodb://host/bot?nonsense=1", "unknown or given twice: nonsense"),
+            ("mongodb://host/bot?tls=perhaps", "tls in the URL has a value"),
+            ("mongodb://host/bot?layout=telegraf", "the layout of a collection is one of chatsession, grammy"),
+        ],
+    )
+    def test_a_url_that_is_wrong(self, url: str, message: str) -> None:
+        with pytest.raises(StorageError, match=message):
+            open_storage(url)
+
+    def test_neither_url_nor_client(self) -> None:
+        with pytest.raises(StorageError, match="need a URL or a client"):
+            MongoStorage()

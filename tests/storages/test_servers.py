@@ -19,7 +19,7 @@ from chatsession.testing.conformance.single import put, value_of
 from tools.servers._process import free_ports
 from tools.servers.redis import RedisServer
 
-NAMES = ["Redis", "Redis Sentinel", "Redis Cluster", "PostgreSQL", "NATS"]
+NAMES = ["Redis", "Redis Sentinel", "Redis Cluster", "PostgreSQL", "NATS", "MongoDB"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from chatsession import StorageError, open_storage
 from chatsession.storages import (
     FileStorage,
     MemoryStorage,
+    MongoStorage,
     NatsStorage,
     PostgresStorage,
     RedisStorage,
@@ -21,7 +22,15 @@ from chatsession.storages import (
 )
 from chatsession.storages.base import RENAMED_OPTIONS
 
-NAMES = ["FileStorage", "MemoryStorage", "NatsStorage", "PostgresStorage", "RedisStorage", "SQLiteStorage"]
+NAMES = [
+    "FileStorage",
+    "MemoryStorage",
+    "MongoStorage",
+    "NatsStorage",
+    "PostgresStorage",
+    "RedisStorage",
+    "SQLiteStorage",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +41,8 @@ def test_each_back_end_is_offered_by_name(name: str) -> None:
 
 
 def test_no_driver_is_imported_before_its_use() -> None:
-    program = "import sys, chatsession.storages; print({'sqlite3', 'redis', 'asyncpg', 'nats'} & set(sys.modules))"
+    drivers = "{'sqlite3', 'redis', 'asyncpg', 'nats', 'pymongo', 'bson'}"
+    program = f"import sys, chatsession.storages; print({drivers} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
 
@@ -48,6 +58,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         "redis://localhost?alone=true",
         "postgresql://localhost/db?alone=true",
         "nats://localhost?alone=true",
+        "mongodb://localhost/bot?alone=true",
         "sqlite:///bot.db?busy_timeout=2",
         "sqlite:///bot.db?timeout=2",
         "redis://localhost?patience=2",
@@ -60,7 +71,7 @@ def test_a_former_option_in_a_url_names_the_new_one(url: str) -> None:
         open_storage(url)
 
 
-@pytest.mark.parametrize("storage", [RedisStorage, PostgresStorage, NatsStorage])
+@pytest.mark.parametrize("storage", [RedisStorage, PostgresStorage, NatsStorage, MongoStorage])
 def test_a_former_keyword_names_the_new_one(storage: type[Storage]) -> None:
     with pytest.raises(TypeError, match="'alone'; it is named 'single_process'"):
         storage("redis://localhost", alone=True)  # type: ignore[call-arg]

@@ -18,6 +18,7 @@ URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
     "redis": lambda request, _: request.getfixturevalue("redis_server").url,
     "postgres": lambda request, _: request.getfixturevalue("postgres_server").url,
     "nats": lambda request, _: request.getfixturevalue("nats_server").url,
+    "mongo": lambda request, _: request.getfixturevalue("mongo_server").url,
 }
 
 

@@ -205,7 +205,7 @@ def beside(data: bytes) -> None:
 def urls(data: bytes) -> None:
     """A storage, or an error of the contract."""
     text = data.decode(errors="surrogateescape")
-    for scheme in ("", "redis:", "redis+sentinel:", "postgresql:", "nats:", "sqlite:", "file:"):
+    for scheme in ("", "redis:", "redis+sentinel:", "postgresql:", "nats:", "mongodb:", "sqlite:", "file:"):
         with contextlib.suppress(StorageError):
             repr(open_storage(scheme + text))
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
 
 from tools.servers._process import ServerFailedError, ServerNotFoundError
+from tools.servers.mongo import MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
@@ -33,6 +34,7 @@ SERVERS: Mapping[str, Callable[[], AbstractContextManager[Server]]] = {
     "Redis Cluster": RedisCluster,
     "PostgreSQL": PostgresServer,
     "NATS": NatsServer,
+    "MongoDB": lambda: MongoServer(replica_set=True),
 }
 
 

@@ -10,8 +10,8 @@ Url: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="URL",
-        help="Where the sessions are: sqlite:///bot.db, redis://…, postgresql://…, file:///…, nats://…, or env:NAME, "
-        "a variable that holds one. Not needed if CHATSESSION_URL holds it.",
+        help="Where the sessions are: sqlite:///bot.db, redis://…, postgresql://…, file:///…, nats://…, mongodb://…, "
+        "or env:NAME, a variable that holds one. Not needed if CHATSESSION_URL holds it.",
     ),
 ]
 

@@ -27,6 +27,7 @@ from chatsession.storages.urls import open_storage
 if TYPE_CHECKING:
     from chatsession.storages.file import FileStorage
     from chatsession.storages.memory import MemoryStorage
+    from chatsession.storages.mongo import MongoStorage
     from chatsession.storages.nats import NatsStorage
     from chatsession.storages.postgres import PostgresStorage
     from chatsession.storages.redis import RedisStorage
@@ -43,6 +44,7 @@ __all__ = [
     "LockRequest",
     "Locked",
     "MemoryStorage",
+    "MongoStorage",
     "NatsStorage",
     "Outcome",
     "Page",
@@ -59,6 +61,7 @@ __all__ = [
 _BACK_ENDS = {
     "FileStorage": "file",
     "MemoryStorage": "memory",
+    "MongoStorage": "mongo",
     "NatsStorage": "nats",
     "PostgresStorage": "postgres",
     "RedisStorage": "redis",

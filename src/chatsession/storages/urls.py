@@ -43,8 +43,8 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
     Args:
         url: `memory:`, `sqlite:///relative.db` or `sqlite:////absolute.db`, `file:///absolute/folder`, `redis://…`,
             `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `redis+unix:///path`, `valkey://…`, `valkeys://…`,
-            `postgresql://…` or `nats://…`. Options follow a `?`; they are the arguments of that storage
-            (`chatsession.storages.sqlite.SQLiteStorage`, …).
+            `postgresql://…`, `nats://…`, `mongodb://…` or `mongodb+srv://…`. Options follow a `?`; they are the
+            arguments of that storage (`chatsession.storages.sqlite.SQLiteStorage`, …).
         create: whether an SQLite file or a folder of sessions may be made. If not, one that is missing, or that holds
             something else, is refused and left as it is, and one that cannot be written to can still be read.
 

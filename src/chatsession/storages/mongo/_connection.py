@@ -85,7 +85,7 @@ class Connection:
     def forget(self, *, inherited: bool) -> None:
         """As `Storage.forget`."""
         client, self._client = self._client, None
-        if client is not None and client is not self._source:
+        if inherited and client is not None:
             _inherited.append(client)
 
 

@@ -64,7 +64,7 @@ def as_storage_error(error: Exception, server: str) -> StorageError:
         return StorageError(
             f"pymongo refused the settings ({type(error).__name__}); are the URL and its options right?"
         )
-    if isinstance(error, driver.InvalidOperation):
+    if isinstance(error, driver.InvalidOperation | RuntimeError):
         return StorageError(
             "pymongo's client is closed, or belongs to another event loop; make it in the event loop that uses it, or "
             "give the URL instead"

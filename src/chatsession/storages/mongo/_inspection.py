@@ -22,7 +22,8 @@ async def locks(collection: Collection, layout: Layout, prefix: str, limit: int)
         until, since = seconds_of(lock["until"]), seconds_of(lock["since"])
         assert until is not None
         waiters = len(document.get("queue", ()))
-        held.append(HeldLock(document[layout.key], int(lock["token"]), until, None, since, waiters))
+        holder = f"process {str(lock['waiter']).partition('-')[0]}"
+        held.append(HeldLock(document[layout.key], int(lock["token"]), until, holder, since, waiters))
     return held
 
 

@@ -30,13 +30,9 @@ async def prepare(collection: Collection, layout: Layout, *, create: bool) -> No
     """Check the collection, and create its indexes. Raises `StorageError` if it is no collection for sessions."""
     await _check_kind(collection)
     await _check_documents(collection, layout)
-    indexes = await collection.index_information()
-    has_expiry = any(
-        index.get("expireAfterSeconds") == 0 and _keys(index) == ["remove_at"] for index in indexes.values()
-    )
-    has_key = layout.key == "_id" or any(
-        index.get("unique") and _keys(index) == [layout.key] for index in indexes.values()
-    )
+    indexes = (await collection.index_information()).values()
+    has_expiry = any(index.get("expireAfterSeconds") == 0 and _is_on(index, "remove_at") for index in indexes)
+    has_key = layout.key == "_id" or any(index.get("unique") and _is_on(index, layout.key) for index in indexes)
     if has_expiry and has_key:
         return
     if not create:
@@ -68,5 +64,5 @@ async def _check_documents(collection: Collection, layout: Layout) -> None:
         raise StorageError(f"the collection {collection.full_name} has documents that are no sessions; {hint}")
 
 
-def _keys(index: Mapping[str, Any]) -> list[str]:
-    return [name for name, _ in index["key"]]
+def _is_on(index: Mapping[str, Any], field: str) -> bool:
+    return [name for name, _ in index["key"]] == [field]

@@ -30,7 +30,7 @@ from chatsession.storages.mongo._calls import Call, Result, run
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
 from chatsession.storages.mongo._documents import Document, check_key, record_of
-from chatsession.storages.mongo._errors import DUPLICATE_KEY, is_unacknowledged, passes
+from chatsession.storages.mongo._errors import DUPLICATE_KEY, as_storage_error, is_unacknowledged, passes
 from chatsession.storages.mongo._layouts import Name, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
 
@@ -132,6 +132,8 @@ class MongoStorage(Storage):
                 return
             try:
                 await self._run(self._open)
+            except RuntimeError as error:  # pymongo's, if the client was used in another event loop
+                raise as_storage_error(error, str(self._connection)) from None
             except BaseException:
                 await self._connection.close()
                 raise
@@ -187,6 +189,9 @@ class MongoStorage(Storage):
 
     async def count_expired(self) -> int:
         return await self._run(lambda _: _inspection.expired(self._sessions))
+
+    async def list_unreadable(self, limit: int) -> Sequence[Fact]:
+        return await self._run(lambda _: _scanning.unreadable(self._sessions, self._layout, limit))
 
     async def facts(self) -> Sequence[Fact]:
         return await self._run(lambda _: _inspection.facts(self._sessions))

@@ -40,13 +40,3 @@ def stored_key(key: str) -> StoredKey:
     if len(encoded) <= LONGEST and not key.startswith(MARK) and "\0" not in key:
         return StoredKey(key, None)
     return StoredKey(MARK + hashlib.sha256(encoded).hexdigest(), encoded)
-
-
-def end_of_prefix(prefix: str) -> str | None:
-    """The first string, by code points, after all that start with `prefix`; `None`: there is no such string."""
-    for length in range(len(prefix), 0, -1):
-        last = ord(prefix[length - 1])
-        if last < 0x10FFFF:
-            following = 0xE000 if last == 0xD7FF else last + 1  # surrogates are no characters
-            return prefix[: length - 1] + chr(following)
-    return None

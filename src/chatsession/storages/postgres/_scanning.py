@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+from chatsession.storages._shared.prefixes import end_of_prefix
 from chatsession.storages.base import Page, Record
 from chatsession.storages.postgres._database import Database
-from chatsession.storages.postgres._keys import AFTER_ALL, AFTER_MARK, MARK, end_of_prefix
+from chatsession.storages.postgres._keys import AFTER_ALL, AFTER_MARK, MARK
 from chatsession.storages.postgres._records import record
 from chatsession.storages.postgres._schema import Schema
 
