@@ -12,6 +12,7 @@ import pytest
 from chatsession import SessionManager, Storage, open_storage
 from chatsession.errors import SessionConflictError, StorageError
 from chatsession.storages import Locked, LockRequest
+from tools.servers.mongo import MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
@@ -19,10 +20,10 @@ from tools.servers.redis import RedisServer
 Make = Callable[..., Storage]
 
 
-@pytest.fixture(params=["redis", "postgres", "nats"])
+@pytest.fixture(params=["redis", "postgres", "nats", "mongo"])
 def make(request: pytest.FixtureRequest) -> Any:
     """Opens storages of a server of their own."""
-    server = {"redis": RedisServer, "postgres": PostgresServer, "nats": NatsServer}[request.param]
+    server = {"redis": RedisServer, "postgres": PostgresServer, "nats": NatsServer, "mongo": MongoServer}[request.param]
     with server() as running:
         yield lambda **options: open_storage(
             f"{running.url}?{'&'.join(f'{name}={value}' for name, value in options.items())}"

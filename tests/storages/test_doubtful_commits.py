@@ -8,6 +8,7 @@ from itertools import count
 from typing import NamedTuple
 
 import pytest
+from _mongo_proxy import MongoProxy
 from _nats_proxy import NatsProxy
 from _pg_proxy import PgProxy
 from _proxy import Proxy
@@ -15,6 +16,7 @@ from _redis_proxy import RedisProxy
 
 from chatsession.errors import StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Refused, Storage
+from chatsession.storages.mongo import MongoStorage
 from chatsession.storages.nats import NatsStorage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
@@ -35,7 +37,7 @@ class Place(NamedTuple):
     """What only a commit of `MINE` has on its way to the server."""
 
 
-@pytest.fixture(params=["redis", "postgres", "nats"])
+@pytest.fixture(params=["redis", "postgres", "nats", "mongo"])
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     server = request.getfixturevalue(f"{request.param}_server")
     name = next(_names)
@@ -43,6 +45,11 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         "redis": (lambda: RedisProxy(server.port), lambda url: RedisStorage(url, retry_for=60), MINE),
         "postgres": (lambda: PgProxy(server.url), lambda url: PostgresStorage(url, table=name, retry_for=60), MINE),
         "nats": (lambda: NatsProxy(server.port), lambda url: NatsStorage(url, bucket=name, retry_for=60), b"HPUB $KV."),
+        "mongo": (
+            lambda: MongoProxy(server.port),
+            lambda url: MongoStorage(url, collection=name, retry_for=60),
+            MINE.strip(b'"'),
+        ),
     }
     make_proxy, make_storage, commits = make[request.param]
     async with make_proxy() as proxy, make_storage(proxy.url) as here, make_storage(server.url) as there:  # type: ignore[attr-defined] - each of them has one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -131,6 +131,20 @@ class MongoReplicaSet:
         wait_until(look, "the election of a primary")
         return found[0]
 
+    def step_down(self) -> None:
+        """Let the primary give way to another server."""
+        with suppress(PyMongoError):  # it may close the connection
+            self.primary().command({"replSetStepDown": 20, "secondaryCatchUpPeriodSecs": 5})
+
+    def all_follow(self) -> None:
+        """Wait until there is a primary, and the others follow it."""
+
+        def follow() -> bool:
+            states = [member["stateStr"] for member in self.primary().command({"replSetGetStatus": 1})["members"]]
+            return sorted(states) == ["PRIMARY", "SECONDARY", "SECONDARY"]
+
+        wait_until(lambda: _holds(follow), "all servers following the primary")
+
     def __enter__(self) -> Self:
         try:
             for server in self.servers:
@@ -144,6 +158,8 @@ class MongoReplicaSet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.process.kill()  # told to end, the last of them would wait for a majority
         self._stack.close()
 
 

@@ -1,0 +1,160 @@
+"""MongoDB whose connections break, whose primary dies or falls silent: nothing is lost, and others take over."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import pytest
+from _mongo_proxy import MongoProxy
+
+from chatsession import SessionManager
+from chatsession.errors import SessionConflictError, StorageUnavailableError
+from chatsession.storages import Action, Change, Committed
+from chatsession.storages.mongo import MongoStorage
+from chatsession.testing.conformance.single import commit, lock, put, value_of
+from tools.servers.mongo import MongoReplicaSet, MongoServer
+
+_collections = (f"faults_{number}" for number in count())
+
+
+@pytest.fixture
+def collection() -> str:
+    return next(_collections)
+
+
+@pytest.fixture(scope="module")
+def standalone() -> Iterator[MongoServer]:
+    with MongoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[MongoReplicaSet]:
+    with MongoReplicaSet() as servers:
+        yield servers
+
+
+@pytest.fixture(params=["replica set", "standalone"])
+async def proxy(request: pytest.FixtureRequest) -> AsyncIterator[MongoProxy]:
+    name = "mongo_server" if request.param == "replica set" else "standalone"
+    async with MongoProxy(request.getfixturevalue(name).port) as proxy:
+        yield proxy
+
+
+def add_one(count: int) -> int:
+    return count + 1
+
+
+async def test_a_lock_whose_answer_was_lost_is_taken_again(proxy: MongoProxy, collection: str) -> None:
+    async with MongoStorage(proxy.url, collection=collection) as storage:
+        proxy.cut_after = b"findAndModify"
+        held = await lock(storage, "chat")
+        assert proxy.was_cut.is_set()
+        change = Change("chat", Action.PUT, b"1", None, lease=held.lease, unlock=True)
+        assert isinstance(await commit(storage, change), Committed)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+async def test_a_commit_whose_answer_was_lost_is_made_once(proxy: MongoProxy, collection: str, size: int) -> None:
+    async with (
+        MongoStorage(proxy.url, collection=collection) as storage,
+        SessionManager(int, storage=storage) as sessions,
+    ):
+        keys = [f"chat-{number}" for number in range(size)]
+        for key in keys:
+            await sessions.put(key, 7)
+        proxy.cut_after = b"commits"
+        await asyncio.gather(*(sessions.update(key, add_one) for key in keys))
+        assert proxy.was_cut.is_set()
+        assert [await sessions.get(key) for key in keys] == [8] * size
+
+
+async def test_connections_that_a_firewall_forgot_are_noticed(proxy: MongoProxy, collection: str) -> None:
+    async with (
+        MongoStorage(proxy.url, collection=collection, retry_for=30) as storage,
+        SessionManager(int, storage=storage) as sessions,
+    ):
+        await sessions.put("chat", 1)
+        proxy.blackhole()
+        await asyncio.wait_for(sessions.update("chat", add_one), 25)
+        assert await sessions.get("chat") == 2
+
+
+async def test_a_server_that_is_killed_and_started(standalone: MongoServer, collection: str) -> None:
+    async with (
+        MongoStorage(standalone.url, collection=collection, retry_for=60) as storage,
+        SessionManager(int, storage=storage) as sessions,
+    ):
+        await asyncio.gather(*(sessions.update(f"chat-{number}", add_one) for number in range(20)))
+        standalone.process.kill()
+        updates = asyncio.gather(*(sessions.update(f"chat-{number}", add_one) for number in range(20)))
+        await asyncio.to_thread(standalone.start)
+        await updates
+        assert [await sessions.get(f"chat-{number}") for number in range(20)] == [2] * 20
+
+
+async def test_a_server_that_stays_away_is_an_error_in_time(standalone: MongoServer, collection: str) -> None:
+    async with MongoStorage(standalone.url, collection=collection, retry_for=1) as storage:
+        await put(storage, "chat", b"1")
+        standalone.process.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StorageUnavailableError):
+                await asyncio.wait_for(storage.read_many(["chat"]), 20)
+        finally:
+            standalone.process.signal(signal.SIGCONT)
+        assert await value_of(storage, "chat") == b"1"
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen", "told to step down"])
+async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: str, how: str) -> None:
+    done = 0
+    async with (
+        MongoStorage(replicas.url, collection=collection, retry_for=60) as storage,
+        SessionManager(int, storage=storage) as sessions,
+    ):
+        await sessions.update("chat", add_one)
+        old = await asyncio.to_thread(replicas.primary)
+
+        async def count_up() -> None:
+            nonlocal done
+            for _ in range(10):
+                try:
+                    await sessions.update("chat", add_one)
+                except SessionConflictError:
+                    continue
+                done += 1
+
+        counting = [asyncio.create_task(count_up()) for _ in range(5)]
+        if how == "killed":
+            old.process.kill()
+        elif how == "frozen":
+            old.process.signal(signal.SIGSTOP)
+        else:
+            await asyncio.to_thread(replicas.step_down)
+        try:
+            await asyncio.wait_for(asyncio.gather(*counting), 120)
+            assert await sessions.get("chat") == 1 + done
+            assert done >= 40
+        finally:
+            if how == "killed":
+                await asyncio.to_thread(old.start)
+            old.process.signal(signal.SIGCONT)
+            await asyncio.to_thread(replicas.all_follow)
+
+
+async def test_without_a_primary_it_says_so(replicas: MongoReplicaSet, collection: str) -> None:
+    primary = await asyncio.to_thread(replicas.primary)
+    others = [server for server in replicas.servers if server is not primary]
+    async with MongoStorage(replicas.url, collection=collection, retry_for=1) as storage:
+        for server in others:
+            server.process.kill()
+        try:
+            with pytest.raises(StorageUnavailableError):
+                await commit(storage, Change("chat", Action.PUT, b"1"))
+        finally:
+            for server in others:
+                await asyncio.to_thread(server.start)
+            await asyncio.to_thread(replicas.all_follow)
