@@ -9,7 +9,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from tools.benchmarks import files, hot, integrations, matrix, middleware, nats, postgres, redis, sqlite, tending
+from tools.benchmarks import files, hot, integrations, matrix, middleware, mongo, nats, postgres, redis, sqlite, tending
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import Contender, measure
 from tools.benchmarks._meters import BYTES_IN, CPU, TRIPS, cpu_of, metered
@@ -23,6 +23,7 @@ GROUPS = {
     "postgres": postgres.group,
     "files": files.group,
     "nats": nats.group,
+    "mongo": mongo.group,
     "tending": tending.group,
 }
 # Those that poll for their lock take seconds.
@@ -73,7 +74,7 @@ def test_every_cell_of_the_matrix_does_its_work(place: str) -> None:
         # A session of 10 KB was written for every update.
         assert measured.server[BYTES_IN] > 5_000 * measured.updates
         assert measured.server[TRIPS] > 0
-    if place in ("redis", "postgres", "nats"):
+    if place in ("redis", "postgres", "nats", "mongo"):
         # Of so little work, what reading the meter costs may be as much.
         assert measured.server[CPU] >= 0
 

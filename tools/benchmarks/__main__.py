@@ -15,9 +15,9 @@ from tools.benchmarks._group import Group
 from tools.benchmarks._measure import measure
 from tools.benchmarks._report import Results, finish, keep
 
-MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats")
+MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats", "mongo")
 GROUPS = (
-    *("middleware", "integrations", "node", "sqlite", "redis", "postgres", "files", "nats", "hot", "tending"),
+    *("middleware", "integrations", "node", "sqlite", "redis", "postgres", "files", "nats", "mongo", "hot", "tending"),
     *(f"matrix-{name}" for name in MATRIX),
 )
 """Modules of this package, imported when it is their turn: a driver or a server that is missing stops only its own."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.request import urlopen
 
+from tools.servers.mongo import MongoServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
@@ -92,6 +93,21 @@ def nats_meter(pid: int, monitor: int) -> Meter:
             BYTES_IN: fields["in_bytes"],
             BYTES_OUT: fields["out_bytes"],
             **cpu_of(pid),
+        }
+
+    return read
+
+
+def mongo_meter(server: MongoServer) -> Meter:
+    """The server's own statistics; it counts its requests, each of which is a round trip."""
+
+    def read() -> Mapping[str, float]:
+        network = server.command({"serverStatus": 1})["network"]
+        return {
+            TRIPS: float(network["numRequests"]),
+            BYTES_IN: float(network["bytesIn"]),
+            BYTES_OUT: float(network["bytesOut"]),
+            **cpu_of(server.process.pid),
         }
 
     return read

@@ -15,11 +15,12 @@ import uvloop
 
 from chatsession import MemoryStorage, Session, Storage
 from chatsession.storages.file import FileStorage
+from chatsession.storages.mongo import MongoStorage
 from chatsession.storages.nats import NatsStorage
 from chatsession.storages.postgres import PostgresStorage
 from chatsession.storages.redis import RedisStorage
 from chatsession.storages.sqlite import SQLiteStorage
-from tools.benchmarks import nats, postgres
+from tools.benchmarks import mongo, nats, postgres
 from tools.benchmarks._chain import Work, bare_chain, for_all, multi, strict_changed, strict_unchanged, untouched
 from tools.benchmarks._group import Group, versions
 from tools.benchmarks._measure import Contender, Running
@@ -120,6 +121,12 @@ def nats_jetstream() -> Generator[Place]:
         yield Place("NATS", lambda: NatsStorage(server.url), meter)
 
 
+@contextmanager
+def mongodb() -> Generator[Place]:
+    with mongo.metered_server() as (server, meter):
+        yield Place("MongoDB", lambda: MongoStorage(server.url), meter)
+
+
 PLACES: dict[str, Callable[[], AbstractContextManager[Place]]] = {
     "memory": memory,
     "file": files,
@@ -127,6 +134,7 @@ PLACES: dict[str, Callable[[], AbstractContextManager[Place]]] = {
     "redis": redis,
     "postgres": postgresql,
     "nats": nats_jetstream,
+    "mongo": mongodb,
 }
 
 

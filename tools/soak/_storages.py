@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.request import urlopen
 
 from tools.servers._process import free_ports
+from tools.servers.mongo import MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
@@ -87,6 +88,13 @@ def nats(_: Path) -> Generator[Soaked, None, None]:
         yield Soaked(server.url, lambda: _nats(monitor))
 
 
+@contextmanager
+def mongo(_: Path) -> Generator[Soaked, None, None]:
+    """A replica set of one."""
+    with MongoServer(replica_set=True) as server:
+        yield Soaked(server.url, lambda: _mongo(server))
+
+
 STORAGES = {
     "memory": memory,
     "file": file,
@@ -96,6 +104,7 @@ STORAGES = {
     "redis-cluster": redis_cluster,
     "postgres": postgres,
     "nats": nats,
+    "mongo": mongo,
 }
 
 
@@ -114,6 +123,17 @@ def _is_ours(client: str) -> bool:
     told = {name: value for name, _, value in (pair.partition("=") for pair in client.split())}
     servers_own = set(told["flags"]) & {"S", "M"} or told["name"].startswith("sentinel-")
     return not servers_own and told["cmd"] != "client|list"
+
+
+def _mongo(server: MongoServer) -> Told:
+    with server.client() as client:
+        operations = client.admin.aggregate(
+            [
+                {"$currentOp": {"allUsers": True, "idleConnections": True}},
+                {"$match": {"clientMetadata.application.name": "chatsession", "client": {"$exists": True}}},
+            ]
+        )
+        return Told(len(list(operations)), client.bot.command("collStats", "sessions").get("storageSize", 0))
 
 
 def _postgres(server: PostgresServer) -> Told:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from tools.servers._process import ServerFailedError, ServerProcess, wait_until
+from tools.servers.mongo import MongoReplicaSet, MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
@@ -349,6 +350,70 @@ class Nats(Place):
         self._server.restart()
 
 
+class Mongo(Place):
+    """A replica set of one server."""
+
+    megabytes = 1024
+    promise = "w: majority, journal: outlasts a killed server"
+    fills_disk = False  # it ends itself when it cannot write
+
+    def start(self) -> None:
+        self._server = self.stack.enter_context(MongoServer(replica_set=True))
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://{self._server.address}/bot?directConnection=true&retry_for=5"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        return [self._server.port]
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"server killed and started": lambda _: self._server.restart()}
+
+
+class MongoReplicas(Place):
+    """A replica set of three servers."""
+
+    megabytes = 1024
+    lease = 4.0
+    fails_over = True
+    promise = "w: majority: outlasts the death of the primary"
+    fills_disk = False
+
+    def start(self) -> None:
+        self._servers = self.stack.enter_context(MongoReplicaSet())
+
+    @property
+    def url(self) -> str:
+        return f"{self._servers.url}&retry_for=15"
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {
+            "failover": self._fail_over,
+            "primary steps down": self._step_down,
+            "replica killed and started": self._restart_replica,
+        }
+
+    def _fail_over(self, _: Random) -> None:
+        old = self._servers.primary()
+        old.process.kill()
+        self._servers.primary()
+        old.start()
+        self._servers.all_follow()
+
+    def _step_down(self, _: Random) -> None:
+        self._servers.step_down()
+        self._servers.all_follow()
+
+    def _restart_replica(self, random: Random) -> None:
+        primary = self._servers.primary()
+        replica = random.choice([server for server in self._servers.servers if server is not primary])
+        replica.process.kill()
+        replica.start()
+        self._servers.all_follow()
+
+
 PLACES: Mapping[str, type[Place]] = {
     "memory": Memory,
     "file": File,
@@ -358,6 +423,8 @@ PLACES: Mapping[str, type[Place]] = {
     "redis-cluster": Cluster,
     "postgres": Postgres,
     "nats": Nats,
+    "mongo": Mongo,
+    "mongo-replicas": MongoReplicas,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -12,10 +11,18 @@ from pymongo import UpdateOne
 
 from chatsession.errors import SessionError
 from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT, TOUCH, Change, Committed, Outcome
-from chatsession.storages.mongo._documents import Document, seconds_of, stored_value, too_large, value_of
+from chatsession.storages.mongo._documents import (
+    Document,
+    date_of,
+    is_over,
+    seconds_of,
+    stored_value,
+    too_large,
+    value_of,
+)
 from chatsession.storages.mongo._errors import TOO_LARGE, refusal
 from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._statements import IS_STORED, commit, expected, new
+from chatsession.storages.mongo._statements import commit, expected, missing
 
 
 class Commit:
@@ -26,7 +33,7 @@ class Commit:
         layout: the form of the documents.
     """
 
-    __slots__ = ("change", "is_there", "layout", "leaves_lock", "name", "outcome", "value")
+    __slots__ = ("change", "layout", "leaves_lock", "name", "outcome", "value")
 
     def __init__(self, change: Change, layout: Layout) -> None:
         self.change = change
@@ -37,8 +44,6 @@ class Commit:
         """`None`: not known yet."""
         self.leaves_lock = False
         """It was refused, and its lock is still to be given back."""
-        self.is_there = False
-        """Whether there is a document with this key, as far as it is known."""
         self.value: object = None
         if change.action is PUT:
             try:
@@ -46,28 +51,24 @@ class Commit:
             except SessionError as error:
                 self._refuse(error)
 
-    @property
-    def filter(self) -> Mapping[str, Any]:
+    def filter(self, now: float) -> Mapping[str, Any]:
         """Which document it may change."""
-        condition = new(self.change) if self.may_insert else expected(self.change)
-        return {self.layout.key: self.change.key, **condition}
+        condition = missing if self.may_insert else expected
+        return {self.layout.key: self.change.key, **condition(self.change, date_of(now))}
 
-    @property
-    def pipeline(self) -> list[Mapping[str, Any]]:
+    def operators(self, now: float) -> Mapping[str, Any]:
         """How it changes the document."""
-        return commit(self.change, self.name, self.value, self.layout)
+        return commit(self.change, self.name, self.value, self.layout, now)
+
+    def update(self, now: float) -> UpdateOne:
+        """The statement of a bulk write."""
+        return UpdateOne(self.filter(now), self.operators(now), upsert=self.may_insert)
 
     @property
     def may_insert(self) -> bool:
         """Whether a missing document is made; where a lease is given there is one, or the lease is lost."""
-        if self.is_there or self.change.action is not PUT or self.change.lease is not None:
-            return False
-        return self.change.expect is ANYTHING or self.change.expect is None
-
-    @property
-    def update(self) -> UpdateOne:
-        """The statement of a bulk write."""
-        return UpdateOne(self.filter, self.pipeline, upsert=self.may_insert)
+        change = self.change
+        return change.action is PUT and change.lease is None and (change.expect is ANYTHING or change.expect is None)
 
     @property
     def result_is_known(self) -> bool:
@@ -77,7 +78,14 @@ class Commit:
     @property
     def fields(self) -> Mapping[str, Any]:
         """What must be read of the document to know what became of it."""
-        fields: dict[str, Any] = {"stored": IS_STORED, "now": "$$NOW", "version": True, "lock": True, "commits": True}
+        fields: dict[str, Any] = {
+            "has_value": _HAS_VALUE,
+            "version": True,
+            "expires_at": True,
+            "now": "$$NOW",
+            "lock": True,
+            "commits": True,
+        }
         return fields if self.layout.has_versions else {**fields, "value": True}
 
     def made(self, document: Document | None = None) -> None:
@@ -90,28 +98,32 @@ class Commit:
         else:
             self.outcome = Committed(None)
 
-    def look(self, document: Document | None) -> None:
+    def look(self, document: Document | None, estimate: float) -> None:
         """Decide what became of it, or that it must be tried again, after a try that changed nothing or is in doubt.
 
         Args:
-            document: what is there now; `None`: nothing.
+            document: what is there; `None`: nothing.
+            estimate: the server's time, for the case that there is nothing to tell it.
         """
         change = self.change
-        self.is_there = document is not None
+        now = estimate if document is None else seconds_of(document["now"]) or estimate
         if document is not None and self.name in document.get("commits", ()):
             self.made(document)
             return
-        now = seconds_of(document["now"]) if document is not None else None
         if change.lease is not None and not holds(change.lease.token, document):
             self.outcome = LEASE_LOST
             return
-        stored = None if document is None else self._version_in(document)
-        if not change.accepts(stored, change.expect_until or 0.0 if now is None else now):
+        version = None if document is None else self._version_in(document)
+        if not change.accepts(version, now):
             self._refuse(CONFLICT)
-        elif stored is None and change.action is not PUT:
+        elif version is not None:
+            return
+        elif change.action is PUT:
+            self.change = change if change.expect is ANYTHING else replace(change, expect=None)
+        elif change.lease is not None and change.unlock:
+            self.change = replace(change, action=KEEP, expect=ANYTHING)
+        else:
             self.outcome = Committed(None)
-        elif stored is None and change.expect is not ANYTHING:
-            self.change = replace(change, expect=None)
 
     def fail(self, code: object, server: str) -> None:
         """Note the server's refusal of this change alone."""
@@ -123,7 +135,7 @@ class Commit:
         self.leaves_lock = self.change.unlock and self.change.lease is not None
 
     def _version_in(self, document: Document) -> object:
-        if not document["stored"]:
+        if not document["has_value"] or is_over(document):
             return None
         if "version" in document:
             return document["version"]
@@ -131,9 +143,9 @@ class Commit:
 
 
 def holds(token: int, document: Document | None) -> bool:
-    """Whether the lock in a document has this token and is not over; the document tells the server's time."""
+    """Whether the lock in a document has this token and is not over."""
     lock = None if document is None else document.get("lock")
-    if document is None or lock is None:
-        return False
-    until, now = lock["until"], document["now"]
-    return lock["token"] == token and isinstance(until, datetime) and until > now
+    return document is not None and lock is not None and lock["token"] == token and lock["until"] > document["now"]
+
+
+_HAS_VALUE = {"$ne": [{"$type": "$value"}, "missing"]}

@@ -1,8 +1,10 @@
 """What a session's document looks like, and how it becomes a record.
 
 A document has the key, and where something is stored, `value`, `version` and perhaps `expires_at`. Beside these lie
-`lock` (`token`, `waiter`, `since`, `until`) while the key is locked, `queue` while others wait for it, the newest
-`token`, the last `commits`, and `remove_at`, by which MongoDB deletes documents that nobody needs any more.
+`lock` (`token`, `waiter`, `since`, `until`) while the key is locked, `queue` and `waited` while others wait for it, the
+newest `token`, when the key was last locked or deleted (`touched_at`), and the last `commits`. Where nothing is stored,
+the document is `idle`. MongoDB deletes idle documents an hour after they were touched, and others an hour after they
+expired.
 """
 
 from __future__ import annotations
@@ -101,6 +103,12 @@ def record_of(key: str, document: Document) -> Record:
     return Record(value, document.get("version", value), seconds_of(document.get("expires_at")))
 
 
+def is_over(document: Document) -> bool:
+    """Whether the session in a document has expired, by the server's clock when it read the document."""
+    expires_at = document.get("expires_at")
+    return expires_at is not None and expires_at <= document["now"]
+
+
 def seconds_of(time: object) -> float | None:
     """Unix time of a date in a document."""
     return (time.replace(tzinfo=UTC) - _EPOCH) / timedelta(seconds=1) if isinstance(time, datetime) else None
@@ -109,11 +117,6 @@ def seconds_of(time: object) -> float | None:
 def date_of(seconds: float) -> datetime:
     """The date in a document of a Unix time."""
     return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), LONGEST_TIME))
-
-
-def milliseconds(seconds: float) -> int:
-    """A duration as the server adds it to a date; at least one."""
-    return max(1, int(min(seconds, LONGEST_TIME) * 1000))
 
 
 def _is_flat(value: bytes, decoded: object) -> bool:

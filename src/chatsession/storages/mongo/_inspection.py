@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo._connection import Collection
-from chatsession.storages.mongo._documents import seconds_of
+from chatsession.storages.mongo._documents import date_of, seconds_of
 from chatsession.storages.mongo._layouts import Layout
 from chatsession.storages.mongo._scanning import with_prefix
 
-_LOCKED = {"$expr": {"$gt": ["$lock.until", "$$NOW"]}}
 
-
-async def locks(collection: Collection, layout: Layout, prefix: str, limit: int) -> Sequence[HeldLock]:
+async def locks(collection: Collection, layout: Layout, prefix: str, limit: int, now: float) -> Sequence[HeldLock]:
     """`ListsLocks.list_locks`."""
-    query = {"$and": [{"lock": {"$exists": True}}, _LOCKED, with_prefix(layout, prefix)]}
+    query = {"$and": [{"lock.until": {"$gt": date_of(now)}}, with_prefix(layout, prefix)]}
     held: list[HeldLock] = []
     async for document in collection.find(query, {layout.key: True, "lock": True, "queue": True}).limit(limit):
         lock = document["lock"]
@@ -27,11 +25,9 @@ async def locks(collection: Collection, layout: Layout, prefix: str, limit: int)
     return held
 
 
-async def expired(collection: Collection) -> int:
+async def expired(collection: Collection, now: float) -> int:
     """`CountsExpired.count_expired`."""
-    return await collection.count_documents(
-        {"value": {"$exists": True}, "$expr": {"$lte": [{"$ifNull": ["$expires_at", "$remove_at"]}, "$$NOW"]}}
-    )
+    return await collection.count_documents({"expires_at": {"$lte": date_of(now)}})
 
 
 async def facts(collection: Collection) -> Sequence[Fact]:

@@ -46,7 +46,7 @@ async def page(
 async def unreadable(collection: Collection, layout: Layout, limit: int) -> Sequence[Fact]:
     """`ListsUnreadable.list_unreadable`."""
     facts: list[Fact] = []
-    async for document in collection.find(STORED, {layout.key: True, "value": True}):
+    async for document in collection.find({"value": {"$exists": True}}, {layout.key: True, "value": True}):
         try:
             value_of(document[layout.key], document["value"])
         except StorageError as error:

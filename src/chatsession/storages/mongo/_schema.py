@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pymongo import IndexModel
+
 from chatsession.errors import StorageError
 from chatsession.storages.mongo._connection import Client, Collection
 from chatsession.storages.mongo._layouts import Layout
 
 _OLDEST = (6, 0)
-_EXPIRY_INDEX = "chatsession_remove_at"
+_SECONDS_KEPT = 3600
+"""So long, a document outlives its session: a lock on it may, and tokens must not begin anew."""
 _LOOKED_AT = 20
 
 
@@ -30,21 +33,32 @@ async def prepare(collection: Collection, layout: Layout, *, create: bool) -> No
     """Check the collection, and create its indexes. Raises `StorageError` if it is no collection for sessions."""
     await _check_kind(collection)
     await _check_documents(collection, layout)
-    indexes = (await collection.index_information()).values()
-    has_expiry = any(index.get("expireAfterSeconds") == 0 and _is_on(index, "remove_at") for index in indexes)
-    has_key = layout.key == "_id" or any(index.get("unique") and _is_on(index, layout.key) for index in indexes)
-    if has_expiry and has_key:
-        return
-    if not create:
+    missing = [
+        index for index in _indexes(layout) if index.document["name"] not in await collection.index_information()
+    ]
+    if missing and not create:
+        names = ", ".join(index.document["name"] for index in missing)
         raise StorageError(
-            f"the collection {collection.full_name} lacks an index: one on remove_at with expireAfterSeconds 0"
-            + ("" if layout.key == "_id" else f", and a unique one on {layout.key}")
-            + "; let it be created once without create=false"
+            f"the collection {collection.full_name} lacks the index {names}; open it once without create=false"
         )
-    if not has_key:
-        await collection.create_index(layout.key, unique=True)
-    if not has_expiry:
-        await collection.create_index("remove_at", name=_EXPIRY_INDEX, expireAfterSeconds=0)
+    if missing:
+        await collection.create_indexes(missing)
+
+
+def _indexes(layout: Layout) -> list[IndexModel]:
+    """By which keys are unique, and by which MongoDB deletes what nobody needs any more."""
+    indexes = [
+        IndexModel("expires_at", name="chatsession_expires_at", expireAfterSeconds=_SECONDS_KEPT),
+        IndexModel(
+            "touched_at",
+            name="chatsession_touched_at",
+            expireAfterSeconds=_SECONDS_KEPT,
+            partialFilterExpression={"idle": True},
+        ),
+    ]
+    if layout.key != "_id":
+        indexes.append(IndexModel(layout.key, name="chatsession_key", unique=True))
+    return indexes
 
 
 async def _check_kind(collection: Collection) -> None:
@@ -62,7 +76,3 @@ async def _check_documents(collection: Collection, layout: Layout) -> None:
             continue
         hint = "add layout=grammy" if isinstance(document.get("key"), str) else "name another collection"
         raise StorageError(f"the collection {collection.full_name} has documents that are no sessions; {hint}")
-
-
-def _is_on(index: Mapping[str, Any], field: str) -> bool:
-    return [name for name, _ in index["key"]] == [field]

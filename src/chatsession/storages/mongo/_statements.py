@@ -1,85 +1,82 @@
 """The updates that lock, renew, commit and unlock, each of them one atomic step of the server on one document.
 
-They are aggregation pipelines, so that the server's clock (`$$NOW`) decides what has expired.
+A free key is locked, and a change is made, by plain operators, which cost the server a fifth of an aggregation
+pipeline. Only a key that is held, or that others wait for, takes a pipeline, which decides whose turn it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from bson import Int64, ObjectId
 
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH, Change, Lease, LockRequest
-from chatsession.storages.mongo._documents import date_of, milliseconds, stored_value
+from chatsession.storages.mongo._documents import date_of, stored_value
 from chatsession.storages.mongo._layouts import Layout
 
 Expression: TypeAlias = Mapping[str, Any]
-"""An expression, a stage or a filter in MongoDB's language."""
-Pipeline: TypeAlias = list[Expression]
+"""A filter, an update, or a part of one in MongoDB's language."""
 
-SECONDS_IN_QUEUE = 3.0
+COMMITS_REMEMBERED = 4
+_IN_QUEUE = timedelta(seconds=3)
 """A waiter that has not repeated its request for this long leaves the queue."""
-_MILLISECONDS_AFTER_USE = 600_000
-"""A document without value and lock stays for ten minutes, so that tokens rise whatever the servers' clocks say."""
-_COMMITS_REMEMBERED = 4
 
-_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
-_EXPIRY = {"$ifNull": ["$expires_at", _NEVER]}
-_HAS_VALUE = {"$ne": [{"$type": "$value"}, "missing"]}
-IS_STORED: Expression = {"$and": [_HAS_VALUE, {"$gt": [_EXPIRY, "$$NOW"]}]}
 
-STORED: Expression = {"value": {"$exists": True}, "$expr": {"$gt": [_EXPIRY, "$$NOW"]}}
+STORED: Expression = {
+    "value": {"$exists": True},
+    "$or": [{"expires_at": {"$exists": False}}, {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}],
+}
 """Filters documents that hold an unexpired session."""
-NOT_STORED: Expression = {"$or": [{"value": {"$exists": False}}, {"$expr": {"$lte": [_EXPIRY, "$$NOW"]}}]}
 
-_WITH_REMOVAL: Expression = {
-    "$set": {
-        "remove_at": {
-            "$cond": [
-                {"$and": [_HAS_VALUE, {"$eq": [{"$type": "$expires_at"}, "missing"]}]},
-                "$$REMOVE",
-                {"$add": [{"$max": ["$expires_at", "$lock.until", "$$NOW"]}, _MILLISECONDS_AFTER_USE]},
-            ]
-        }
-    }
+_NOT_STORED: Expression = {
+    "$or": [
+        {"value": {"$exists": False}},
+        {"$and": [{"expires_at": {"$exists": True}}, {"$expr": {"$lte": ["$expires_at", "$$NOW"]}}]},
+    ]
 }
 
 
-def lock(request: LockRequest) -> Pipeline:
-    """Lock the key for a request, or let the request wait in the queue."""
-    waiter = {"$literal": request.waiter}
-    # A waiter keeps its place for as long as it asks again.
-    others = {"$filter": {"input": "$queue", "cond": {"$ne": ["$$this.waiter", waiter]}}}
-    ahead = {"$first": "$queue.waiter"}
-    is_free = {"$lte": [{"$ifNull": ["$lock.until", "$$NOW"]}, "$$NOW"]}
-    is_granted = {
-        "$or": [
-            {"$eq": ["$lock.waiter", waiter]},
-            {"$and": [is_free, {"$eq": [{"$ifNull": [ahead, waiter]}, waiter]}]},
-        ]
+def held(lease: Lease, now: datetime) -> Expression:
+    """Filters the document whose lock is this lease."""
+    return {"lock.token": Int64(lease.token), "lock.until": {"$gt": now}}
+
+
+def free(now: float) -> Expression:
+    """Filters a document that is not locked, which nobody waits for, and whose tokens are older than now."""
+    return {"lock": {"$exists": False}, "queue.0": {"$exists": False}, "token": {"$not": {"$gte": _token_at(now)}}}
+
+
+def lock(request: LockRequest, now: float) -> Expression:
+    """Lock a key that is free."""
+    token = _token_at(now)
+    return {
+        "$set": {"token": token, "touched_at": date_of(now), "lock": _lock(request, token, now)},
+        "$setOnInsert": {"idle": True},
     }
-    place = {"waiter": waiter, "until": {"$add": ["$$NOW", milliseconds(SECONDS_IN_QUEUE)]}}
+
+
+def lock_or_queue(request: LockRequest, now: float) -> list[Expression]:
+    """Lock a key if it is this request's turn, or let the request wait; a pipeline."""
+    date = date_of(now)
+    waiter = {"$literal": request.waiter}
+    waiting: Expression = {
+        "$filter": {"input": {"$ifNull": ["$queue", []]}, "cond": {"$gt": ["$$this.until", date]}},
+    }
+    is_free = {"$lte": [{"$ifNull": ["$lock.until", date]}, date]}
+    is_first = {"$eq": [{"$ifNull": [{"$first": "$queue.waiter"}, waiter]}, waiter]}
+    is_granted = {"$or": [{"$eq": ["$lock.waiter", waiter]}, {"$and": [is_free, is_first]}]}
+    others = {"$filter": {"input": "$queue", "cond": {"$ne": ["$$this.waiter", waiter]}}}
+    place = {"waiter": waiter, "until": date + _IN_QUEUE}
     in_queue = {
         "$cond": [
-            {"$in": [waiter, "$queue.waiter"]},
+            {"$in": [waiter, "$queue.waiter"]},  # a waiter keeps its place for as long as it asks again
             {"$map": {"input": "$queue", "in": {"$cond": [{"$eq": ["$$this.waiter", waiter]}, place, "$$this"]}}},
             {"$concatArrays": ["$queue", [place]]},
         ]
     }
-    token = {
-        "$max": [{"$add": ["$token", Int64(1)]}, {"$multiply": [{"$toLong": "$$NOW"}, Int64(1000)]}],
-    }
-    granted = {
-        "token": "$token",
-        "waiter": waiter,
-        "since": "$$NOW",
-        "until": {"$add": ["$$NOW", milliseconds(request.seconds)]},
-    }
-    waiting: Expression = {
-        "$filter": {"input": {"$ifNull": ["$queue", []]}, "cond": {"$gt": ["$$this.until", "$$NOW"]}}
-    }
+    token = {"$max": [{"$add": ["$token", Int64(1)]}, _token_at(now)]}
     return [
         {"$set": {"queue": waiting}},
         {"$set": {"granted": is_granted}},
@@ -87,46 +84,34 @@ def lock(request: LockRequest) -> Pipeline:
             "$set": {
                 "token": {"$cond": ["$granted", token, "$token"]},
                 "queue": {"$cond": ["$granted", others, in_queue]},
+                "touched_at": date,
             }
         },
-        {"$set": {"lock": {"$cond": ["$granted", granted, "$lock"]}, "granted": "$$REMOVE"}},
-        _WITH_REMOVAL,
+        {
+            "$set": {
+                "lock": {"$cond": ["$granted", _lock(request, "$token", now, waiter), "$lock"]},
+                "waited": {"$cond": [{"$eq": ["$queue", []]}, "$$REMOVE", True]},
+                "granted": "$$REMOVE",
+            }
+        },
     ]
 
 
-def renew(seconds: float) -> Pipeline:
+def renew(seconds: float, now: float) -> Expression:
     """Extend a lock that is held."""
-    return [{"$set": {"lock.until": {"$add": ["$$NOW", milliseconds(seconds)]}}}, _WITH_REMOVAL]
+    return {"$set": {"lock.until": date_of(now + seconds)}}
 
 
-def held(lease: Lease) -> Expression:
-    """Filters the document whose lock is this lease."""
-    return {"lock.token": Int64(lease.token), "$expr": {"$gt": ["$lock.until", "$$NOW"]}}
+UNLOCK: Expression = {"$unset": {"lock": "", "waited": ""}}
+"""Give a lock back. Where the key is waited for, `waited` goes away, which is what wakes the waiters."""
 
 
-def abandon(waiter: str) -> Pipeline:
-    """Take a request out of the queue, and its lock away."""
-    named = {"$literal": waiter}
-    rest: Expression = {"$filter": {"input": {"$ifNull": ["$queue", []]}, "cond": {"$ne": ["$$this.waiter", named]}}}
-    return [
-        {"$set": {"queue": rest}},
-        {"$set": {"wake": {"$first": "$queue.waiter"}}},
-        {"$set": {"lock": {"$cond": [{"$eq": ["$lock.waiter", named]}, "$$REMOVE", "$lock"]}}},
-        _WITH_REMOVAL,
-    ]
+def leave_queue(waiter: str) -> Expression:
+    """Take a request out of the queue, and let the others look."""
+    return {"$pull": {"queue": {"waiter": waiter}}, "$unset": {"waited": ""}}
 
 
-def waiting_or_granted(waiter: str) -> Expression:
-    """Filters the document where a request waits, or was granted."""
-    return {"$or": [{"queue.waiter": waiter}, {"lock.waiter": waiter}]}
-
-
-def unlock() -> Pipeline:
-    """Give a lock back, and name the waiter whose turn it is."""
-    return [_UNLOCKED, _WITH_REMOVAL]
-
-
-def commit(change: Change, name: ObjectId, value: object, layout: Layout) -> Pipeline:
+def commit(change: Change, name: ObjectId, value: object, layout: Layout, now: float) -> Expression:
     """Make a change.
 
     Args:
@@ -134,50 +119,72 @@ def commit(change: Change, name: ObjectId, value: object, layout: Layout) -> Pip
         name: the name of this commit.
         value: what a `PUT` stores.
         layout: whether a version is stored with it.
+        now: the server's time.
     """
-    fields: dict[str, Any] = {}
+    setting: dict[str, Any] = {}
+    unsetting = dict(UNLOCK["$unset"]) if change.unlock else {}
     if change.action is PUT:
-        version = name if layout.has_versions else "$$REMOVE"
-        fields = {"value": {"$literal": value}, "version": version, "expires_at": _expiry_in(change.ttl)}
+        setting["value"] = value
+        unsetting["idle"] = ""
+        if layout.has_versions:
+            setting["version"] = name
     elif change.action is DELETE:
-        fields = dict.fromkeys(("value", "version", "expires_at"), "$$REMOVE")
-    elif change.action is TOUCH:
-        fields = {"expires_at": {"$cond": [IS_STORED, _expiry_in(change.ttl), "$expires_at"]}}
-    earlier: Expression = {"$slice": [{"$ifNull": ["$commits", []]}, _COMMITS_REMEMBERED - 1]}
-    fields["commits"] = {"$concatArrays": [[name], earlier]}
-    return [{"$set": fields}, *([_UNLOCKED] if change.unlock else []), _WITH_REMOVAL]
+        setting["idle"], setting["touched_at"] = True, date_of(now)
+        unsetting |= dict.fromkeys(("value", "version", "expires_at"), "")
+    if change.action is PUT or change.action is TOUCH:
+        if change.ttl is None:
+            unsetting["expires_at"] = ""
+        else:
+            setting["expires_at"] = date_of(now + max(change.ttl, 0.001))
+    remembered = {"commits": {"$each": [name], "$position": 0, "$slice": COMMITS_REMEMBERED}}
+    update: dict[str, Any] = {"$push": remembered}
+    if setting:
+        update["$set"] = setting
+    if unsetting:
+        update["$unset"] = unsetting
+    return update
 
 
-def new(change: Change) -> Expression:
-    """Filters nothing but a document without value, for a change that makes a missing one; `$expr` is not allowed."""
-    return {"value": {"$exists": False}} if change.expect is None else {}
-
-
-def expected(change: Change) -> Expression:
+def expected(change: Change, now: datetime) -> Expression:
     """Filters the document to which a change may be made."""
     conditions: list[Expression] = []
     if change.lease is not None:
-        conditions.append(held(change.lease))
+        conditions.append(held(change.lease, now))
     if change.expect is None:
-        conditions.append(NOT_STORED)
+        conditions.append(_NOT_STORED)
     elif change.expect is not ANYTHING:
-        conditions.append(_is_version(change))
+        conditions.append(_is_version(change, now))
+    elif change.action is TOUCH:
+        conditions.append(STORED)
     return {"$and": conditions} if conditions else {}
 
 
-def _is_version(change: Change) -> Expression:
+def missing(change: Change, now: datetime) -> Expression:
+    """As `expected`, for a change that makes a missing document: there the server does not allow `$expr`."""
+    if change.expect is ANYTHING:
+        return {}
+    return {"$or": [{"value": {"$exists": False}}, {"expires_at": {"$lte": now}}]}
+
+
+def _is_version(change: Change, now: datetime) -> Expression:
     if isinstance(change.expect, bytes):  # of a document that another program wrote
         same: Expression = {"version": {"$exists": False}, "value": {"$eq": stored_value(change.key, change.expect)}}
     else:  # what is no version of MongoDB's is none that it stores
         same = {"version": change.expect if isinstance(change.expect, ObjectId) else ObjectId()}
-    if change.expect_until is None:
-        return {"$and": [same, STORED]}
-    over = {"$expr": {"$lte": [date_of(change.expect_until), "$$NOW"]}}
-    return {"$or": [same, {"$and": [NOT_STORED, over]}]}
+    if change.action is PUT and change.expect_until is not None and date_of(change.expect_until) <= now:
+        return {"$or": [same, _NOT_STORED]}
+    return {"$and": [same, STORED]}
 
 
-def _expiry_in(ttl: float | None) -> object:
-    return "$$REMOVE" if ttl is None else {"$add": ["$$NOW", milliseconds(ttl)]}
+def _lock(request: LockRequest, token: object, now: float, waiter: object = None) -> Expression:
+    return {
+        "token": token,
+        "waiter": waiter or request.waiter,
+        "since": date_of(now),
+        "until": date_of(now + request.seconds),
+    }
 
 
-_UNLOCKED: Expression = {"$set": {"lock": "$$REMOVE", "wake": {"$first": "$queue.waiter"}}}
+def _token_at(now: float) -> Int64:
+    """Tokens are microseconds, so that they rise although a document was removed and made anew."""
+    return Int64(now * 1_000_000)

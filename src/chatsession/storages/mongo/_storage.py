@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -27,9 +28,10 @@ from chatsession.storages.base import (
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo import _inspection, _scanning, _schema, _statements
 from chatsession.storages.mongo._calls import Call, Result, run
+from chatsession.storages.mongo._clock import ServerClock
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
-from chatsession.storages.mongo._documents import Document, check_key, record_of
+from chatsession.storages.mongo._documents import Document, check_key, date_of, is_over, record_of
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, as_storage_error, is_unacknowledged, passes
 from chatsession.storages.mongo._layouts import Name, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
@@ -40,7 +42,8 @@ _LARGEST_CALL = 8_000_000
 """Bytes of keys and values in one call; a command of MongoDB has 16 MiB, a message 48 MB."""
 _LONGEST_SLEEP = 1.0
 """Seconds; a waiter that has not repeated its request for three seconds counts as dead."""
-_STORED_FIELDS = {"value": True, "version": True, "expires_at": True}
+_STORED_FIELDS = {"value": True, "version": True, "expires_at": True, "now": "$$NOW"}
+_LOCKED_FIELDS = {**_STORED_FIELDS, "lock": True}
 
 
 class MongoStorage(Storage):
@@ -48,7 +51,8 @@ class MongoStorage(Storage):
 
     `db.sessions.find({"value.cart.total": {$gt: 100}})` finds sessions by what is in them. What is no JSON (encrypted
     or compressed sessions) is stored as bytes. A document without `value` is no session: it holds a lock or the last
-    token of a key, and MongoDB removes it ten minutes after it was used.
+    token of a key, and MongoDB deletes it an hour
+    after it was used.
 
     Durability: a commit that was awaited is on the disks of a majority of the servers (`w: majority, journal: true`)
     and survives a failover. Whoever writes `w` or `journal` into the URL, or gives a client with a write concern,
@@ -57,7 +61,7 @@ class MongoStorage(Storage):
     Locking and reading take one round trip for one session, committing and unlocking another; several sessions at the
     same time share a bulk write and a read. Waiting updates of other processes are woken by a change stream on a
     replica set, and poll ten times a second on a server that is none. Sessions expire by the server's clock; their
-    documents are deleted about ten minutes later.
+    documents are deleted an hour later.
 
     A program that writes into a session's document must change or remove its `version`, or its change may be
     overwritten by an update that is running.
@@ -111,13 +115,19 @@ class MongoStorage(Storage):
         self._connection = Connection(source, database, collection)
         self._create = create
         self._retry_for = retry_for
+        self._clock = ServerClock()
         self._opening = asyncio.Lock()
         self._collection: Collection | None = None
+        self._waiting: set[str] = set()
+        """Requests of this process that are in a queue."""
         self._wakeups: Wakeups | None = None
         """`None`: waiters poll."""
 
     def __repr__(self) -> str:
         return f"<MongoStorage: {self._connection.place} in {self._connection}>"
+
+    def now(self) -> float:
+        return self._clock.now()
 
     async def open(self) -> None:
         """Connect, and create or check the indexes.
@@ -146,11 +156,14 @@ class MongoStorage(Storage):
             if self._wakeups is not None:
                 await self._wakeups.stop()
             self._collection = self._wakeups = None
+            self._waiting.clear()
             await self._connection.close()
 
     def forget(self, *, inherited: bool) -> None:
         self._connection.forget(inherited=inherited)
         self._collection = self._wakeups = None
+        self._clock = ServerClock()
+        self._waiting.clear()
         self._opening = asyncio.Lock()
         super().forget(inherited=inherited)
 
@@ -172,10 +185,10 @@ class MongoStorage(Storage):
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         pause = min(0.004 * 1.5 ** min(attempt, 20), 0.1)
-        if self._wakeups is None:
-            await asyncio.sleep(pause * random.uniform(0.7, 1.0))
+        if self._wakeups is not None and self._wakeups.listening:
+            await self._wakeups.wait(request.waiter, _LONGEST_SLEEP)
         else:
-            await self._wakeups.wait(request.waiter, _LONGEST_SLEEP if self._wakeups.listening else pause)
+            await asyncio.sleep(pause * random.uniform(0.7, 1.0))
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._page(prefix, cursor, limit, values=True)
@@ -185,10 +198,10 @@ class MongoStorage(Storage):
         return [key for key, _ in page.entries], page.cursor
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        return await self._run(lambda _: _inspection.locks(self._sessions, self._layout, prefix, limit))
+        return await self._run(lambda _: _inspection.locks(self._sessions, self._layout, prefix, limit, self.now()))
 
     async def count_expired(self) -> int:
-        return await self._run(lambda _: _inspection.expired(self._sessions))
+        return await self._run(lambda _: _inspection.expired(self._sessions, self.now()))
 
     async def list_unreadable(self, limit: int) -> Sequence[Fact]:
         return await self._run(lambda _: _scanning.unreadable(self._sessions, self._layout, limit))
@@ -204,6 +217,7 @@ class MongoStorage(Storage):
 
     async def _open(self, _again: bool) -> None:
         collection = self._connection.collection()
+        await self._clock.measure(self._connection.client)
         hello = await _schema.check_server(self._connection.client)
         await _schema.prepare(collection, self._layout, create=self._create)
         self._collection = collection
@@ -214,6 +228,8 @@ class MongoStorage(Storage):
         return await self._sessions.watch(WAKE_EVENTS)
 
     async def _run(self, call: Call[Result]) -> Result:
+        if self._collection is not None and self._clock.is_due():
+            await run(lambda _: self._clock.measure(self._connection.client), str(self._connection), self._retry_for)
         return await run(call, str(self._connection), self._retry_for)
 
     async def _page(self, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
@@ -242,36 +258,77 @@ class MongoStorage(Storage):
         return results
 
     async def _read(self, keys: Sequence[str]) -> Sequence[Record | StorageError | None]:
-        async def call(_again: bool) -> dict[str, Document]:
-            return await self._find(keys, {**_STORED_FIELDS}, _statements.STORED)
-
-        documents = await self._run(call)
-        return [_record_or_error(key, documents.get(key)) for key in keys]
+        documents = await self._run(lambda _: self._find(keys, _STORED_FIELDS))
+        return [_record_in(key, documents.get(key)) for key in keys]
 
     async def _lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | StorageError | None]:
-        documents = await self._run(partial(self._locked, requests))
-        return [_granted(request, documents.get(request.key)) for request in requests]
+        documents = await self._run(partial(self._try_locks, requests))
+        return [self._granted(request, documents.get(request.key)) for request in requests]
 
-    async def _locked(self, requests: Sequence[LockRequest], _again: bool) -> Mapping[str, Document | None]:
-        fields = {**_STORED_FIELDS, "lock": True}
+    async def _try_locks(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document]:
+        """Lock what is free, then queue for the rest; returns the documents as they are then."""
+        now = self.now()
+        waiting = [request for request in requests if again or request.waiter in self._waiting]
+        fresh = [request for request in requests if not (again or request.waiter in self._waiting)]
         if len(requests) == 1:
-            document = await self._sessions.find_one_and_update(
-                {self._layout.key: requests[0].key},
-                _statements.lock(requests[0]),
-                {**fields, self._layout.key: True},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
+            return await self._try_lock(requests[0], now, is_fresh=not waiting)
+        if fresh:
+            _, refused = await self._write(
+                [
+                    UpdateOne(
+                        {self._layout.key: each.key, **_statements.free(now)}, _statements.lock(each, now), upsert=True
+                    )
+                    for each in fresh
+                ]
             )
-            return {requests[0].key: document}
-        await self._write(
-            [UpdateOne({self._layout.key: request.key}, _statements.lock(request), upsert=True) for request in requests]
+            waiting += [fresh[place] for place in refused]
+        if waiting:
+            await self._write(
+                [
+                    UpdateOne({self._layout.key: each.key}, _statements.lock_or_queue(each, now), upsert=True)
+                    for each in waiting
+                ]
+            )
+        return await self._find([request.key for request in requests], _LOCKED_FIELDS)
+
+    async def _try_lock(self, request: LockRequest, now: float, *, is_fresh: bool) -> Mapping[str, Document]:
+        key = {self._layout.key: request.key}
+        if is_fresh:
+            with suppress(DuplicateKeyError):  # it is not free
+                found = await self._change({**key, **_statements.free(now)}, _statements.lock(request, now))
+                return {request.key: found}
+        return {request.key: await self._change(key, _statements.lock_or_queue(request, now))}
+
+    async def _change(self, query: Mapping[str, Any], update: Any) -> Document:
+        found = await self._sessions.find_one_and_update(
+            query, update, _LOCKED_FIELDS, upsert=True, return_document=ReturnDocument.AFTER
         )
-        return await self._find([request.key for request in requests], fields)
+        assert found is not None, "it is made where it is missing"
+        return found
+
+    def _granted(self, request: LockRequest, document: Document | None) -> Locked | StorageError | None:
+        waiter = request.waiter
+        lock = None if document is None else document.get("lock")
+        if document is None or lock is None or lock["waiter"] != waiter:
+            self._waiting.add(waiter)
+            if self._wakeups is not None and document is not None:
+                self._wakeups.must_wait(waiter, document["_id"])
+            return None
+        self._stop_waiting(waiter)
+        record = _record_in(request.key, document)
+        if isinstance(record, StorageError):
+            return record
+        return Locked(Lease(request.key, int(lock["token"])), record)
+
+    def _stop_waiting(self, waiter: str) -> None:
+        self._waiting.discard(waiter)
+        if self._wakeups is not None:
+            self._wakeups.stop_waiting(waiter)
 
     async def _renew(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
         async def call(_again: bool) -> Sequence[bool]:
-            updates = [self._update_of(lease, _statements.renew(seconds)) for lease in leases]
-            made, _ = await self._write(updates)
+            now = self.now()
+            made, _ = await self._write([self._update_of(lease, _statements.renew(seconds, now)) for lease in leases])
             if made == len(leases):
                 return [True] * len(leases)
             found = await self._find([lease.key for lease in leases], {"lock": True, "now": "$$NOW"})
@@ -280,18 +337,15 @@ class MongoStorage(Storage):
         return await self._run(call)
 
     async def _abandon(self, requests: Sequence[LockRequest]) -> Sequence[None]:
-        async def call(_again: bool) -> None:
-            await self._write(
-                [
-                    UpdateOne(
-                        {self._layout.key: request.key, **_statements.waiting_or_granted(request.waiter)},
-                        _statements.abandon(request.waiter),
-                    )
-                    for request in requests
-                ]
-            )
-
-        await self._run(call)
+        key = self._layout.key
+        granted = [UpdateOne({key: each.key, "lock.waiter": each.waiter}, _statements.UNLOCK) for each in requests]
+        waiting = [
+            UpdateOne({key: each.key, "queue.waiter": each.waiter}, _statements.leave_queue(each.waiter))
+            for each in requests
+        ]
+        await self._run(lambda _: self._write([*granted, *waiting]))
+        for request in requests:
+            self._stop_waiting(request.waiter)
         return [None] * len(requests)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome | None]:
@@ -309,13 +363,14 @@ class MongoStorage(Storage):
                 await self._commit_together(pending)
         late = [commit.change.lease for commit in commits if commit.leaves_lock and commit.change.lease]
         if late:
-            await self._write([self._update_of(lease, _statements.unlock()) for lease in late])
+            await self._write([self._update_of(lease, _statements.UNLOCK) for lease in late])
 
     async def _commit_one(self, commit: Commit) -> None:
+        now = self.now()
         try:
             document = await self._sessions.find_one_and_update(
-                commit.filter,
-                commit.pipeline,
+                commit.filter(now),
+                commit.operators(now),
                 commit.fields,
                 upsert=commit.may_insert,
                 return_document=ReturnDocument.AFTER,
@@ -333,16 +388,15 @@ class MongoStorage(Storage):
             commit.made(document)
 
     async def _commit_together(self, commits: Sequence[Commit]) -> None:
-        made, refused = await self._write([commit.update for commit in commits])
+        now = self.now()
+        made, refused = await self._write([commit.update(now) for commit in commits])
         for place, code in refused.items():
             if code != DUPLICATE_KEY:
                 commits[place].fail(code, str(self._connection))
-        if made < len(commits):
-            await self._look_after(commits)
-            return
-        for commit in commits:
-            if commit.result_is_known:
-                commit.made()
+        if made == len(commits):
+            for commit in commits:
+                if commit.result_is_known:
+                    commit.made()
         await self._look_after(commits)
 
     async def _look_after(self, commits: Sequence[Commit]) -> None:
@@ -351,13 +405,11 @@ class MongoStorage(Storage):
         if unknown:
             found = await self._find([commit.change.key for commit in unknown], unknown[0].fields)
             for commit in unknown:
-                commit.look(found.get(commit.change.key))
+                commit.look(found.get(commit.change.key), self.now())
 
-    async def _find(
-        self, keys: Sequence[str], fields: Mapping[str, Any], condition: _statements.Expression | None = None
-    ) -> dict[str, Document]:
+    async def _find(self, keys: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Document]:
         name = self._layout.key
-        query = {name: {"$in": list(keys)}, **(condition or {})}
+        query = {name: keys[0]} if len(keys) == 1 else {name: {"$in": list(keys)}}
         found = self._sessions.find(query, {name: True, **fields}, batch_size=len(keys) + 1)
         return {document[name]: document async for document in found}
 
@@ -371,26 +423,15 @@ class MongoStorage(Storage):
             return 0, {each["index"]: each.get("code") for each in error.details["writeErrors"]}
         return done.matched_count + done.upserted_count, {}
 
-    def _update_of(self, lease: Lease, pipeline: _statements.Pipeline) -> UpdateOne:
-        return UpdateOne({self._layout.key: lease.key, **_statements.held(lease)}, list(pipeline))
+    def _update_of(self, lease: Lease, operators: _statements.Expression) -> UpdateOne:
+        return UpdateOne({self._layout.key: lease.key, **_statements.held(lease, date_of(self.now()))}, operators)
 
 
-def _granted(request: LockRequest, document: Document | None) -> Locked | StorageError | None:
-    lock = None if document is None else document.get("lock")
-    if document is None or lock is None or lock["waiter"] != request.waiter:
+def _record_in(key: str, document: Document | None) -> Record | StorageError | None:
+    if document is None or "value" not in document or is_over(document):
         return None
-    expires_at = document.get("expires_at")
-    record = None
-    if "value" in document and (expires_at is None or expires_at > lock["since"]):
-        record = _record_or_error(request.key, document)
-    if isinstance(record, StorageError):
-        return record
-    return Locked(Lease(request.key, int(lock["token"])), record)
-
-
-def _record_or_error(key: str, document: Document | None) -> Record | StorageError | None:
     try:
-        return None if document is None else record_of(key, document)
+        return record_of(key, document)
     except StorageError as error:
         return error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -18,17 +19,15 @@ _log = logging.getLogger("chatsession")
 
 _TRY_AGAIN_AFTER = 1.0
 
-_NAMED = {"$ifNull": ["$updateDescription.updatedFields.wake", "$fullDocument.wake"]}
 WAKE_EVENTS: list[Mapping[str, Any]] = [
-    {"$match": {"operationType": {"$in": ["update", "replace"]}}},
-    {"$project": {"wake": _NAMED}},
-    {"$match": {"wake": {"$type": "string"}}},
+    {"$match": {"operationType": "update", "updateDescription.removedFields": "waited"}},
+    {"$project": {"documentKey": True}},
 ]
-"""Lets only those changes through that name the next waiter."""
+"""Lets only those changes through that unlock a key which others wait for."""
 
 
 class Wakeups:
-    """Lets waiters sleep until a change to a session names them.
+    """Lets waiters sleep until the document that they wait for is unlocked.
 
     Args:
         watch: opens the change stream.
@@ -37,6 +36,8 @@ class Wakeups:
     def __init__(self, watch: Callable[[], Awaitable[AsyncChangeStream[Any]]]) -> None:
         self._watch = watch
         self._waiters = WaiterRegistry()
+        self._document_of: dict[str, object] = {}
+        self._waiters_for: defaultdict[object, set[str]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -45,13 +46,27 @@ class Wakeups:
         """Whether a waiter will be woken."""
         return self._ready.is_set()
 
-    async def wait(self, waiter: str, seconds: float) -> None:
-        """Return when this waiter is woken, or when the time is over; the first one starts to listen."""
+    def must_wait(self, waiter: str, document: object) -> None:
+        """Note that a waiter waits for a document (its `_id`); the first one starts to listen."""
+        self._document_of[waiter] = document
+        self._waiters_for[document].add(waiter)
         if self._listener is None:
-            # A fresh context: the bound of the call that happens to be the first does not concern the stream.
-            self._listener = asyncio.create_task(
+            # A fresh context: the time limit of the call that is going on does not concern the stream.
+            self._listener = asyncio.get_running_loop().create_task(
                 self._listen(), name="chatsession: wake-ups from MongoDB", context=contextvars.Context()
             )
+
+    def stop_waiting(self, waiter: str) -> None:
+        """Forget a waiter that no longer waits."""
+        if waiter not in self._document_of:
+            return
+        document = self._document_of.pop(waiter)
+        self._waiters_for[document].discard(waiter)
+        if not self._waiters_for[document]:
+            del self._waiters_for[document]
+
+    async def wait(self, waiter: str, seconds: float) -> None:
+        """Return when the waiter's document is unlocked, or when the time is over."""
         await self._waiters.wait(waiter, seconds)
 
     async def stop(self) -> None:
@@ -77,4 +92,5 @@ class Wakeups:
         async with await self._watch() as stream:
             self._ready.set()
             async for event in stream:
-                self._waiters.wake(wake_token(event["wake"]))
+                for waiter in self._waiters_for.get(event["documentKey"]["_id"], ()):
+                    self._waiters.wake(wake_token(waiter))
