@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 from cli_aids import Shell, editor
 
-<<<<<<< HEAD
 from chatsession import SessionManager, open_storage
-=======
-from chatsession import SessionManager
 from tools.servers.mongo import MongoServer
->>>>>>> 7844020 (Wire MongoDB into tools, extras and tests)
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
