@@ -6,7 +6,7 @@ import re
 from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
 from chatsession.errors import SessionDecryptError
 from chatsession.serialization.codec import CodecError
@@ -53,6 +53,17 @@ class UnusableTextError(ValueError):
 
 def view(key: str, stored: bytes, keyring: Keyring | None) -> View:
     """Take stored bytes apart as far as possible; never fails."""
+    seen = _apart(key, stored, keyring)
+    return seen if seen.data is None or seen.problem else structs.replace(seen, kind=kind_of(seen.data))
+
+
+def data_in(key: str, stored: bytes, keyring: Keyring | None) -> bytes | None:
+    """The data alone, as `view` finds it."""
+    return _apart(key, stored, keyring).data
+
+
+def _apart(key: str, stored: bytes, keyring: Keyring | None) -> View:
+    """A view whose kind is not known yet if there is data."""
     encrypted = stored.startswith(SEALED)
     if encrypted and keyring is None:
         return View("hex", None, hidden=True, encrypted=True, problem="It is encrypted, and no key was given.")
@@ -69,10 +80,9 @@ def view(key: str, stored: bytes, keyring: Keyring | None) -> View:
         return View("hex", stored, problem="It cannot be read: what is compressed in it is no session's data.")
     found = _unwrapped(data)
     if found is None:
-        return View(kind_of(data), data, encrypted=encrypted, compressed=compressed)
+        return View("hex", data, encrypted=encrypted, compressed=compressed)
     envelope, inner, framed = found
-    kind = "json" if inner is None else kind_of(inner)
-    return View(kind, inner, encrypted=encrypted, compressed=compressed, envelope=envelope, framed=framed)
+    return View("json", inner, encrypted=encrypted, compressed=compressed, envelope=envelope, framed=framed)
 
 
 def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | None) -> bytes:

@@ -150,14 +150,20 @@ async def pages(
         storage: it is only read.
         scope: which sessions.
         cursor: where to begin.
-        total: end after about so many sessions; 0: never.
+        total: end after so many sessions; 0: never.
         wanted: gives a subset of the sessions; `None`: all of them.
     """
     limit = _SMALLEST_PAGE
     seen = 0
+    sparse = False
     while True:
-        page = await storage.scan(scope.prefix, cursor, min(limit, total - seen) if total else limit)
+        left = total - seen if total else limit
+        page = await storage.scan(scope.prefix, cursor, limit if sparse else min(limit, left))
         entries = [entry for entry in page.entries if scope.covers(entry[0]) and (wanted is None or wanted(*entry))]
+        if sparse and total and len(entries) > left:
+            sparse = False
+            continue
+        sparse = len(entries) < len(page.entries) / 2
         cursor = page.cursor
         yield entries, cursor
         seen += len(entries)

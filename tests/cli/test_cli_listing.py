@@ -122,3 +122,11 @@ def test_a_url_is_needed_without_the_variable(shell: Shell, monkeypatch: pytest.
     done = shell.bare("ls")
     assert done.code == 2
     assert "URL" in done.err
+
+
+def test_a_limit_holds_where_matches_are_far_apart(shell: Shell) -> None:
+    shell.put({f"{number:05}": b'{"n":%d}' % (number // 1000) for number in range(3000)})
+    first = shell.run("ls", "--where", "n=1", "--limit", "7", "--json")
+    assert [line["key"] for line in first.lines] == [f"{number:05}" for number in range(1000, 1007)]
+    assert "--after '01006'" in first.err
+    assert len(listed(shell, "--where", "n=1", "--after", "01006", "--limit", "0")) == 993

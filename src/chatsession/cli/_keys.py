@@ -6,7 +6,7 @@ import os
 from functools import cache
 
 from chatsession.cli._running import USAGE, CommandError
-from chatsession.contents import view
+from chatsession.contents import data_in
 from chatsession.serialization.encryption import SEALED, Keyring
 
 _VARIABLE = "CHATSESSION_ENCRYPTION_KEYS"
@@ -30,7 +30,7 @@ def decrypted(key: str, value: bytes) -> bytes:
 def readable(key: str, value: bytes) -> bytes | None:
     """The data in a session, as far as it can be read; `None`: there is none, or it is encrypted with another key."""
     given = os.environ.get(_VARIABLE, "")
-    return view(key, value, _keyring(given) if given else None).data
+    return data_in(key, value, _keyring(given) if given else None)
 
 
 def sealed(key: str, value: bytes) -> bytes:

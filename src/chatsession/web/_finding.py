@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from chatsession.conditions import Condition, Words
-from chatsession.contents import view
+from chatsession.contents import data_in
 from chatsession.maintenance import Scope, is_mark, pages, read
 from chatsession.serialization.encryption import Keyring
 from chatsession.storages import Record, Storage
@@ -119,4 +119,4 @@ def _wanted(value: str, keyring: Keyring | None) -> Callable[[str, Record], bool
         condition = Condition.parse(value)
     except ValueError:
         condition = Words(value)
-    return lambda key, record: condition.holds(view(key, record.value, keyring).data)
+    return lambda key, record: condition.holds(data_in(key, record.value, keyring))
