@@ -74,39 +74,55 @@ class _Found(NamedTuple):
     callback_data: bool
 
 
-def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
-    if single_file is None:
-        single_file = path.is_file()
+def read_parts(path: Path, names: Sequence[str], single_file: bool | None) -> dict[str, object]:
+    """Some parts of what a `PicklePersistence` has written, by name; those that it never wrote are not there.
+
+    Raises:
+        SessionError: the file cannot be read, or is not what a `PicklePersistence` writes.
+    """
     try:
-        whole = _by_name(_pairs(load(path))) if single_file else _several(path, kind)
-        data: object = whole.get(kind)
-        return _Found(
-            [(None, data)] if kind == "bot_data" else _pairs(data),
-            sum(len(_pairs(states)) for _, states in _pairs(whole.get("conversations"))),
-            bool(whole.get("callback_data")),
-        )
+        if path.is_file() if single_file is None else single_file:
+            whole = _by_name(pairs_in(load(path)))
+            return {name: whole[name] for name in names if name in whole}
+        return _several(path, names)
     except OSError as error:
         name = error.filename or path.name
         raise SessionError(f"the pickle {shown(str(name))} cannot be read: {error.strerror}") from None
     except PickleError as error:
-        raise SessionError(
-            f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?"
-        ) from None
+        raise _broken(path, error) from None
+
+
+def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
+    whole = read_parts(path, (kind, "conversations", "callback_data"), single_file)
+    try:
+        data: object = whole.get(kind)
+        return _Found(
+            [(None, data)] if kind == "bot_data" else pairs_in(data),
+            sum(len(pairs_in(states)) for _, states in pairs_in(whole.get("conversations"))),
+            bool(whole.get("callback_data")),
+        )
+    except PickleError as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: PickleError) -> SessionError:
+    return SessionError(f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?")
 
 
 def _by_name(pairs: list[tuple[Any, Any]]) -> dict[str, object]:
     return {name: value for name, value in pairs if isinstance(name, str)}
 
 
-def _several(path: Path, kind: Kind) -> dict[str, object]:
+def _several(path: Path, names: Sequence[str]) -> dict[str, object]:
     """What `single_file=False` keeps in a file each; a kind that was never written has none."""
     files = {name: path.with_name(f"{path.name}_{name}") for name in _PARTS}
     if not any(file.exists() for file in files.values()):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    return {name: load(files[name]) for name in (kind, "conversations", "callback_data") if files[name].exists()}
+    return {name: load(files[name]) for name in names if files[name].exists()}
 
 
-def _pairs(value: object) -> list[tuple[Any, Any]]:
+def pairs_in(value: object) -> list[tuple[Any, Any]]:
+    """The pairs of a dict that was read. Raises `PickleError` if it is something else."""
     pairs = [] if value is None else pairs_of(value)
     if pairs is None:
         raise PickleError("is not what a PicklePersistence writes")

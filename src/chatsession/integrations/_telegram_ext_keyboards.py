@@ -52,7 +52,7 @@ class Keyboards:
     def __init__(
         self,
         manager: SessionManager[Any],
-        soon: Callable[[Callable[[], Coroutine[Any, Any, object]]], asyncio.Task[None]],
+        soon: Callable[[Callable[[], Coroutine[Any, Any, object]]], asyncio.Task[None] | None],
     ) -> None:
         self.manager = manager
         self._type: Any = manager.options.type
@@ -99,6 +99,8 @@ class Keyboards:
         self.manager.runtime.serializer.dumps(self.manager.runtime.prefix + uuid, keyboard, None)
         self._being_stored[uuid] = keyboard
         task = self._soon(lambda: self.manager.put(uuid, keyboard))
+        if task is None:
+            return
         task.add_done_callback(lambda _: self._being_stored.pop(uuid))
         work = working.get()
         if work is not None and work.data is not None:

@@ -6,11 +6,11 @@ import asyncio
 import datetime
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Self, TypeAlias, TypedDict, Unpack, cast
 
 import msgspec
 from telegram import Update
-from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
+from telegram.ext import Application, BasePersistence, ContextTypes, ConversationHandler, PersistenceInput
 
 from chatsession.errors import SessionError
 from chatsession.integrations._telegram_ext_bot_data import code_of, uses_bot_data
@@ -96,6 +96,8 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         makers: dict[Kind, Any] = {name: getattr(context_types, name) for name in _KINDS}
         self._makers: dict[Kind, Callable[[], Any]] = makers
         wanted = {name: _type_of(name, maker, given.get(name)) for name, maker in makers.items()}
+        self.types: dict[str, Any] = {**wanted, "callback_data": given.get("callback_data", Any)}
+        """What stored data must fit."""
         storage = open_storage(storage) if isinstance(storage, str) else storage
         self._kept: SessionManager[Kept] = SessionManager(
             kept_type(wanted["user_data"], wanted["chat_data"]),
@@ -127,12 +129,21 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             ),
             self.soon,
         )
-        self._managers: list[SessionManager[Any]] = [self._kept, self._bot_data, self.keyboards.manager]
+        everything = (self._kept, self._bot_data, self.keyboards.manager)
+        self.managers: dict[str, SessionManager[Any]] = {manager.options.name: manager for manager in everything}
+        """By name; they share the storage."""
         self._uses: dict[object, bool] = {}
         """By the code of callbacks: whether they use `bot_data`."""
+        self._at_start: list[Callable[[], Coroutine[Any, Any, object]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
     # What an update has of it.
+
+    def know(self, application: Application[Any, Any, Any, Any, Any, Any]) -> None:
+        """Know the conversations of an application that is not initialized yet."""
+        for handler in [handler for handlers in application.handlers.values() for handler in handlers]:
+            if isinstance(handler, ConversationHandler) and handler.persistent:
+                self.conversations.serve(handler)
 
     def loaded(self, ctx: UpdateContext, outer: LoadedData | None = None) -> LoadedData:
         """The data of an update or a job, to be loaded."""
@@ -149,11 +160,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     def bot_unit(self, ctx: object = None) -> UnitOfWork[Any]:
         """The unit of work of `bot_data`."""
-        return self._bot_data.units.unit(f"{self._bot_data.runtime.prefix}{self._scope}data", ctx)
+        return self._bot_data.units.unit(f"{self._bot_data.runtime.prefix}{self.scope}data", ctx)
 
     def key(self, id_: Id) -> str:
         """The key under which an id is stored."""
-        return f"{self._kept.runtime.prefix}{self._scope}{id_}"
+        return f"{self._kept.runtime.prefix}{self.scope}{id_}"
 
     def fresh(self, name: Kind) -> Any:
         """New data for somebody who has none."""
@@ -203,21 +214,37 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     # Its life.
 
-    async def start(self) -> None:
-        """Open the storage."""
-        for manager in self._managers:
-            await manager.runtime.start(self)
+    async def __aenter__(self) -> Self:
+        """Open the storage for somebody beside the application, such as an import."""
+        await self.start(asyncio.current_task())
+        return self
 
-    async def release(self, timeout: float = 30.0) -> None:
-        """Close the storage, once what is under way is done."""
+    async def __aexit__(self, *_: object) -> None:
+        await self.release(user=asyncio.current_task())
+
+    async def start(self, user: object = None) -> None:
+        """Open the storage for somebody who uses it until `release`."""
+        for manager in self.managers.values():
+            await manager.runtime.start(user or self)
+        while self._at_start:
+            await _told(self._at_start.pop(0))
+
+    async def release(self, timeout: float = 30.0, *, user: object = None) -> None:
+        """Close the storage, once what is under way is done and if nobody else uses it."""
         await self.flush()
-        left = sum(await asyncio.gather(*[manager.runtime.release(self, timeout) for manager in self._managers]))
+        users = [manager.runtime.release(user or self, timeout) for manager in self.managers.values()]
+        left = sum(await asyncio.gather(*users))
         if left:
             _log.error("%d updates were still running %g s after the bot stopped; their data is lost", left, timeout)
 
-    def soon(self, action: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[None]:
-        """Do something for a caller who cannot wait, outside of any update."""
-        task = asyncio.get_running_loop().create_task(_told(action))
+    def soon(self, action: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[None] | None:
+        """Do something for a caller who cannot wait, outside of any update; before the bot runs, at its start."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._at_start.append(action)
+            return None
+        task = loop.create_task(_told(action))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
@@ -281,7 +308,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def get_bot_data(self) -> Any:
         """A copy of the `bot_data`; changing it changes nothing."""
-        key = f"{self._scope}data"
+        key = f"{self.scope}data"
         stored = await self._bot_data.get(key)
         return self.fresh("bot_data") if stored is None else stored
 
@@ -313,15 +340,16 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             yield kept
 
     async def _all(self) -> AsyncIterator[tuple[int, Kept]]:
-        scope = self._scope
+        scope = self.scope
         async for key, kept in self._kept.entries():
             id_ = key[len(scope) :]
             if key.startswith(scope) and id_.lstrip("-").isdecimal():
                 yield int(id_), kept
 
     @property
-    def _scope(self) -> str:
-        return f"{self.bot.id}:" if self._per_bot else ""
+    def scope(self) -> str:
+        """What stands between the prefix and each key: the bot's id, if several bots share a storage."""
+        return f"{self.bot.token.partition(':')[0]}:" if self._per_bot else ""
 
 
 def _type_of(name: str, maker: Any, wanted: Any) -> Any:
