@@ -46,14 +46,7 @@ NO_CHANGE = PendingChange(None)
 
 
 class Loaded(Generic[T]):
-    """A session's value beside what is stored of it. The only place that decides what is written.
-
-    Args:
-        runtime: of the manager.
-        key: with the prefix.
-        update_id: of the update that may change it, where updates are remembered; `None`: it has none.
-        ctx: of that update; `None`: it is opened outside any update.
-    """
+    """A session's value beside what is stored of it. The only place that decides what is written."""
 
     __slots__ = (
         "assigned",
@@ -70,25 +63,28 @@ class Loaded(Generic[T]):
         "value",
     )
 
-    def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None, ctx: object) -> None:
-        self.runtime: Runtime[T] = runtime
-        self.full_key: str = key
-        self.update_id: int | str | None = update_id
-        self.ctx: object = ctx
-        self.outbox: Outbox | None = None
-        """What is to be sent after the commit."""
-        self.touched: bool = False
-        """Somebody has read or assigned the value."""
-        self.assigned: bool = False
-        """Somebody has assigned a value."""
-        self.record: Record | None = None
-        self.unpacked: Unpacked | None = None
-        """What is stored, taken apart; `None`: it is bare data."""
-        self.value: Any = UNMADE  # a `T`, or what stands for the lack of one
-        self.misfit: bool = False
-        """What is stored does not fit, and was set aside."""
-        self.redelivered: bool = False
-        """The update was committed before, and must not be handled again."""
+    runtime: Runtime[T]
+    full_key: str
+    """With the prefix."""
+    update_id: int | str | None
+    """Of the update that may change it, where updates are remembered; `None`: it has none."""
+    ctx: object
+    """Of that update; `None`: it is opened outside any update."""
+    outbox: Outbox | None
+    """What is to be sent after the commit."""
+    touched: bool
+    """Somebody has read or assigned the value."""
+    assigned: bool
+    """Somebody has assigned a value."""
+    record: Record | None
+    """What is stored."""
+    unpacked: Unpacked | None
+    """The same, taken apart; `None`: it is bare data."""
+    value: Any  # a `T`, or what stands for the lack of one
+    misfit: bool
+    """What is stored does not fit, and was set aside."""
+    redelivered: bool
+    """The update was committed before, and must not be handled again."""
 
     def unload(self) -> None:
         """Know nothing of what is stored."""

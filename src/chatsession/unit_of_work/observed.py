@@ -71,8 +71,8 @@ class ObservedUnit(UnitOfWork[T]):
         self._committing = time.perf_counter()
         committed: Committed | None = None
         try:
-            if (leaving := super()._leave()) is not None:
-                committed = await leaving
+            left = super()._leave()
+            committed = left if isinstance(left, Committed) or left is None else await left
         except SessionConflictError as error:
             self._tell("conflict", error)
             raise

@@ -45,15 +45,17 @@ class UnitOfWork(Loaded[T], Session[T]):
         ctx: of that update; `None`: it is opened outside any update.
     """
 
-    value: Any
-    touched: bool
-    assigned: bool
-    misfit: bool
-
     __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_released_as", "_reload")
 
     def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None, ctx: object = None) -> None:
-        super().__init__(runtime, key, update_id, ctx)
+        self.runtime = runtime
+        self.full_key = key
+        self.update_id = update_id
+        self.ctx = ctx
+        self.outbox = None
+        self.touched = self.assigned = self.misfit = self.redelivered = False
+        self.record = self.unpacked = None
+        self.value = UNMADE
         self._phase = _NEW
         self._epoch = 0
         """Of the runtime when this was opened: another one means another event loop or process."""
@@ -112,8 +114,8 @@ class UnitOfWork(Loaded[T], Session[T]):
         if self._phase is not _OPEN:
             raise self._misused()
         try:
-            if (leaving := self._leave()) is not None:
-                self.note(self._pending, await leaving)
+            left = self._leave()
+            self.note(self._pending, left if isinstance(left, Committed) or left is None else await left)
         except BaseException:
             await self.abort()
             raise
@@ -149,8 +151,10 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     async def begin(self) -> Self:
         """Wait for the key, lock it, load."""
-        await self._enter()
         runtime, key = self.runtime, self.full_key
+        if self._phase is not _NEW or runtime.loop is not asyncio.get_running_loop():
+            await self._admit()
+        self._enter()
         try:
             if runtime.exclusive:
                 acquired = runtime.coordinator.try_acquire(key)
@@ -175,15 +179,8 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     async def begin_unread(self) -> Self:
         """Wait for the key, and load nothing: the value is about to be assigned."""
-        await self._enter()
-        try:
-            if self.runtime.exclusive:
-                coordinator = self.runtime.coordinator
-                self._acquired = await coordinator.enter_queue(self.full_key, self.runtime.lock_timeout) or _TURN
-            self._phase = _OPEN
-        except BaseException:
-            await self.abort()
-            raise
+        await self.enter_queue()
+        self._phase = _OPEN
         return self
 
     def prepare(self) -> None:
@@ -211,8 +208,9 @@ class UnitOfWork(Loaded[T], Session[T]):
         """The handler returned: commit, and let the next update in."""
         try:
             if self._phase is _OPEN:
-                if (leaving := self._leave()) is not None:
-                    self.note(self._pending, await leaving)
+                left = self._leave()
+                if left is not None and not isinstance(left, Committed):
+                    await left
             elif self._phase is _RELEASED:
                 self._check_unchanged()
         except BaseException:
@@ -257,7 +255,8 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     async def enter_queue(self) -> None:
         """The first half of `begin`: wait for the turn in this process."""
-        await self._enter()
+        await self._admit()
+        self._enter()
         if not self.runtime.exclusive:
             return
         try:
@@ -303,12 +302,14 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     # What all of these are made of.
 
-    async def _enter(self) -> None:
-        runtime = self.runtime
+    async def _admit(self) -> None:
         if self._phase is not _NEW:
             raise SessionClosedError("this Session was used before; open another", key=self.full_key)
-        if runtime.loop is not asyncio.get_running_loop():
-            await runtime.admit(self.full_key)
+        if self.runtime.loop is not asyncio.get_running_loop():
+            await self.runtime.admit(self.full_key)
+
+    def _enter(self) -> None:
+        runtime = self.runtime
         runtime.active += 1
         self._epoch = runtime.epoch
         self._phase = _OPENING
@@ -322,8 +323,8 @@ class UnitOfWork(Loaded[T], Session[T]):
         await self.runtime.set_aside(self.full_key, record, misfit)
         self.misfit = True
 
-    def _leave(self) -> Coroutine[Any, Any, Committed | None] | None:
-        """Commit, and let the next update in; `None` if that is done already."""
+    def _leave(self) -> Coroutine[Any, Any, Committed | None] | Committed | None:
+        """Commit, and let the next update in; to be awaited unless that is done already."""
         if self._epoch != self.runtime.epoch:
             raise self._misused()
         pending = self._pending or self.pending_change(locked=self._acquired is not None)
@@ -338,8 +339,7 @@ class UnitOfWork(Loaded[T], Session[T]):
             return coordinator.release(self.full_key, acquired)
         if not coordinator.immediate:
             return coordinator.commit_and_release(self.full_key, acquired, self.record, change)
-        self.note(pending, coordinator.commit_immediately(change, self.full_key))
-        return None
+        return coordinator.commit_immediately(change, self.full_key)
 
     def _check_unchanged(self) -> None:
         if self.fingerprint() != self._released_as:
