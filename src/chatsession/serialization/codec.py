@@ -66,7 +66,7 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_has_models", "_same", "_shape", "_type", "check", "exact", "may_hide", "raw_decode", "raw_encode")
+    __slots__ = ("_has_models", "_shape", "_type", "check", "exact", "may_hide", "raw_decode", "raw_encode", "same")
 
     raw_decode: Callable[[bytes], T]
     """`decode` without an explanation of what is wrong, for the many times that nothing is."""
@@ -75,6 +75,9 @@ class JsonCodec(Generic[T]):
 
     check: Callable[[T], None] | None
     """Raises `CodecError` for an untyped part that would come back as something else."""
+
+    same: Callable[[T, T], bool]
+    """A quick test whether what was read back is what was given; `False`: `verify` looks closer."""
 
     may_hide: Callable[[T], bool] | None
     """Tells whether a value may hold something that its bytes do not show; `None`: it cannot."""
@@ -100,7 +103,7 @@ class JsonCodec(Generic[T]):
         sets = any(isinstance(part, (inspect.SetType, inspect.FrozenSetType)) for part in inside)
         self.exact = not self._has_models and not sets
         self.may_hide = hiding(described, inside)
-        self._same = sameness(described)
+        self.same = sameness(described)
         self._shape = shape_of(described)
 
     def __repr__(self) -> str:
@@ -157,7 +160,7 @@ class JsonCodec(Generic[T]):
             CodecError: a part, which is named by its path, is another one, or is missing.
         """
         try:
-            found = None if self._same(given, read_back) else difference(given, read_back)
+            found = difference(given, read_back)
         except RecursionError:
             raise CodecError("it is nested too deeply, or contains itself") from None
         except Exception as error:  # of a class's own `__eq__`

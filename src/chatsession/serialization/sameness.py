@@ -31,7 +31,6 @@ _EQUAL_TYPES = (
     inspect.LiteralType,
     inspect.EnumType,
 )
-"""Equality tells everything about what is read as one of these, whatever was given."""
 
 _CLASSES: dict[type[inspect.Type], type] = {
     inspect.ListType: list,
@@ -61,8 +60,10 @@ def sameness(described: inspect.Type, known: dict[int, Same] | None = None) -> S
     known = {} if known is None else known
     if id(described) in known:
         return known[id(described)]
-    if isinstance(described, _EQUAL_TYPES):
+    if _is_equal(described):
         return eq
+    if (cls := _exact_class(described)) is not None:
+        return lambda given, back: type(given) is cls and given == back
     if isinstance(described, inspect.UnionType):
         return _union(described, known)
     if isinstance(described, (inspect.StructType, inspect.DataclassType)):
@@ -77,11 +78,38 @@ def sameness(described: inspect.Type, known: dict[int, Same] | None = None) -> S
         return _items(tuple, [sameness(item, known) for item in described.item_types])
     if is_any(described):
         return _untyped
-    cls = _CLASSES.get(type(described))
-    item = getattr(described, "item_type", None)
-    if cls is None:
-        return _undescribed
-    return _exactly(cls) if item is None else _all_items(cls, sameness(item, known))
+    if isinstance(described, (inspect.ListType, inspect.VarTupleType)):
+        return _all_items(_class_of(described), sameness(described.item_type, known))
+    return _undescribed
+
+
+def _is_equal(described: inspect.Type) -> bool:
+    """Does equality tell everything about what is read as this type, whatever was given?"""
+    if isinstance(described, inspect.UnionType):
+        return all(map(_is_equal, described.types))
+    return isinstance(described, _EQUAL_TYPES)
+
+
+def _exact_class(described: inspect.Type) -> type | None:
+    """The class of whose very own objects equality tells everything; `None`: there is none."""
+    parts: Iterable[inspect.Type] = ()
+    if isinstance(described, inspect.DictType):
+        parts = described.key_type, described.value_type
+    elif isinstance(described, inspect.TupleType):
+        parts = described.item_types
+    elif isinstance(described, (inspect.TypedDictType, inspect.NamedTupleType)):
+        parts = [field.type for field in described.fields]
+    elif type(described) not in _CLASSES:
+        return None
+    elif (item := getattr(described, "item_type", None)) is not None:
+        parts = (item,)
+    cls = _class_of(described)
+    return cls if all(map(_is_equal, parts)) and not _has_own_equality(cls) else None
+
+
+def _has_own_equality(cls: Any) -> bool:
+    """Is this a named tuple that says itself when it is equal?"""
+    return issubclass(cls, tuple) and cls.__eq__ is not cast("Any", tuple).__eq__
 
 
 def _undescribed(given: object, back: object) -> bool:
@@ -104,24 +132,13 @@ def _is_plain(value: object) -> bool:
     return SCALARS.issuperset(map(type, inside)) or all(map(_is_plain, inside))
 
 
-def _exactly(cls: type) -> Same:
-    """An object of this very class, whose equality tells everything else."""
-    return lambda given, back: type(given) is cls and given == back
-
-
 def _all_items(cls: type, item: Same) -> Same:
-    if item is eq:
-        return _exactly(cls)
-    if cls in (set, frozenset):
-        return _undescribed
     return lambda given, back: type(given) is cls and len(given) == len(back) and all(map(item, given, back))
 
 
 def _items(cls: type, items: Sequence[Same]) -> Same:
-    if cls.__eq__ is not cast("type[object]", tuple).__eq__:
+    if _has_own_equality(cls):
         return _undescribed
-    if all(item is eq for item in items):
-        return _exactly(cls)
 
     def same(given: Any, back: Any) -> bool:
         if type(given) is not cls or len(given) != len(back):
@@ -134,8 +151,6 @@ def _items(cls: type, items: Sequence[Same]) -> Same:
 def _values(key: Same, value: Same) -> Same:
     if key is not eq:
         return _undescribed
-    if value is eq:
-        return _exactly(dict)
 
     def same(given: Any, back: Any) -> bool:
         if type(given) is not dict or len(cast("dict[object, object]", given)) != len(back):
@@ -146,9 +161,6 @@ def _values(key: Same, value: Same) -> Same:
 
 
 def _fields(fields: dict[str, Same]) -> Same:
-    if all(field is eq for field in fields.values()):
-        return _exactly(dict)
-
     def same(given: Any, back: Any) -> bool:
         if type(given) is not dict or len(cast("dict[object, object]", given)) != len(back):
             return False
@@ -158,8 +170,6 @@ def _fields(fields: dict[str, Same]) -> Same:
 
 
 def _union(described: inspect.UnionType, known: dict[int, Same]) -> Same:
-    if all(isinstance(member, _EQUAL_TYPES) for member in described.types):
-        return eq
     members = {_class_of(member): sameness(member, known) for member in described.types}
 
     def same(given: object, back: object) -> bool:
@@ -175,7 +185,7 @@ def _union(described: inspect.UnionType, known: dict[int, Same]) -> Same:
 def _class_of(described: inspect.Type) -> Any:
     """The class of the values of a type; `None` where equality alone, or nothing, is known of them."""
     cls = getattr(described, "cls", None)
-    return _CLASSES.get(type(described)) if cls is None else get_origin(cls) or cls
+    return _CLASSES.get(type(described)) or get_origin(cls) or cls
 
 
 def _object(described: inspect.StructType | inspect.DataclassType, known: dict[int, Same]) -> Same:
@@ -184,8 +194,8 @@ def _object(described: inspect.StructType | inspect.DataclassType, known: dict[i
     names = _stored_names(cls)
     if names is None or set(names) != {field.name for field in described.fields}:
         return _undescribed
+    exact: list[tuple[str, type]] = []
     rest: list[tuple[str, Same]] = []
-    equal: list[str] = []
     has_dict = bool(cls.__dictoffset__)
     usual = len(set(names) - slots_of(cls)) if has_dict else 0
 
@@ -195,6 +205,9 @@ def _object(described: inspect.StructType | inspect.DataclassType, known: dict[i
         try:
             if get(given) != get(back):
                 return False
+            for name, kind in exact:
+                if type(getattr(given, name)) is not kind:
+                    return False
             for name, inside in rest:
                 if not inside(getattr(given, name), getattr(back, name)):
                     return False
@@ -204,12 +217,12 @@ def _object(described: inspect.StructType | inspect.DataclassType, known: dict[i
 
     known[id(described)] = same  # before its fields are looked at, which may be of this type again
     for field in described.fields:
-        inside = sameness(field.type, known)
-        if inside is eq:
-            equal.append(field.name)
-        else:
-            rest.append((field.name, inside))
-    get = attrgetter(*equal) if equal else _nothing
+        if (kind := _exact_class(field.type)) is not None:
+            exact.append((field.name, kind))
+        elif not _is_equal(field.type):
+            rest.append((field.name, sameness(field.type, known)))
+    compared = [field.name for field in described.fields if field.name not in dict(rest)]
+    get = attrgetter(*(["__dict__"] if len(compared) == usual else compared)) if compared else _nothing
     return same
 
 

@@ -39,13 +39,14 @@ class Serializer(Generic[T]):
         "_decoded",
         "_exact",
         "_initial",
+        "_json",
         "_max_size",
         "_may_hide",
         "_raw_decode",
         "_raw_encode",
         "_reads_bare",
+        "_same",
         "_verbatim",
-        "_verify",
         "_writes_bare",
         "pipeline",
     )
@@ -67,7 +68,8 @@ class Serializer(Generic[T]):
         self._codec = codec
         self._raw_encode = json.raw_encode if json else codec.encode
         self._raw_decode = json.raw_decode if json else codec.decode
-        self._verify = json.verify if json else None
+        self._json = json
+        self._same = json.same if json else None
         self._may_hide = json.may_hide if json else None
         self._carry_over = json.carry_over if json else None
         self._decoded: DecodedCache[T] = DecodedCache()
@@ -89,8 +91,8 @@ class Serializer(Generic[T]):
         try:
             # By way of bytes, because nothing else tells whether `initial` gives the same object each time.
             made = self._raw_decode(self._raw_encode(value))
-            if self._verify is not None:
-                self._verify(value, made)
+            if self._json is not None:
+                self._json.verify(value, made)
             return made
         except Exception:
             why = _reason(lambda given: self._codec.decode(self._codec.encode(given)), value)
@@ -217,12 +219,22 @@ class Serializer(Generic[T]):
             raise SessionEncodeError(
                 f"the value does not fit its type and could not be read back: {why}; nothing was written", key=key
             ) from None
-        if self._verify is not None:
-            try:
-                self._verify(value, read_back)
-            except CodecError as error:
-                raise SessionEncodeError(f"{error}; nothing was written", key=key) from None
+        if self._same is None:
+            return read_back
+        try:
+            same = self._same(value, read_back)
+        except Exception:  # of a class's own `__eq__`, or since it is nested deeply
+            same = False
+        if not same:
+            self._verify(key, value, read_back)
         return read_back
+
+    def _verify(self, key: str, value: T, read_back: T) -> None:
+        assert self._json is not None
+        try:
+            self._json.verify(value, read_back)
+        except CodecError as error:
+            raise SessionEncodeError(f"{error}; nothing was written", key=key) from None
 
     def _unencodable(self, key: str, value: T) -> SessionEncodeError:
         return SessionEncodeError(f"{_reason(self._codec.encode, value)}; nothing was written", key=key)

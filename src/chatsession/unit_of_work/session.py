@@ -33,7 +33,7 @@ class Session(ABC, Generic[T]):
     @property
     @abstractmethod
     def exists(self) -> bool:
-        """Whether something is stored under this key, as of the load or of this session's last commit."""
+        """Whether something is stored under this key, as of the load, `save` or `release`."""
 
     @property
     @abstractmethod

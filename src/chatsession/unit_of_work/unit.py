@@ -31,6 +31,7 @@ class _Phase(Enum):
 
 
 _NEW, _OPENING, _OPEN, _RELEASED, _CLOSED = _Phase
+_NO_EPOCH = -1
 _TURN = Acquired(None, None)
 """The turn in this process, without a lock on the storage yet."""
 
@@ -57,8 +58,8 @@ class UnitOfWork(Loaded[T], Session[T]):
         self.record = self.unpacked = None
         self.value = UNMADE
         self._phase = _NEW
-        self._epoch = 0
-        """Of the runtime when this was opened: another one means another event loop or process."""
+        self._epoch = _NO_EPOCH
+        """Of the runtime while this is open: another one means another event loop or process."""
         self._acquired: Acquired | None = None
         self._pending: PendingChange | None = None
         self._reload = False
@@ -350,8 +351,9 @@ class UnitOfWork(Loaded[T], Session[T]):
             )
 
     def _close(self) -> None:
-        if self._phase is not _NEW and self._phase is not _CLOSED and self._epoch == self.runtime.epoch:
+        if self._epoch == self.runtime.epoch:
             self.runtime.leave()
+        self._epoch = _NO_EPOCH
         self._phase = _CLOSED
 
     async def _close_after_sending(self, outbox: Outbox) -> None:
