@@ -109,7 +109,7 @@ def _exact_class(described: inspect.Type) -> type | None:
 
 def _has_own_equality(cls: Any) -> bool:
     """Is this a named tuple that says itself when it is equal?"""
-    return issubclass(cls, tuple) and cls.__eq__ is not cast("Any", tuple).__eq__
+    return cls.__eq__ is not cast("Any", tuple).__eq__ and issubclass(cls, tuple)
 
 
 def _undescribed(given: object, back: object) -> bool:
