@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack, cast
 
-from aiogram import Dispatcher, exceptions
+from aiogram import BaseMiddleware, Dispatcher, exceptions
 from aiogram.dispatcher.event.bases import CancelHandler, SkipHandler
 from aiogram.fsm.middleware import FSMContextMiddleware
 from aiogram.fsm.state import State
 from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseStorage, StateType, StorageKey
 from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
-from aiogram.types import TelegramObject
+from aiogram.types import TelegramObject, Update
 
 from chatsession.integrations._state_record import StateKey, StateRecord
 from chatsession.integrations._state_unit import StateUnit
@@ -22,6 +22,8 @@ from chatsession.storages import Storage
 
 _NotADict: type[Exception] = getattr(exceptions, "DataNotDictLikeError", TypeError)
 """What aiogram's own storages raise; older versions have no name for it."""
+
+_Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
 
 CONTROL_FLOW = (SkipHandler, CancelHandler)
 
@@ -122,16 +124,14 @@ class SessionEventIsolation(BaseEventIsolation):
     def __init__(self, states: States) -> None:
         self._states = states
 
-    @contextlib.asynccontextmanager
-    async def lock(self, key: StorageKey) -> AsyncGenerator[None, None]:
+    def lock(self, key: StorageKey) -> AbstractAsyncContextManager[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # aiogram only enters it
         """Lock a conversation and load it; store what has changed when the block ends, unless it raises.
 
         Raises:
             SessionLockTimeoutError: the conversation made no progress for `lock_timeout` seconds.
             SessionConflictError: the lock was lost, or another process wrote without it; nothing was stored.
         """
-        async with self._states.unit(_state_key(key), CONTROL_FLOW):
-            yield
+        return self._states.unit(_state_key(key), CONTROL_FLOW)
 
     async def close(self) -> None:
         """The storage is closed by its own `close`."""
@@ -156,32 +156,44 @@ def plug_in(dispatcher: Dispatcher, storage: SessionFSMStorage) -> None:
                 f"make it without {name}, and import the data if it must be kept (chatsession.importers.aiogram_fsm)"
             )
     fsm.storage, fsm.events_isolation = storage, storage.create_isolation()
+    dispatcher.update.outer_middleware(_BackgroundMiddleware(fsm))
     dispatcher.startup.register(storage.start)
+
+
+class _BackgroundMiddleware(BaseMiddleware):
+    """Locks the conversation of an update that aiogram-dialog makes, for which aiogram locks none.
+
+    Such an update reads what the updates of its user write, and must not run beside them.
+    """
+
+    def __init__(self, fsm: FSMContextMiddleware) -> None:
+        self._fsm = fsm
+
+    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        if type(event) is Update or (key := self._key(event, data)) is None:
+            return await handler(event, data)
+        async with self._fsm.events_isolation.lock(key):
+            return await handler(event, data)
+
+    def _key(self, update: TelegramObject, data: dict[str, Any]) -> StorageKey | None:
+        event: Any = getattr(update, "aiogd_update", None)  # aiogram-dialog need not be installed
+        if not isinstance(event, TelegramObject):
+            return None
+        found = cast("Any", event)
+        context = self._fsm.resolve_context(
+            bot=data["bot"],
+            chat_id=found.chat.id,
+            user_id=found.from_user.id,
+            thread_id=found.thread_id,
+            business_connection_id=found.business_connection_id,
+        )
+        return None if context is None else context.key
 
 
 def unit_of(data: dict[str, Any]) -> StateUnit | None:
     """The unit of an update, whose data handlers get, if its conversation is locked."""
     storage = data.get("fsm_storage")
     return storage.current() if isinstance(storage, SessionFSMStorage) else None
-
-
-def key_in_background(fsm: FSMContextMiddleware, update: TelegramObject, data: dict[str, Any]) -> StorageKey | None:
-    """The conversation of an update that aiogram-dialog makes, for which aiogram locks none.
-
-    Such an update reads what the updates of its user write, and must not run beside them.
-    """
-    event = getattr(update, "aiogd_update", None)
-    if not isinstance(event, TelegramObject) or not isinstance(fsm.events_isolation, SessionEventIsolation):
-        return None
-    found = cast("Any", event)  # aiogram-dialog need not be installed
-    context = fsm.resolve_context(
-        bot=data["bot"],
-        chat_id=found.chat.id,
-        user_id=found.from_user.id,
-        thread_id=found.thread_id,
-        business_connection_id=found.business_connection_id,
-    )
-    return None if context is None else context.key
 
 
 def _state_key(key: StorageKey) -> StateKey:

@@ -91,7 +91,17 @@ class StateUnit:
     """
 
     __slots__ = (
-        "_busy", "_ended", "_entries", "_first", "_others", "_owners", "_seen", "_states", "around", "open", "task",
+        "_busy",
+        "_ended",
+        "_first",
+        "_others",
+        "_owners",
+        "_seen",
+        "around",
+        "entries",
+        "open",
+        "states",
+        "task",
     )  # fmt: skip
 
     def __init__(self, states: States, around: StateUnit | None) -> None:
@@ -99,8 +109,9 @@ class StateUnit:
         self.task: asyncio.Task[object] | None = asyncio.current_task()
         """Of the update."""
         self.open: bool = True
-        self._states = states
-        self._entries: dict[str, Entry] = {}
+        self.states: States = states
+        self.entries: dict[str, Entry] = {}
+        """The records of this update, by key."""
         self._first: Entry | None = None
         self._owners: set[str] = set()
         """Whose records are committed with this unit."""
@@ -108,12 +119,9 @@ class StateUnit:
         """Versions of the records of others that the update has looked at."""
         self._others: list[Unit] = []
         """Sessions that are committed together with the records."""
-        self._busy = asyncio.Lock()
-        self._ended = asyncio.Event()
-
-    def belongs_to(self, states: States) -> bool:
-        """Whether these are records of `states`."""
-        return self._states is states
+        self._busy: asyncio.Lock | None = None
+        """Held by whoever loads a record, or writes through this unit; `None`: nobody has done so yet."""
+        self._ended: asyncio.Event | None = None
 
     async def lock(self, key: StateKey) -> None:
         """Wait for a record and load it; it stays locked until this unit ends.
@@ -121,28 +129,27 @@ class StateUnit:
         Raises:
             SessionConflictError: others have changed it since this update looked at it.
         """
-        earlier = self._entries.get(key.text)
+        earlier = self.entries.get(key.text)
         if earlier is not None and earlier.locked:
             return
-        unit = await self._states.lock(key)
+        unit = await self.states.lock(key)
         entry = await self._take(key, unit, locked=True)
         if earlier is not None:
             entry.view = earlier.view
             await earlier.unit.abort()
         self._first = self._first or entry
         self._owners.add(key.owner)
-        self._states.locked[key.text] = self
+        self.states.locked[key.text] = self
 
-    async def entry(self, key: StateKey) -> Entry | None:
-        """The record, if it is committed with this unit; `None`: it is somebody else's."""
-        entry = self._entries.get(key.text)
-        if entry is not None or key.owner not in self._owners:
-            return entry
-        async with self._busy:
-            if key.text not in self._entries and self.open:
+    async def load(self, key: StateKey) -> Entry | None:
+        """A record that is not in `entries`, if it is committed with this unit; `None`: it is somebody else's."""
+        if key.owner not in self._owners:
+            return None
+        async with self._lock():
+            if key.text not in self.entries and self.open:
                 # What was locked guards this record as well. Should others write it all the same, the commit fails.
-                await self._take(key, await self._states.load(key), locked=False)
-            return self._entries.get(key.text)
+                await self._take(key, await self.states.load(key), locked=False)
+            return self.entries.get(key.text)
 
     def look_at(self, key: StateKey, unit: UnitOfWork[StateRecord]) -> None:
         """The update has looked at a record that is not its own, or not yet."""
@@ -161,15 +168,17 @@ class StateUnit:
                 "if it must count",
                 key=key.text,
             )
-        entry = self._entries[key.text] = Entry(unit, locked=locked)
+        entry = self.entries[key.text] = Entry(unit, locked=locked)
         return entry
 
     async def write_through(self, key: StateKey, write: Write) -> StateRecord | None:
         """Let another update write a record that this one has locked; `None`: this one has ended meanwhile."""
-        async with self._busy:
+        async with self._lock():
             if self.open:
-                return await self._entries[key.text].write_through(write)
-        await self._ended.wait()
+                return await self.entries[key.text].write_through(write)
+        if self.entries:  # its end is under way
+            self._ended = self._ended or asyncio.Event()
+            await self._ended.wait()
         return None
 
     def add(self, scope: UpdateScope) -> None:
@@ -195,24 +204,25 @@ class StateUnit:
 
     def views(self) -> dict[str, StateRecord]:
         """What the update has made of the records up to now."""
-        return {text: entry.view for text, entry in self._entries.items()}
+        return {text: entry.view for text, entry in self.entries.items()}
 
     def return_to(self, views: Mapping[str, StateRecord]) -> None:
         """Undo what was done since `views` was called."""
-        for text, entry in self._entries.items():
+        for text, entry in self.entries.items():
             entry.view = views.get(text, entry.stored)
 
     async def commit(self) -> None:
         """The update is done: prepare all records and sessions, then commit all, or none."""
         try:
             await self._close()
-            for entry in self._entries.values():
+            for entry in self.entries.values():
                 entry.settle()
                 if self._others:
                     # Nothing of this key must be ahead of its commit, so that all of them reach the storage in one
                     # batch; and if the update before this one was not stored, no session may be.
                     await entry.unit.wait_durable()
-            await commit_all(self._units)
+            units = self._units
+            await (units[0].commit() if len(units) == 1 else commit_all(units))
         except BaseException:
             await abort_all(self._units)
             raise
@@ -231,20 +241,26 @@ class StateUnit:
 
     @property
     def _units(self) -> list[Unit]:
-        return [*[entry.unit for entry in self._entries.values()], *self._others]
+        return [*[entry.unit for entry in self.entries.values()], *self._others]
 
     async def _close(self) -> None:
         self.open = False
-        async with self._busy:  # somebody may be writing through this unit
-            pass
+        if self._busy is not None:
+            async with self._busy:
+                pass
 
     def _end(self) -> None:
-        for text in self._entries:
-            if self._states.locked.get(text) is self:
-                del self._states.locked[text]
-        self._entries.clear()
+        for text in self.entries:
+            if self.states.locked.get(text) is self:
+                del self.states.locked[text]
+        self.entries.clear()
         self._others.clear()
-        self._ended.set()
+        if self._ended is not None:
+            self._ended.set()
+
+    def _lock(self) -> asyncio.Lock:
+        self._busy = self._busy or asyncio.Lock()
+        return self._busy
 
 
 def _worth_storing(record: StateRecord) -> StateRecord | None:

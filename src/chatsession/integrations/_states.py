@@ -15,6 +15,7 @@ from chatsession.errors import SessionConflictError
 from chatsession.integrations._state_record import (
     EMPTY,
     State,
+    StateCodec,
     StateKey,
     StateRecord,
     changed_fields,
@@ -87,7 +88,7 @@ class States:
         for name in options.keys() - StateOptions.__annotations__.keys():
             raise TypeError(f"states have no option {name!r}")
         self.options: SessionOptions[StateRecord] = SessionOptions(
-            initial=empty_record, storage=storage, name="state", **options
+            initial=empty_record, storage=storage, codec=StateCodec(), name="state", **options
         )
         self._prefix = self.options.prefix
         self.sessions: SessionManager[StateRecord] = SessionManager.from_options(self.options)
@@ -113,15 +114,12 @@ class States:
 
     def current(self) -> StateUnit | None:
         """The unit of the update in which the caller runs, while it is open."""
-        unit = _open_unit()
-        while unit is not None and not (unit.open and unit.belongs_to(self)):
+        unit = _current.get()
+        while unit is not None and not (unit.open and unit.states is self):
             unit = unit.around
         return unit
 
-    @contextlib.asynccontextmanager
-    async def unit(
-        self, key: StateKey, control_flow: tuple[type[BaseException], ...] = ()
-    ) -> AsyncGenerator[StateUnit]:
+    def unit(self, key: StateKey, control_flow: tuple[type[BaseException], ...] = ()) -> UpdateUnit:
         """Lock a record for an update, which is committed when the block ends, and not if it raises.
 
         Inside a block of the same task, the record becomes a part of that one's unit, and is committed with it.
@@ -130,35 +128,7 @@ class States:
             key: of the record.
             control_flow: exceptions that are not failures: they commit.
         """
-        unit = self.current()
-        if unit is not None and unit.task is asyncio.current_task():
-            await unit.lock(key)
-            views = unit.views()
-            try:
-                yield unit
-            except control_flow:
-                raise
-            except BaseException:
-                unit.return_to(views)
-                raise
-            return
-        around = _open_unit()
-        unit = StateUnit(self, around)
-        await unit.lock(key)
-        _current.set(unit)
-        try:
-            yield unit
-        except control_flow:
-            await unit.commit()
-            raise
-        except BaseException:
-            await unit.abort()
-            raise
-        else:
-            if unit.open:  # else the framework has said before that the update failed
-                await unit.commit()
-        finally:
-            _current.set(around)
+        return UpdateUnit(self, key, control_flow)
 
     async def lock(self, key: StateKey) -> UnitOfWork[StateRecord]:
         """The session of a record, locked and loaded."""
@@ -239,8 +209,10 @@ class States:
     async def _entry(self, key: StateKey) -> Entry | None:
         """The record in the unit of the caller's update, if it belongs to that."""
         unit = self.current()
-        entry = None if unit is None else await unit.entry(key)
-        return entry if unit is not None and unit.open else None
+        if unit is None:
+            return None
+        entry = unit.entries.get(key.text) or await unit.load(key)
+        return entry if unit.open else None
 
     async def _read(self, key: StateKey) -> StateRecord:
         """The record as it is stored."""
@@ -292,6 +264,52 @@ class States:
         finally:
             del self._writing[key.text]
             done.set_result(None)
+
+
+class UpdateUnit:
+    """The block of one update, as `States.unit` makes it; a class, since a generator would cost more than all else.
+
+    Args:
+        states: whose records they are.
+        key: of the record to lock.
+        control_flow: exceptions that are not failures.
+    """
+
+    __slots__ = ("_around", "_control_flow", "_key", "_states", "_unit", "_views")
+
+    def __init__(self, states: States, key: StateKey, control_flow: tuple[type[BaseException], ...]) -> None:
+        self._states = states
+        self._key = key
+        self._control_flow = control_flow
+
+    async def __aenter__(self) -> StateUnit:
+        unit = self._states.current()
+        self._views: dict[str, StateRecord] | None = None
+        if unit is not None and unit.task is asyncio.current_task():
+            await unit.lock(self._key)
+            self._views = unit.views()
+        else:
+            self._around = _open_unit()
+            unit = StateUnit(self._states, self._around)
+            await unit.lock(self._key)
+            _current.set(unit)
+        self._unit = unit
+        return unit
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        unit = self._unit
+        failed = kind is not None and not issubclass(kind, self._control_flow)
+        if self._views is not None:
+            if failed:
+                unit.return_to(self._views)
+            return
+        try:
+            if failed:
+                await unit.abort()
+            elif unit.open:  # else the framework has said before that the update failed
+                await unit.commit()
+        finally:
+            _current.set(self._around)
 
 
 def _open_unit() -> StateUnit | None:

@@ -10,7 +10,6 @@ try:
     from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
     from aiogram.dispatcher.event.handler import HandlerObject
     from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
-    from aiogram.fsm.middleware import FSMContextMiddleware
     from aiogram.types import ErrorEvent, Message, TelegramObject, Update
 except ImportError as error:
     raise ImportError(
@@ -20,7 +19,6 @@ except ImportError as error:
 from chatsession.integrations._aiogram_fsm import (
     SessionEventIsolation,
     SessionFSMStorage,
-    key_in_background,
     plug_in,
     unit_of,
 )
@@ -156,7 +154,8 @@ def setup_fsm(
     elif options:
         raise TypeError("options go to the SessionFSMStorage that is passed, not to setup_fsm")
     plug_in(dispatcher, storage)
-    _middleware_of(dispatcher)
+    if storage.sessions.options.deduplicate:
+        _middleware_of(dispatcher)
     return storage
 
 
@@ -228,7 +227,7 @@ def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
     for middleware in dispatcher.update.outer_middleware:
         if isinstance(middleware, _UpdateMiddleware):
             return middleware
-    middleware = _UpdateMiddleware(dispatcher.fsm)
+    middleware = _UpdateMiddleware()
     dispatcher.update.outer_middleware(middleware)
     dispatcher.errors.middleware(_ErrorMiddleware(middleware))
     _serve_observers(dispatcher)
@@ -259,20 +258,13 @@ def _serve_observers(dispatcher: Dispatcher) -> None:
 class _UpdateMiddleware(BaseMiddleware):
     """Around the whole update: begins its scope, and ends it."""
 
-    def __init__(self, fsm: FSMContextMiddleware) -> None:
+    def __init__(self) -> None:
         self.bindings = SessionBindings()
-        self._fsm = fsm
         self._methods: AiogramMethods | None = None
 
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         if not self.bindings.names.isdisjoint(data):
             self.bindings.check_given(data, "from the dispatcher's data, a keyword of feed_update() or a middleware")
-        if (key := key_in_background(self._fsm, event, data)) is None:
-            return await self._handle(handler, event, data)
-        async with self._fsm.events_isolation.lock(key):
-            return await self._handle(handler, event, data)
-
-    async def _handle(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         states = unit_of(data)
         scope = self.begin(cast("Update", event), data)
         if states is not None:
