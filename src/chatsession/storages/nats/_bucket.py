@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages.nats._api import Ack, ConsumerInfo, StreamInfo, decode
 from chatsession.storages.nats._calls import Calls, Reply, Request
 from chatsession.storages.nats._clock import ServerClock
 from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, parse, replacing, serialize
@@ -34,49 +34,6 @@ _MARKER_REASON = "Nats-Marker-Reason"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _MESSAGE_ID = "Nats-Msg-Id"
 _TTL = "Nats-TTL"
-
-
-class ApiError(msgspec.Struct):
-    """What the server says when it refuses."""
-
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    duplicate: bool = False
-    error: ApiError | None = None
-
-
-class _Config(msgspec.Struct):
-    num_replicas: int = 1
-    storage: str = "file"
-    max_msgs_per_subject: int = -1
-    allow_direct: bool = False
-    allow_msg_ttl: bool = False
-    subjects: list[str] = []
-
-
-class _State(msgspec.Struct):
-    messages: int = 0
-    bytes: int = 0
-    num_subjects: int = 0
-    subjects: dict[str, int] = {}
-
-
-class StreamInfo(msgspec.Struct):
-    """What the server says about a stream."""
-
-    error: ApiError | None = None
-    config: _Config = msgspec.field(default_factory=_Config)
-    state: _State = msgspec.field(default_factory=_State)
-
-
-class _ConsumerInfo(msgspec.Struct):
-    error: ApiError | None = None
-    created: str = ""
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -106,9 +63,6 @@ class Stale(msgspec.Struct, frozen=True):
 
     in_doubt: bool
     """It was sent more than once, so that an earlier one may have been made."""
-
-
-Answer = TypeVar("Answer")
 
 
 class Bucket:
@@ -167,7 +121,7 @@ class Bucket:
         config = {"deliver_policy": "new", "ack_policy": "none", "inactive_threshold": 1_000_000_000}
         asked_at = time.monotonic()
         reply = await self._call(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
-        info = _decode(reply, _ConsumerInfo)
+        info = decode(reply.payload, ConsumerInfo)
         known = info.error is None and info.created  # else the user may not make consumers: then the clocks must agree
         self._clock.set(datetime.fromisoformat(info.created).timestamp() if known else None, asked_at)
 
@@ -202,10 +156,10 @@ class Bucket:
                 "JetStream does not answer: it is not enabled on this server (nats-server -js), "
                 "or not for this account, or has no leader yet"
             )
-        return _decode(reply, StreamInfo)
+        return decode(reply.payload, StreamInfo)
 
     def _names_in(self, reply: Reply) -> tuple[list[str], int]:
-        info = _decode(reply, StreamInfo)
+        info = decode(reply.payload, StreamInfo)
         if info.error is not None:
             raise StorageError(f"NATS refused to list the bucket {self._name!r}: {info.error.description}")
         return sorted(name.removeprefix(self._prefix) for name in info.state.subjects), info.state.num_subjects
@@ -250,7 +204,7 @@ class Bucket:
             "max_msgs": -1,
             "max_consumers": -1,
         }
-        info = _decode(await self._call(f"STREAM.CREATE.{self._stream}", config), StreamInfo)
+        info = decode((await self._call(f"STREAM.CREATE.{self._stream}", config)).payload, StreamInfo)
         if info.error is not None and info.error.err_code == _NAME_IN_USE:  # somebody else was faster
             return await self.info()
         return info
@@ -260,13 +214,6 @@ class Bucket:
         if reply.status == "503":
             raise StorageUnavailableError("JetStream does not answer")
         return reply
-
-
-def _decode(reply: Reply, kind: type[Answer]) -> Answer:
-    try:
-        return msgspec.json.decode(reply.payload, type=kind)
-    except msgspec.DecodeError:
-        raise StorageError("NATS gave an answer that is not understood; is the server too new or too old?") from None
 
 
 def _stored(reply: Reply) -> Stored | StorageError:
@@ -295,7 +242,7 @@ def _stored(reply: Reply) -> Stored | StorageError:
 def _outcome(reply: Reply) -> Done | Stale | StorageError:
     if reply.status == "503":
         return StorageUnavailableError("JetStream does not answer for the bucket")
-    ack = _decode(reply, _Ack)
+    ack = decode(reply.payload, Ack)
     if ack.error is None:
         return Done(ack.seq, ack.duplicate, reply.moved)
     if ack.error.err_code in _WRONG_REVISION:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import re
 import uuid
@@ -31,19 +30,14 @@ from chatsession.storages.postgres._records import (
 )
 from chatsession.storages.postgres._scanning import Scanner
 from chatsession.storages.postgres._schema import Schema
+from chatsession.storages.postgres._sweeping import Sweeper
 
 Layout: TypeAlias = Literal["chatsession", "grammy"]
-
-_log = logging.getLogger("chatsession")
 
 _LARGEST_CALL = 50_000_000
 """Bytes; a message to PostgreSQL has room for 1 GiB, and the server copies what is in it a few times."""
 _LONGEST_SLEEP = 0.9
 """Seconds; a waiter that has not repeated its request for 2.5 s counts as dead."""
-_SWEPT_AT_ONCE = 5000
-
-_orphans: list[asyncio.Task[None]] = []
-"""Sweeps of event loops that are gone, kept because asyncio complains when a pending task is deleted."""
 
 
 class PostgresStorage(Storage):
@@ -128,11 +122,10 @@ class PostgresStorage(Storage):
             self._schema = Schema(schema, "chat_sessions" if table is None else table)
         self._database = Database(source, self._schema, connections, retry_for, pooler)
         self._scanner = Scanner(self._database, self._schema)
+        self._sweeper = Sweeper(self._database, self._schema, sweep_interval)
         self._held_rows = HeldRows(self._find_held)
         self._create = create
-        self._sweep_interval = sweep_interval
         self._opening = asyncio.Lock()
-        self._sweeping: asyncio.Task[None] | None = None
         # Waiter at the head of a queue -> seconds until the lease that it waits for ends.
         self._remaining: dict[str, float] = {}
 
@@ -151,26 +144,20 @@ class PostgresStorage(Storage):
             if self.is_open:
                 return
             await self._database.open(create=self._create)
-            self._sweeping = asyncio.create_task(self._sweep_now_and_then(), name="chatsession: sweep of PostgreSQL")
+            self._sweeper.start()
             self.is_open = True
 
     async def close(self) -> None:
         """Stop sweeping, and close the connections that were opened here."""
         async with self._opening:
             self.is_open = False
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-                await asyncio.wait([self._sweeping])
-                self._sweeping = None
+            await self._sweeper.stop()
             await self._database.close()
             self._remaining.clear()
 
     def forget(self, *, inherited: bool) -> None:
         self._database.forget(inherited=inherited)
-        if self._sweeping is not None:
-            if not self._sweeping.done():
-                _orphans.append(self._sweeping)
-            self._sweeping = None
+        self._sweeper.forget()
         self._opening = asyncio.Lock()
         self._remaining.clear()
         super().forget(inherited=inherited)
@@ -266,7 +253,7 @@ class PostgresStorage(Storage):
         return [key for key, _ in page.entries], page.cursor
 
     async def sweep(self, limit: int = 1000) -> int:
-        return (await self._sweep(limit))[0]
+        return (await self._sweeper.sweep(limit))[0]
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
         return await _inspection.locks(self._database, self._schema, prefix, limit)
@@ -305,27 +292,6 @@ class PostgresStorage(Storage):
         batch = Batch(asked)
         rows = await self._database.fetch(self._schema.query("held_rows"), batch.keys, sessions)
         return {asked[batch.place_of[str(key)]] for (key,) in rows}
-
-    async def _sweep(self, limit: int) -> list[int]:
-        ((swept,),) = await self._call("SELECT {sweep}($1)", limit)
-        return cast("list[int]", swept)
-
-    async def _sweep_now_and_then(self) -> None:
-        """Sweep from time to time, in each process at random times; rows that another one is sweeping are skipped."""
-        while True:
-            await asyncio.sleep(self._sweep_interval * random.uniform(0.5, 1.5))
-            try:
-                await self._sweep_all()
-            except StorageError as error:
-                _log.warning("expired sessions could not be swept this time: %s", error)
-
-    async def _sweep_all(self) -> None:
-        await self._database.measure_clock()
-        while True:
-            swept = await self._sweep(_SWEPT_AT_ONCE)
-            if max(swept) < _SWEPT_AT_ONCE:
-                return
-            await asyncio.sleep(0.1)
 
     async def _call(self, sql: str, *arguments: object) -> Sequence[Row]:
         return await self._database.fetch(self._schema.sql(sql), *arguments)

@@ -1,0 +1,73 @@
+"""Deletes expired sessions from time to time, because PostgreSQL does not do that by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import cast
+
+from chatsession.errors import StorageError
+from chatsession.storages.postgres._database import Database
+from chatsession.storages.postgres._schema import Schema
+
+_log = logging.getLogger("chatsession")
+
+_SWEPT_AT_ONCE = 5000
+
+_orphans: list[asyncio.Task[None]] = []
+"""Tasks of event loops that are gone, kept because asyncio complains when a pending task is deleted."""
+
+
+class Sweeper:
+    """Sweeps in the background, in each process at random times; rows that another one is sweeping are skipped.
+
+    Args:
+        database: an open one.
+        schema: the tables in it.
+        interval: about how many seconds pass between two sweeps.
+    """
+
+    def __init__(self, database: Database, schema: Schema, interval: float) -> None:
+        self._database = database
+        self._schema = schema
+        self._interval = interval
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Sweep from now on."""
+        self._task = asyncio.create_task(self._run(), name="chatsession: sweep of PostgreSQL")
+
+    async def stop(self) -> None:
+        """Sweep no more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def forget(self) -> None:
+        """As `Storage.forget`."""
+        if self._task is not None and not self._task.done():
+            _orphans.append(self._task)
+        self._task = None
+
+    async def sweep(self, limit: int) -> list[int]:
+        """Delete at most so many expired rows of each table; returns how many of each, the sessions first."""
+        ((swept,),) = await self._database.fetch(self._schema.sql("SELECT {sweep}($1)"), limit)
+        return cast("list[int]", swept)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval * random.uniform(0.5, 1.5))
+            try:
+                await self._sweep_all()
+            except StorageError as error:
+                _log.warning("expired sessions could not be swept this time: %s", error)
+
+    async def _sweep_all(self) -> None:
+        await self._database.measure_clock()
+        while True:
+            swept = await self.sweep(_SWEPT_AT_ONCE)
+            if max(swept) < _SWEPT_AT_ONCE:
+                return
+            await asyncio.sleep(0.1)
