@@ -2,10 +2,12 @@
 // stdout. No bot ever talks to a network; each line is answered with one.
 import { createInterface } from "node:readline";
 import { FileAdapter } from "@grammyjs/storage-file";
+import { MongoDBAdapter } from "@grammyjs/storage-mongodb";
 import { PsqlAdapter } from "@grammyjs/storage-psql";
 import { RedisAdapter } from "@grammyjs/storage-redis";
 import { Bot, enhanceStorage, lazySession, session } from "grammy";
 import { Redis } from "ioredis";
+import { MongoClient } from "mongodb";
 import pg from "pg";
 
 const open = {
@@ -13,6 +15,10 @@ const open = {
   redis: (place) => {
     const instance = new Redis(place.url);
     return [new RedisAdapter({ instance }), () => instance.quit()];
+  },
+  mongodb: async (place) => {
+    const client = await MongoClient.connect(place.url);
+    return [new MongoDBAdapter({ collection: client.db().collection(place.collection) }), () => client.close()];
   },
   postgresql: async (place) => {
     const client = new pg.Pool({ connectionString: place.url });

@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 from grammy_aids import HERE, GrammyBots, Place
 
+from tools.servers.mongo import MongoServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
@@ -52,10 +53,16 @@ def _postgresql(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
     return f"{server.url}?layout=grammy&table=shared", {"url": server.url, "table": "shared"}
 
 
+def _mongodb(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    server: MongoServer = request.getfixturevalue("mongo_server")
+    return f"{server.url}&layout=grammy&collection=shared", {"url": server.url, "collection": "shared"}
+
+
 _KINDS: dict[str, Callable[[pytest.FixtureRequest], tuple[str, dict[str, str]]]] = {
     "file": _file,
     "redis": _redis,
     "postgresql": _postgresql,
+    "mongodb": _mongodb,
 }
 
 

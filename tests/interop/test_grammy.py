@@ -15,6 +15,7 @@ from chatsession import (
     LazySessionFlavor,
     SessionConflictError,
     SessionDecodeError,
+    SessionError,
     SessionFlavor,
     SessionManager,
     SessionMigrationError,
@@ -87,6 +88,8 @@ SETTINGS: dict[str, tuple[dict[str, object], dict[str, Any]]] = {
 @pytest.mark.parametrize("first", ["grammY", "chatsession"])
 async def test_they_take_turns(place: Place, storage: Storage, chat: int, setting: str, first: str) -> None:
     theirs, ours = SETTINGS[setting]
+    if "ttl" in ours and not storage.expiring:
+        pytest.skip("this storage's records have no time to live")
     grammy, sessions = place.grammy(**theirs), manager(storage, **ours)
     turns = [first == "grammY", first != "grammY"] * 3
     # In a group, whose id is negative.
@@ -304,6 +307,10 @@ class TestTimesToLive:
     async def test_a_ttl_of_ours_takes_the_place_of_grammys_and_back(
         self, place: Place, storage: Storage, chat: int
     ) -> None:
+        if not storage.expiring:
+            with pytest.raises(SessionError, match="ttl needs a storage with expiry"):
+                manager(storage, ttl=LONG / 1000)
+            return
         grammy, sessions = place.grammy(millisecondsToLive=LONG), manager(storage, ttl=LONG / 1000)
         await grammy("count", chat)
         await count_in(sessions, chat)
@@ -320,6 +327,8 @@ class TestTimesToLive:
 async def test_a_value_that_does_not_fit_is_an_error_and_stays(
     place: Place, storage: Storage, chat: int, value: object
 ) -> None:
+    if place.kind == "mongodb" and value == {"notes": ["\ud83c"]}:
+        pytest.skip("MongoDB's driver for Node replaces it before it is stored")
     grammy = place.grammy()
     await grammy("assign", chat, value)
     with pytest.raises(SessionDecodeError):

@@ -348,6 +348,10 @@ class TestWhatIsRefused:
         with pytest.raises(StorageError, match=message):
             open_storage(url)
 
+    def test_a_time_to_live_in_grammys_documents(self) -> None:
+        with pytest.raises(StorageError, match="sessions in grammY's documents cannot expire"):
+            open_storage("mongodb://host/bot?layout=grammy&time_to_live=60")
+
     def test_neither_url_nor_client(self) -> None:
         with pytest.raises(StorageError, match="need a URL or a client"):
             MongoStorage()

@@ -17,11 +17,6 @@ from chatsession.storages.mongo import MongoStorage
 from chatsession.testing.conformance.single import commit, lock, put, value_of
 from tools.servers.mongo import MongoReplicaSet, MongoServer
 
-# pymongo leaves a socket to the garbage collector if it is interrupted while it connects.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 _collections = (f"faults_{number}" for number in count())
 
 

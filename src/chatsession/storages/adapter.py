@@ -82,7 +82,7 @@ class AdapterStorage(Storage):
     shared: ClassVar[bool] = False
     verbatim: ClassVar[bool] = False
     keeps_values = True
-    expiring: ClassVar[bool] = False
+    expiring: bool = False
     batch_size: ClassVar[int] = 1
     batches_in_flight: ClassVar[int] = 10_000
 

@@ -187,7 +187,7 @@ class Storage(ABC):
     """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
     keeps_values: ClassVar[bool] = False
     """Keeps values of any kind instead of bytes, as a user's own `StorageAdapter` does."""
-    expiring: ClassVar[bool] = True
+    expiring: bool = True
     """Records can have a time to live."""
     single_process: bool = False
     """No other process uses the same data, so that leases may be kept for a moment: a chat's next update then begins

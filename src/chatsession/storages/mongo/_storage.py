@@ -73,7 +73,8 @@ class MongoStorage(Storage):
         database: the name of the database; `None`: that of the URL.
         collection: the collection of the sessions.
         layout: the form of the documents: `"chatsession"` as above; `"grammy"` as grammY's MongoDB storage writes them
-            (`{key, value}`), so that a bot written with grammY can use the same collection.
+            (`{key, value}`), so that a bot written with grammY can use the same collection. Such sessions have no
+            time to live here.
         create: create the indexes that are missing; `False`: only check them.
         retry_for: seconds for which a call is tried in all before it fails.
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
@@ -112,6 +113,10 @@ class MongoStorage(Storage):
         self.time_to_live = time_to_live
         self.single_process = single_process
         self._layout = layout_named(layout)
+        # grammY leaves other fields of a document as they are: an expiry would outlive the value that it belongs to.
+        self.expiring = layout == "chatsession"
+        if time_to_live is not None and not self.expiring:
+            raise StorageError("sessions in grammY's documents cannot expire; leave out time_to_live or the layout")
         self._connection = Connection(source, database, collection)
         self._create = create
         self._retry_for = retry_for
