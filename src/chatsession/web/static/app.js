@@ -64,9 +64,11 @@ function nothing({ text, value, cursor }) {
   return text ? "There is no session with this prefix." : "There are no sessions yet.";
 }
 
-function entry({ key, size, expires_at: expires }, now) {
-  const about = bytes(size) + (expires === null ? "" : `, expires in ${duration(expires - now)}`);
-  const made = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 80) }), element("small", {}, about));
+const about = ({ size, expires_at: at }, now) => bytes(size) + (at === null ? "" : `, expires in ${duration(at - now)}`);
+
+function entry(session, now) {
+  const { key } = session;
+  const made = element("button", { type: "button" }, element("bdi", { textContent: visible(key, 80) }), element("small", {}, about(session, now)));
   made.addEventListener("click", () => choose(key));
   made.ariaCurrent = key === shown.key;
   made.key = key;
@@ -136,17 +138,20 @@ addEventListener("popstate", () => {
   staying = !choose(keyInAddress(), false);
   if (staying) history.forward();
 });
-onShown(({ key }) => {
-  for (const made of byId("keys").querySelectorAll("button")) made.ariaCurrent = made.key === key;
+onShown((data) => {
+  for (const made of byId("keys").querySelectorAll("button")) {
+    made.ariaCurrent = made.key === data.key;
+    if (made.key === data.key && data.stored) made.querySelector("small").textContent = about(data, Date.now() / 1000);
+  }
 });
 
 async function start() {
   try {
-    const about = await ask("about");
-    byId("storage").textContent = about.storage;
-    document.title = `${about.storage} · chatsession`;
-    Object.assign(shown, { readOnly: about.read_only, expiring: about.expiring, wait: about.wait });
-    byId("read-only").hidden = !about.read_only;
+    const { storage, read_only: readOnly, expiring, wait } = await ask("about");
+    byId("storage").textContent = storage;
+    document.title = `${storage} · chatsession`;
+    Object.assign(shown, { readOnly, expiring, wait });
+    byId("read-only").hidden = !readOnly;
   } catch (error) {
     return trouble(error.message);
   }
