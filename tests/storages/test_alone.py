@@ -62,7 +62,7 @@ async def test_the_next_update_of_a_chat_locks_nothing(
     assert counted.count == locks
 
 
-async def test_whoever_comes_all_the_same_waits_for_a_moment_and_loses_nothing(make: Make) -> None:
+async def test_a_second_process_waits_a_moment_and_loses_nothing(make: Make) -> None:
     async with (
         SessionManager(int, storage=make(single_process="true")) as ours,
         SessionManager(int, storage=make(), lock_timeout=60) as theirs,
@@ -82,7 +82,7 @@ async def test_two_that_both_think_that_they_are_alone_lose_nothing(make: Make) 
         assert await ours.get("chat") == 40
 
 
-async def test_who_stood_still_for_longer_than_the_lease_does_not_trust_what_was_kept(make: Make) -> None:
+async def test_a_process_stopped_past_its_lease_distrusts_what_it_kept(make: Make) -> None:
     async with (
         SessionManager(int, storage=make(single_process="true"), lock_lease=0.3) as ours,
         SessionManager(int, storage=make(), lock_timeout=60) as theirs,

@@ -66,7 +66,7 @@ CASES = [
     (broken.SweepsWhatWasPutAgain, Suite.test_sweeping_takes_what_is_over_and_nothing_else, {}),
     (broken.MixesUpBatches, Suite.test_results_stand_in_the_order_of_the_keys, {}),
     (broken.TakesPrefixesForPatterns, Suite.test_a_prefix_is_taken_literally, {}),
-    (broken.SkipsWhatMoves, Suite.test_what_is_there_all_the_time_is_given_while_others_come_and_go, {}),
+    (broken.SkipsWhatMoves, Suite.test_a_scan_gives_each_lasting_key_while_others_come_and_go, {}),
     (broken.SkipsWhatMoves, Suite.test_what_is_given_may_be_deleted_at_once, {}),
 ]
 

@@ -71,7 +71,7 @@ async def they_write(place: Place, key: str, expected: bytes) -> object:
     return theirs.record.version
 
 
-async def test_a_commit_that_was_made_is_told_as_made_though_another_holder_has_written(place: Place, key: str) -> None:
+async def test_a_commit_counts_as_made_though_another_holder_wrote(place: Place, key: str) -> None:
     version = await put(place.here, key, b"0")
     held = await lock(place.here, key)
     place.proxy.cut_after = place.commits

@@ -157,7 +157,7 @@ async def test_expired_sessions_go_away_by_themselves(folder: Path) -> None:
                 await storage.read_many(["424242"])
 
 
-async def test_an_expired_session_does_not_come_back_with_its_successors_expiry(
+async def test_an_expired_session_stays_gone_when_another_follows(
     storage: FileStorage, folder: Path, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between setting the new expiry and moving the new value in, the old value must be gone."""

@@ -139,7 +139,7 @@ async def test_a_waiter_that_was_killed_is_passed_over(tmp_path: Path) -> None:
             assert await try_lock(storage, next_request_) is not None
 
 
-async def test_a_waiter_that_was_stopped_blocks_the_others_only_for_a_while(tmp_path: Path) -> None:
+async def test_a_stopped_waiter_blocks_the_others_only_for_a_while(tmp_path: Path) -> None:
     async with FileStorage(tmp_path) as storage:
         mine = await lock(storage, "424242")
         async with child(QUEUE_UP, tmp_path) as process:
@@ -250,7 +250,7 @@ async def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path) -> Non
         await put(storage, "424242", b'"new"')
 
 
-async def test_four_processes_count_to_the_exact_sum_though_one_is_killed(tmp_path: Path) -> None:
+async def test_four_processes_count_exactly_though_one_is_killed(tmp_path: Path) -> None:
     body = """
         from chatsession import SessionConflictError, SessionManager
         async with SessionManager(dict[str, int], storage=storage, lock_lease=1.0) as sessions:

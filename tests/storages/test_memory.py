@@ -76,7 +76,7 @@ def test_a_time_to_live_that_makes_no_sense(seconds: float) -> None:
         MemoryStorage(time_to_live=seconds)
 
 
-async def test_expired_records_are_freed_by_later_commits_without_being_read(clock: MovableClock) -> None:
+async def test_later_commits_free_expired_records_without_reading_them(clock: MovableClock) -> None:
     storage = MemoryStorage(clock=clock)
     for n in range(100):
         await put(storage, f"old-{n}", b"1", ttl=10)
@@ -95,7 +95,7 @@ async def test_a_time_to_live_that_was_shortened_frees_in_time(clock: MovableClo
     assert repr(storage) == "<MemoryStorage: 0 sessions>"
 
 
-async def test_a_session_that_is_touched_again_and_again_is_watched_once(clock: MovableClock) -> None:
+async def test_a_session_that_is_touched_often_is_watched_once(clock: MovableClock) -> None:
     storage = MemoryStorage(clock=clock)
     await put(storage, "chat", b"1", ttl=10)
     for _ in range(1_000):
@@ -133,7 +133,7 @@ async def test_records_are_enumerated_in_the_order_in_which_they_came() -> None:
     assert await scan_all_keys(storage) == [*keys[1:], keys[0]]
 
 
-async def test_an_enumeration_goes_on_although_the_order_is_compacted_meanwhile() -> None:
+async def test_an_enumeration_survives_a_compaction_of_the_order() -> None:
     storage = MemoryStorage()
     for n in range(1_000):
         await put(storage, f"{n}", number(n))
@@ -147,7 +147,7 @@ async def test_an_enumeration_goes_on_although_the_order_is_compacted_meanwhile(
     assert keys == [f"{n}" for n in range(1_000) if n < 100 or n % 10 == 0]
 
 
-async def test_an_enumeration_ends_although_keys_come_faster_than_it_goes() -> None:
+async def test_an_enumeration_ends_although_keys_are_added_faster() -> None:
     storage = MemoryStorage()
     for n in range(20):
         await put(storage, f"{n}", b"1")

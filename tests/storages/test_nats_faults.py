@@ -178,7 +178,7 @@ async def test_chats_that_were_merely_seen_leave_nothing_behind(
             pass
 
 
-async def test_a_deleted_session_leaves_a_small_marker_where_servers_dig(
+async def test_a_deleted_session_leaves_a_marker_where_servers_dig(
     storage: NatsStorage, bucket: str, client: Client
 ) -> None:
     assert storage._entries is not None
@@ -237,7 +237,7 @@ async def test_a_foreign_entry_is_reported_by_an_enumeration(storage: NatsStorag
         await storage.scan("", None, 10)
 
 
-async def test_the_largest_session_can_be_locked_and_a_larger_one_is_refused(storage: NatsStorage) -> None:
+async def test_the_largest_session_can_be_locked_a_larger_is_refused(storage: NatsStorage) -> None:
     largest = 1024 * 1024 - 8 * 1024
     await put(storage, "424242", b"x" * largest)
     locked = await lock(storage, "424242")
@@ -431,7 +431,7 @@ async def test_a_commit_whose_connection_is_cut_is_made_once(
         await client.close()
 
 
-async def test_a_commit_whose_acknowledgement_was_lost_is_recognised_though_others_have_gone_on(
+async def test_a_commit_is_recognised_though_others_have_gone_on(
     proxy: NatsProxy, storage: NatsStorage, bucket: str
 ) -> None:
     async with NatsStorage(proxy.url, bucket=bucket) as here:
@@ -453,7 +453,7 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_recognised_though_othe
         assert await value_of(here, "424242") == b"2"
 
 
-async def test_a_commit_that_never_arrived_and_that_others_have_overtaken_is_not_claimed_to_be_made(
+async def test_an_overtaken_commit_that_never_arrived_is_not_claimed(
     proxy: NatsProxy, storage: NatsStorage, bucket: str
 ) -> None:
     async with NatsStorage(proxy.url, bucket=bucket) as here:
@@ -469,9 +469,7 @@ async def test_a_commit_that_never_arrived_and_that_others_have_overtaken_is_not
         assert await value_of(here, "424242") == b"2"
 
 
-async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
-    server: NatsServer, bucket: str
-) -> None:
+async def test_a_storage_with_a_broken_connection_can_be_closed(server: NatsServer, bucket: str) -> None:
     for turns in range(20):
         async with NatsProxy(server.port) as proxy:
             storage = NatsStorage(proxy.url, bucket=bucket)
@@ -491,7 +489,7 @@ async def test_a_storage_whose_connection_is_broken_can_be_closed_at_any_moment(
             assert isinstance(outcome, StorageUnavailableError)
 
 
-async def test_a_deleted_session_stays_deleted_when_the_server_is_killed(binary: str) -> None:
+async def test_a_deleted_session_stays_deleted_after_a_server_crash(binary: str) -> None:
     """Servers dig up what lay below a message that expired: nothing that hides a session may expire before it."""
     with NatsServer(binary=binary) as server:
         async with NatsStorage(server.url) as storage:
@@ -515,7 +513,7 @@ async def test_a_deleted_session_stays_deleted_when_the_server_is_killed(binary:
             assert await value_of(storage, "other") == b"1"
 
 
-async def test_the_question_whether_a_change_was_made_is_no_answer_when_it_arrives_twice(
+async def test_a_question_about_a_change_may_arrive_twice(
     storage: NatsStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server knows its id then, but from the question."""
@@ -555,7 +553,7 @@ async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str
                     pass
 
 
-async def test_a_server_that_is_killed_and_started_again_under_load_loses_nothing(server: NatsServer) -> None:
+async def test_a_server_killed_under_load_loses_nothing(server: NatsServer) -> None:
     """Each update either is acknowledged and counts once, or fails with an error that says so."""
     with NatsServer(binary=server.process.command[0]) as own:
         async with SessionManager(dict[str, int], storage=open_storage(own.url)) as sessions:

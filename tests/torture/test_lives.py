@@ -54,7 +54,7 @@ def test_deleted_and_created_again() -> None:
     assert faults(deleted("nothing", EMPTY, 0, 1)) == []
 
 
-def test_what_was_given_before_an_update_ran_again_says_nothing_about_when_its_session_began() -> None:
+def test_a_state_read_before_a_rerun_does_not_date_the_session() -> None:
     again = made("one:x", State(1, "one:c"), 11, 14)
     given = made("one:r", State(2, "one:x"), -6, -4, fate=Fate.REFUSED)
     lives = [made("a", EMPTY, 0, 1), deleted("d", State(1, "a"), 8, 10), made("one:c", EMPTY, 10, 12), again]

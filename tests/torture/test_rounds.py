@@ -46,7 +46,7 @@ async def test_forks_and_second_loops_lose_nothing(event: str, tmp_path: Path) -
         assert list((tmp_path / "sqlite").glob("w*-f*.jsonl"))
 
 
-async def test_a_round_without_locks_and_versions_goes_red_and_can_be_replayed(
+async def test_a_round_without_locks_and_versions_goes_red(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aims = Aims(

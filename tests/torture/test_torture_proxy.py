@@ -92,7 +92,7 @@ async def test_what_is_stalled_comes_later_in_its_order(proxy: Proxy, direction:
     await hang_up(writer)
 
 
-async def test_a_connection_that_is_made_while_all_is_stalled_works_afterwards(proxy: Proxy) -> None:
+async def test_a_connection_made_during_a_stall_works_afterwards(proxy: Proxy) -> None:
     proxy.stall(*Direction)
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"hello")
@@ -101,7 +101,7 @@ async def test_a_connection_that_is_made_while_all_is_stalled_works_afterwards(p
     await hang_up(writer)
 
 
-async def test_what_is_delayed_keeps_its_order_when_it_is_delayed_no_more(proxy: Proxy) -> None:
+async def test_delayed_bytes_keep_their_order_when_the_delay_ends(proxy: Proxy) -> None:
     reader, writer = await connected(proxy)
     proxy.delay = dict.fromkeys(Direction, 0.2)
     writer.write(b"1")

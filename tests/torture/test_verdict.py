@@ -65,7 +65,7 @@ def test_all_is_well(campaign: Campaign) -> None:
 
 
 @pytest.mark.parametrize("part", [10, 1_000_000])
-def test_what_is_lost_is_found_also_when_histories_are_checked_in_parts(
+def test_a_lost_update_is_found_in_histories_checked_in_parts(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(verdict, "_PART", part)

@@ -53,9 +53,7 @@ class LockTests(StorageSuite):
         found = await asyncio.gather(*(try_lock((storage, other)[n % 2], request("key")) for n in range(40)))
         assert len([locked for locked in found if locked is not None]) == 1
 
-    async def test_the_order_of_a_batch_and_that_one_busy_key_holds_up_no_other(
-        self, storage: Storage, other: Storage
-    ) -> None:
+    async def test_a_busy_key_in_a_batch_holds_up_no_other_key(self, storage: Storage, other: Storage) -> None:
         keys = [f"key-{n}" for n in range(300)]
         for key in keys[::50]:
             await put(storage, key, b"1")
@@ -123,7 +121,7 @@ class LockTests(StorageSuite):
         await other.abandon_many([gone])
         await lock(storage, "key")
 
-    async def test_one_that_died_while_waiting_blocks_the_queue_only_for_a_while(
+    async def test_a_waiter_that_died_blocks_the_queue_only_for_a_while(
         self, storage: Storage, other: Storage, time: Time
     ) -> None:
         holder = await lock(storage, "key", time.seconds(1_000))

@@ -150,9 +150,7 @@ class ManagerTests(StorageSuite):
             await _count_one(here, "chat")
             assert await there.get("chat") == 1
 
-    async def test_locks_of_many_keys_in_any_order_never_block_each_other_for_good(
-        self, managers: tuple[Counters, Counters]
-    ) -> None:
+    async def test_locks_of_many_keys_in_any_order_cause_no_deadlock(self, managers: tuple[Counters, Counters]) -> None:
         keys = [f"chat:{n}" for n in range(8)]
 
         async def count_all(manager: Counters, order: Callable[[list[str]], list[str]]) -> None:

@@ -70,7 +70,7 @@ class ScanTests(StorageSuite):
         assert [key for key, _ in await scan_all(other)] == ["stays"]
         assert await scan_all_keys(other) == ["stays"]
 
-    async def test_what_is_there_all_the_time_is_given_while_others_come_and_go(
+    async def test_a_scan_gives_each_lasting_key_while_others_come_and_go(
         self, storage: Storage, other: Storage
     ) -> None:
         lasting = [f"lasting:{n}" for n in range(200)]

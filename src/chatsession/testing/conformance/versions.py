@@ -50,9 +50,7 @@ class VersionTests(StorageSuite):
         assert await commit(storage, Change("key", action, b"2", old)) is Refused.CONFLICT
         assert await read(storage, "key") is None
 
-    async def test_a_version_from_before_a_deletion_does_not_hold_for_a_new_value(
-        self, storage: Storage, other: Storage
-    ) -> None:
+    async def test_a_version_from_before_a_deletion_fits_no_new_value(self, storage: Storage, other: Storage) -> None:
         old = await put(storage, "key", b"1")
         await delete(other, "key")
         await put(other, "key", b"2", expect=None)
