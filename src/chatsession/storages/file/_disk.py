@@ -27,7 +27,7 @@ _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Stamp(NamedTuple):
-    """A file's version: whoever replaces or edits it, by hand too, changes at least one of these."""
+    """A file's version: replacing or editing it, also by hand, changes at least one of these."""
 
     mtime_ns: int
     inode: int
@@ -46,7 +46,7 @@ def read(path: str) -> tuple[bytes, Stamp] | None:
     """A session's bytes and version; `None` if there is no such file.
 
     Raises:
-        StorageError: it is there, but is no session.
+        StorageError: it is there, but is not a session.
         OSError: it cannot be read.
     """
     try:
@@ -203,9 +203,11 @@ def _sync(file: int) -> None:
 
 def _check(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"{path} is no file, and no session; remove it")
+        raise StorageError(f"{path} is not a file; remove it")
     if status.st_size == 0:
-        raise EmptyFileError(f"{path} is empty: it was torn when it was written, or is no session; mend or remove it")
+        raise EmptyFileError(
+            f"{path} is empty: its writing was interrupted, or it is not a session; repair or remove it"
+        )
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -1,4 +1,4 @@
-"""The sessions of one folder, as its worker threads see them: every call here may wait for the disk.
+"""The sessions of one folder, for its worker threads: every call here may wait for the disk.
 
 42/424242.json          a session, as its codec wrote it
 42/424242.expires       a link that points to the time when it expires; only where it does
@@ -132,7 +132,7 @@ class SessionFolder:
         return found
 
     def lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | Waiting | SessionError]:
-        """As `Storage.lock_many`, with a word on when to try again in place of `None`."""
+        """As `Storage.lock_many`, with the time of the next attempt in place of `None`."""
         return self._each(requests, self._lock)
 
     def renew(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
@@ -182,7 +182,7 @@ class SessionFolder:
     def _each(
         self, items: Sequence[Item], work: Callable[[Shard, Item], Result | SessionError]
     ) -> list[Result | SessionError]:
-        """Do some work for each item, having the lock file that guards its key."""
+        """Do some work for each item, under the lock file that covers its key."""
         results: dict[str, Result | SessionError] = {}
         groups: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -198,7 +198,7 @@ class SessionFolder:
                         results[item.key] = work(shard, item)
             except (OSError, StorageError) as error:
                 for item in group:
-                    # What was committed stays so, even if then the lock could not be given back.
+                    # A change that was committed stays committed, even if its lock could not be released.
                     if not isinstance(results.get(item.key), Committed):
                         results[item.key] = _of_key(error, item.key)
         return [results[item.key] for item in items]
@@ -256,7 +256,7 @@ class SessionFolder:
         return Committed(self.files.put(name, change.value, draft.path, change.ttl, stored))
 
     def _draft(self, changes: Sequence[Change]) -> dict[str, Draft]:
-        """Write the new values to the disk, before any lock file is taken."""
+        """Write the new values to the disk before any lock file is locked."""
         drafts = {change.key: Draft(self._draft_path()) for change in changes if change.action is PUT}
         files = [(drafts[change.key].path, change.value) for change in changes if change.key in drafts]
         files += [
@@ -269,7 +269,7 @@ class SessionFolder:
         return drafts
 
     def _check_presence(self) -> None:
-        """What is not found is only missing if the folder is there: it may have been unmounted."""
+        """Raise `StorageError` if the folder is gone, as when it was unmounted: then nothing in it is known."""
         try:
             if _identity(self._presence) == self._identity:
                 return
@@ -278,7 +278,7 @@ class SessionFolder:
         raise StorageError(f"the folder {self.root} was removed or replaced while it was in use; open it again")
 
     def _clear_up_after_the_dead(self) -> None:
-        """Remove what processes left behind that were killed."""
+        """Remove what killed processes left behind."""
         alive: set[str] = set()
         for name in os.listdir(self._wakeups):
             if is_read(self._wakeups / name):

@@ -28,7 +28,7 @@ def name_of(key: str) -> str:
     Raises:
         SessionKeyError: the key is empty, no valid Unicode, or some bytes longer than can be stored beside its expiry.
     """
-    own = _names.name_of(key)  # refuses what is no key
+    own = _names.name_of(key)  # refuses what is not a key
     if "/" in key or "\0" in key or _tail(key) in (".", ".."):
         return f"{OTHER}/{own}"
     length = len(key.encode())

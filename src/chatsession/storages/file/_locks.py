@@ -1,8 +1,8 @@
-"""Who holds which key, and who waits for it: a few small files, each changed only under `flock`.
+"""The holders of keys and their waiters, in a few small files, each of which is changed only under `flock`.
 
-A lock file speaks for a share of all keys. Nothing in it need survive a power cut, for then all holders are gone; and
-should it be damaged, what it said is forgotten, which costs holders their leases, but never an update: each commit
-asks whether its lease is still written here.
+A lock file covers a share of all keys. It need not survive a power failure, because then all holders are gone. If it is
+damaged, its contents are dropped: holders lose their leases, but no update is lost, because each commit checks that
+its lease is still in the file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Hold(msgspec.Struct, array_like=True):
 
 
 class Shard(msgspec.Struct, array_like=True):
-    """What a lock file says."""
+    """The contents of a lock file."""
 
     last_token: int = 0
     holds: dict[str, Hold] = {}
@@ -69,12 +69,12 @@ class Shard(msgspec.Struct, array_like=True):
         return hold.token
 
     def is_holder(self, name: str, token: int, now: float) -> bool:
-        """Is this token the newest of the key, and its lease not over?"""
+        """Whether this token is the newest of the key and its lease has not expired."""
         hold = self.holds.get(name)
         return hold is not None and hold.token == token and self._is_held(hold, now)
 
     def renew(self, name: str, token: int, seconds: float, now: float) -> bool:
-        """Let a lease last `seconds` from now, if it is still held."""
+        """Extend a lease to `seconds` from now, if it is still held."""
         if not self.is_holder(name, token, now):
             return False
         hold = self.holds[name]
@@ -82,7 +82,7 @@ class Shard(msgspec.Struct, array_like=True):
         return True
 
     def release(self, name: str, wake: Callable[[QueuedWaiter], bool]) -> None:
-        """Unlock a key and wake the first in its queue; those that cannot be woken any more are dropped."""
+        """Unlock a key and wake the first in its queue; waiters that can no longer be woken are dropped."""
         hold = self.holds[name]
         hold.until = 0.0
         self._wake_first(name, hold, wake)
@@ -107,7 +107,7 @@ class Shard(msgspec.Struct, array_like=True):
         return self.holds[name].until
 
     def forget_ended(self, now: float) -> None:
-        """Keep nothing of keys that nobody holds or waits for."""
+        """Remove the keys that have neither a holder nor a waiter."""
         ended = [
             name
             for name, hold in self.holds.items()
@@ -144,7 +144,7 @@ class LockFiles:
 
     @contextmanager
     def open(self, number: int) -> Generator[Shard]:
-        """Have one lock file for oneself; what is changed in it is kept unless the block raises.
+        """Lock one lock file; what the block changes in it is written unless the block raises.
 
         Raises:
             StorageUnavailableError: another process has had it for `retry_for` seconds.
@@ -162,14 +162,14 @@ class LockFiles:
                 if len(after) < len(before):
                     os.ftruncate(file, len(after))
         finally:
-            # Said aloud, because a forked child may have the file open as well.
+            # Explicitly, because a forked child may have the file open as well.
             fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
 
 @contextmanager
 def exclusive(path: Path, retry_for: float) -> Generator[None]:
-    """Have an empty lock file for oneself."""
+    """Lock an empty lock file."""
     file = _open_exclusive(str(path), retry_for)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The files of one session after another, found by name; whoever changes them has the lock file that guards them."""
+"""The files of sessions, found by name; they are changed under the lock file that covers them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SessionFiles:
     def load(self, name: str) -> Record | None:
         """Read one session. Raises `StorageError` or `OSError` if it is there and cannot be read."""
         path = self.path(name)
-        # The expiry first: whoever stores anew after an expiry removes the old value before setting the new time.
+        # The expiry first: to store a value after an expiry, the old value is removed before the new time is set.
         expires_at = self._time(path, _disk.read_expiry(path + EXPIRES))
         if expires_at is not None and expires_at <= self._clock():
             return None

@@ -190,7 +190,7 @@ class FileStorage(Storage):
         return self._folder
 
     async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do what may wait for the disk, in a thread."""
+        """Do some work that may wait for the disk, in a thread."""
         if self._threads is not None and self._process != os.getpid():
             raise StorageError(
                 f"the folder {self._root} was opened before this process was forked; open it in each process"
@@ -261,7 +261,7 @@ class FileStorage(Storage):
 
 @contextmanager
 def _left_out() -> Generator[None]:
-    """Leave a file that cannot be read out of an enumeration, with a word in the log."""
+    """Leave a file that cannot be read out of an enumeration, and log it."""
     try:
         yield
     except StorageUnavailableError:

@@ -1,6 +1,6 @@
-"""Waking those that wait in other processes, through a named pipe that each open storage reads.
+"""Wakes waiters of other processes, through a named pipe that each open storage reads.
 
-A pipe that nobody reads tells at once that its process is gone, whatever became of it.
+A pipe without a reader shows at once that its process is gone.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Pipe:
         self.name = secrets.token_hex(8)
         self._path = folder / self.name
         os.mkfifo(self._path)
-        # For reading and writing, so that it never ends for want of a writer.
+        # For reading and writing, so that the pipe does not end when it has no other writer.
         self._file = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def listen(self, woken: Callable[[str], None]) -> None:
-        """Call `woken` with the sign of each waiter that is woken, in the running loop."""
+        """Call `woken` with the token of each waiter that is woken, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._file, self._read, woken)
 
     def close(self) -> None:
-        """Listen no more, and remove the pipe."""
+        """Stop listening, and remove the pipe."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._file)
         os.close(self._file)
@@ -50,20 +50,20 @@ class Pipe:
 
     def _read(self, woken: Callable[[str], None]) -> None:
         with suppress(BlockingIOError):
-            signs = os.read(self._file, WAKE_TOKEN_LENGTH * 256).decode("ascii", "replace")
-            for start in range(0, len(signs), WAKE_TOKEN_LENGTH):
-                woken(signs[start : start + WAKE_TOKEN_LENGTH])
+            tokens = os.read(self._file, WAKE_TOKEN_LENGTH * 256).decode("ascii", "replace")
+            for start in range(0, len(tokens), WAKE_TOKEN_LENGTH):
+                woken(tokens[start : start + WAKE_TOKEN_LENGTH])
 
 
 def wake(pipe: Path, waiter: str) -> bool:
-    """Wake a waiter; returns whether there is still somebody at the other end."""
+    """Wake a waiter; returns whether its process is still there."""
     try:
         file = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         os.write(file, wake_token(waiter).encode())
-    except BlockingIOError:  # its process reads no more, but lives: it may have been stopped
+    except BlockingIOError:  # its process does not read, but is there: it may have been stopped
         pass
     except OSError:
         return False
@@ -73,7 +73,7 @@ def wake(pipe: Path, waiter: str) -> bool:
 
 
 def is_read(pipe: Path) -> bool:
-    """Is the process that made this pipe still there?"""
+    """Whether the process that made this pipe is still there."""
     try:
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:

@@ -50,7 +50,7 @@ class Holder:
 
 
 def is_single_process(connection: sqlite3.Connection, mine: int, now: float) -> bool:
-    """Is it certain that no other process uses the file?"""
+    """Whether it is certain that no other process uses the file."""
     return _can_tell() and remove_gone(connection, mine, now) == 0
 
 
@@ -73,7 +73,7 @@ def remove(connection: sqlite3.Connection, holder: int) -> None:
 
 
 def is_dead(identity: str) -> bool:
-    """Is it certain that this process is gone? If not, its leases run out by themselves.
+    """Whether it is certain that this process is gone. If not, its leases run out by themselves.
 
     Two processes can be compared only within the same boot of the same kernel and the same PID namespace.
     """
@@ -86,7 +86,7 @@ def is_dead(identity: str) -> bool:
 
 
 def is_gone(identity: str, seen: float | None, now: float) -> bool:
-    """Is this process dead, or has nothing been heard of it for long?"""
+    """Whether this process is dead, or has been silent for long."""
     return is_dead(identity) or _is_missing(identity, seen, now)
 
 
@@ -121,7 +121,7 @@ def _my_identity(instance: str) -> str:
 
 
 def _can_tell() -> bool:
-    """Can other processes tell at once that this one has died?"""
+    """Whether other processes can tell at once that this one has died."""
     return bool(_world())
 
 

@@ -1,4 +1,8 @@
-"""Leases and the queue of those who wait for them, as rows that all processes see."""
+"""Leases and the queues of their waiters, as rows that all processes see.
+
+SQLite cannot send a message to another process, so there is nobody who could wake a waiter: it asks again every few
+milliseconds (`Storage.wait_unlocked`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _WAITER_LIVES = 2.0
 def lock(
     connection: sqlite3.Connection, requests: Sequence[LockRequest], holder: int, now: float
 ) -> list[Locked | None]:
-    """`Storage.lock_many`: most keys are free and awaited by nobody, and are taken in one go; then the others."""
+    """`Storage.lock_many`: takes the keys that are free and have no waiters in one go, then looks at the others."""
     found = connection.execute(
         "SELECT s.value, s.version, s.expires_at, l.until, "
         "EXISTS (SELECT 1 FROM session_waiters AS w WHERE w.key = j.value) FROM json_each(?) AS j "
@@ -63,7 +67,7 @@ def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest]) -> 
 
 
 def tidy(connection: sqlite3.Connection, now: float) -> None:
-    """Forget leases that ran out, and waiters that are gone, of keys for which nobody came again."""
+    """Delete expired leases and waiters that are gone, of keys that nobody asked for again."""
     connection.execute("DELETE FROM session_locks WHERE until <= ?", (now,))
     connection.execute("DELETE FROM session_waiters WHERE until NOT BETWEEN ? AND ?", (now, now + 2 * _WAITER_LIVES))
 
@@ -76,9 +80,9 @@ _TAKE = (
 
 
 def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder: int, now: float) -> Locked | None:
-    """Take a key that is held or awaited if this request is the first in its queue, else keep its place there."""
+    """Take a key that is held or has waiters if this request is the first in its queue, else keep its place there."""
     key = escaped(request.key)
-    connection.execute(  # those that are gone, also such that a clock which ran ahead had given more time
+    connection.execute(  # waiters that are gone, and those to which a clock that ran ahead gave too much time
         "DELETE FROM session_waiters WHERE key = ? AND until NOT BETWEEN ? AND ?", (key, now, now + 2 * _WAITER_LIVES)
     )
     connection.execute(

@@ -26,7 +26,7 @@ _json = msgspec.json.Encoder().encode
 
 
 def escaped(key: str) -> str:
-    """The key as it stands in the file. SQLite's JSON functions end a text at NUL, so that it must not be there."""
+    """The key as it is stored. SQLite's JSON functions end a text at NUL, so NUL is escaped."""
     if "\0" in key or "\1" in key:
         return key.replace("\1", "\1\2").replace("\0", "\1\1")
     return key
@@ -45,7 +45,7 @@ def listed(keys: Iterable[str]) -> str:
 
 
 def reserve(connection: sqlite3.Connection, count: int) -> int:
-    """Take so many numbers, never given before, and return the first."""
+    """Reserve some numbers that were never used before, and return the first."""
     (first,) = connection.execute("SELECT next FROM chatsession").fetchone()
     connection.execute("UPDATE chatsession SET next = ?", (first + count,))
     return first
@@ -62,7 +62,7 @@ def read(connection: sqlite3.Connection, keys: Sequence[str], now: float) -> lis
 
 
 def record(row: tuple[bytes | None, int | None, float | None], now: float) -> Record | None:
-    """A row as a record, unless it is none or has expired."""
+    """The record of a row; `None` if there is no row, or it has expired."""
     value, version, expires_at = row
     if value is None or (expires_at is not None and expires_at <= now):
         return None
@@ -70,7 +70,7 @@ def record(row: tuple[bytes | None, int | None, float | None], now: float) -> Re
 
 
 def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float) -> list[Outcome]:
-    """`Storage.commit_many`: look at all, decide on each, then write all."""
+    """`Storage.commit_many`: read all keys, decide on each, then write all."""
     keys = [escaped(change.key) for change in changes]
     found = connection.execute(
         "SELECT s.rowid, s.version, s.expires_at, l.token, l.until FROM json_each(?) AS j "
@@ -181,7 +181,7 @@ def _after(
     place = begin if cursor is None else cursor
     try:
         start, _ = begin.encode(), place.encode()
-    except UnicodeEncodeError:  # no key begins so
+    except UnicodeEncodeError:  # no key has this prefix
         return []
     rows = connection.execute(
         f"SELECT {columns} FROM sessions WHERE key {'>' if cursor is not None else '>='} ? ORDER BY key LIMIT ?",

@@ -28,7 +28,7 @@ def prepare(connection: sqlite3.Connection, name: str) -> None:
 
 
 def is_prepared(connection: sqlite3.Connection, name: str) -> bool:
-    """Are the tables there, in a version that this code knows?
+    """Whether the tables are there, in a version that this code knows.
 
     Raises:
         StorageError: the tables are newer than this code, or belong to something else.
