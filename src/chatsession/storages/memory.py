@@ -61,10 +61,10 @@ class MemoryStorage(ImmediateStorage):
         self._numbers = count(1)
         self._locks: dict[str, tuple[Lease, float, str]] = {}  # with the end of the lease, and the waiter that holds it
         self._queues: dict[str, list[str]] = {}
-        # When to look whether a record is over; an entry is dead once its key is watched for another moment.
+        # When to check whether a record has expired; an entry is stale once its key is watched for another time.
         self._deadlines: list[tuple[float, str]] = []
         self._watched: dict[str, float] = {}
-        # The order in which keys appeared, for enumeration; an entry is dead once its key has gone or come anew.
+        # The order in which keys were added, for enumeration; an entry is stale once its key is gone or added again.
         self._order: list[tuple[int, str]] = []
         self._places: dict[str, int] = {}
 
@@ -129,7 +129,7 @@ class MemoryStorage(ImmediateStorage):
                 del self._locks[request.key]
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        # The end is fixed by the first page, or those who add keys could keep an enumeration from ever ending.
+        # The first page fixes the end; otherwise keys that are added meanwhile could keep an enumeration from ending.
         start, end = _numbers_in(cursor) if cursor else (0, next(self._numbers))
         begin = bisect_left(self._order, (start, ""))
         part = self._order[begin : min(begin + limit, bisect_left(self._order, (end, "")))]
@@ -168,7 +168,7 @@ class MemoryStorage(ImmediateStorage):
 
     def _expiry(self, key: str, ttl: float) -> float:
         expires_at = self._clock() + ttl
-        # Who is watched for an earlier moment already is looked at then, and watched on: a touch costs no entry.
+        # A record that is watched for an earlier time is checked then, and watched again: a touch adds no entry.
         if expires_at < self._watched.get(key, math.inf):
             self._watch(key, expires_at)
         return expires_at

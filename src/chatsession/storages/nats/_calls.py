@@ -19,7 +19,7 @@ from chatsession.storages._shared.retries import retried
 from chatsession.storages.nats._errors import forbidden
 
 LONGEST_TRY = 3.0
-"""Seconds to wait for an answer before asking again, where nothing tells that the connection was cut."""
+"""Seconds to wait for an answer before asking again, if the connection seems to be there."""
 _BETWEEN_TRIES = 0.05
 _BETWEEN_LOOKS = 0.1
 """Seconds between looks at a connection on which no answer comes: it may have been replaced."""
@@ -95,13 +95,13 @@ class Calls:
         )
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.cut()
         if self._subscription is not None and not self.client.is_closed:
             await self._subscription.unsubscribe()
 
     def cut(self) -> None:
-        """The connection is gone: what was asked must be asked again."""
+        """The connection is gone: pending requests must be sent again."""
         for pending in self._pending.values():
             pending.end(None)
 

@@ -1,4 +1,4 @@
-"""A connection of our own, made within a bounded time and with clear words when it cannot be."""
+"""A connection of our own: made within a bounded time, or refused with the reason."""
 
 from __future__ import annotations
 

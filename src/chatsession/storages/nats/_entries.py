@@ -1,4 +1,4 @@
-"""The entries of a bucket, read and changed many at a time: read, decide, compare and swap, and if need be again."""
+"""Reads and changes many entries of a bucket at a time: read, decide, compare and swap, and repeat where needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEW_HELD = 1000
 
 
 class Entries:
-    """What one connection knows of the entries of a bucket.
+    """The entries of a bucket, as one connection sees them.
 
     Args:
         calls: the connection.
@@ -46,12 +46,12 @@ class Entries:
         self._chores: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Finish what is done in the background."""
+        """Wait for the tasks in the background."""
         if self._chores:
             await asyncio.wait(self._chores)
 
     def held(self, lease: Lease | None) -> Stored | None:
-        """The state of a key that was locked here, without reading it; should it be out of date, that is noticed."""
+        """The state of a key that was locked here, without reading it; the write notices if it is out of date."""
         self._drop_after_reconnect()
         if lease is None or (stored := self._held.get(lease.key)) is None:
             return None
@@ -64,12 +64,12 @@ class Entries:
     async def transact(
         self, keys: Sequence[str], decisions: Sequence[Decide[Answer]], known: Sequence[Stored | None] | None = None
     ) -> list[Answer | SessionError]:
-        """Do with each key's state what a function decides.
+        """Decide by the state of each key, and carry the decisions out.
 
         Args:
             keys: each at most once.
             decisions: for each key, what to make of its state.
-            known: states as they should be, to save reading them; if they are not, that is noticed.
+            known: states that are likely, to save reading them; the write notices if they are out of date.
         """
         decide = dict(zip(keys, decisions, strict=True))
         states = {key: stored for key, stored in zip(keys, known or (), strict=bool(known)) if stored is not None}

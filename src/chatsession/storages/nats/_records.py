@@ -1,8 +1,8 @@
 """What a bucket holds for one key: the session, its lock and its queue, all in one message.
 
-JetStream changes one subject at a time, so whatever a commit must check and change together is in one message: the
-value is its payload, the rest stands in a header. One compare-and-swap on the revision then checks the lease and the
-version, writes the value and gives the lock back. The price: locking and unlocking write the value again.
+JetStream changes one subject at a time, so everything that a commit checks and changes together is in one message: the
+value is the payload, the rest is in a header. One compare-and-swap on the revision then checks the lease and the
+version, writes the value and releases the lock. The price: locking and unlocking write the value again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import msgspec
 
 HEADER = "Chatsession"
 LONGEST_SILENCE = 3.5
-"""Seconds after which a waiter that no longer repeats its queued is dropped from the queue."""
+"""Seconds after which a waiter that no longer repeats its request is dropped from the queue."""
 HEARTBEAT = 1.0
-"""Seconds after which a waiter that still waits says so again."""
+"""Seconds after which a waiter that still waits repeats its request."""
 
 
 _REVISION_BITS = 44
@@ -23,13 +23,13 @@ FOREVER = 1e15
 
 
 class QueuedWaiter(msgspec.Struct, array_like=True, frozen=True):
-    """One that waits for the key."""
+    """A request that waits for the key."""
 
     waiter: str
     inbox: str
     """Where to wake it."""
     seen: float
-    """Server time at which it last repeated its queued."""
+    """Server time at which it last repeated its request."""
 
 
 class Entry(
@@ -58,23 +58,23 @@ class Entry(
     """The era in which the message was written (see `_eras`); 0: by another program."""
 
     def is_live(self, now: float) -> bool:
-        """Is a session stored, and not expired?"""
+        """Whether a session is stored and has not expired."""
         return not self.missing and (self.expires is None or self.expires > now)
 
     def is_locked(self, now: float) -> bool:
-        """Does somebody hold a lease that has not run out?"""
+        """Whether somebody holds a lease that has not expired."""
         return self.lease_seconds > 0 and self.until > now
 
     def is_nothing(self) -> bool:
-        """Is there neither session nor lock nor queue?"""
+        """Whether there is neither a session nor a lock nor a queue."""
         return self.missing and not self.lease_seconds and not self.queue
 
     def awaited_by(self, now: float) -> tuple[QueuedWaiter, ...]:
-        """Those in the queue that are still there."""
+        """The waiters in the queue that have not been silent for too long."""
         return tuple(queued for queued in self.queue if abs(now - queued.seen) < LONGEST_SILENCE)
 
     def outlived_at(self, now: float) -> float | None:
-        """When nobody needs the message any more; `None`: as long as it is not replaced."""
+        """When the message is no longer needed; `None`: not until it is replaced."""
         if self.is_live(now) and self.expires is None:
             return None
         ends = [self.until, *(queued.seen + LONGEST_SILENCE for queued in self.queue)]
@@ -82,10 +82,11 @@ class Entry(
 
 
 def replacing(below: Entry, entry: Entry, now: float) -> Entry:
-    """What a new message says that is laid upon another one.
+    """The state of a new message that replaces another one.
 
-    A server that was killed may dig up any of the messages that ever were stored for a key, as soon as what lay upon
-    them has expired (https://github.com/nats-io/nats-server/issues/8505). So each one knows how long it must stay.
+    A server that was killed may restore any message that was ever stored for a key once the message that replaced it
+    has expired (https://github.com/nats-io/nats-server/issues/8505). Therefore each message records how long it must
+    stay.
     """
     if not entry.missing and entry.expires is None:
         return msgspec.structs.replace(entry, tombstone_until=0.0)  # it stays for ever

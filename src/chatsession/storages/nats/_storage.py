@@ -1,19 +1,19 @@
 """Sessions in a NATS JetStream key-value bucket, for bots that run on NATS anyway.
 
 Each session is one key of the bucket (`nats kv get sessions 424242` shows it); keys that NATS does not allow are
-escaped (`=20` is a blank). Its lock, queue and expiry stand in a header of the same message, because JetStream changes
-one message at a time: so one compare-and-swap on its revision checks the lease and the version, writes the session and
+escaped (`=20` is a blank). Its lock, queue and expiry are in a header of the same message, because JetStream changes
+one message at a time: one compare-and-swap on its revision checks the lease and the version, writes the session and
 unlocks it. Locking, renewing and unlocking therefore write the value again.
 
-Durability: that of the stream. An awaited commit was acknowledged by JetStream, which has then written it on a majority
-of the bucket's `replicas`; a server that is alone syncs its disk every two minutes (`sync_interval` in its
-configuration), so that a power cut may take that much. A commit whose acknowledgement was lost is recognised when it is
-repeated. Reads without a lock may come from a replica that is a little behind; locked ones are exact.
+Durability: that of the stream. An awaited commit was acknowledged by JetStream, which has written it on a majority of
+the bucket's `replicas`. A single server syncs its disk every two minutes (`sync_interval` in its configuration), so
+that a power failure may cost that much. A commit whose acknowledgement was lost is recognised when it is repeated.
+Reads without a lock may come from a replica that is slightly behind; reads under a lock are exact.
 
-Expired sessions are removed by servers from 2.11 on; older ones leave that to a sweep of this storage, which reads
-through the bucket. There, a session that is deleted leaves a marker of some hundred bytes until it
-would have expired, and one without expiry for good: these servers, when killed, dig up what lay below a marker that is
-gone. A session must fit into one message (`max_payload`, 1 MiB by default).
+Servers from 2.11 on remove expired sessions; for older ones, this storage sweeps the bucket. A deleted session leaves
+a marker of about a hundred bytes until it would have expired, or for good if it had no expiry: when newer servers are
+killed, they may restore what lay below a marker that has expired. A session must fit into one message (`max_payload`,
+1 MiB by default).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _ERRORS: dict[int, tuple[type[StorageError], str]] = {
     sqlite3.SQLITE_CANTOPEN: (StorageError, "it cannot be opened; see whether its folder is there, and its rights"),
     sqlite3.SQLITE_NOTADB: (
         StorageError,
-        "it is not an SQLite database; nothing was changed, see whether the path is right",
+        "there is no SQLite database in it; nothing was changed, see whether the path is right",
     ),
     sqlite3.SQLITE_CORRUPT: (
         StorageError,
