@@ -345,6 +345,7 @@ async def test_the_same_chat_opened_again_in_its_handler_is_an_error_at_once(
     application: App, sessions: SessionManager[Pizza]
 ) -> None:
     async def again(update: Update, context: Context) -> None:
+        assert context.session == Pizza()
         await asyncio.sleep(0)
         async with sessions.open(1):
             pass

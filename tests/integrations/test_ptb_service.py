@@ -97,6 +97,7 @@ async def test_stopped_in_the_middle_of_a_handler_and_started_again(api: BotApiS
     busy, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(update: Update, context: Context) -> None:
+        assert context.session is not None
         busy.set()
         await go_on.wait()
 

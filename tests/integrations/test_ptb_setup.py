@@ -84,6 +84,24 @@ def test_a_name_that_contexts_have_already(name: str) -> None:
         setup_sessions(build(), SessionManager(Pizza, storage="memory:", name=name))
 
 
+async def test_a_context_whose_constructor_has_another_session(
+    sessions: SessionManager[Pizza], storage: CountingStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    class WithDatabase(CallbackContext[Any, Any, Any, Any]):
+        def __init__(self, application: Any, chat_id: int | None = None, user_id: int | None = None) -> None:
+            super().__init__(application, chat_id, user_id)
+            self.session = object()
+
+    application = build(WithDatabase)
+    setup_sessions(application, sessions)
+    on_text(application, count_up)
+    async with serving(application):
+        await feed(application, message())
+    assert "WithDatabase has something else under the name of a session" in caplog.text
+    assert "name='state_'" in caplog.text
+    assert storage.calls == {}
+
+
 @pytest.mark.parametrize("lazy", [True, False])
 def test_a_context_class_for_the_other_way(lazy: bool) -> None:
     with pytest.raises(ValueError, match=f"lazy={lazy}"):

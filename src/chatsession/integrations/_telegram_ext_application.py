@@ -9,18 +9,19 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from msgspec.structs import replace
-from telegram.ext import Application, ApplicationHandlerStop, CallbackContext, ConversationHandler, Job
+from telegram.ext import Application, CallbackContext, Job
 
 from chatsession.errors import SessionError
+from chatsession.integrations._telegram_ext_handlers import serve_handler
 from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations._telegram_ext_usage import attributes_used
 from chatsession.integrations._telegram_ext_work import Scope, Served, Work, working
+from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 AnyContext = CallbackContext[Any, Any, Any, Any]
 Callback = Callable[[object, AnyContext], Awaitable[Any]]
-
-_TIMEOUT = ConversationHandler.TIMEOUT
 
 if TYPE_CHECKING:
     _Base = AnyApplication
@@ -35,6 +36,7 @@ class ServedApplication(_Base):
     served: ClassVar[Served]
 
     async def initialize(self) -> None:
+        self.serve_handlers()
         await super().initialize()
         await self.served.start()
 
@@ -46,8 +48,7 @@ class ServedApplication(_Base):
             await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        methods = self.served.methods
-        scope = Scope(self.served, lambda: ids_of_update(update, self.bot.id, methods), update)
+        scope = Scope(self.served, lambda: self._ids_of(update), update)
         token = working.set(scope.work)
         try:
             if await self._told(self._begin(scope.work, update), update):
@@ -71,9 +72,6 @@ class ServedApplication(_Base):
             work.scope.bind(context)
             await refresh_data()
             await work.refresh_data()
-            await work.open()
-            if work.redelivered:
-                raise ApplicationHandlerStop
 
     async def process_error(
         self,
@@ -106,6 +104,16 @@ class ServedApplication(_Base):
         part.runs_in(task)
         return task
 
+    def add_handler(self, handler: Any, group: int = 0) -> None:
+        super().add_handler(handler, group)
+        serve_handler(handler, self.context_types.context)
+
+    def serve_handlers(self) -> None:
+        """Let all handlers that are there open the sessions that they use."""
+        for handlers in self.handlers.values():
+            for handler in handlers:
+                serve_handler(handler, self.context_types.context)
+
     def add_error_handler(self, callback: Any, block: Any = True) -> None:
         super().add_error_handler(ErrorHandler(self, callback), block)
 
@@ -132,16 +140,27 @@ class ServedApplication(_Base):
             scope.renew()
             if len(self.handlers) > 1 and not await self._told(scope.work.load_data(), scope.update):
                 return False
-        if scope.bound and len(self.handlers) > 1:  # they get the context that is there, without another refresh_data
-            return await self._told(scope.work.open(), scope.update)
         return True
+
+    def ids_of_error(self, update: object, job: Job[Any] | None) -> UpdateContext:
+        """Whose session the handler of an error gets, which is not the update's own."""
+        if job is not None:
+            return ids_of_job(job, self.served.bot_id_of(self.bot))
+        return replace(self._ids_of(update), update_id=None)
+
+    def _ids_of(self, update: object) -> UpdateContext:
+        return ids_of_update(update, self.served.bot_id_of(self.bot), self.served.methods)
 
     def _take_over(self, context: AnyContext, job: Job[Any], refresh_data: Callable[[], Awaitable[None]]) -> None:
         """Let the callback of a job run with its sessions. It is called next, and nobody else can see the other one."""
         callback = job.callback
         update, timed_out = _timed_out(job)
-        ids = ids_of_job(job, self.bot.id) if update is None else ids_of_update(update, self.bot.id)
-        scope = Scope(self.served, lambda: ids)
+
+        def ids() -> UpdateContext:
+            bot_id = self.served.bot_id_of(self.bot)
+            return ids_of_job(job, bot_id) if update is None else ids_of_update(update, bot_id)
+
+        scope = Scope(self.served, ids)
         scope.bind(context)
 
         async def run(context: AnyContext) -> None:
@@ -155,7 +174,7 @@ class ServedApplication(_Base):
                 await refresh_data()
                 await work.refresh_data()
                 await work.load_bot_data_for(callback, type(context))
-                if not _has_nothing_to_run(callback):
+                if work.needs_sessions(attributes_used(callback, 0, type(context))):
                     await work.open()
                 await callback(context)
 
@@ -215,10 +234,8 @@ class ErrorHandler:
         self.callback = callback
 
     async def __call__(self, update: object, context: AnyContext) -> None:
-        application, job = self._application, context.job
-        methods = application.served.methods
-        ids = ids_of_update(update, application.bot.id, methods) if job is None else ids_of_job(job, application.bot.id)
-        scope = Scope(application.served, lambda: replace(ids, update_id=None), update)
+        application = self._application
+        scope = Scope(application.served, lambda: application.ids_of_error(update, context.job), update)
         scope.bind(context)
         async with scope as work:
             await work.prepare()
@@ -250,9 +267,3 @@ def _timed_out(job: Job[Any]) -> tuple[object | None, object | None]:
     data: Any = job.data
     context: object = getattr(data, "callback_context", None)
     return (data.update, cast("object", context)) if isinstance(context, CallbackContext) else (None, None)
-
-
-def _has_nothing_to_run(callback: object) -> bool:
-    """Is it the time-out of a conversation that has no handlers for it?"""
-    conversation: Any = getattr(callback, "__self__", None)
-    return isinstance(conversation, ConversationHandler) and not cast("Any", conversation).states.get(_TIMEOUT)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 
-from chatsession.errors import SessionActionError, SessionError
+from chatsession.errors import SessionActionError, SessionError, SessionNameError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
 from chatsession.integrations._telegram_ext_work import SCOPE, Scope
@@ -91,6 +91,17 @@ class LazySessionCallbackContext(SessionMethods, LazySessionFlavor[T], _Context,
 class ServedContext(SessionMethods):
     """Comes before the context class of an application: its sessions are opened when a handler is about to run."""
 
+    @classmethod
+    def from_update(cls, update: object, application: Any) -> Any:
+        """python-telegram-bot calls this for the first handler of an update."""
+        try:
+            return cast("Any", super()).from_update(update, application)
+        except SessionError as error:
+            raise SessionNameError(
+                f"{cls.__name__} has something else under the name of a session: its constructor assigns it; give the "
+                "SessionManager another name, as in SessionManager(…, name='state_')"
+            ) from error
+
     async def refresh_data(self) -> None:
         """python-telegram-bot calls this with every new context, directly before the handler."""
         context = cast("Any", self)
@@ -102,7 +113,8 @@ def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], bindi
     """Let the contexts of an application have an attribute for the sessions of a manager.
 
     Raises:
-        ValueError: contexts have something else under its name, or another manager's session.
+        SessionNameError: contexts have something else under its name.
+        ValueError: it is declared for the other kind of session, lazy or not.
     """
     given = application.context_types.context
     attribute = getattr(given, binding.name, None)
@@ -129,9 +141,9 @@ def _check(given: type[object], attribute: object, binding: SessionBinding[Any])
     if attribute is None:
         return
     if not isinstance(attribute, SessionAttribute):
-        raise ValueError(
-            f"{given.__name__} has something else as {name!r} already; "
-            "give the SessionManager another name, as in SessionManager(…, name='cart')"
+        raise SessionNameError(
+            f"{given.__name__} has something else as {name!r} already, a {type(attribute).__name__}, where chatsession "
+            "would put the session; give the SessionManager another name, as in SessionManager(…, name='state_')"
         )
     if isinstance(attribute, LazySessionAttribute) != binding.lazy:
         declared = "LazySessionCallbackContext, or LazySessionAttribute," if binding.lazy else "SessionCallbackContext"

@@ -120,3 +120,4 @@ def _serve(application: AnyApplication, served: Served) -> None:
     if is_new:
         handlers = application.error_handlers
         application.error_handlers = {ErrorHandler(made, callback): block for callback, block in handlers.items()}
+    made.serve_handlers()

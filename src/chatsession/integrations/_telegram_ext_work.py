@@ -8,10 +8,12 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from telegram import Bot
 from telegram.ext import ApplicationHandlerStop
 
 from chatsession.actions import Methods
 from chatsession.errors import SessionError
+from chatsession.integrations._telegram_ext_usage import Attributes
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 AnySession = UnitOfWork[Any] | LazySession[Any]
 
+_NEED_SESSIONS = frozenset(("save_session", "release_session", "after_commit"))
+"""The methods of contexts that need an open session."""
+
 
 class Served(NamedTuple):
     """What was set up for an application."""
@@ -32,6 +37,15 @@ class Served(NamedTuple):
     persistence: SessionPersistence | None = None
     methods: Methods | None = None
     """Of its bot."""
+
+    def bot_id_of(self, bot: Bot) -> int:
+        """The bot's id, which is not known before the bot was initialized; 0 where no key needs it."""
+        try:
+            return bot.id
+        except RuntimeError:
+            if any(binding.per_bot for binding in self.bindings.all):
+                raise
+            return 0
 
     async def start(self) -> None:
         """The bot starts: open the storages (again)."""
@@ -58,9 +72,12 @@ class Work:
 
     def __init__(self, scope: Scope, served: Served, ids: Callable[[], UpdateContext]) -> None:
         self.scope = scope
-        self.users: set[asyncio.Task[Any] | None] = {asyncio.current_task()}
+        self._first = asyncio.current_task()
+        self.users: set[asyncio.Task[Any] | None] = {self._first}
         self.results: dict[asyncio.Task[Any] | None, object] = {}
         """Of those tasks that have done their part."""
+        self.wanted = False
+        """A handler uses the sessions, so that all that run from then on in this update have them open."""
         self.opened = False
         self.unopenable = False
         self.ended = False
@@ -81,10 +98,10 @@ class Work:
 
     @property
     def redelivered(self) -> bool:
-        """Whether all sessions have seen this update, which then must not be handled again."""
-        if self.data is None:
-            return self.update_scope.redelivered
-        return all_redelivered([*self.data.units, *[session.unit for session in self.update_scope.sessions]])
+        """Whether all that was opened has seen this update, which then must not be handled again."""
+        if self.data is not None:
+            return all_redelivered([*self.data.units, *[session.unit for session in self.update_scope.sessions]])
+        return self.opened and self.update_scope.redelivered
 
     async def follow_chat(self) -> None:
         """Let the sessions and data of a group that became a supergroup follow."""
@@ -113,11 +130,20 @@ class Work:
         if self.data is not None and persistence is not None and persistence.uses_bot_data(callback, context_class):
             await self.data.load_bot_data()
 
+    def needs_sessions(self, attributes: Attributes) -> bool:
+        """Whether a callback that uses these attributes of its context uses a session."""
+        return attributes is None or not attributes.isdisjoint(self.bindings.names | _NEED_SESSIONS)
+
     async def prepare(self) -> None:
         """Make lazy sessions ready to be awaited, which costs nothing."""
         for binding, session in zip(self.bindings.all, self.update_scope.sessions, strict=False):
             if binding.lazy:
                 await session.open()
+
+    async def let_others_begin(self) -> None:
+        """Let handlers that do not block take their first step, as they come before those of later groups."""
+        if len(self.users) > 1 and asyncio.current_task() is self._first:
+            await asyncio.sleep(0)
 
     async def open(self) -> None:
         """Lock and load, in the order in which the managers were set up."""
@@ -134,7 +160,8 @@ class Work:
         place = next(place for place, binding in enumerate(self.bindings.all) if binding.name == name)
         if not self.opened and not self.ended and not self.bindings.all[place].lazy:
             raise SessionError(
-                f"context.{name} is not loaded yet: error handlers load it by `await context.load_session()`"
+                f"context.{name} is not loaded here; load it by `await context.load_session()`. "
+                "That is done only for handlers and jobs whose code uses it, and not for error handlers"
             )
         return self.update_scope.sessions[place].holder
 

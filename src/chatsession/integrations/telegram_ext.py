@@ -59,9 +59,10 @@ def setup_sessions(
     it works, untyped. Handlers may be added before or after.
 
     An update is one unit of work, over all groups of handlers: its session is locked and loaded when the first
-    handler is about to run, and committed after the last one. An update that no handler takes costs nothing. As
-    python-telegram-bot does not tell which handlers use the session, it is opened for all of them; where many do
-    not, pass `lazy=True`: then only `await context.session` locks and reads.
+    handler that uses it is about to run, and committed after the last one. An update that no such handler takes costs
+    nothing and waits for nobody. Which handlers use it, their source tells: those that mention `context.session`, or
+    hand the context on to something that does, or that cannot be told. With `lazy=True`, only `await context.session`
+    locks and reads.
 
     - A handler that fails takes with it what was changed before it in this update. Handlers of later groups, which
       python-telegram-bot then still calls, begin afresh with what is stored. `ApplicationHandlerStop` commits.
