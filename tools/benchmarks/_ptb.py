@@ -15,7 +15,7 @@ from telegram.ext import Application, ApplicationBuilder, BasePersistence, Messa
 from telegram.request import BaseRequest
 
 from chatsession import SessionManager
-from chatsession.integrations.telegram_ext import setup_sessions
+from chatsession.integrations.telegram_ext import setup_persistence, setup_sessions
 from tools.benchmarks._chats import CHATS, total_of
 from tools.benchmarks._measure import Run, Running, in_flight
 from tools.benchmarks._pizza import Pizza
@@ -74,11 +74,30 @@ async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Ru
 
 
 @asynccontextmanager
+async def with_persistence(storage: str, flight: int = 1) -> AsyncGenerator[Running]:
+    """`chat_data`, stored in a storage of ours when each update is done."""
+
+    async def handler(update: Update, context: Any) -> None:
+        context.chat_data["count"] += 1
+
+    async with _application(handler, stored_in=storage) as application:
+        persistence: Any = application.persistence
+        for chat in range(1, CHATS + 1):
+            await persistence.update_chat_data(chat, asdict(Pizza()))
+
+        async def counted() -> int:
+            return sum(data["count"] for data in (await persistence.get_chat_data()).values())
+
+        yield Running(_feeding(application, flight), counted)
+
+
+@asynccontextmanager
 async def _application(
     handler: Any,
     *,
     persistence: BasePersistence[Any, Any, Any] | None = None,
     sessions: SessionManager[Pizza] | None = None,
+    stored_in: str | None = None,
 ) -> AsyncGenerator[Application[Any, Any, Any, Any, Any, Any]]:
     builder: Any = ApplicationBuilder().token("42:TEST").request(_NoServer()).get_updates_request(_NoServer())
     builder = builder.updater(None).job_queue(None).concurrent_updates(True)
@@ -87,6 +106,8 @@ async def _application(
     application = builder.build()
     if sessions is not None:
         setup_sessions(application, sessions)
+    if stored_in is not None:
+        setup_persistence(application, stored_in)
     application.add_handler(MessageHandler(filters.ALL, handler))
     async with application:
         yield application

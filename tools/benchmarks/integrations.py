@@ -23,6 +23,7 @@ from tools.benchmarks.middleware import aiogram_fsm, aiogram_session
 
 PTB, PTB_MEMORY, PTB_SQLITE = "PTB, no state", "PTB + chatsession, memory", "PTB + chatsession, SQLite, 200 in flight"
 PTB_DATA, PTB_PICKLE = "PTB + chat_data, memory", "PTB + chat_data, PicklePersistence, one flush at the end"
+PTB_PERSISTENCE = "PTB + chat_data, setup_persistence, SQLite, 200 in flight"
 TELEBOT, TELEBOT_MEMORY = "telebot, no state", "telebot + chatsession, memory"
 TELEBOT_SQLITE, TELEBOT_STATES = "telebot + chatsession, SQLite, 200 in flight", "telebot + StateMemoryStorage"
 AIOGRAM, AIOGRAM_MEMORY = "aiogram, no state", "aiogram + chatsession, memory"
@@ -38,6 +39,13 @@ _DICTIONARY = (
 async def ptb_sqlite() -> AsyncGenerator[Running]:
     with _database() as url:
         async with _ptb.with_sessions(url, IN_FLIGHT) as running:
+            yield running
+
+
+@asynccontextmanager
+async def ptb_persistence() -> AsyncGenerator[Running]:
+    with _database() as url:
+        async with _ptb.with_persistence(url, IN_FLIGHT) as running:
             yield running
 
 
@@ -70,6 +78,7 @@ def group() -> Generator[Group]:
             Contender(PTB_MEMORY, lambda: _ptb.with_sessions("memory:"), "ours", PTB),
             Contender(PTB_DATA, lambda: _ptb.with_chat_data(pickled=False), base=PTB),
             Contender(PTB_SQLITE, ptb_sqlite, "ours", PTB),
+            Contender(PTB_PERSISTENCE, ptb_persistence, "ours", PTB),
             Contender(PTB_PICKLE, lambda: _ptb.with_chat_data(pickled=True), base=PTB, warm=0),
             Contender(TELEBOT, _telebot.alone, "floor"),
             Contender(TELEBOT_MEMORY, lambda: _telebot.with_sessions("memory:"), "ours", TELEBOT),
@@ -84,6 +93,11 @@ def group() -> Generator[Group]:
         [
             no_slower(
                 (PTB_SQLITE, PTB),
+                (PTB_PICKLE, PTB),
+                "it wrote all chats once for a whole round of updates, and what came in between would be lost",
+            ),
+            no_slower(
+                (PTB_PERSISTENCE, PTB),
                 (PTB_PICKLE, PTB),
                 "it wrote all chats once for a whole round of updates, and what came in between would be lost",
             ),

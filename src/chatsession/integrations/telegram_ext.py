@@ -125,9 +125,46 @@ def setup_persistence(
     persistence_class: type[SessionPersistence] = SessionPersistence,
     **options: Unpack[PersistenceOptions],
 ) -> None:
-    """Keep what python-telegram-bot keeps in a storage of sessions, in the place of `PicklePersistence`.
+    """Keep `user_data`, `chat_data`, `bot_data`, conversations and `callback_data` in a storage, update by update.
 
-    Call it directly after `build()`, before handlers are added.
+    It takes the place of `ApplicationBuilder.persistence(…)`, and nothing else of the bot changes. Call it directly
+    after `build()`, before persistent conversations are added.
+
+    An update locks and loads the data of its chat and its user, and stores what changed before it is done; then the
+    data leaves the memory. Data and conversation states are stored together or not at all, and with them the sessions
+    that `setup_sessions` was called for. Several processes may share the storage.
+
+    - What a failing handler changed is undone, its conversation's state included.
+    - Only JSON is stored: what cannot be is refused with its path, and nothing of the update is stored.
+    - `bot_data` is one record, locked while a handler runs whose code uses it.
+    - Data of others, and outside of updates: `open_persistence`.
+
+    Args:
+        application: as it was built.
+        storage: a `Storage`, or a URL for `open_storage`.
+        prefix: is put before every key.
+        per_bot: put the bot's id before each key, where several bots share a storage.
+        store_data: what is stored; the rest stays in memory, as python-telegram-bot has it. Without it, all is.
+        user_data: what stored `user_data` must fit, where the class that `ContextTypes` name does not tell it: a
+            `TypedDict`, or a dict of other keys such as `dict[int, str]`.
+        chat_data: the same of `chat_data`.
+        bot_data: the same of `bot_data`.
+        callback_data: what the data of a button must fit; without it, any JSON.
+        callback_data_ttl: seconds (or a `timedelta`) after which a keyboard that was sent is forgotten; `None`: never.
+        persistence_class: a subclass of `SessionPersistence` with `refresh_…` methods of yours.
+        options: as those of `SessionManager`, such as `ttl`, `lock_lease`, `encryption_keys` or `deduplicate`.
+
+    Raises:
+        RuntimeError: the application was initialized already, or this python-telegram-bot is too old.
+        TypeError: data of these classes cannot be stored.
+        ValueError: the application has a persistence already.
+        StorageError: the storage's URL is wrong.
+
+    Examples:
+        >>> from telegram.ext import Application
+        >>> from chatsession.integrations.telegram_ext import setup_persistence
+        >>> application = Application.builder().token("42:abc").concurrent_updates(True).build()
+        >>> setup_persistence(application, "sqlite:///bot.db")
     """
     _check(application, "setup_persistence")
     if isinstance(application.persistence, SessionPersistence):
