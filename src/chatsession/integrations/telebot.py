@@ -19,10 +19,10 @@ except ImportError as error:
         "chatsession.integrations.telebot needs pyTelegramBotAPI 4.27 or newer: pip install 'chatsession[telebot]'"
     ) from error
 
-from chatsession.actions import Methods
 from chatsession.errors import SessionError
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
+from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_methods import methods_of_bot
 from chatsession.integrations._telebot_states import SessionStateStorage, key_of
 from chatsession.integrations.injection import keywords_of, named_sessions
@@ -195,7 +195,7 @@ class _Dispatch:
 
     async def process(self, updates: Sequence[types.Update]) -> None:
         """Handle a batch; here only are the ids of its updates known."""
-        coming = {id(payload): update.update_id for update in updates for payload in _payloads(update)}
+        coming = {id(payload): update.update_id for update in updates for payload in payloads(update)}
         self._coming.update(coming)
         try:
             await self._process(updates)
@@ -214,7 +214,7 @@ class _Dispatch:
             self._has_come(id(payload))
 
     async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        scope = UpdateScope(self._bindings, _context(self._bot, payload, self._coming.get(id(payload)), self._methods))
+        scope = UpdateScope(self._bindings, context_of(self._bot, payload, self._coming.get(id(payload)), self._methods))
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
         async with self._states_of(payload) as states:
@@ -354,54 +354,6 @@ class _Call:
         except BaseException:
             await self._edge.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
-
-
-def _payloads(update: types.Update) -> list[object]:
-    """What handlers will get of an update."""
-    return [part for name, part in vars(update).items() if part is not None and name != "update_id"]
-
-
-def _context(bot: Any, payload: Any, update_id: int | None, methods: Methods) -> UpdateContext:
-    message = payload.message if isinstance(payload, types.CallbackQuery) else payload
-    chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
-    return UpdateContext(
-        chat_id=None if chat is None else chat.id,
-        user_id=_user_id(payload),
-        thread_id=_thread_id(message),
-        business_connection_id=_business_connection_id(message),
-        bot_id=bot.bot_id or 0,
-        update=payload,
-        update_id=update_id,
-        moved_from=getattr(payload, "migrate_from_chat_id", None),
-        moved_to=getattr(payload, "migrate_to_chat_id", None),
-        bot_methods=methods,
-    )
-
-
-def _user_id(payload: Any) -> int | None:
-    if isinstance(payload, types.ChatBoostUpdated):
-        # Of the other sources, the user is not who boosts, but who got it as a gift.
-        source = payload.boost.source
-        return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
-    user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
-    sender_chat = getattr(payload, "sender_chat", None)
-    if user is not None and sender_chat is not None:  # all anonymous admins have the same user
-        return sender_chat.id
-    return None if user is None else user.id
-
-
-def _thread_id(message: Any) -> int | None:
-    if isinstance(message, types.InaccessibleMessage):
-        return None
-    if isinstance(message, types.Message) and not message.is_topic_message:
-        return None  # supergroups without topics number threads of replies, too
-    return getattr(message, "message_thread_id", None)
-
-
-def _business_connection_id(message: Any) -> str | None:
-    if isinstance(message, types.BusinessConnection):
-        return message.id
-    return getattr(message, "business_connection_id", None)
 
 
 def _check_hook(name: str, parameters: Sequence[str]) -> None:

@@ -1,0 +1,59 @@
+"""Where an update of pyTelegramBotAPI comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from telebot import types
+
+from chatsession.actions import Methods
+from chatsession.integrations.update_context import UpdateContext
+
+
+def payloads(update: types.Update) -> list[object]:
+    """What handlers will get of an update."""
+    return [part for name, part in vars(update).items() if part is not None and name != "update_id"]
+
+
+def context_of(bot: Any, payload: Any, update_id: int | None, methods: Methods | None) -> UpdateContext:
+    """The context of an update, by what its handlers get."""
+    message = payload.message if isinstance(payload, types.CallbackQuery) else payload
+    chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
+    return UpdateContext(
+        chat_id=None if chat is None else chat.id,
+        user_id=_user_id(payload),
+        thread_id=_thread_id(message),
+        business_connection_id=_business_connection_id(message),
+        bot_id=bot.bot_id or 0,
+        update=payload,
+        update_id=update_id,
+        moved_from=getattr(payload, "migrate_from_chat_id", None),
+        moved_to=getattr(payload, "migrate_to_chat_id", None),
+        bot_methods=methods,
+    )
+
+
+def _user_id(payload: Any) -> int | None:
+    if isinstance(payload, types.ChatBoostUpdated):
+        # Of the other sources, the user is not who boosts, but who got it as a gift.
+        source = payload.boost.source
+        return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
+    user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
+    sender_chat = getattr(payload, "sender_chat", None)
+    if user is not None and sender_chat is not None:  # all anonymous admins have the same user
+        return sender_chat.id
+    return None if user is None else user.id
+
+
+def _thread_id(message: Any) -> int | None:
+    if isinstance(message, types.InaccessibleMessage):
+        return None
+    if isinstance(message, types.Message) and not message.is_topic_message:
+        return None  # supergroups without topics number threads of replies, too
+    return getattr(message, "message_thread_id", None)
+
+
+def _business_connection_id(message: Any) -> str | None:
+    if isinstance(message, types.BusinessConnection):
+        return message.id
+    return getattr(message, "business_connection_id", None)
