@@ -1,4 +1,4 @@
-"""Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` that name `session` or `ctx` get them."""
+"""Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` or a `TeleBot` that name `session` or `ctx` get them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar, Unpack, cast
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar, Unpack, cast, overload
 
 try:
-    from telebot import types
+    from telebot import TeleBot, types
     from telebot.async_telebot import AsyncTeleBot
     from telebot.asyncio_storage import StateMemoryStorage
 except ImportError as error:
@@ -22,21 +21,25 @@ except ImportError as error:
 from chatsession.errors import SessionError
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
+from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
 from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_methods import methods_of_bot
 from chatsession.integrations._telebot_states import SessionStateStorage, key_of
-from chatsession.integrations.injection import keywords_of, named_sessions
+from chatsession.integrations._telebot_threads import SyncSessionContext, thread_dispatch_of
+from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
+from chatsession.sync import SessionManager as SyncSessionManager
 
 __all__ = [
     "LazySessionContext",
     "SessionContext",
     "SessionStateStorage",
     "StateOptions",
+    "SyncSessionContext",
     "UpdateContext",
     "setup_fsm",
     "setup_sessions",
@@ -46,7 +49,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("chatsession")
 
-_NAMES_OF_TELEBOT = frozenset(("data", "bot", "state", "state_context"))
 _HOOKS = {
     "_run_middlewares_and_handlers": ("message", "handlers", "middlewares", "update_type"),
     "_process_polling": (),
@@ -59,8 +61,20 @@ _PLACE = "_chatsession"
 _DRAIN_TIMEOUT = 30.0
 
 
+@overload
 def setup_sessions(
     bot: AsyncTeleBot, sessions: SessionManager[T], *, lazy: bool = False, per_bot: bool = False
+) -> None: ...
+@overload
+def setup_sessions(
+    bot: TeleBot, sessions: SyncSessionManager[T], *, lazy: bool = False, per_bot: bool = False
+) -> None: ...
+def setup_sessions(
+    bot: AsyncTeleBot | TeleBot,
+    sessions: SessionManager[T] | SyncSessionManager[T],
+    *,
+    lazy: bool = False,
+    per_bot: bool = False,
 ) -> None:
     """Give the handlers of a bot their sessions.
 
@@ -78,14 +92,21 @@ def setup_sessions(
     polling calls at its end, and which you call when a webhook's server stops: once the updates that the bot has got
     are handled, and while their handlers can still answer.
 
+    A `TeleBot` takes a `chatsession.sync.SessionManager`. Its handlers run in threads and get a `SyncSessionContext`,
+    by which nothing is awaited; callbacks of `register_next_step_handler` and `register_for_reply` name sessions as
+    handlers do. Updates of a chat come to their sessions in the order in which they were received. The storage is
+    closed when polling ends, and behind a webhook by `sessions.close()` or the end of the process.
+
     Args:
         bot: the bot; its handlers may be registered before or after.
-        sessions: the manager. Several, with different `name`s, can be set up side by side.
-        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`.
+        sessions: the manager: an asynchronous one for an `AsyncTeleBot`, one of `chatsession.sync` for a `TeleBot`.
+            Several, with different `name`s, can be set up side by side.
+        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`. In a
+            `TeleBot`, `session` asks for it, and so does `ctx.session`.
         per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
 
     Raises:
-        TypeError: this is no `AsyncTeleBot`.
+        TypeError: this is no bot, or the manager is of the other kind.
         ValueError: handlers get something else under the manager's name already, another manager that was set up has
             the same keys in the same storage, or `per_bot` is asked for a bot whose token tells no id.
         SessionError: this pyTelegramBotAPI is too old.
@@ -101,11 +122,29 @@ def setup_sessions(
         ... async def on_reset(message: Message, ctx: SessionContext[dict[str, int]]) -> None:
         ...     ctx.session = None
     """
-    if not isinstance(bot, AsyncTeleBot):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass the sync bot
-        raise TypeError(f"setup_sessions needs an AsyncTeleBot, not a {type(bot).__name__}; sessions are async")
+    _check_kinds(bot, sessions)
     if per_bot and bot.bot_id is None:
         raise ValueError("per_bot needs the bot's id, and this bot's token does not begin with one")
-    _dispatch_of(bot).add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
+    if isinstance(bot, AsyncTeleBot):
+        assert isinstance(sessions, SessionManager)
+        _dispatch_of(bot).add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
+    else:
+        assert isinstance(sessions, SyncSessionManager)
+        thread_dispatch_of(bot).add(sessions, lazy=lazy, per_bot=per_bot)
+
+
+def _check_kinds(bot: object, sessions: object) -> None:
+    if not isinstance(bot, (AsyncTeleBot, TeleBot)):
+        raise TypeError(f"setup_sessions needs an AsyncTeleBot or a TeleBot, not a {type(bot).__name__}")
+    wanted, module = (
+        (SessionManager, "chatsession") if isinstance(bot, AsyncTeleBot) else (SyncSessionManager, "chatsession.sync")
+    )
+    if not isinstance(sessions, wanted):
+        raise TypeError(
+            f"{type(bot).__name__} needs a {module}.SessionManager, not a "
+            f"{type(sessions).__module__.split('._')[0].removesuffix('.manager')}.{type(sessions).__name__}; "
+            f"write from {module} import SessionManager"
+        )
 
 
 def setup_fsm(
@@ -166,13 +205,11 @@ class _Dispatch:
     """Stands before the places of one bot where updates come in, are handled, and come to an end."""
 
     def __init__(self, bot: AsyncTeleBot) -> None:
-        for hook, parameters in _HOOKS.items():
-            _check_hook(hook, parameters)
+        check_hooks(AsyncTeleBot, _HOOKS)
         self._bot: Any = bot
         self._methods = methods_of_bot(bot)
         self._bindings = SessionBindings()
-        self._asked: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
-        self._asked = WeakKeyDictionary()
+        self.asked = AskedSessions(self._bindings)
         self._coming: dict[int, int] = {}
         """The updates that may still want their sessions: by what their handlers get, their ids."""
         self._none_coming: asyncio.Future[None] | None = None
@@ -190,8 +227,8 @@ class _Dispatch:
 
     def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager."""
-        self._bindings.add(binding, _NAMES_OF_TELEBOT)
-        self._asked.clear()
+        self._bindings.add(binding, NAMES_OF_TELEBOT)
+        self.asked.clear()
 
     async def process(self, updates: Sequence[types.Update]) -> None:
         """Handle a batch; here only are the ids of its updates known."""
@@ -214,7 +251,8 @@ class _Dispatch:
             self._has_come(id(payload))
 
     async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        scope = UpdateScope(self._bindings, context_of(self._bot, payload, self._coming.get(id(payload)), self._methods))
+        context = context_of(self._bot, payload, self._coming.get(id(payload)), self._methods)
+        scope = UpdateScope(self._bindings, context)
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
         async with self._states_of(payload) as states:
@@ -259,22 +297,6 @@ class _Dispatch:
                 await self.states.close()
         finally:
             await self._close()
-
-    def asked(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
-        """The sessions that a handler names, and its signature without them."""
-        try:
-            known = self._asked.get(function)
-        except TypeError:  # it can be no key
-            return self._look_at(function)
-        if known is None:
-            known = self._asked[function] = self._look_at(function)
-        return known
-
-    def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
-        names = named_sessions(function, 1, self._bindings.names)
-        signature = inspect.signature(function)
-        rest = [each for name, each in signature.parameters.items() if name not in names]
-        return names, signature.replace(parameters=rest)
 
     def goes_without(self, payload: object) -> None:
         """A handler that names no session begins; it may take its time also when the bot stops."""
@@ -338,11 +360,11 @@ class _Call:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return self._dispatch.asked(self._function)[1]
+        return self._dispatch.asked.by(self._function)[1]
 
     async def __call__(self, *args: object, **kwargs: object) -> object:
         scope = self._edge.scope
-        names, signature = self._dispatch.asked(self._function)
+        names, signature = self._dispatch.asked.by(self._function)
         if not names and "data" not in signature.parameters:
             self._dispatch.goes_without(self._payload)
         try:
@@ -354,12 +376,3 @@ class _Call:
         except BaseException:
             await self._edge.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
-
-
-def _check_hook(name: str, parameters: Sequence[str]) -> None:
-    hook = getattr(AsyncTeleBot, name, None)
-    if hook is None or not set(parameters) <= inspect.signature(hook).parameters.keys():
-        raise SessionError(
-            f"sessions need pyTelegramBotAPI 4.27 or newer, whose AsyncTeleBot has {name}({', '.join(parameters)}); "
-            "upgrade it by pip install 'chatsession[telebot]'"
-        )

@@ -47,9 +47,13 @@ class LoopUser(Protocol):
 
 
 class LoopThread:
-    """An event loop that runs in a daemon thread, and the calls that other threads make in it."""
+    """An event loop that runs in a daemon thread, and the calls that other threads make in it.
 
-    def __init__(self) -> None:
+    Args:
+        loop: a new one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended: str = ""
         """Why no call is made any more; empty as long as calls are made."""
         self.users: set[LoopUser] = set()
@@ -59,17 +63,20 @@ class LoopThread:
         self._local = threading.local()
         self._callers: set[CallerTask] = set()
         self._spawned: set[asyncio.Task[object]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._loop = loop
+        self._end: asyncio.Future[None] = loop.create_future()
         # A daemon: a process that forgot to close its managers must still be able to exit.
         self._thread = threading.Thread(target=self._run, name="chatsession", daemon=True)
+
+    # In any thread.
+
+    def start(self) -> None:
+        """Run the loop from now on."""
         try:
             self._thread.start()
         except RuntimeError as error:
             self._loop.close()
             raise SessionClosedError(f"the thread of chatsession.sync cannot be started: {error}") from error
-
-    # In any thread.
 
     def call(self, function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments) -> T:
         """Run an async function in the loop, and wait for it; its outcome is known when this returns or raises.
@@ -206,7 +213,9 @@ class _Process:
         if self.exiting:
             raise SessionClosedError(_EXITING)
         if self.loop_thread is None:
-            self.loop_thread = LoopThread()
+            loop_thread = LoopThread(asyncio.new_event_loop())
+            loop_thread.start()
+            self.loop_thread = loop_thread
         self.loop_thread.users.add(user)
         return self.loop_thread
 

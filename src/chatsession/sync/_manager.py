@@ -323,13 +323,28 @@ class SessionManager(Generic[T]):
 
     def start(self) -> None:
         """Connect now rather than at the first use; also after `close`, to go on."""
+        self.attach(None)
+
+    def attach(self, user: object) -> None:
+        """Connect for somebody, such as a bot, who uses this manager until `detach`. For integrations."""
         check_may_block()
         self._closed = False
         try:
-            self.join().call(self.asynchronous.start)
+            self.join().call(self.asynchronous.runtime.start, user)
         except BaseException:
-            self._leave()
+            if self.asynchronous.runtime.loop is None:
+                self._leave()
             raise
+
+    def detach(self, user: object, timeout: float) -> int:
+        """Close, unless others use this manager; how many sessions were open after `timeout` seconds."""
+        check_may_block()
+        try:
+            return self.join().call(self.asynchronous.runtime.release, user, timeout)
+        finally:
+            if self.asynchronous.runtime.loop is None:
+                self._closed = True
+                self._leave()
 
     def close(self, timeout: float = 30.0) -> None:
         """Let no session begin any more, wait for those that are open, and disconnect.
