@@ -36,6 +36,12 @@ if "telebot" in words:
     def post(*args, **given):  # the server overlooks the body of a GET
         return ask(*args, **given | {"method": "post"})
     asyncio_helper._process_request = post
+    from telebot import apihelper
+    apihelper.API_URL = url + "/bot{0}/{1}"
+    ask_in_thread = apihelper._make_request
+    def post_in_thread(*args, **given):
+        return ask_in_thread(*args, **given | {"method": "post"})
+    apihelper._make_request = post_in_thread
 runpy.run_path(script, run_name="__main__")
 """
 
