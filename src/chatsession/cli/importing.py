@@ -12,8 +12,9 @@ from chatsession.cli._options import AsJson, DryRun, Replace
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import emit, note, safe
-from chatsession.cli.rewriting import Sessions, manager_named
-from chatsession.importers import Entry, grammy, import_into, ptb
+from chatsession.cli.rewriting import Sessions, manager_or_states_named
+from chatsession.importers import Entry, ImportReport, grammy, import_into, import_states, ptb, telebot_states
+from chatsession.manager import SessionManager
 
 
 class Origin(Enum):
@@ -23,6 +24,9 @@ class Origin(Enum):
     PTB_CHAT_DATA = "ptb-chat-data"
     PTB_BOT_DATA = "ptb-bot-data"
     AIOGRAM = "aiogram"
+    AIOGRAM_MONGO = "aiogram-mongo"
+    TELEBOT_PICKLE = "telebot-pickle"
+    TELEBOT_REDIS = "telebot-redis"
     GRAMMY_FILES = "grammy-files"
     GRAMMY_REDIS = "grammy-redis"
     GRAMMY_POSTGRES = "grammy-postgres"
@@ -38,18 +42,30 @@ async def move_in(
     allow: Annotated[
         list[str] | None, typer.Option(help="Classes of objects in a pickle that become dicts, as in myapp.models.*")
     ] = None,
+    bot_id: Annotated[int | None, typer.Option(help="The bot whose states these are, if their keys lack it.")] = None,
     as_json: AsJson = False,
 ) -> int | None:
-    """Bring along what python-telegram-bot, aiogram or grammY has stored, as the bot's own sessions."""
+    """Bring along what aiogram, grammY, python-telegram-bot or pyTelegramBotAPI has stored, as the bot's own sessions.
+
+    States become states if the name is that of a storage which setup_fsm() gave, as in bot:states.
+    """
+    found, entries = manager_or_states_named(sessions), _entries(origin, source, allow or [])
+    on_existing = "replace" if replace else "keep"
     with progress("moving in") as show:
-        async with manager_named(sessions) as manager:
-            report = await import_into(
-                manager,
-                _entries(origin, source, allow or []),
-                on_existing="replace" if replace else "keep",
-                dry_run=dry_run,
-                progress=lambda report: show(report.seen),
-            )
+
+        def report_so_far(report: ImportReport) -> None:
+            show(report.seen)
+
+        if isinstance(found, SessionManager):
+            async with found:
+                report = await import_into(
+                    found, entries, on_existing=on_existing, dry_run=dry_run, progress=report_so_far
+                )
+        else:
+            async with found.sessions:
+                report = await import_states(
+                    found, entries, bot_id=bot_id, on_existing=on_existing, dry_run=dry_run, progress=report_so_far
+                )
     counts = {name: getattr(report, name) for name in ("seen", "imported", "existing", "skipped", "failed")}
     if as_json:
         failures = [{"origin": origin, "why": why} for origin, why in report.failures]
@@ -79,6 +95,14 @@ def _entries(origin: Origin, source: str, allow: list[str]) -> AsyncIterable[Ent
             from chatsession.importers import aiogram_fsm  # needs redis-py, which all other commands do without
 
             return aiogram_fsm.entries(source)
+        case Origin.AIOGRAM_MONGO:
+            from chatsession.importers import aiogram_mongo  # needs pymongo
+
+            return aiogram_mongo.entries(source)
+        case Origin.TELEBOT_PICKLE:
+            return telebot_states.pickle_entries(source, allow=allow)
+        case Origin.TELEBOT_REDIS:
+            return telebot_states.redis_entries(source)
         case Origin.GRAMMY_FILES:
             return grammy.file_entries(source)
         case Origin.GRAMMY_REDIS:

@@ -14,6 +14,7 @@ from chatsession.cli._options import AsJson, DryRun
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, USAGE, CommandError, command
 from chatsession.cli._screen import counted, emit, note, quoted, safe
+from chatsession.importers import StateStorage
 from chatsession.manager import SessionManager
 
 Sessions = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The bot's SessionManager, as in bot:sessions.")]
@@ -40,19 +41,31 @@ async def rotate_keys(
 
 
 def manager_named(path: str) -> SessionManager[Any]:
-    """Import `module:name`, from the working directory too."""
+    """Import a manager, `module:name`, from the working directory too."""
+    found = _imported(path)
+    if not isinstance(found, SessionManager):
+        raise CommandError(USAGE, f"{safe(path)} is a {type(found).__name__}, and not a SessionManager")
+    return found  # pyright: ignore[reportUnknownVariableType] - of any kind of session
+
+
+def manager_or_states_named(path: str) -> SessionManager[Any] | StateStorage:
+    """As `manager_named`, or the storage that a bot's `setup_fsm` gave."""
+    found: Any = _imported(path)
+    if hasattr(found, "key_of_ids") and isinstance(getattr(found, "sessions", None), SessionManager):
+        return found
+    return manager_named(path)
+
+
+def _imported(path: str) -> object:
     module, _, name = path.partition(":")
     if not module or not name:
         raise CommandError(USAGE, "name the bot's SessionManager as module:name, such as bot:sessions")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found: object = reduce(getattr, name.split("."), importlib.import_module(module))
+        return reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise CommandError(USAGE, f"{safe(path)} cannot be imported: {safe(str(error))}") from None
-    if not isinstance(found, SessionManager):
-        raise CommandError(USAGE, f"{safe(path)} is a {type(found).__name__}, and not a SessionManager")
-    return found  # pyright: ignore[reportUnknownVariableType] - of any kind of session
 
 
 async def _rewrite(

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from chatsession.errors import SessionConflictError, SessionError, SessionKeyError, StorageUnavailableError
+from chatsession.errors import SessionConflictError, SessionError, StorageUnavailableError
 from chatsession.importers._entries import Entry
 from chatsession.importers._fitting import Fit
 from chatsession.manager import SessionManager
@@ -226,7 +226,7 @@ V = TypeVar("V")
 def _called(name: str, function: Callable[[Entry], V], entry: Entry) -> V:
     try:
         return function(entry)
-    except SessionKeyError:
+    except SessionError:
         raise
     except Exception as error:
         raise _LeftOut(f"{name} raised {type(error).__name__}") from None

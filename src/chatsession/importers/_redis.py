@@ -21,6 +21,7 @@ Source: TypeAlias = "str | Redis"
 
 class _Pipeline(Protocol):
     def get(self, name: bytes) -> object: ...
+    def hmget(self, name: bytes, keys: Sequence[str]) -> object: ...
     async def execute(self, raise_on_error: bool = True) -> list[object]: ...
 
 
@@ -65,6 +66,21 @@ async def strings_of(client: _Client, names: Sequence[bytes]) -> list[bytes | No
     for name in names:
         pipeline.get(name)
     return [_string(answer) for answer in await pipeline.execute(raise_on_error=False)]
+
+
+async def hashes_of(client: _Client, names: Sequence[bytes], fields: Sequence[str]) -> list[list[bytes | None] | None]:
+    """Fields of these keys; `None` where there is no hash."""
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.hmget(name, fields)
+    answers = await pipeline.execute(raise_on_error=False)
+    return [None if isinstance(answer, ResponseError) else _strings(answer) for answer in answers]
+
+
+def _strings(answer: object) -> list[bytes | None]:
+    if isinstance(answer, Exception):
+        raise answer
+    return [_string(each) for each in cast("list[object]", answer)]
 
 
 def _string(answer: object) -> bytes | None:

@@ -74,7 +74,7 @@ async def entries(redis: Source, *, key_builder: KeyBuilder | None = None) -> As
 def _entry(name: bytes, part: str, data: bytes, state: bytes | None, keys: KeyBuilder) -> Entry:
     text = name.decode(errors="replace")
     origin = shown(text)
-    ids = _ids(text, part, keys)
+    ids = ids_of(text, part, keys)
     if ids is None:
         return Entry(origin=origin, kind="fsm", problem="its key is not of the form that key_builder says")
     try:
@@ -83,9 +83,12 @@ def _entry(name: bytes, part: str, data: bytes, state: bytes | None, keys: KeyBu
         return Entry(origin=origin, kind="fsm", problem="its data is no JSON")
 
 
-def _ids(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
-    """What is in a key: `prefix:[bot:][business connection:]chat:[topic:]user:[destiny:]part`."""
-    inner = name[len(keys.prefix) + len(keys.separator) : -len(keys.separator) - len(part)]
+def ids_of(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
+    """What is in a key: `prefix:[bot:][business connection:]chat:[topic:]user:[destiny:][part]`."""
+    start, end = keys.prefix + keys.separator, keys.separator + part if part else ""
+    if not name.startswith(start) or not name.endswith(end):
+        return None
+    inner = name[len(start) : len(name) - len(end)]
     left = inner.split(keys.separator)
     ids: dict[str, Any] = {}
     if keys.with_bot_id:

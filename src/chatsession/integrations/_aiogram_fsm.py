@@ -14,9 +14,9 @@ from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseSt
 from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
 from aiogram.types import TelegramObject, Update
 
-from chatsession.integrations._state_record import StateKey, StateRecord
 from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions, States
+from chatsession.integrations.states import StateKey, StateRecord
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 
@@ -62,6 +62,22 @@ class SessionFSMStorage(BaseStorage):
     def session_key(key: StorageKey) -> str:
         """The key under which `sessions` has a conversation."""
         return _state_key(key).text
+
+    def key_of_ids(
+        self,
+        *,
+        bot_id: int | None,
+        chat_id: int,
+        user_id: int,
+        thread_id: int | None,
+        business_connection_id: str | None,
+        destiny: str | None,
+    ) -> str:
+        """As `session_key`, for the ids of an importer."""
+        if bot_id is None:
+            raise ValueError("the states of aiogram belong to a bot: pass bot_id=…")
+        ids = StorageKey(bot_id, chat_id, user_id, thread_id, business_connection_id, destiny or DEFAULT_DESTINY)
+        return self.session_key(ids)
 
     def create_isolation(self) -> SessionEventIsolation:
         """Make the isolation that goes with this storage: updates of one conversation run one after another."""

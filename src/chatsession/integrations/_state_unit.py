@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations._state_record import EMPTY, STATE, StateKey, StateRecord, differing
+from chatsession.integrations.states import EMPTY, STATE, StateKey, StateRecord, differing
 from chatsession.integrations.update_scope import UpdateScope
 from chatsession.unit_of_work.group import Unit, abort_all, commit_all
 from chatsession.unit_of_work.unit import UnitOfWork

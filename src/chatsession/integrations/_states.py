@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations._state_record import (
+from chatsession.integrations._state_unit import Entry, StateUnit, Write
+from chatsession.integrations.states import (
     EMPTY,
     State,
     StateCodec,
@@ -24,7 +25,6 @@ from chatsession.integrations._state_record import (
     empty_record,
     plain,
 )
-from chatsession.integrations._state_unit import Entry, StateUnit, Write
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
 from chatsession.options import OnDecodeError, SessionOptions

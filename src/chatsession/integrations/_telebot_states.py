@@ -9,8 +9,8 @@ from typing import Any, TypeAlias, Unpack, cast
 from telebot import states as telebot_states
 from telebot.asyncio_storage import StateStorageBase
 
-from chatsession.integrations._state_record import EMPTY, StateKey, StateRecord, plain
 from chatsession.integrations._states import StateOptions, States
+from chatsession.integrations.states import EMPTY, StateKey, StateRecord, plain
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 
@@ -48,6 +48,19 @@ class SessionStateStorage(StateStorageBase):
     def sessions(self) -> SessionManager[StateRecord]:
         """The records as sessions, for jobs and tools."""
         return self.states.sessions
+
+    def key_of_ids(
+        self,
+        *,
+        bot_id: int | None,
+        chat_id: int,
+        user_id: int,
+        thread_id: int | None,
+        business_connection_id: str | None,
+        destiny: str | None = None,
+    ) -> str:
+        """The key under which `sessions` has a conversation; `destiny` is aiogram's, and not used here."""
+        return _key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `close`, to go on."""
