@@ -238,6 +238,18 @@ async def test_connections_forgotten_by_a_firewall(postgres_server: PostgresServ
         assert await value_of(storage, "chat:7") == b"2"
 
 
+async def test_a_host_that_vanished_leaves_time_for_the_others(postgres_server: PostgresServer, table: str) -> None:
+    async with PgProxy(postgres_server.url) as vanished:
+        vanished.stalled = True
+        host = f"127.0.0.1:{vanished.port}"
+        url = postgres_server.url.replace("@", f"@{host},", 1)
+        async with PostgresStorage(url, table=table, retry_for=3) as storage:
+            await put(storage, "chat", b"1")
+            tried = vanished.connections
+            await asyncio.gather(*(put(storage, f"chat:{number}", b"1") for number in range(4)))
+            assert vanished.connections == tried, "it is tried last from then on"
+
+
 async def test_wakeups_forgotten_by_a_firewall(
     postgres_server: PostgresServer, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

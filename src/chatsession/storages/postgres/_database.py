@@ -18,9 +18,9 @@ from chatsession.storages.postgres._driver import (
     Row,
     belongs_to_running_loop,
     caches_statements,
-    connect,
 )
 from chatsession.storages.postgres._errors import as_storage_error
+from chatsession.storages.postgres._hosts import Hosts
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._server import check_server, is_pooled
 from chatsession.storages.postgres._wakeups import Wakeups
@@ -44,6 +44,7 @@ class Database:
 
     def __init__(self, source: str | Pool, schema: Schema, most: int, retry_for: float, pooler: bool | None) -> None:
         self._source = source
+        self._hosts = Hosts(source if isinstance(source, str) else "", retry_for)
         self._schema = schema
         self._most = most
         self._retry_for = retry_for
@@ -142,16 +143,12 @@ class Database:
     def _connections_with(self, statements: int) -> OwnConnections | BorrowedConnections:
         if not isinstance(self._source, str):
             return BorrowedConnections(self._source)
-        return OwnConnections(
-            partial(connect, self._source, statements=statements, timeout=self._retry_for), self._most
-        )
+        return OwnConnections(partial(self._hosts.connect, statements=statements), self._most)
 
     def _make_wakeups(self) -> Wakeups | None:
         source = self._source
         if isinstance(source, str):
-            return Wakeups(
-                self._schema.channel, partial(connect, source, statements=0, timeout=self._retry_for), close_quickly
-            )
+            return Wakeups(self._schema.channel, partial(self._hosts.connect, statements=0), close_quickly)
         if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # calls need the connections
             return None
         return Wakeups(self._schema.channel, source.acquire, source.release)
