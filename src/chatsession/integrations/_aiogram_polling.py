@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import msgspec
 from aiogram import Bot, Dispatcher, loggers
 from aiogram.methods import TelegramMethod
 from aiogram.types import Update
@@ -46,6 +47,9 @@ class _AiogramBot:
         # A long poll must not be taken for a request that hangs.
         patience = int(self._bot.session.timeout + timeout) if self._bot.session.timeout else None
         return await self._bot(method, request_timeout=patience)
+
+    def to_json(self, update: RawUpdate) -> bytes:
+        return msgspec.json.encode(update)
 
     async def handle(self, update: RawUpdate) -> None:
         bot, dispatcher = self._bot, self._dispatcher

@@ -16,6 +16,7 @@ from chatsession.integrations._telegram_ext_handlers import serve_handler
 from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
 from chatsession.integrations._telegram_ext_usage import attributes_used
 from chatsession.integrations._telegram_ext_work import Scope, Served, Work, working
+from chatsession.integrations.polling.delivery import belongs_to_update, note_undone
 from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")
@@ -82,6 +83,7 @@ class ServedApplication(_Base):
     ) -> bool:
         if isinstance(coroutine, PartOfUpdate):
             coroutine = cast("PartOfUpdate[Any]", coroutine).coroutine
+        note_undone(error)
         work = working.get()
         if work is None or update is None or work.scope.update is not update:
             return await super().process_error(update, error, job, coroutine)
@@ -102,6 +104,7 @@ class ServedApplication(_Base):
         part = PartOfUpdate(work, coroutine)
         task = super().create_task(cast("Awaitable[Any]", part), update, name=name)
         part.runs_in(task)
+        belongs_to_update(task)
         return task
 
     def add_handler(self, handler: Any, group: int = 0) -> None:
@@ -130,6 +133,7 @@ class ServedApplication(_Base):
         try:
             await step
         except Exception as error:
+            note_undone(error)
             await super().process_error(update, error)
             return False
         return True

@@ -24,9 +24,11 @@ from chatsession.integrations._states import StateOptions
 from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
 from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_methods import methods_of_bot
+from chatsession.integrations._telebot_polling import poll
 from chatsession.integrations._telebot_states import SessionStateStorage, key_of
 from chatsession.integrations._telebot_threads import SyncSessionContext, thread_dispatch_of
 from chatsession.integrations.injection import keywords_of
+from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext
@@ -43,6 +45,7 @@ __all__ = [
     "UpdateContext",
     "setup_fsm",
     "setup_sessions",
+    "start_polling",
 ]
 
 T = TypeVar("T")
@@ -201,6 +204,65 @@ def _dispatch_of(bot: AsyncTeleBot) -> _Dispatch:
     return cast("_Dispatch | None", vars(bot).get(_PLACE)) or _Dispatch(bot)
 
 
+async def start_polling(
+    bot: AsyncTeleBot,
+    *,
+    timeout: int = 20,
+    allowed_updates: Sequence[str] | None = None,
+    handle_signals: bool = True,
+    max_deliveries: int = 5,
+    drain_timeout: float = 30.0,
+) -> None:
+    """Poll, and confirm each update to Telegram when it is done; in place of `bot.infinity_polling`.
+
+    pyTelegramBotAPI confirms an update when it has fetched it, so that a crash loses what was being handled. Here an
+    update is confirmed when its handlers have returned or failed, its sessions are committed, and what was handed to
+    `after_commit` is sent. After a crash, Telegram delivers again what was not done; sessions with `deduplicate=100`
+    know what they have committed. At most 100 updates, or as many as the smallest `deduplicate`, are under way.
+
+    An update whose session could not be locked, stored or answered for (`SessionConflictError`,
+    `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause.
+    Errors of the network, and of another process that polls for the same bot, are logged and tried again.
+
+    SIGTERM and SIGINT end it: nothing more is fetched, what runs is awaited, what is done is confirmed, and the
+    connections are closed.
+
+    Args:
+        bot: for which `setup_sessions` was called.
+        timeout: seconds of a long poll.
+        allowed_updates: kinds of updates; without it, what was asked for last.
+        handle_signals: end at SIGTERM and SIGINT.
+        max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
+            by `chatsession updates`.
+        drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
+
+    Raises:
+        ValueError: `setup_sessions` was not called, or `max_deliveries` is less than 2.
+
+    Examples:
+        >>> from chatsession import SessionManager
+        >>> from chatsession.integrations.telebot import setup_sessions, start_polling
+        >>> from telebot.async_telebot import AsyncTeleBot
+        >>> async def main() -> None:
+        ...     bot = AsyncTeleBot("42:token")
+        ...     setup_sessions(bot, SessionManager(dict[str, int], storage="memory:", deduplicate=100))
+        ...     await start_polling(bot)
+    """
+    dispatch = cast("_Dispatch | None", vars(bot).get(_PLACE))
+    if dispatch is None:
+        raise ValueError("start_polling comes after setup_sessions(bot, sessions)")
+    await poll(
+        bot,
+        dispatch.bindings,
+        dispatch.start,
+        timeout=timeout,
+        allowed_updates=allowed_updates,
+        handle_signals=handle_signals,
+        max_deliveries=max_deliveries,
+        drain_timeout=drain_timeout,
+    )
+
+
 class _Dispatch:
     """Stands before the places of one bot where updates come in, are handled, and come to an end."""
 
@@ -208,8 +270,8 @@ class _Dispatch:
         check_hooks(AsyncTeleBot, _HOOKS)
         self._bot: Any = bot
         self._methods = methods_of_bot(bot)
-        self._bindings = SessionBindings()
-        self.asked = AskedSessions(self._bindings)
+        self.bindings = SessionBindings()
+        self.asked = AskedSessions(self.bindings)
         self._coming: dict[int, int] = {}
         """The updates that may still want their sessions: by what their handlers get, their ids."""
         self._none_coming: asyncio.Future[None] | None = None
@@ -227,7 +289,7 @@ class _Dispatch:
 
     def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager."""
-        self._bindings.add(binding, NAMES_OF_TELEBOT)
+        self.bindings.add(binding, NAMES_OF_TELEBOT)
         self.asked.clear()
 
     async def process(self, updates: Sequence[types.Update]) -> None:
@@ -245,6 +307,7 @@ class _Dispatch:
         try:
             await self._handle(payload, handlers, middlewares, update_type)
         except SessionError as error:  # raised from here, it would take the rest of the batch with it
+            note_undone(error)
             if not await self._bot._handle_exception(error):
                 _log.error("an update was not handled, or what it did to its session is lost: %s", error)
         finally:
@@ -252,7 +315,7 @@ class _Dispatch:
 
     async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
         context = context_of(self._bot, payload, self._coming.get(id(payload)), self._methods)
-        scope = UpdateScope(self._bindings, context)
+        scope = UpdateScope(self.bindings, context)
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
         async with self._states_of(payload) as states:
@@ -267,6 +330,7 @@ class _Dispatch:
                 await edge.abort()
                 raise
             if edge.exception is not None:
+                note_undone(edge.exception)
                 await edge.abort()
             elif states is None:
                 await scope.commit()
@@ -280,10 +344,14 @@ class _Dispatch:
 
     async def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, and poll."""
-        await self._bindings.start()
+        await self.start()
+        await self._poll(*args, **kwargs)
+
+    async def start(self) -> None:
+        """Open the storages."""
+        await self.bindings.start()
         if self.states is not None:
             await self.states.start()
-        await self._poll(*args, **kwargs)
 
     async def close(self) -> None:
         """Close the storages, then the connection to Telegram, by which handlers may still answer until then."""
@@ -292,7 +360,7 @@ class _Dispatch:
             if self._coming:
                 self._none_coming = self._none_coming or asyncio.get_running_loop().create_future()
                 await asyncio.wait([self._none_coming], timeout=_DRAIN_TIMEOUT)
-            await self._bindings.release(_DRAIN_TIMEOUT)
+            await self.bindings.release(_DRAIN_TIMEOUT)
             if self.states is not None:
                 await self.states.close()
         finally:

@@ -24,7 +24,9 @@ from chatsession.integrations._telegram_ext_context import (
 )
 from chatsession.integrations._telegram_ext_persistence import MONTH, PersistenceOptions, SessionPersistence
 from chatsession.integrations._telegram_ext_persistent import is_initialized
+from chatsession.integrations._telegram_ext_polling import ConfirmingUpdater
 from chatsession.integrations._telegram_ext_setup import open_persistence, serve_persistence, serve_sessions, served_by
+from chatsession.integrations.polling.setup import check_max_deliveries
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
@@ -39,6 +41,7 @@ __all__ = [
     "UpdateContext",
     "open_persistence",
     "setup_persistence",
+    "setup_polling",
     "setup_sessions",
 ]
 
@@ -201,3 +204,42 @@ def _check(application: object, caller: str) -> None:
         )
     if not isinstance(application, Application):  # people pass builders
         raise TypeError(f"{caller} needs the Application, not a {type(application).__name__}; build it before")
+
+
+def setup_polling(
+    application: Application[Any, Any, Any, Any, Any, Any], *, max_deliveries: int = 5, drain_timeout: float = 30.0
+) -> None:
+    """Let an application confirm each update to Telegram when it is done; then start it as always.
+
+    python-telegram-bot confirms an update when it has fetched it, so that a crash loses what was being handled. Here
+    an update is confirmed when its handlers have returned or failed (those with `block=False` too), its sessions are
+    committed, and what was handed to `after_commit` is sent. After a crash, Telegram delivers again what was not done;
+    sessions with `deduplicate=100` know what they have committed. At most 100 updates, or as many as the smallest
+    `deduplicate`, are under way.
+
+    An update whose session could not be locked, stored or answered for (`SessionConflictError`,
+    `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause. When
+    the application stops, nothing more is fetched, what runs is awaited, and what is done is confirmed.
+
+    Args:
+        application: for which `setup_sessions` was called. Its `updater` is replaced.
+        max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
+            by `chatsession updates`.
+        drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
+
+    Raises:
+        ValueError: `setup_sessions` was not called, or `max_deliveries` is less than 2.
+
+    Examples:
+        >>> from telegram.ext import Application
+        >>> from chatsession import SessionManager
+        >>> from chatsession.integrations.telegram_ext import setup_polling, setup_sessions
+        >>> application = Application.builder().token("42:abc").concurrent_updates(True).build()
+        >>> setup_sessions(application, SessionManager(dict[str, int], storage="memory:", deduplicate=100))
+        >>> setup_polling(application)  # and then application.run_polling()
+    """
+    bindings = served_by(application).bindings
+    if not bindings.all:
+        raise ValueError("setup_polling comes after setup_sessions(application, sessions)")
+    check_max_deliveries(max_deliveries)
+    application.updater = ConfirmingUpdater(application, bindings, max_deliveries, drain_timeout)

@@ -9,7 +9,7 @@ that one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -74,14 +74,14 @@ class Deliveries:
         """Whether an update is handled alone, if at all."""
         return self._record.crashes.get(update["update_id"], 0) >= self._suspect_from
 
-    async def set_aside(self, update: RawUpdate) -> bool:
+    async def set_aside(self, update: RawUpdate, to_json: Callable[[RawUpdate], bytes]) -> bool:
         """Set an update aside if it has taken the process down too often."""
         update_id: int = update["update_id"]
         crashes = self._record.crashes[update_id]
         if crashes < self._most:
             return False
         aside = f"{SET_ASIDE}{self._runtime.prefix}{self._bot_id}:{update_id}"
-        await self._put(aside, msgspec.json.encode(update))
+        await self._put(aside, to_json(update))
         _log.error(
             "update %d has taken the process down %d times, and was set aside under %s; see it by chatsession updates",
             update_id,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
+from typing import Any
 
 from chatsession.errors import (
     SessionConflictError,
@@ -18,11 +20,18 @@ REDELIVERABLE = (SessionConflictError, SessionLockTimeoutError, SessionUnsentErr
 class Delivery:
     """One delivery of one update."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "tasks")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
         """Why the update is not done."""
+        self.tasks: list[asyncio.Task[Any]] = []
+        """What belongs to the update, and outlives the call that handles it."""
+
+    async def join(self) -> None:
+        """Wait for the tasks that belong to the update."""
+        while self.tasks:
+            await asyncio.wait([self.tasks.pop()])
 
 
 delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", default=None)
@@ -32,3 +41,9 @@ def note_undone(error: BaseException | None) -> None:
     """An update has failed; if another delivery would put it right, it is not done."""
     if isinstance(error, REDELIVERABLE) and (delivery := delivering.get()) is not None:
         delivery.error = error
+
+
+def belongs_to_update(task: asyncio.Task[Any]) -> None:
+    """The update is not done before this task is."""
+    if (delivery := delivering.get()) is not None:
+        delivery.tasks.append(task)

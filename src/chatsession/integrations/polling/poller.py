@@ -34,6 +34,10 @@ class BotApi(Protocol):
         """Let the handlers run, and return when they and their sessions are done."""
         ...
 
+    def to_json(self, update: RawUpdate) -> bytes:
+        """An update as Telegram sent it."""
+        ...
+
     def translate(self, error: Exception, /) -> Exception:
         """See `Methods.translate`."""
         ...
@@ -162,7 +166,7 @@ class Poller:
                 continue
             while self._tasks:
                 await asyncio.wait(self._tasks)
-            if await deliveries.set_aside(update):
+            if await deliveries.set_aside(update, self._api.to_json):
                 self._done(update["update_id"])
             else:
                 await deliveries.handle_alone(update)
@@ -177,6 +181,7 @@ class Poller:
             delivering.set(delivery)
             try:
                 await self._api.handle(update)
+                await delivery.join()
             except Exception:
                 _log.exception("%s: update %d failed", self._name, update_id)
             if delivery.error is None:

@@ -18,6 +18,12 @@ MOST_UNDER_WAY = 100
 """As many as one `getUpdates` brings."""
 
 
+def check_max_deliveries(most: int) -> None:
+    """Raises `ValueError` if that few deliveries would set updates aside that are not to blame."""
+    if most < 2:
+        raise ValueError("max_deliveries must be 2 or more: a process can die of other things than its update")
+
+
 def make_poller(
     bot_id: int, api: BotApi, bindings: SessionBindings, *, timeout: int, drain: float, max_deliveries: int
 ) -> Poller:
@@ -34,8 +40,7 @@ def make_poller(
     Raises:
         ValueError: `max_deliveries` is less than 2.
     """
-    if max_deliveries < 2:
-        raise ValueError("max_deliveries must be 2 or more: a process can die of other things than its update")
+    check_max_deliveries(max_deliveries)
     managers = [binding.sessions for binding in bindings.all]
     for manager in managers:
         if not manager.options.deduplicate:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 RawUpdate: TypeAlias = dict[str, Any]
-"""An update as the Bot API delivers it."""
+"""An update as the Bot API delivers it, or with its `update_id` and what a framework has made of it."""
 
 
 class Window:

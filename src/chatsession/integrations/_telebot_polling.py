@@ -1,0 +1,73 @@
+"""Polling for an AsyncTeleBot that confirms updates when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+from telebot import asyncio_helper, types
+from telebot.async_telebot import AsyncTeleBot
+
+from chatsession.integrations._telebot_methods import translated
+from chatsession.integrations.polling.poller import run_all
+from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
+from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.update_scope import SessionBindings
+
+_PATIENCE = 15
+"""Seconds that a long poll may take beyond its time-out."""
+
+
+class _TelebotBot:
+    """See `polling.poller.BotApi`."""
+
+    def __init__(self, bot: AsyncTeleBot, allowed_updates: Sequence[str] | None) -> None:
+        self.translate = translated
+        self._bot: Any = bot
+        self._allowed_updates = None if allowed_updates is None else list(allowed_updates)
+        self._get_updates: Any = cast("Any", asyncio_helper).get_updates  # not parsed, as some are not new
+
+    async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
+        return await self._get_updates(
+            self._bot.token,
+            offset=offset,
+            limit=limit,
+            timeout=timeout,
+            allowed_updates=self._allowed_updates,
+            request_timeout=timeout + _PATIENCE,
+        )
+
+    def to_json(self, update: RawUpdate) -> bytes:
+        return msgspec.json.encode(update)
+
+    async def handle(self, update: RawUpdate) -> None:
+        await self._bot.process_new_updates([cast("Any", types.Update).de_json(update)])
+
+
+async def poll(
+    bot: AsyncTeleBot,
+    bindings: SessionBindings,
+    start: Callable[[], Awaitable[None]],
+    *,
+    timeout: int,
+    allowed_updates: Sequence[str] | None,
+    handle_signals: bool,
+    max_deliveries: int,
+    drain_timeout: float,
+) -> None:
+    """See `chatsession.integrations.telebot.start_polling`."""
+    poller = make_poller(
+        bot.bot_id or 0,
+        _TelebotBot(bot, allowed_updates),
+        bindings,
+        timeout=timeout,
+        drain=drain_timeout,
+        max_deliveries=max_deliveries,
+    )
+    with stopped_by_signals([poller], handle_signals=handle_signals):
+        try:
+            await start()
+            await run_all([poller])
+        finally:
+            await bot.close_session()

@@ -1,0 +1,135 @@
+"""An updater for python-telegram-bot that confirms updates when they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from telegram import Update
+from telegram.error import TelegramError
+from telegram.ext import Application, Updater
+
+from chatsession.integrations._telegram_ext_methods import translated
+from chatsession.integrations.polling.poller import Poller
+from chatsession.integrations.polling.setup import make_poller
+from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.update_scope import SessionBindings
+
+_NOT_RUNNING_YET = 0.01
+"""Seconds between two looks whether the application has started, which has no event for it."""
+
+
+class ConfirmingUpdater(Updater):
+    """Takes the place of an application's updater.
+
+    Args:
+        application: whose updates it fetches, and handles past the update queue.
+        bindings: its sessions.
+        max_deliveries: see `setup_polling`.
+        drain_timeout: see `setup_polling`.
+    """
+
+    def __init__(
+        self,
+        application: Application[Any, Any, Any, Any, Any, Any],
+        bindings: SessionBindings,
+        max_deliveries: int,
+        drain_timeout: float,
+    ) -> None:
+        super().__init__(application.bot, application.update_queue)
+        self._application = application
+        self._bindings = bindings
+        self._max_deliveries = max_deliveries
+        self._drain_timeout = drain_timeout
+        self._poller: Poller | None = None
+        self._polling: asyncio.Task[None] | None = None
+
+    async def start_polling(
+        self,
+        poll_interval: float = 0.0,
+        timeout: float | datetime.timedelta = 10,
+        bootstrap_retries: int = 0,
+        allowed_updates: Sequence[str] | None = None,
+        drop_pending_updates: bool | None = None,
+        error_callback: Callable[[TelegramError], None] | None = None,
+    ) -> asyncio.Queue[object]:
+        """As `telegram.ext.Updater.start_polling`; `poll_interval` has no effect."""
+        if self.running:
+            raise RuntimeError("This Updater is already running!")
+        await self._delete_webhook(bootstrap_retries, drop_pending_updates)
+        seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
+        bot = _PtbBot(self._application, allowed_updates, error_callback)
+        self._poller = make_poller(
+            self.bot.id,
+            bot,
+            self._bindings,
+            timeout=int(seconds),
+            drain=self._drain_timeout,
+            max_deliveries=self._max_deliveries,
+        )
+        self._running = True
+        self._polling = asyncio.create_task(self._poller.run())
+        return self.update_queue
+
+    async def stop(self) -> None:
+        """Fetch nothing more, let what runs end, and confirm what is done."""
+        if self._poller is None or self._polling is None:
+            await super().stop()
+            return
+        poller, polling = self._poller, self._polling
+        self._poller = self._polling = None
+        poller.stop()
+        try:
+            await polling
+        finally:
+            self._running = False
+
+    async def _delete_webhook(self, retries: int, drop: bool | None) -> None:
+        while True:
+            try:
+                await self.bot.delete_webhook(drop_pending_updates=drop)
+                return
+            except TelegramError:
+                if retries == 0:
+                    raise
+                retries -= 1
+                await asyncio.sleep(1)
+
+
+class _PtbBot:
+    """See `polling.poller.BotApi`."""
+
+    def __init__(
+        self,
+        application: Application[Any, Any, Any, Any, Any, Any],
+        allowed_updates: Sequence[str] | None,
+        error_callback: Callable[[TelegramError], None] | None,
+    ) -> None:
+        self.translate = translated
+        self._application = application
+        self._allowed_updates = allowed_updates
+        self._error_callback = error_callback
+
+    async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
+        try:
+            updates = await self._application.bot.get_updates(
+                offset=offset or None, limit=limit, timeout=timeout, allowed_updates=self._allowed_updates
+            )
+        except TelegramError as error:
+            if self._error_callback is not None:
+                self._error_callback(error)
+            raise
+        return [{"update_id": update.update_id, "update": update} for update in updates]
+
+    def to_json(self, update: RawUpdate) -> bytes:
+        parsed: Update = update["update"]
+        return parsed.to_json().encode()
+
+    async def handle(self, update: RawUpdate) -> None:
+        application = self._application
+        while not application.running:  # noqa: ASYNC110 - the application has no event for it
+            await asyncio.sleep(_NOT_RUNNING_YET)
+        parsed: Update = update["update"]
+        await application.update_processor.process_update(parsed, application.process_update(parsed))

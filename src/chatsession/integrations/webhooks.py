@@ -1,0 +1,48 @@
+"""For servers of webhooks: answer 200 only when an update is done, and let Telegram deliver it again otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from chatsession.integrations.polling.delivery import Delivery, delivering
+
+T = TypeVar("T")
+
+
+async def handled(handling: Awaitable[T]) -> T:
+    """Await the handling of an update; raises if it is not done, so that Telegram must deliver it again.
+
+    Frameworks tell their error handlers of errors, and then return as if all was well. This raises all the same if
+    the session could not be locked or stored, or if what was handed to `after_commit` could not be sent. Let the
+    error become an answer of 500, as web frameworks do.
+
+    Args:
+        handling: `application.process_update(update)` of python-telegram-bot, `bot.process_new_updates([update])` of
+            pyTelegramBotAPI, or `dispatcher.feed_update(bot, update)` of aiogram.
+
+    Returns:
+        What the framework returns.
+
+    Raises:
+        SessionConflictError: nothing of the update is stored.
+        SessionLockTimeoutError: nothing of the update is stored.
+        StorageUnavailableError: nothing of the update is stored.
+        SessionUnsentError: the update is stored; what it sends is stored, too, and not sent yet.
+
+    Examples:
+        >>> from telegram import Update
+        >>> async def hook(request):
+        ...     await handled(application.process_update(Update.de_json(await request.json(), application.bot)))
+        ...     return Response()
+    """
+    delivery = Delivery()
+    token = delivering.set(delivery)
+    try:
+        result = await handling
+        await delivery.join()
+    finally:
+        delivering.reset(token)
+    if delivery.error is not None:
+        raise delivery.error
+    return result

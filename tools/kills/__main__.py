@@ -1,0 +1,65 @@
+"""`python -m tools.kills`: every framework, by polling and webhook, on SQLite and Redis, over 1 and over 20 chats."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+from tools.kills.bot import BOTS
+from tools.kills.campaign import Plan, run
+from tools.kills.mutants import MUTANTS
+from tools.servers.redis import RedisServer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.kills", description=__doc__)
+    parser.add_argument("--messages", type=int, default=1500)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--frameworks", nargs="*", default=list(BOTS))
+    parser.add_argument("--ways", nargs="*", default=["polling", "webhook"])
+    parser.add_argument("--storages", nargs="*", default=["sqlite", "redis"])
+    parser.add_argument("--chats", nargs="*", type=int, default=[1, 20])
+    parser.add_argument("--no-mutants", action="store_true")
+    options = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
+        plans = [
+            Plan(framework, way, storage, options.messages, chats, options.kills, options.seed)
+            for framework, way, storage, chats in itertools.product(
+                options.frameworks, options.ways, options.storages, options.chats
+            )
+        ]
+        if not options.no_mutants:
+            plans += [
+                Plan("aiogram", "polling", "sqlite", 600, 20, 6, mutant=mutant, patience=90) for mutant in MUTANTS
+            ]
+        for number, plan in enumerate(plans):
+            url = f"sqlite:///{folder}/{number}.db" if plan.storage == "sqlite" else f"{redis.url}/{number % 16}"
+            failed += not _judge(plan, url)
+    return 1 if failed else 0
+
+
+def _judge(plan: Plan, url: str) -> bool:
+    began = time.monotonic()
+    verdict = asyncio.run(run(replace(plan, storage=url)))
+    good = bool(verdict.faults) == bool(plan.mutant)
+    name = f"{plan.framework}, {plan.way}, {plan.storage}, {plan.chats} chats"
+    what = f"{plan.messages} messages, {verdict.kills} kills, {verdict.again} answers came again"
+    print(
+        f"{'ok  ' if good else 'BAD '} {name}{', ' + plan.mutant if plan.mutant else ''}: {what}, "
+        f"{len(verdict.faults)} faults, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
+    for fault in verdict.faults[:5]:
+        print(f"       {fault}", flush=True)
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""A bot that counts the messages of each chat, and answers each after the commit. Run as a process, to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatsession import SessionManager
+from tools.kills.mutants import break_the_library
+
+
+@dataclass
+class Tally:
+    """What is stored of a chat.
+
+    Attributes:
+        count: of its messages.
+        runs: by the text of a message, which run of its handler was committed.
+    """
+
+    count: int = 0
+    runs: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def count(tally: Tally, text: str) -> str:
+    """Count a message; gives the answer, which names this run of the handler."""
+    tally.count += 1
+    tally.runs[text] = secrets.token_hex(4)
+    return f"{text} {tally.runs[text]}"
+
+
+def main() -> None:
+    framework, way, storage, api, token, mutant = sys.argv[1:]
+    break_the_library(mutant)
+    sessions = SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0)
+    asyncio.run(BOTS[framework](sessions, way, api, token))
+
+
+async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+    from aiogram import Bot, Dispatcher
+    from aiogram.client.session.aiohttp import AiohttpSession
+    from aiogram.client.telegram import TelegramAPIServer
+    from aiogram.types import Message
+    from aiogram.webhook.aiohttp_server import SimpleRequestHandler, setup_application
+    from aiohttp import web
+
+    from chatsession.integrations.aiogram import SessionContext, setup_sessions, start_polling
+
+    bot = Bot(token, session=AiohttpSession(api=TelegramAPIServer.from_base(api)))
+    dp = Dispatcher()
+    setup_sessions(dp, sessions)
+
+    @dp.message()
+    async def on_message(message: Message, session: Tally, ctx: SessionContext[Tally]) -> None:
+        ctx.after_commit(message.answer(count(session, message.text or "")))
+
+    if way == "polling":
+        await start_polling(dp, bot)
+        return
+    app = web.Application()
+    SimpleRequestHandler(dp, bot, handle_in_background=False).register(app, "/hook")
+    setup_application(app, dp, bot=bot)
+    await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
+
+
+async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+    from aiohttp import web
+    from telegram import Update
+    from telegram.ext import Application, ContextTypes, MessageHandler, filters
+
+    from chatsession.integrations.telegram_ext import SessionCallbackContext, setup_polling, setup_sessions
+    from chatsession.integrations.webhooks import handled
+
+    class Context(SessionCallbackContext[Tally]): ...
+
+    builder = Application.builder().token(token).base_url(f"{api}/bot").concurrent_updates(True)
+    application: Any = builder.context_types(ContextTypes(context=Context)).build()
+    setup_sessions(application, sessions)
+
+    async def on_message(update: Update, context: Context) -> None:
+        message = update.message
+        assert message is not None
+        answer = count(context.session, message.text or "")
+        context.after_commit("send_message", message.chat_id, answer)
+
+    application.add_handler(MessageHandler(filters.ALL, on_message))
+    if way == "polling":
+        setup_polling(application)
+        async with application:
+            await application.updater.start_polling()
+            await application.start()
+            await asyncio.Event().wait()
+        return
+
+    async def hook(request: web.Request) -> web.Response:
+        await handled(application.process_update(Update.de_json(await request.json(), application.bot)))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hook", hook)
+    async with application:
+        await application.start()
+        await serve(app, lambda url: application.bot.set_webhook(url, max_connections=20))
+
+
+async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+    from aiohttp import web
+    from telebot import asyncio_helper, types
+    from telebot.async_telebot import AsyncTeleBot
+
+    from chatsession.integrations.telebot import SessionContext, setup_sessions, start_polling
+    from chatsession.integrations.webhooks import handled
+
+    asyncio_helper.API_URL = api + "/bot{0}/{1}"
+    bot = AsyncTeleBot(token)
+    setup_sessions(bot, sessions)
+
+    async def on_message(message: types.Message, session: Tally, ctx: SessionContext[Tally]) -> None:
+        ctx.after_commit("send_message", message.chat.id, count(session, message.text or ""))
+
+    bot.register_message_handler(on_message, func=lambda _: True)
+    if way == "polling":
+        await start_polling(bot)
+        return
+
+    async def hook(request: web.Request) -> web.Response:
+        await handled(bot.process_new_updates([types.Update.de_json(await request.json())]))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hook", hook)
+    await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
+
+
+async def serve(app: Any, set_webhook: Any) -> None:
+    """Let a webhook's server run until the process is killed."""
+    from aiohttp import web
+
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    await set_webhook(f"http://{host}:{port}/hook")
+    await asyncio.Event().wait()
+
+
+BOTS: dict[str, Any] = {"aiogram": aiogram, "ptb": ptb, "telebot": telebot}
+
+if __name__ == "__main__":
+    main()

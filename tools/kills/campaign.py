@@ -1,0 +1,145 @@
+"""Messages to a bot that is killed at random moments, and what the server's log says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chatsession import SessionManager
+from chatsession_playground.bot_api import BotApiServer
+from tools.kills.bot import Tally
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One campaign.
+
+    Attributes:
+        framework: `"aiogram"`, `"ptb"` or `"telebot"`.
+        way: `"polling"` or `"webhook"`.
+        storage: a URL.
+        messages: how many are sent in all.
+        chats: how many chats they come from.
+        kills: how often the bot is killed.
+        seed: of the moments.
+        mutant: what is broken on purpose.
+        patience: seconds within which everything must be answered.
+    """
+
+    framework: str
+    way: str
+    storage: str
+    messages: int = 1500
+    chats: int = 20
+    kills: int = 10
+    seed: int = 0
+    mutant: str = ""
+    patience: float = 600.0
+
+
+@dataclass
+class Verdict:
+    """What came of a campaign.
+
+    Attributes:
+        faults: what a user of the bot could complain about; empty: nothing.
+        again: how many answers came more than once, each excused by a kill.
+        kills: how often the bot was killed.
+    """
+
+    faults: list[str] = field(default_factory=list[str])
+    again: int = 0
+    kills: int = 0
+
+
+class Campaign:
+    """Runs one plan."""
+
+    def __init__(self, plan: Plan, api: BotApiServer) -> None:
+        self._plan = plan
+        self._api = api
+        self._random = random.Random(plan.seed)
+        self._excused: Counter[str] = Counter()
+        """By the text of a message: kills at which it was answered and not confirmed."""
+
+    async def run(self) -> Verdict:
+        """Send everything, kill the bot now and then, and judge."""
+        plan = self._plan
+        chats = [self._api.private_chat(1001 + number) for number in range(plan.chats)]
+        for number in range(plan.messages):
+            chats[number % plan.chats].send(f"m{number}")
+        moments = sorted(self._random.sample(range(1, plan.messages * 9 // 10), plan.kills))
+        try:
+            async with asyncio.timeout(plan.patience):
+                for moment in moments:
+                    await self._live_until(moment)
+                await self._live_until(plan.messages)
+        except TimeoutError:
+            pass  # the verdict will tell what is missing
+        return await self._verdict(len(moments))
+
+    async def _live_until(self, moment: int) -> None:
+        plan = self._plan
+        command = [sys.executable, "-m", "tools.kills.bot", plan.framework, plan.way, plan.storage, self._api.url]
+        bot = await asyncio.create_subprocess_exec(*command, self._api.token, plan.mutant, cwd=ROOT)
+        try:
+            last = moment == plan.messages
+            while len(self.answers()) < moment or (last and self._api.pending):
+                if bot.returncode is not None:
+                    raise RuntimeError(f"the bot ended by itself, with {bot.returncode}")
+                if last and plan.mutant and not self._api.pending:
+                    break
+                await asyncio.sleep(0.002)
+            if not last:
+                await asyncio.sleep(self._random.random() * 0.03)
+        finally:
+            if bot.returncode is None:
+                bot.kill()
+                await bot.wait()
+        await asyncio.sleep(0.1)  # what it has sent before it died is still coming in
+        answered = self.answers()
+        self._excused.update(text for update in self._api.pending if (text := str(update.payload["text"])) in answered)
+
+    def answers(self) -> dict[str, list[str]]:
+        """By the text of a message, the runs of its handler that were answered."""
+        found: dict[str, list[str]] = {}
+        for call in self._api.calls:
+            if call.method == "sendMessage" and call.error is None:
+                text, run = str(call.params["text"]).split()
+                found.setdefault(text, []).append(run)
+        return found
+
+    async def _verdict(self, kills: int) -> Verdict:
+        plan, answers, verdict = self._plan, self.answers(), Verdict(kills=kills)
+        async with SessionManager(Tally, storage=plan.storage, deduplicate=100) as sessions:
+            tallies = {key: tally async for key, tally in sessions.entries()}
+        committed: dict[str, str] = {}
+        for number in range(plan.chats):
+            tally = tallies.get(str(1001 + number), Tally())
+            expected = len(range(number, plan.messages, plan.chats))
+            if tally.count != expected:
+                verdict.faults.append(f"chat {number} counts {tally.count} of {expected} messages")
+            committed.update(tally.runs)
+        for number in range(plan.messages):
+            text = f"m{number}"
+            runs = answers.get(text, [])
+            if not runs:
+                verdict.faults.append(f"{text} was not answered")
+            if any(run != committed.get(text) for run in runs):
+                verdict.faults.append(f"{text} was answered for a run that was rolled back")
+            if len(runs) - 1 > self._excused[text]:
+                verdict.faults.append(f"{text} was answered {len(runs)} times, with {self._excused[text]} excuses")
+            verdict.again += max(len(runs) - 1, 0)
+        return verdict
+
+
+async def run(plan: Plan) -> Verdict:
+    """Run one plan against a Bot API server of its own."""
+    async with BotApiServer() as api:
+        return await Campaign(plan, api).run()
