@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,20 +115,21 @@ async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: st
     from chatsession.integrations.telebot import SessionContext, setup_sessions, start_polling
     from chatsession.integrations.webhooks import handled
 
+    update_class: Any = types.Update
     asyncio_helper.API_URL = api + "/bot{0}/{1}"
-    bot = AsyncTeleBot(token)
+    bot: Any = AsyncTeleBot(token)
     setup_sessions(bot, sessions)
 
     async def on_message(message: types.Message, session: Tally, ctx: SessionContext[Tally]) -> None:
         ctx.after_commit("send_message", message.chat.id, count(session, message.text or ""))
 
-    bot.register_message_handler(on_message, func=lambda _: True)
+    bot.register_message_handler(on_message)
     if way == "polling":
         await start_polling(bot)
         return
 
     async def hook(request: web.Request) -> web.Response:
-        await handled(bot.process_new_updates([types.Update.de_json(await request.json())]))
+        await handled(bot.process_new_updates([update_class.de_json(await request.json())]))
         return web.Response()
 
     app = web.Application()
@@ -135,7 +137,7 @@ async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: st
     await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
 
 
-async def serve(app: Any, set_webhook: Any) -> None:
+async def serve(app: Any, set_webhook: Callable[[str], Awaitable[object]]) -> None:
     """Let a webhook's server run until the process is killed."""
     from aiohttp import web
 

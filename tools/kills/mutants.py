@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chatsession.integrations.polling.window import Window
 from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -12,17 +14,28 @@ MUTANTS = ("confirm before done", "actions before commit", "actions not stored")
 def break_the_library(mutant: str) -> None:
     """Break it in one way; with an empty name, not at all."""
     if mutant == "confirm before done":
-        Window.offset = property(lambda self: self._next)  # type: ignore[assignment,method-assign] # that is the point
+        window: Any = Window
+        window.offset = property(_next)
     elif mutant == "actions before commit":
-        commit = UnitOfWork.commit
+        unit: Any = UnitOfWork
+        commit: Any = unit.commit
 
-        async def sending_first(self: UnitOfWork[object]) -> None:
+        async def sending_first(self: Any) -> None:
             if self.outbox is not None:
                 await self.outbox.send()
             await commit(self)
 
-        UnitOfWork.commit = sending_first  # type: ignore[method-assign] # that is the point
+        unit.commit = sending_first
     elif mutant == "actions not stored":
-        Outbox.stored = property(lambda self: ())  # type: ignore[assignment,method-assign] # that is the point
+        outbox: Any = Outbox
+        outbox.stored = property(_nothing)
     elif mutant:
         raise ValueError(f"there is no mutant {mutant!r}; there are {', '.join(MUTANTS)}")
+
+
+def _next(window: Any) -> int:
+    return window._next
+
+
+def _nothing(_: object) -> tuple[()]:
+    return ()
