@@ -16,7 +16,7 @@ from chatsession.storages import Action, Change, Committed, Lease, Record, Stora
 from chatsession.storages.inspection import HeldLock
 from chatsession.unit_of_work.locked_key import compare_and_set
 from chatsession.unit_of_work.prefixes import PREFIXES, is_foreign, longer_prefixes
-from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, RESERVED
+from chatsession.unit_of_work.runtime import MOVED, QUARANTINE, RESERVED, SET_ASIDE
 
 LOCK_TIMEOUT = 60.0
 
@@ -205,6 +205,17 @@ async def set_aside(storage: Storage, scope: Scope) -> AsyncGenerator[tuple[str,
             for key in keys:
                 if scope.covers(key.removeprefix(prefix).partition(":")[2]):
                     yield key, why
+
+
+async def updates_set_aside(storage: Storage) -> AsyncGenerator[tuple[str, bytes]]:
+    """The updates that took a bot down, and were set aside by its polling: their keys, and what is stored."""
+    cursor: str | None = None
+    while True:
+        page, cursor = await storage.scan(SET_ASIDE, cursor, _LARGEST_PAGE)
+        for key, record in page:
+            yield key, record.value
+        if cursor is None:
+            return
 
 
 def _anything(_: Record | None) -> bool:

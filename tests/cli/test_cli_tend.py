@@ -232,3 +232,13 @@ def bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     """A module's file; each test has one of a name of its own, since modules are imported once."""
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path / f"bot_of_{request.node.originalname}.py"
+
+
+def test_updates_lists_what_was_set_aside(shell: Shell) -> None:
+    shell.put({"!update:42:17": b'{"update_id":17}', "42": b"{}"})
+    done = shell.run("updates", "--json")
+    assert (done.code, done.lines) == (1, [{"key": "!update:42:17", "update": {"update_id": 17}}])
+    assert shell.run("updates").out == '!update:42:17  {"update_id": 17}\n'
+    assert shell.run("count").out.strip() == "1"
+    assert shell.run("rm", "!update:42:17", "--yes").code == 0
+    assert shell.run("updates").code == 0

@@ -23,6 +23,7 @@ from chatsession.cli.removing import rm
 from chatsession.cli.rewriting import migrate, rotate_keys
 from chatsession.cli.single import get, set_
 from chatsession.cli.stats import stats
+from chatsession.cli.updates import updates
 from chatsession.cli.watching import watch
 from chatsession.cli.web import web
 
@@ -42,6 +43,7 @@ _COMMANDS = {
         "check": check,
         "sweep": sweep,
         "locks": locks,
+        "updates": updates,
         "doctor": doctor,
         "migrate": migrate,
         "rotate-keys": rotate_keys,
