@@ -66,6 +66,7 @@ growth: $(READY) servers  ## how the cost of each step grows, up to ten million 
 
 torture: $(READY) servers simulate  ## real processes on real servers, and what goes wrong with them; two hours and more
 	$(BIN)/python -m tools.torture --report docs/torture
+	$(BIN)/python -m tools.kills
 
 simulate: $(READY)  ## thousands of simulated schedules of the core, each with its seed (SIMULATION_SEEDS of each kind)
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-2000} $(BIN)/pytest tests/simulation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 from collections import Counter
@@ -65,6 +66,7 @@ class Campaign:
         self._plan = plan
         self._api = api
         self._random = random.Random(plan.seed)
+        self._kills = 0
         self._excused: Counter[str] = Counter()
         """By the text of a message: kills at which it was answered and not confirmed."""
 
@@ -74,34 +76,30 @@ class Campaign:
         chats = [self._api.private_chat(1001 + number) for number in range(plan.chats)]
         for number in range(plan.messages):
             chats[number % plan.chats].send(f"m{number}")
-        moments = sorted(self._random.sample(range(1, plan.messages * 9 // 10), plan.kills))
-        try:
+        with contextlib.suppress(TimeoutError):  # the verdict tells what is missing
             async with asyncio.timeout(plan.patience):
-                for moment in moments:
-                    await self._live_until(moment)
-                await self._live_until(plan.messages)
-        except TimeoutError:
-            pass  # the verdict will tell what is missing
-        return await self._verdict(len(moments))
+                for _ in range(plan.kills):
+                    await self._live(self._random.randint(1, max(plan.messages // (plan.kills + 1), 2)))
+                await self._live(None)
+        return await self._verdict()
 
-    async def _live_until(self, moment: int) -> None:
-        plan = self._plan
+    async def _live(self, calls: int | None) -> None:
+        """Let the bot live until it has made so many calls, or until everything is confirmed, and kill it then."""
+        plan, before = self._plan, len(self._api.calls)
         command = [sys.executable, "-m", "tools.kills.bot", plan.framework, plan.way, plan.storage, self._api.url]
         bot = await asyncio.create_subprocess_exec(*command, self._api.token, plan.mutant, cwd=ROOT)
         try:
-            last = moment == plan.messages
-            while len(self.answers()) < moment or (last and self._api.pending):
+            while self._api.pending and (calls is None or len(self._api.calls) < before + calls):
                 if bot.returncode is not None:
                     raise RuntimeError(f"the bot ended by itself, with {bot.returncode}")
-                if last and plan.mutant and not self._api.pending:
-                    break
                 await asyncio.sleep(0.002)
-            if not last:
+            if calls is not None:
                 await asyncio.sleep(self._random.random() * 0.03)
         finally:
             if bot.returncode is None:
                 bot.kill()
                 await bot.wait()
+        self._kills += bool(self._api.pending)
         await asyncio.sleep(0.1)  # what it has sent before it died is still coming in
         answered = self.answers()
         self._excused.update(text for update in self._api.pending if (text := str(update.payload["text"])) in answered)
@@ -115,8 +113,8 @@ class Campaign:
                 found.setdefault(text, []).append(run)
         return found
 
-    async def _verdict(self, kills: int) -> Verdict:
-        plan, answers, verdict = self._plan, self.answers(), Verdict(kills=kills)
+    async def _verdict(self) -> Verdict:
+        plan, answers, verdict = self._plan, self.answers(), Verdict(kills=self._kills)
         async with SessionManager(Tally, storage=plan.storage, deduplicate=100) as sessions:
             tallies = {key: tally async for key, tally in sessions.entries()}
         committed: dict[str, str] = {}
