@@ -36,6 +36,9 @@ class SessionBinding(Generic[T]):
         self.lazy = lazy
         self.per_bot = per_bot
         self.name: str = sessions.options.name
+        self.context_class: type[SessionContext[T] | LazySessionContext[T]] = (
+            LazySessionContext if lazy else SessionContext
+        )
         self.context_name: str = "ctx" if self.name == "session" else f"{self.name}_ctx"
         self.names: frozenset[str] = frozenset((self.name, self.context_name))
         """The parameters by which handlers ask for these sessions."""
@@ -162,7 +165,7 @@ class UpdateScope:
         for binding in bindings.all:
             session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
             self.sessions.append(session)
-            self.contexts[binding.context_name] = (LazySessionContext if binding.lazy else SessionContext)(session)
+            self.contexts[binding.context_name] = binding.context_class(session)
 
     async def follow_chat(self) -> None:
         """A group became a supergroup: let its sessions follow."""
@@ -189,25 +192,23 @@ class UpdateScope:
 
     async def commit(self) -> None:
         """The update is done: prepare all sessions, then commit all, or none."""
-        if len(self.sessions) == 1:
-            self._forget_mere_looks()
-            await self.sessions[0].commit()
-            return
-        await commit_all(self.close())
+        opened = self.close()
+        if len(opened) == 1:
+            await opened[0].commit()
+        elif opened:
+            await commit_all(opened)
 
     def close(self) -> list[Unit]:
         """The update is done: gives the sessions that were opened, for the caller to commit."""
-        self._forget_mere_looks()
+        if not self.handled:
+            for session in self.sessions:
+                session.forget_mere_look()
         return [opened for session in self.sessions if (opened := session.close()) is not None]
 
     async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""
-        if len(self.sessions) == 1:
-            await self.sessions[0].abort()
-            return
-        await abort_all([opened for session in self.sessions if (opened := session.close()) is not None])
-
-    def _forget_mere_looks(self) -> None:
-        if not self.handled:
-            for session in self.sessions:
-                session.forget_mere_look()
+        opened = [opened for session in self.sessions if (opened := session.close()) is not None]
+        if len(opened) == 1:
+            await opened[0].abort()
+        elif opened:
+            await abort_all(opened)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
@@ -36,6 +36,7 @@ class UpdateSession(Generic[T]):
         "_made_as",
         "_manager",
         "_opening",
+        "_opening_ended",
         "_per_bot",
         "_resolved",
         "opened",
@@ -50,47 +51,50 @@ class UpdateSession(Generic[T]):
         """`None`: nobody has asked for it, or the update has none."""
         self._resolved = False
         """Somebody has asked for it, and it is known whether the update has one."""
-        self._opening: asyncio.Future[None] | None = None
+        self._opening = False
+        self._opening_ended: asyncio.Future[None] | None = None
+        """For those who ask for it meanwhile."""
         self._closed = False
         self._made_as: object = None
 
     async def open(self) -> None:
         """Open it for somebody who is about to use it, unless it is open, or the update has none."""
-        while self._opening is not None:
-            await asyncio.wait([self._opening])
+        while self._opening:
+            await self._wait_until_open()
         if self._closed:
             raise _misused()
         if self._resolved:
             return
-        self._opening = asyncio.get_running_loop().create_future()
+        self._opening = True
         try:
-            await self._open()
+            units = self._manager.units
+            key = units.key(self._context, self._scope if self._per_bot else "")
+            if key is not None and not isinstance(key, str):
+                key = await key
+            if key is not None:
+                self.opened = await (self._begin_lazy(key) if self._lazy else units.unit(key, self._context).begin())
+            self._resolved = True
         finally:
-            self._opening.set_result(None)
-            self._opening = None
+            self._opening = False
+            if self._opening_ended is not None:
+                self._opening_ended.set_result(None)
+                self._opening_ended = None
         if self._closed and (opened := self.opened) is not None:  # the update ended without waiting for this
             self.opened = None
             await opened.abort()
             raise _misused()
 
-    async def _open(self) -> None:
+    async def _wait_until_open(self) -> None:
+        if self._opening_ended is None:
+            self._opening_ended = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._opening_ended])
+
+    async def _begin_lazy(self, key: str) -> LazySession[T]:
         units = self._manager.units
-        key = units.key(self._context, self._scope if self._per_bot else "")
-        if key is not None and not isinstance(key, str):
-            key = await key
-        if key is None:
-            self._resolved = True
-            return
-        if self._lazy:
-            lazy = units.lazy_unit(key, self._context)
-            if units.runtime.deduplicate:
-                await lazy.load()
-            self.opened = lazy
-        else:
-            unit = units.unit(key, self._context)
-            await unit.begin()
-            self.opened = unit
-        self._resolved = True
+        lazy = units.lazy_unit(key, self._context)
+        if units.runtime.deduplicate:
+            await lazy.load()
+        return lazy
 
     @property
     def _scope(self) -> str:
@@ -134,17 +138,6 @@ class UpdateSession(Generic[T]):
         self._closed = True
         return self.opened
 
-    def commit(self) -> Coroutine[Any, Any, None]:
-        """The update was handled: commit this session alone."""
-        self._closed = True
-        opened = self.opened
-        return _nothing() if opened is None else opened.commit()
-
-    def abort(self) -> Coroutine[Any, Any, None]:
-        """A handler failed: write nothing."""
-        opened = self.close()
-        return _nothing() if opened is None else opened.abort()
-
     def forget_mere_look(self) -> None:
         """Nobody handled the update: store nothing if a new session was read and not changed."""
         unit = self.unit
@@ -184,10 +177,6 @@ def _misused() -> SessionClosedError:
     return SessionClosedError(
         "the session is used after its update was done; use sessions.open() to change it from elsewhere"
     )
-
-
-async def _nothing() -> None:
-    """Nobody asked for the session."""
 
 
 class _Context(Generic[T]):
