@@ -22,7 +22,7 @@ Suite = StorageConformance
 RED = (AssertionError, pytest.fail.Exception, ExceptionGroup)
 
 CASES = [
-    (broken.IgnoresVersions, Suite.test_what_expects_absence_only_creates, {}),
+    (broken.IgnoresVersions, Suite.test_a_change_that_expects_absence_only_creates, {}),
     (broken.IgnoresVersions, Suite.test_an_old_version_changes_nothing, {"action": Action.PUT}),
     (broken.IgnoresVersions, Suite.test_an_old_version_changes_nothing, {"action": Action.DELETE}),
     (broken.IgnoresVersions, Suite.test_of_many_that_create_one_succeeds, {}),
@@ -41,10 +41,10 @@ CASES = [
     (broken.LocksTwice, Suite.test_one_of_many_gets_the_lock, {}),
     (broken.LocksTwice, Suite.test_locks_of_many_keys_are_counted_up_exactly, {}),
     (broken.NeverFreesDeadHolders, Suite.test_a_lease_that_ran_out_counts_as_free, {}),
-    (broken.NeverFreesDeadHolders, Suite.test_who_waits_gets_a_lease_that_ran_out, {}),
-    (broken.IsUnfair, Suite.test_those_who_wait_are_served_in_order, {}),
+    (broken.NeverFreesDeadHolders, Suite.test_a_waiter_gets_an_expired_lease, {}),
+    (broken.IsUnfair, Suite.test_waiters_are_served_in_order, {}),
     (broken.KeepsAbandonedWishes, Suite.test_an_abandoned_place_in_the_queue_is_given_up, {}),
-    (broken.KeepsAbandonedWishes, Suite.test_who_is_cancelled_while_waiting_leaves_no_lock, {}),
+    (broken.KeepsAbandonedWishes, Suite.test_a_cancelled_waiter_leaves_no_lock, {}),
     (broken.KeepsAbandonedWishes, Suite.test_to_abandon_what_the_key_was_just_unlocked_for, {}),
     (broken.StaysLockedOnConflict, Suite.test_a_conflict_unlocks_too, {"action": Action.PUT}),
     (broken.DoesNotRenew, Suite.test_a_renewed_lease_does_not_run_out, {}),
@@ -55,11 +55,11 @@ CASES = [
     (broken.FoldsCase, Suite.test_every_stored_key_is_enumerated_as_it_is, {}),
     (broken.LocksByPrefix, Suite.test_locking_one_key_locks_no_other, {}),
     (broken.TakesEmptyForMissing, Suite.test_bytes_are_read_as_they_were_stored, {"value": b""}),
-    (broken.NeverExpires, Suite.test_what_is_over_reads_as_missing, {}),
-    (broken.NeverExpires, Suite.test_what_is_over_is_not_enumerated, {}),
+    (broken.NeverExpires, Suite.test_an_expired_session_reads_as_missing, {}),
+    (broken.NeverExpires, Suite.test_an_expired_session_is_not_enumerated, {}),
     (broken.NeverExpires, Suite.test_a_session_is_forgotten_when_its_time_to_live_is_over, {}),
     (broken.BringsBackTheDead, Suite.test_an_old_version_never_brings_back_what_was_deleted, {"action": Action.PUT}),
-    (broken.BringsBackTheDead, Suite.test_what_is_over_reads_as_missing, {}),
+    (broken.BringsBackTheDead, Suite.test_an_expired_session_reads_as_missing, {}),
     (broken.TouchRewrites, Suite.test_touch_does_not_rewrite_a_newer_value, {}),
     (broken.TouchDoesNothing, Suite.test_touch_counts_from_now_on, {}),
     (broken.PutKeepsTheOldEnd, Suite.test_put_without_a_time_to_live_takes_it_off, {}),
@@ -67,7 +67,7 @@ CASES = [
     (broken.MixesUpBatches, Suite.test_results_stand_in_the_order_of_the_keys, {}),
     (broken.TakesPrefixesForPatterns, Suite.test_a_prefix_is_taken_literally, {}),
     (broken.SkipsWhatMoves, Suite.test_a_scan_gives_each_lasting_key_while_others_come_and_go, {}),
-    (broken.SkipsWhatMoves, Suite.test_what_is_given_may_be_deleted_at_once, {}),
+    (broken.SkipsWhatMoves, Suite.test_a_key_may_be_deleted_once_it_is_enumerated, {}),
 ]
 
 
@@ -75,7 +75,7 @@ CASES = [
     ("storage_class", "test", "arguments"),
     [pytest.param(*case, id=f"{case[0].__name__}-{case[1].__name__.removeprefix('test_')}") for case in CASES],
 )
-async def test_what_is_broken_fails(
+async def test_a_broken_storage_fails(
     storage_class: type[MemoryStorage], test: Callable[..., Awaitable[None]], arguments: dict[str, object]
 ) -> None:
     with pytest.raises(RED):

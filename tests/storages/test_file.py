@@ -87,7 +87,7 @@ def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "\ud800"])
-async def test_what_is_no_key_is_refused(storage: FileStorage, key: str) -> None:
+async def test_an_unusable_key_is_refused(storage: FileStorage, key: str) -> None:
     results = [
         *await storage.read_many([key]),
         *await storage.commit_many([Change(key, Action.PUT, b"1")]),
@@ -197,7 +197,7 @@ def make_pipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_empty, make_folder, make_link, make_pipe])
-async def test_what_is_no_session_is_reported_and_left_alone(
+async def test_a_file_without_a_session_is_reported_and_kept(
     storage: FileStorage, folder: Path, make: Callable[[Path], None]
 ) -> None:
     await put(storage, "42", b"1")

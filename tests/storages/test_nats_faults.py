@@ -109,7 +109,7 @@ def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "\ud800", "x" * 2001, "é" * 700, "x" * 2**20])
-async def test_what_is_no_key_is_refused(storage: NatsStorage, key: str) -> None:
+async def test_an_unusable_key_is_refused(storage: NatsStorage, key: str) -> None:
     results = [
         *await storage.read_many([key]),
         *await storage.commit_many([Change(key, Action.PUT, b"1")]),

@@ -169,7 +169,7 @@ class TestACutConnection:
         assert (record.value, record.version) == (b'"MARKER"', outcome.version)
         await unlock(storage, (await lock(storage, "chat")).lease)
 
-    async def test_what_came_after_a_commit_stands(
+    async def test_a_repeated_commit_keeps_later_changes(
         self, storage: PostgresStorage, proxy: PgProxy, postgres_server: PostgresServer, table: str
     ) -> None:
         """The answer to a blind write is lost, and another client writes before the client can ask again."""

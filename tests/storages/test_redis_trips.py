@@ -81,7 +81,7 @@ async def test_a_lazy_session_that_nobody_touches_costs_nothing(proxy: RedisProx
         assert proxy.round_trips == before
 
 
-async def test_what_happens_at_once_travels_together(proxy: RedisProxy) -> None:
+async def test_concurrent_calls_travel_together(proxy: RedisProxy) -> None:
     async with SessionManager(Pizza, storage=RedisStorage(proxy.url)) as sessions:
         await _warm(sessions)
         proxy.round_trips = 0
@@ -121,7 +121,7 @@ async def test_a_look_counts_the_time_to_live_anew_and_writes_nothing(server: Re
         assert 990_000 < int(server.ask("PTTL", "warm")) <= 1_000_000
 
 
-async def test_what_others_write_in_redis_is_seen_as_a_change(storage: RedisStorage, server: RedisServer) -> None:
+async def test_a_write_by_another_redis_client_counts_as_a_change(storage: RedisStorage, server: RedisServer) -> None:
     await put(storage, "424242", b'{"count":1}')
     locked = await lock(storage, "424242")
     server.ask("SET", "424242", '{"count":7}')

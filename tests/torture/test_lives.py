@@ -127,7 +127,7 @@ def test_a_refused_deletion_that_took_effect() -> None:
     assert faults(made("a", EMPTY, 0, 1), refused, made("b", EMPTY, 3, 4), stored=State(1, "b")) != []
 
 
-def test_those_who_only_look_change_nothing() -> None:
+def test_reads_change_nothing() -> None:
     a, b = made("a", EMPTY, 0, 1), made("b", State(1, "a"), 5, 6)
     assert faults(a, looked("x", State(1, "a"), 2, 3), b, looked("y", State(2, "b"), 7, 8), stored=State(2, "b")) == []
     assert faults(a, looked("early", State(1, "a"), 0, 0.6), stored=State(1, "a")) == [
@@ -138,7 +138,7 @@ def test_those_who_only_look_change_nothing() -> None:
     ]
 
 
-def test_what_a_refused_update_wrote_is_seen() -> None:
+def test_a_refused_write_that_others_see_is_found() -> None:
     refused = made("r", State(1, "a"), 1, 2, fate=Fate.REFUSED)
     found = faults(made("a", EMPTY, 0, 1), refused, looked("dirty", State(2, "r"), 1, 3), stored=State(1, "a"))
     assert found == ["chat: dirty read 2 by r, which no update that took effect wrote"]
@@ -186,7 +186,7 @@ def test_histories_can_be_read_in_parts(tmp_path: Path) -> None:
     assert [find_faults(part, {}) for part in parts] == [[], []]
 
 
-def test_what_was_not_acknowledged_may_be_undone_by_a_failover() -> None:
+def test_a_failover_may_undo_unacknowledged_updates() -> None:
     first, unknown = made("a", EMPTY, 0, 1), made("u", State(1, "a"), 2, None, fate=Fate.UNKNOWN)
     seen, refused = looked("x", State(2, "u"), 2, 4), made("r", State(2, "u"), 2, 4, fate=Fate.REFUSED)
     went_on = made("b", State(1, "a"), 5, 6)
@@ -208,7 +208,7 @@ def test_by_a_clock_that_is_ahead_a_session_is_gone_earlier() -> None:
     assert faults(a, looked("x", EMPTY, 5, 6), b, expiry=Expiry(10, leeway=3)) != []
 
 
-def test_who_is_excused_for_having_read_what_had_been_replaced() -> None:
+def test_a_stale_read_is_excused_while_a_clock_is_wrong() -> None:
     a, b = made("a", EMPTY, 0, 1), made("b", State(1, "a"), 2, 3)
     stale = looked("x", State(1, "a"), 5, 6)
     asked: list[str] = []
@@ -252,7 +252,7 @@ class Story:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_happens_one_after_another_is_explained(seed: int) -> None:
+def test_a_sequential_history_is_explained(seed: int) -> None:
     story = Story(seed)
     story.happen(60)
     assert faults(*story.updates, stored=story.state) == []

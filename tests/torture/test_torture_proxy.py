@@ -78,7 +78,7 @@ async def test_cut(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("direction", Direction)
-async def test_what_is_stalled_comes_later_in_its_order(proxy: Proxy, direction: Direction) -> None:
+async def test_stalled_bytes_come_later_and_in_order(proxy: Proxy, direction: Direction) -> None:
     reader, writer = await connected(proxy)
     proxy.stall(direction)
     writer.write(b"1")

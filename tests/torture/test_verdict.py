@@ -159,7 +159,7 @@ def test_of_several_that_end_together_the_error_is_about_one(campaign: Campaign)
     assert [update.fate for update in updates] == [Fate.UNKNOWN, Fate.REFUSED]
 
 
-def test_what_comes_behind_a_save_did_not_ask_again(campaign: Campaign) -> None:
+def test_a_change_after_a_save_does_not_ask_again(campaign: Campaign) -> None:
     with campaign.worker("w0") as history:
         attempts = Attempts(history, Names("w0"))
         first = attempts.begin("lasting:a")

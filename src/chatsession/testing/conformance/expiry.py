@@ -33,7 +33,7 @@ class ExpiryTests(StorageSuite):
         if name in vars(ExpiryTests) and not request.getfixturevalue("storage").expiring:
             pytest.skip("this storage's records have no time to live")
 
-    async def test_what_is_over_reads_as_missing(self, storage: Storage, other: Storage, time: Time) -> None:
+    async def test_an_expired_session_reads_as_missing(self, storage: Storage, other: Storage, time: Time) -> None:
         old = await put(storage, "key", b"1", ttl=time.seconds(1))
         await put(storage, "stays", b"2")
         await put(storage, "stays long", b"3", ttl=time.seconds(LONG))
@@ -98,7 +98,7 @@ class ExpiryTests(StorageSuite):
             await time.passes(1.5)
         assert await value_of(storage, "key") == b"2"
 
-    async def test_what_is_over_is_not_brought_back(self, storage: Storage, time: Time) -> None:
+    async def test_an_expired_session_is_not_brought_back(self, storage: Storage, time: Time) -> None:
         await put(storage, "key", b"1", ttl=time.seconds(1))
         await _is_over(storage, "key", time)
         assert await commit(storage, Change("key", Action.TOUCH, ttl=time.seconds(LONG))) == Committed(None)
@@ -106,7 +106,7 @@ class ExpiryTests(StorageSuite):
         await put(storage, "key", b"2", expect=None)
         assert await value_of(storage, "key") == b"2"
 
-    async def test_what_is_over_is_not_enumerated(self, storage: Storage, other: Storage, time: Time) -> None:
+    async def test_an_expired_session_is_not_enumerated(self, storage: Storage, other: Storage, time: Time) -> None:
         await put(storage, "a", b"1", ttl=time.seconds(1))
         await put(storage, "b", b"2")
         await put(storage, "c", b"3", ttl=time.seconds(LONG))

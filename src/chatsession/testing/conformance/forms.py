@@ -79,7 +79,7 @@ class FormTests(StorageSuite):
         assert await there.get("-5") == [1, 2, 3]
         assert [key async for key in here.keys()] == ["-1005"]  # noqa: SIM118 - no dict's
 
-    async def test_what_is_stored_is_not_readable_when_encrypted(self, storage: Storage) -> None:
+    async def test_an_encrypted_session_is_not_readable_in_the_storage(self, storage: Storage) -> None:
         async with SessionManager(str, storage=storage, encryption_keys=[_KEY]) as sessions:
             await sessions.update("chat", lambda _: "a secret")
             (record,) = await storage.read_many(["chat"])

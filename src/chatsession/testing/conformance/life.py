@@ -26,7 +26,7 @@ class LifeTests(StorageSuite):
             await storage.close()
             assert not storage.is_open
 
-    async def test_what_was_stored_is_there_after_closing_and_opening(self, make_storage: MakeStorage) -> None:
+    async def test_a_stored_session_is_there_after_closing_and_opening(self, make_storage: MakeStorage) -> None:
         storage = make_storage()
         async with storage:
             version = await put(storage, "key", b"1")

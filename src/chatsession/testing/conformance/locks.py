@@ -70,7 +70,7 @@ class LockTests(StorageSuite):
                 leases.add(locked.lease)
         assert len(leases) == 290
 
-    async def test_those_who_wait_are_served_in_order(
+    async def test_waiters_are_served_in_order(
         self, storage: Storage, other: Storage, open_another: OpenAnother
     ) -> None:
         """Asked again and again, in whatever order, only the one that has waited longest gets the key."""
@@ -157,7 +157,7 @@ class LockTests(StorageSuite):
             for attempt in range(3):
                 await storage.wait_unlocked(wish, attempt)
 
-    async def test_who_is_cancelled_while_waiting_leaves_no_lock(self, storage: Storage, other: Storage) -> None:
+    async def test_a_cancelled_waiter_leaves_no_lock(self, storage: Storage, other: Storage) -> None:
         holder = await lock(storage, "key")
         wishes = [request("key") for _ in range(5)]
         for wish in wishes:
@@ -180,7 +180,7 @@ class LockTests(StorageSuite):
         assert new.record.value == b"1"
         assert not await renew(storage, old.lease, time.seconds(1_000))
 
-    async def test_who_waits_gets_a_lease_that_ran_out(self, storage: Storage, other: Storage, time: Time) -> None:
+    async def test_a_waiter_gets_an_expired_lease(self, storage: Storage, other: Storage, time: Time) -> None:
         await lock(storage, "key", time.seconds(1))
         first, second = request("key", time.seconds(1_000)), request("key", time.seconds(1_000))
         order: list[str] = []

@@ -46,7 +46,7 @@ class ManagerTests(StorageSuite):
                     group.create_task((here, there)[n % 2].update("chat", _one_more))
             assert await here.get("chat") == 20
 
-    async def test_what_a_failed_handler_did_is_not_stored_and_not_locked(
+    async def test_a_failed_handler_stores_nothing_and_leaves_no_lock(
         self, managers: tuple[Counters, Counters]
     ) -> None:
         here, there = managers

@@ -108,7 +108,7 @@ class ScanTests(StorageSuite):
         assert cursor is None, "an enumeration ends although others write"
         assert seen >= set(lasting)
 
-    async def test_what_is_given_may_be_deleted_at_once(self, storage: Storage) -> None:
+    async def test_a_key_may_be_deleted_once_it_is_enumerated(self, storage: Storage) -> None:
         """As a broadcast does that forgets the chats which blocked the bot."""
         await storage.commit_many([Change(f"chat:{n}", Action.PUT, number(n)) for n in range(200)])
         seen: list[str] = []

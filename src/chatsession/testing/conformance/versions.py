@@ -14,7 +14,7 @@ from chatsession.testing.conformance.suite import OpenAnother, StorageSuite
 class VersionTests(StorageSuite):
     """Create-only, compare-and-swap, and nothing that comes back from the dead."""
 
-    async def test_what_expects_absence_only_creates(self, storage: Storage, other: Storage) -> None:
+    async def test_a_change_that_expects_absence_only_creates(self, storage: Storage, other: Storage) -> None:
         await put(storage, "key", b"1", expect=None)
         for action in (Action.PUT, Action.DELETE, Action.TOUCH, Action.KEEP):
             assert await commit(other, Change("key", action, b"2", None)) is Refused.CONFLICT
@@ -72,7 +72,7 @@ class VersionTests(StorageSuite):
         assert await put(storage, "key", b"2", expect=version)
 
     @pytest.mark.parametrize("stored", [True, False], ids=["stored", "absent"])
-    async def test_what_expects_anything_is_always_made(self, storage: Storage, stored: bool) -> None:
+    async def test_a_change_that_expects_anything_is_always_made(self, storage: Storage, stored: bool) -> None:
         if stored:
             await put(storage, "key", b"1")
         await put(storage, "key", b"2", expect=Expect.ANYTHING)
