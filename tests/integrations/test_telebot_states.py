@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from telebot.asyncio_handler_backends import ContinueHandling
 from telebot.asyncio_storage import StateMemoryStorage, StatePickleStorage
 from telebot.states import State, StatesGroup
 from telebot.states.asyncio import StateContext, StateMiddleware
+from telebot.storage import StateMemoryStorage as SyncMemoryStorage
 from telebot.types import Message
 from telebot_aids import feed, make_bot
 
 from chatsession import SessionClosedError, SessionConflictError, SessionEncodeError, SessionManager
-from chatsession.integrations.telebot import SessionStateStorage, setup_fsm, setup_sessions
+from chatsession.integrations.telebot import SessionStateStorage, SyncSessionStateStorage, setup_fsm, setup_sessions
 
 
 class Order(StatesGroup):
@@ -375,3 +377,66 @@ def pickles(tmp_path: Path) -> StatePickleStorage:
     storage = StatePickleStorage.__new__(StatePickleStorage)
     storage.file_path = str(tmp_path)
     return storage
+
+
+class TestSyncStorage:
+    @pytest.fixture
+    def sync_storage(self, tmp_path: Path) -> Iterator[SyncSessionStateStorage]:
+        storage = SyncSessionStateStorage(f"sqlite:///{tmp_path / 'bot.db'}")
+        yield storage
+        storage.close()
+
+    @pytest.mark.parametrize("ours", [True, False], ids=["ours", "the framework's"])
+    def test_it_does_what_the_frameworks_own_does(self, sync_storage: SyncSessionStateStorage, ours: bool) -> None:
+        storage: Any = sync_storage if ours else SyncMemoryStorage()
+        bot = TeleBot("42:token", state_storage=storage)
+        ids = (1, 1)
+        assert (storage.get_state(*ids), storage.get_data(*ids)) == (None, {})
+        assert (storage.delete_state(*ids), storage.reset_data(*ids)) == (False, False)
+        with pytest.raises(RuntimeError):
+            storage.set_data(*ids, "size", "big")
+        assert bot.set_state(1, Order.size) is True
+        bot.add_data(1, size="big", cart={"salami": 2})
+        with bot.retrieve_data(1) as data:
+            data["cart"]["salami"] += 1
+            del data["size"]
+        assert bot.get_state(1) == "Order:size"
+        assert storage.get_data(*ids, bot_id=42) == {"cart": {"salami": 3}}
+        assert bot.reset_data(1) is True
+        assert storage.get_data(*ids, bot_id=42) == {}
+        assert bot.delete_state(1) is True
+        assert bot.get_state(1) is None
+
+    def test_a_block_that_fails_writes_nothing(self, sync_storage: SyncSessionStateStorage) -> None:
+        bot = TeleBot("42:token", state_storage=sync_storage)
+        bot.set_state(1, "on")
+        with pytest.raises(ValueError, match="bad"), bot.retrieve_data(1) as data:
+            data["x"] = 1
+            bot.set_state(1, "inside")
+            assert bot.get_state(1) == "inside"
+            raise ValueError("bad")
+        assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("on", {})
+
+    def test_blocks_of_many_threads_lose_nothing(self, sync_storage: SyncSessionStateStorage) -> None:
+        def count() -> None:
+            for _ in range(20):
+                with sync_storage.get_interactive_data(1, 1) as data:
+                    data["count"] = data.get("count", 0) + 1
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sync_storage.get_data(1, 1) == {"count": 80}
+
+    def test_data_that_is_not_json(self, sync_storage: SyncSessionStateStorage) -> None:
+        sync_storage.set_state(1, 1, "on")
+        with pytest.raises(SessionEncodeError, match=r'a tuple at `\$\.data\["x"\]`'):
+            sync_storage.set_data(1, 1, "x", (1, 2))
+
+    def test_a_closed_storage(self, sync_storage: SyncSessionStateStorage) -> None:
+        sync_storage.set_state(1, 1, "on")
+        sync_storage.close()
+        with pytest.raises(SessionClosedError):
+            sync_storage.set_state(1, 1, "off")

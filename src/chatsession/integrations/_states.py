@@ -69,6 +69,13 @@ class StateOptions(TypedDict, total=False):
     observe: Callable[[SessionEvent], object] | None
 
 
+def options_of(storage: Storage | str | None, options: StateOptions) -> SessionOptions[StateRecord]:
+    """The options of the sessions that keep states. Raises `TypeError` for an option that there is not."""
+    for name in options.keys() - StateOptions.__annotations__.keys():
+        raise TypeError(f"states have no option {name!r}")
+    return SessionOptions(initial=empty_record, storage=storage, codec=StateCodec(), name="state", **options)
+
+
 class States:
     """The states of conversations, as handlers, filters and other tasks see them.
 
@@ -85,11 +92,7 @@ class States:
     """
 
     def __init__(self, storage: Storage | str | None, options: StateOptions) -> None:
-        for name in options.keys() - StateOptions.__annotations__.keys():
-            raise TypeError(f"states have no option {name!r}")
-        self.options: SessionOptions[StateRecord] = SessionOptions(
-            initial=empty_record, storage=storage, codec=StateCodec(), name="state", **options
-        )
+        self.options: SessionOptions[StateRecord] = options_of(storage, options)
         self._prefix = self.options.prefix
         self.sessions: SessionManager[StateRecord] = SessionManager.from_options(self.options)
         """The records, each of them under the lock of its key."""

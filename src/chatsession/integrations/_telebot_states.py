@@ -60,7 +60,7 @@ class SessionStateStorage(StateStorageBase):
         destiny: str | None = None,
     ) -> str:
         """The key under which `sessions` has a conversation; `destiny` is aiogram's, and not used here."""
-        return _key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
+        return state_key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `close`, to go on."""
@@ -84,10 +84,8 @@ class SessionStateStorage(StateStorageBase):
         Raises:
             SessionClosedError: the storage is closed.
         """
-        name = getattr(state, "name", state)
-        if name is not None and not isinstance(name, (str, int)):
-            raise TypeError(f"a state is a State, a string or a number, not a {type(name).__name__}")
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        name = checked_state(state)
+        key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
         await self.states.set_state(key, name)
         return True
 
@@ -100,7 +98,9 @@ class SessionStateStorage(StateStorageBase):
         bot_id: int | None = None,
     ) -> str | int | None:
         """The name of the state."""
-        return await self.states.get_state(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+        return await self.states.get_state(
+            state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        )
 
     async def delete_state(
         self,
@@ -118,7 +118,7 @@ class SessionStateStorage(StateStorageBase):
             existed = record != EMPTY
             return EMPTY
 
-        await self.states.write(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id), forget)
+        await self.states.write(state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id), forget)
         return existed
 
     async def set_data(
@@ -137,7 +137,7 @@ class SessionStateStorage(StateStorageBase):
             RuntimeError: no state was set, as with the framework's own storages.
             SessionEncodeError: a part of the value, which is named by its path, is not JSON.
         """
-        place = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
         new = plain({key: value}, place.text)
 
         def change(record: StateRecord) -> StateRecord:
@@ -157,7 +157,9 @@ class SessionStateStorage(StateStorageBase):
         bot_id: int | None = None,
     ) -> dict[str, Any]:
         """The data, as a copy."""
-        return await self.states.get_data(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+        return await self.states.get_data(
+            state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        )
 
     async def reset_data(
         self,
@@ -180,7 +182,7 @@ class SessionStateStorage(StateStorageBase):
         bot_id: int | None = None,
     ) -> bool:
         """Replace the data, and keep the state; `False`: there is none, and nothing is written."""
-        place = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
         new, existed = plain(data, place.text), False
 
         def change(record: StateRecord) -> StateRecord:
@@ -200,7 +202,7 @@ class SessionStateStorage(StateStorageBase):
         bot_id: int | None = None,
     ) -> AbstractAsyncContextManager[dict[str, Any]]:
         """What `bot.retrieve_data` gives: the data, stored when the block ends, and not if it raises."""
-        return self.states.editing(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+        return self.states.editing(state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
 
 
 def key_of(payload: object, bot_id: int | None) -> StateKey | None:
@@ -211,12 +213,21 @@ def key_of(payload: object, bot_id: int | None) -> StateKey | None:
         return None
     if user_id is None:
         return None
-    return _key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
+    return state_key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
 
 
-def _key(
+def checked_state(state: object) -> str | int | None:
+    """The name of a state, or the state where it has none. Raises `TypeError` for anything else."""
+    name = getattr(state, "name", state)
+    if name is not None and not isinstance(name, (str, int)):
+        raise TypeError(f"a state is a State, a string or a number, not a {type(name).__name__}")
+    return name
+
+
+def state_key(
     chat_id: int, user_id: int, business_connection_id: str | None, thread_id: int | None, bot_id: int | None
 ) -> StateKey:
+    """Where the record of a conversation is."""
     owner = f"{bot_id or ''}:{chat_id}:{user_id}"
     if not thread_id and not business_connection_id:
         return StateKey(owner, owner)

@@ -26,6 +26,7 @@ from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_methods import methods_of_bot
 from chatsession.integrations._telebot_polling import poll
 from chatsession.integrations._telebot_states import SessionStateStorage, key_of
+from chatsession.integrations._telebot_thread_states import SyncSessionStateStorage
 from chatsession.integrations._telebot_threads import SyncSessionContext, thread_dispatch_of
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
@@ -42,6 +43,7 @@ __all__ = [
     "SessionStateStorage",
     "StateOptions",
     "SyncSessionContext",
+    "SyncSessionStateStorage",
     "UpdateContext",
     "setup_fsm",
     "setup_sessions",
@@ -183,7 +185,10 @@ def setup_fsm(
         >>> storage = setup_fsm(bot, "sqlite:///bot.db")
     """
     if not isinstance(bot, AsyncTeleBot):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass the sync bot
-        raise TypeError(f"setup_fsm needs an AsyncTeleBot, not a {type(bot).__name__}; sessions are async")
+        raise TypeError(
+            f"setup_fsm needs an AsyncTeleBot, not a {type(bot).__name__}; "
+            "a TeleBot is made with state_storage=SyncSessionStateStorage(…)"
+        )
     if not isinstance(storage, SessionStateStorage):
         storage = SessionStateStorage(storage, **options)
     elif options:
