@@ -112,8 +112,8 @@ async def test_a_server_that_stays_away_is_an_error_in_time(standalone: MongoSer
 async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: str, how: str) -> None:
     done = 0
     async with (
-        MongoStorage(replicas.url, collection=collection, retry_for=60) as storage,
-        SessionManager(int, storage=storage) as sessions,
+        MongoStorage(replicas.url, collection=collection, retry_for=120) as storage,
+        SessionManager(int, storage=storage, lock_timeout=None) as sessions,
     ):
         await sessions.update("chat", add_one)
         old = await asyncio.to_thread(replicas.primary)
@@ -135,7 +135,7 @@ async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: 
         else:
             await asyncio.to_thread(replicas.step_down)
         try:
-            await asyncio.wait_for(asyncio.gather(*counting), 120)
+            await asyncio.wait_for(asyncio.gather(*counting), 240)
             assert await sessions.get("chat") == 1 + done
             assert done >= 40
         finally:

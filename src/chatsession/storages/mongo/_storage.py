@@ -31,7 +31,7 @@ from chatsession.storages.mongo._calls import Call, Result, run
 from chatsession.storages.mongo._clock import ServerClock
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
-from chatsession.storages.mongo._documents import Document, check_key, date_of, is_over, record_of
+from chatsession.storages.mongo._documents import Document, check_key, is_over, record_of
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, as_storage_error, is_unacknowledged, passes
 from chatsession.storages.mongo._layouts import Name, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
@@ -43,7 +43,7 @@ _LARGEST_CALL = 8_000_000
 _LONGEST_SLEEP = 1.0
 """Seconds; a waiter that has not repeated its request for three seconds counts as dead."""
 _STORED_FIELDS = {"value": True, "version": True, "expires_at": True, "now": "$$NOW"}
-_LOCKED_FIELDS = {**_STORED_FIELDS, "lock": True}
+_LOCKED_FIELDS = {**_STORED_FIELDS, "lock": True, "token": True}
 
 
 class MongoStorage(Storage):
@@ -281,7 +281,7 @@ class MongoStorage(Storage):
             _, refused = await self._write(
                 [
                     UpdateOne(
-                        {self._layout.key: each.key, **_statements.free(now)}, _statements.lock(each, now), upsert=True
+                        {self._layout.key: each.key, **_statements.FREE}, _statements.lock(each, now), upsert=True
                     )
                     for each in fresh
                 ]
@@ -300,7 +300,7 @@ class MongoStorage(Storage):
         key = {self._layout.key: request.key}
         if is_fresh:
             with suppress(DuplicateKeyError):  # it is not free
-                found = await self._change({**key, **_statements.free(now)}, _statements.lock(request, now))
+                found = await self._change({**key, **_statements.FREE}, _statements.lock(request, now))
                 return {request.key: found}
         return {request.key: await self._change(key, _statements.lock_or_queue(request, now))}
 
@@ -314,7 +314,7 @@ class MongoStorage(Storage):
     def _granted(self, request: LockRequest, document: Document | None) -> Locked | StorageError | None:
         waiter = request.waiter
         lock = None if document is None else document.get("lock")
-        if document is None or lock is None or lock["waiter"] != waiter:
+        if document is None or lock is None or lock["waiter"] != waiter or lock["token"] != document["token"]:
             self._waiting.add(waiter)
             if self._wakeups is not None and document is not None:
                 self._wakeups.must_wait(waiter, document["_id"])
@@ -429,7 +429,7 @@ class MongoStorage(Storage):
         return done.matched_count + done.upserted_count, {}
 
     def _update_of(self, lease: Lease, operators: _statements.Expression) -> UpdateOne:
-        return UpdateOne({self._layout.key: lease.key, **_statements.held(lease, date_of(self.now()))}, operators)
+        return UpdateOne({self._layout.key: lease.key, **_statements.held(lease)}, operators)
 
 
 def _record_in(key: str, document: Document | None) -> Record | StorageError | None:
