@@ -51,6 +51,23 @@ def test_a_pickle_moves_in_and_what_cannot_is_told(shell: Shell, bot: str, tmp_p
     assert "1 were there already" in shell.bare("move-in", bot, "ptb-chat-data", source).err
 
 
+def test_all_that_an_application_has_moves_in(shell: Shell, bot: str, tmp_path: Path) -> None:
+    (tmp_path / "moving_bot.py").write_text(
+        "from telegram.ext import Application\n"
+        "from chatsession.integrations.telegram_ext import setup_persistence\n"
+        "application = Application.builder().token('42:x').updater(None).build()\n"
+        "setup_persistence(application, 'sqlite:///moved.db', prefix='')\n"
+        "other = Application.builder().token('42:x').updater(None).build()\n"
+    )
+    source = pickled(tmp_path / "bot.pickle")
+    assert "2 of 2 would be" in shell.bare("move-in", "moving_bot:application", "ptb", source, "--dry-run").err
+    done = shell.bare("move-in", "moving_bot:application", "ptb", source)
+    assert (done.code, "2 of 2 brought along" in done.err) == (0, True)
+    assert "2 were there already" in shell.bare("move-in", "moving_bot:application", "ptb", source).err
+    wrong = shell.bare("move-in", "moving_bot:other", "ptb", source)
+    assert "for which setup_persistence() was not called" in wrong.err
+
+
 def test_grammys_files_move_in(shell: Shell, bot: str, tmp_path: Path) -> None:
     folder = tmp_path / "sessions" / "42"
     folder.mkdir(parents=True)

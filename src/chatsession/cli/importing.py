@@ -12,7 +12,7 @@ from chatsession.cli._options import AsJson, DryRun, Replace
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import emit, note, safe
-from chatsession.cli.rewriting import Sessions, manager_or_states_named
+from chatsession.cli.rewriting import Sessions, application_named, manager_or_states_named
 from chatsession.importers import Entry, ImportReport, grammy, import_into, import_states, ptb, telebot_states
 from chatsession.manager import SessionManager
 
@@ -20,6 +20,7 @@ from chatsession.manager import SessionManager
 class Origin(Enum):
     """What can be brought along."""
 
+    PTB = "ptb"
     PTB_USER_DATA = "ptb-user-data"
     PTB_CHAT_DATA = "ptb-chat-data"
     PTB_BOT_DATA = "ptb-bot-data"
@@ -47,21 +48,34 @@ async def move_in(
 ) -> int | None:
     """Bring along what aiogram, grammY, python-telegram-bot or pyTelegramBotAPI has stored, as the bot's own sessions.
 
-    States become states if the name is that of a storage which setup_fsm() gave, as in bot:states.
+    States become states if the name is that of a storage which setup_fsm() gave, as in bot:states. From ptb, all that
+    an application has becomes what setup_persistence() keeps, if the name is the application's, as in bot:application.
     """
-    found, entries = manager_or_states_named(sessions), _entries(origin, source, allow or [])
     on_existing = "replace" if replace else "keep"
     with progress("moving in") as show:
 
         def report_so_far(report: ImportReport) -> None:
             show(report.seen)
 
-        if isinstance(found, SessionManager):
+        if origin is Origin.PTB:
+            from chatsession.importers import ptb_persistence  # needs python-telegram-bot
+
+            report = await ptb_persistence.import_pickle(
+                application_named(sessions),
+                source,
+                allow=allow or [],
+                on_existing=on_existing,
+                dry_run=dry_run,
+                progress=report_so_far,
+            )
+        elif isinstance(found := manager_or_states_named(sessions), SessionManager):
+            entries = _entries(origin, source, allow or [])
             async with found:
                 report = await import_into(
                     found, entries, on_existing=on_existing, dry_run=dry_run, progress=report_so_far
                 )
         else:
+            entries = _entries(origin, source, allow or [])
             async with found.sessions:
                 report = await import_states(
                     found, entries, bot_id=bot_id, on_existing=on_existing, dry_run=dry_run, progress=report_so_far
@@ -85,6 +99,8 @@ async def move_in(
 
 def _entries(origin: Origin, source: str, allow: list[str]) -> AsyncIterable[Entry]:
     match origin:
+        case Origin.PTB:
+            raise AssertionError("its entries become several kinds of records")
         case Origin.PTB_USER_DATA:
             return ptb.entries(source, "user_data", allow=allow)
         case Origin.PTB_CHAT_DATA:

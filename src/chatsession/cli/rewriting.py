@@ -56,6 +56,15 @@ def manager_or_states_named(path: str) -> SessionManager[Any] | StateStorage:
     return manager_named(path)
 
 
+def application_named(path: str) -> Any:
+    """Import an application of python-telegram-bot for which `setup_persistence` was called."""
+    found: Any = _imported(path)
+    if not hasattr(getattr(found, "persistence", None), "conversations"):
+        kind = type(found).__name__
+        raise CommandError(USAGE, f"{safe(path)} is a {kind}, for which setup_persistence() was not called")
+    return found
+
+
 def _imported(path: str) -> object:
     module, _, name = path.partition(":")
     if not module or not name:

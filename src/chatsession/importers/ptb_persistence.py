@@ -9,18 +9,20 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from telegram.ext import Application
 
 from chatsession.errors import SessionError
 from chatsession.importers._entries import Entry
 from chatsession.importers._importing import ImportReport, OnExisting, import_into
 from chatsession.importers._pickles import PickleError, Plain
 from chatsession.importers.ptb import pairs_in, read_parts
-from chatsession.integrations.telegram_ext import SessionPersistence
+from chatsession.integrations.telegram_ext import SessionPersistence  # which says what to install
 from chatsession.serialization.codec import CodecError, JsonCodec
+
+if TYPE_CHECKING:
+    from telegram.ext import Application
 
 __all__ = ["import_pickle"]
 
