@@ -136,7 +136,7 @@ class TestHeldRows:
             await holder.close()
         failed = [key for key, outcome in zip(keys, outcomes, strict=True) if not isinstance(outcome, Committed)]
         assert failed == ["chat:7"]
-        assert isinstance(outcomes[7], StorageUnavailableError)
+        assert type(outcomes[7]) is StorageUnavailableError
         assert "another transaction" in str(outcomes[7])
         assert await value_of(storage, "chat:7") == b"1"
         assert await value_of(storage, "chat:8") == b"2"
@@ -149,7 +149,7 @@ class TestHeldRows:
         try:
             await holder.execute(f"BEGIN; SELECT FROM {table}_leases WHERE key = 'stuck' FOR UPDATE")
             locked = await storage.lock_many([request("stuck"), request("free")])
-            assert isinstance(locked[0], StorageUnavailableError)
+            assert type(locked[0]) is StorageUnavailableError
             assert isinstance(locked[1], Locked)
             assert await storage.renew_many([stuck.lease, other.lease], 60.0) == [False, True]
             with pytest.raises(StorageUnavailableError):

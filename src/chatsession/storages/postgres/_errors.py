@@ -10,7 +10,7 @@ import socket
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.postgres._driver import InterfaceError, InternalClientError, PostgresError
 
-_ROW_HELD = (
+ROW_HELD = (
     "another transaction in PostgreSQL has locked the row of this session for more than a second; end that "
     "transaction (pg_stat_activity shows it)"
 )
@@ -45,10 +45,7 @@ _UNAVAILABLE = _PASSING - {"25006"} | {"53100", "53200", "57014"}
 
 
 class RowHeldError(StorageUnavailableError):
-    """Another transaction holds a row that a call needs."""
-
-    def __init__(self, message: str = _ROW_HELD, *, key: str | None = None) -> None:
-        super().__init__(message, key=key)
+    """Another transaction holds a row that a call needs; callers of the storage see a `StorageUnavailableError`."""
 
 
 def is_row_held(error: Exception) -> bool:
@@ -77,7 +74,7 @@ def as_storage_error(error: Exception) -> StorageError:
     if isinstance(error, StorageError):
         return error
     if is_row_held(error):
-        return RowHeldError()
+        return RowHeldError(ROW_HELD)
     if isinstance(error, PostgresError):
         return _from_server(_state(error), type(error).__name__)
     if isinstance(error, ConnectionRefusedError):

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-from chatsession.errors import StorageError
+from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.base import Change, Lease, LockRequest
-from chatsession.storages.postgres._errors import RowHeldError
+from chatsession.storages.postgres._errors import ROW_HELD, RowHeldError
 
 Item = TypeVar("Item", Change, Lease, LockRequest)
 Result = TypeVar("Result")
@@ -63,7 +63,8 @@ class HeldRows:
             answers = await asyncio.gather(*(self._alone(call, item, failed) for item in free))
         self._remember(held)
         results = dict(zip([item.key for item in free], answers, strict=True))
-        return [failed(item, RowHeldError()) if item.key in held else results[item.key] for item in items]
+        error = StorageUnavailableError(ROW_HELD)
+        return [failed(item, error) if item.key in held else results[item.key] for item in items]
 
     async def _alone(
         self,
@@ -74,9 +75,10 @@ class HeldRows:
         """Make a call for one item, as where its row is being inserted by another transaction and cannot be seen."""
         try:
             (result,) = await call([item])
+        except RowHeldError:
+            self._remember([item.key])
+            return failed(item, StorageUnavailableError(ROW_HELD))
         except StorageError as error:
-            if isinstance(error, RowHeldError):
-                self._remember([item.key])
             return failed(item, error)
         return result
 
