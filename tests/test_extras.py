@@ -120,6 +120,7 @@ NEEDED = {
     "chatsession.storages.postgres": "postgres",
     "chatsession.storages.redis": "redis",
     "chatsession.importers.aiogram_fsm": "redis",
+    "chatsession.importers.ptb_persistence": "telegram-ext",
     "chatsession.telemetry": "otel",
     "chatsession.testing.bots": "testing",
     "chatsession.testing.integrations": "testing",
