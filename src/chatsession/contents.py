@@ -76,8 +76,8 @@ def _apart(key: str, stored: bytes, keyring: Keyring | None) -> View:
     except (CodecError, ImportError) as error:
         return View("hex", stored, problem=f"It cannot be read: {error}.")
     if compressed and data.startswith((SEALED, COMPRESSED)):
-        # Lying there by itself, it would mean something else.
-        return View("hex", stored, problem="It cannot be read: what is compressed in it is no session's data.")
+        # Stored alone, it would mean something else.
+        return View("hex", stored, problem="It cannot be read: the compressed data is not a session's.")
     found = _unwrapped(data)
     if found is None:
         return View("hex", data, encrypted=encrypted, compressed=compressed)

@@ -20,23 +20,23 @@ Existing = Literal["keep", "replace"]
 
 @dataclass
 class CopyReport:
-    """What a copy came to, or has come to so far."""
+    """The result of a copy, or its result so far."""
 
     written: int = 0
-    """Sessions that are in the target now, and were not, or were another."""
+    """Sessions that were stored in the target."""
     same: int = 0
     """They were in the target already, with the same data."""
     kept: int = 0
     """The target has another session under that key, and keeps it (see `existing`)."""
     expired: int = 0
-    """They were over before their turn came."""
+    """They had expired before they were copied."""
     failed: int = 0
     bytes: int = 0
     """Of all sessions looked at."""
     troubles: list[str] = field(default_factory=list[str])
     """Why sessions failed: the first 100."""
     cursor: str | None = None
-    """Where to go on, as `resume_after`, should this be cut off; `None`: at the beginning, or all is done."""
+    """Where to continue, as `resume_after`, if this is cut off; `None`: at the beginning, or all is done."""
     done: bool = False
 
     @property
@@ -68,14 +68,14 @@ async def copy(
         prefix: copy the sessions of the manager with this prefix; `None`: all sessions.
         dry_run: write nothing, and report what would be written.
         resume_after: `cursor` of the report of a copy that was cut off.
-        progress: is told of the same report again and again.
+        progress: is called with the same report, periodically.
         existing: what to do with a key under which the target has something else: `"keep"` or `"replace"` that.
 
     Returns:
         What became of how many. It cannot be told apart whether a session with a time to live is the same but for it.
 
     Raises:
-        StorageError: one of the storages failed; what is written is whole. Go on with `resume_after`.
+        StorageError: one of the storages failed; what is written is complete. Continue with `resume_after`.
 
     Examples:
         >>> import asyncio

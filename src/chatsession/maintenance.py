@@ -1,4 +1,4 @@
-"""How the command line and the inspector reach stored sessions, as bytes, beside bots that are working."""
+"""How the command line and the inspector reach stored sessions, as bytes, while bots use them."""
 
 from __future__ import annotations
 

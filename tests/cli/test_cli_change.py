@@ -1,4 +1,4 @@
-"""`set`, `edit`, `rm`: after the update that is running, and never over what somebody else did."""
+"""`set`, `edit`, `rm`: after the update that is running, and never over another change."""
 
 from __future__ import annotations
 

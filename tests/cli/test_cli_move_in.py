@@ -45,10 +45,10 @@ def test_a_pickle_moves_in_and_what_cannot_is_told(shell: Shell, bot: str, tmp_p
 
     done = shell.bare("move-in", bot, "ptb-chat-data", source)
     assert done.code == 1
-    assert "1 of 2 brought along; 0 were there already, 1 cannot be" in done.err
+    assert "imported: 1 of 2 entries; already there: 0; cannot be: 1" in done.err
     assert "many" not in done.err
     assert asyncio.run(stored(tmp_path)) == {"1": {"count": 3}}
-    assert "1 were there already" in shell.bare("move-in", bot, "ptb-chat-data", source).err
+    assert "already there: 1" in shell.bare("move-in", bot, "ptb-chat-data", source).err
 
 
 def test_all_that_an_application_has_moves_in(shell: Shell, bot: str, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_grammys_files_move_in(shell: Shell, bot: str, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "42.json").write_text('{"count":5}')
     done = shell.bare("move-in", bot, "grammy-files", str(tmp_path / "sessions"))
-    assert (done.code, "1 of 1 brought along" in done.err) == (0, True)
+    assert (done.code, "imported: 1 of 1 entry" in done.err) == (0, True)
     assert asyncio.run(stored(tmp_path)) == {"42": {"count": 5}}
 
 

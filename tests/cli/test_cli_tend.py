@@ -98,7 +98,7 @@ async def test_a_broken_lock_fences_its_holder_off(shell: Shell) -> None:
 async def test_a_lock_that_went_to_somebody_else_is_not_broken(shell: Shell) -> None:
     async with SessionManager(int, storage=shell.url) as sessions, sessions.open("42") as session:
         stale = HeldLock("42", 0, 0.0)
-        with pytest.raises(CommandError, match="by somebody else meanwhile") as told:
+        with pytest.raises(CommandError, match="by another update by now") as told:
             await break_lock(sessions.storage, stale, "42", yes=True)
         assert told.value.code == 4
         session.data = 7

@@ -66,7 +66,7 @@ async def test_data_and_state_move_in(redis: Redis, redis_server: RedisServer) -
         }
 
 
-async def test_without_convert_the_data_fits_as_it_is_and_the_state_is_left_behind(redis: Redis) -> None:
+async def test_without_convert_data_fits_and_the_state_is_left_behind(redis: Redis) -> None:
     fsm = RedisStorage(redis)
     for user in range(500):
         await fsm.set_data(StorageKey(1, user, user), {"count": user})
@@ -145,7 +145,7 @@ async def test_what_is_not_the_fsms_is_told_or_passed_over(redis: Redis) -> None
     found = await read(redis)
     assert sorted((entry.problem or "", entry.state or "") for entry in found) == [
         ("", "Form:age"),
-        ("its data is no JSON", ""),
+        ("its data is not JSON", ""),
         ("its key is not of the form that key_builder says", ""),
         ("its key is not of the form that key_builder says", ""),
     ]

@@ -55,7 +55,7 @@ async def check(entries: AsyncIterator[Entry], others: dict[str, int]) -> None:
         assert report.reasons == {
             "it has expired": 1,
             "it is empty: a write was cut short": 1,
-            "it is no JSON": 1,
+            "it is not JSON": 1,
             "it is an envelope without data": 1,
             **others,
         }
@@ -83,7 +83,7 @@ async def test_files_move_in(tmp_path: Path) -> None:
             key = "шляпа/🍕" if entry.key == "шляпа.🍕" else entry.key
             yield Entry(**{**entry.__dict__, "key": key})
 
-    await check(renamed(), {"it is no file of grammY's": 2})
+    await check(renamed(), {"it is not a file of grammY's": 2})
 
 
 async def test_files_of_keys_with_slashes(tmp_path: Path) -> None:

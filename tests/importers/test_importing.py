@@ -73,7 +73,7 @@ async def test_a_dry_run_says_the_same_and_stores_nothing(sessions: SessionManag
         assert (tried.imported, tried.existing, tried.failed) == (2, 2, 1)
 
 
-async def test_what_is_there_is_kept_so_that_an_import_can_be_made_again(sessions: SessionManager[Pizza]) -> None:
+async def test_existing_sessions_are_kept_when_an_import_is_repeated(sessions: SessionManager[Pizza]) -> None:
     async with sessions:
         await sessions.update(1, lambda _: Pizza(100))
         entries = [chat(1, {"count": 3}), chat(2, {"count": 4})]
@@ -148,11 +148,11 @@ async def test_what_lies_deeper_and_has_no_place_is_told() -> None:
 
 
 async def test_problems_and_notes_of_a_source_are_counted(sessions: SessionManager[Pizza]) -> None:
-    bad = [Entry(origin=f"e{n}", kind="x", problem="it is no JSON") for n in range(1500)]
+    bad = [Entry(origin=f"e{n}", kind="x", problem="it is not JSON") for n in range(1500)]
     async with sessions:
         report = await import_into(sessions, given(*bad, Entry(origin="n", kind="x", note="buttons"), chat(1, {})))
     assert (report.seen, report.imported, report.failed) == (1501, 1, 1500)
-    assert report.reasons == {"it is no JSON": 1500}
+    assert report.reasons == {"it is not JSON": 1500}
     assert report.left_behind == {"buttons": 1}
     assert len(report.failures) == 1000
 
@@ -167,7 +167,7 @@ async def test_data_that_does_not_fit_is_told_without_showing_it(sessions: Sessi
         assert await keys_of(sessions) == []
 
 
-async def test_untyped_sessions_refuse_what_would_come_back_as_something_else() -> None:
+async def test_untyped_sessions_refuse_what_would_come_back_changed() -> None:
     async with SessionManager(storage="memory:") as sessions:
         good = {"a": [1, None, {"b": 2.5}]}
         bad = [{"at": datetime.date(2026, 1, 1)}, {1: 2}, {"a": {1}}, (1,)]

@@ -110,7 +110,7 @@ def test_containers_of_collections_become_plain(path: Path, protocol: int) -> No
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_objects_that_are_allowed_become_dicts_of_their_attributes(path: Path, protocol: int) -> None:
+def test_allowed_objects_become_dicts_of_their_attributes(path: Path, protocol: int) -> None:
     value = [Order("pizza", Size.SMALL, Point(1, 2))]
     allow = (f"{__name__}.Order", f"{__name__}.Size", f"{__name__}.Poi*")
     at = [1, 2] if protocol > 1 else (1, 2)

@@ -166,7 +166,7 @@ async def test_telegram_objects_become_dicts_of_what_they_say(path: Path) -> Non
     assert (last["chat"]["title"], last["from_user"]["first_name"]) == ("G", "Ada")
 
 
-async def test_one_entry_with_strange_objects_does_not_spoil_the_others(path: Path) -> None:
+async def test_one_entry_with_strange_objects_fails_alone(path: Path) -> None:
     await store(path, Stored(chat_data={1: {"a": 1}, 2: {"a": Size.SMALL}, 3: {"a": 3}}))
     async with SessionManager(dict[str, int], storage="memory:") as sessions:
         report = await import_into(sessions, ptb.entries(path, "chat_data"))
@@ -202,7 +202,7 @@ async def test_a_malicious_pickle_does_not_run(path: Path, tmp_path: Path, where
     assert not ran.exists()
 
 
-async def test_a_file_that_was_cut_or_is_missing_is_an_error_and_no_empty_bot(path: Path) -> None:
+async def test_a_file_that_is_cut_or_missing_is_an_error(path: Path) -> None:
     with pytest.raises(SessionError, match="cannot be read: No such file"):
         await read(path, "user_data")
     await store(path, Stored({n: {"a": "x" * 50} for n in range(100)}))

@@ -74,10 +74,11 @@ async def test_streams_end_with_the_inspector(file: Path) -> None:
         assert [event async for event in watched] == []
 
 
-async def test_the_command_prints_an_address_that_opens_and_ends_by_ctrl_c(bot: Storage, file: Path) -> None:
+@pytest.mark.parametrize("command", [["chatsession.web"], ["chatsession", "web"]])
+async def test_the_command_prints_an_address_and_ends_by_ctrl_c(command: list[str], bot: Storage, file: Path) -> None:
     await put(bot, {"42": b"1"})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.web", f"sqlite:///{file}", "--read-only"),
+        *(sys.executable, "-m", *command, f"sqlite:///{file}", "--read-only"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},

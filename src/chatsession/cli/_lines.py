@@ -3,7 +3,7 @@
 {"chatsession": 1, "prefix": ""}                                    the first line
 {"key": "42", "value": {"count": 1}, "expires_in": 3600.0}    a session; no `expires_in`: for ever
 {"key": "43", "base64": "AWUB…"}                                    one that is not JSON
-{"resume": "…"}                                                     everything before it is complete; where to go on
+{"resume": "…"}                                                     everything before it is complete; where to continue
 {"end": 2}                                                          the last line: so many sessions
 
 `expires_in` is in seconds, because the clock of the storage that reads the file may differ. Files of version 0.1 have

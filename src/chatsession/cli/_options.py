@@ -27,9 +27,7 @@ Key: TypeAlias = Annotated[
 ]
 Prefix: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--prefix", "-p", help="Only sessions of the manager with this prefix, or whose keys begin with it; else all."
-    ),
+    typer.Option("--prefix", "-p", help="Only sessions of the manager with this prefix, or whose keys begin with it."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Write nothing; say what would be done.")]

@@ -27,12 +27,12 @@ FAILED = 3
 MISSING = 4
 """There is no such session."""
 CONFLICT = 5
-"""Somebody else was faster; nothing was overwritten."""
+"""The session has changed meanwhile; nothing was overwritten."""
 INTERRUPTED = 130
 
 
 class CommandError(Exception):
-    """Ends a command with a word and a code."""
+    """Ends a command with a message and an exit code."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None])
                 note(str(end), "red" if end.code else "")
             code = end.code
         except (KeyboardInterrupt, asyncio.CancelledError):
-            note("interrupted; everything that was written is whole", "yellow")
+            note("interrupted; everything that was written is complete", "yellow")
             code = INTERRUPTED
         except BrokenPipeError:  # such as by `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,7 +64,9 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None])
             note(safe(str(error)), "red")
             code = FAILED if isinstance(error, StorageError) else FOUND
         except OSError as error:  # such as a full disk
-            note(f"{safe(str(error.filename or 'a file'))}: {error.strerror}; what was written before is whole", "red")
+            note(
+                f"{safe(str(error.filename or 'a file'))}: {error.strerror}; what was written before is complete", "red"
+            )
             code = FAILED
         except ImportError as error:  # of a storage's driver; it says what to install
             note(safe(str(error)), "red")

@@ -30,9 +30,9 @@ class _Screen(Console):
 
 
 out = _Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
-"""For what was asked for."""
+"""For results."""
 err = _Screen(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-"""For all that is said besides: progress, warnings, errors."""
+"""For everything else: progress, warnings, errors."""
 
 
 def safe(text: str, keep: str = "") -> str:
@@ -56,8 +56,8 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """A line besides the output."""
-    with suppress(BrokenPipeError):  # nobody wants to know
+    """A line that is not part of the results."""
+    with suppress(BrokenPipeError):  # nothing reads it any more
         err.print(Text(text, style=style))
 
 
@@ -84,9 +84,9 @@ def size(number: float) -> str:
     return f"{number / 1024**power:.1f} {_UNITS[power]}"
 
 
-def counted(number: int, word: str) -> str:
+def counted(number: int, word: str, plural: str = "") -> str:
     """A number with its word: `1 session`, `2,000 sessions`."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
+    return f"{number:,} {word if number == 1 else plural or word + 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -110,7 +110,7 @@ def moment(at: float | None) -> str:
 
 
 def is_terminal() -> bool:
-    """Does a person see the output at once?"""
+    """Whether the output is a terminal."""
     return out.is_terminal and os.environ.get("TERM") != "dumb"
 
 

@@ -47,7 +47,7 @@ def kind_of(value: bytes) -> Kind:
 
 
 def pretty(value: bytes) -> str:
-    """As a person reads it: indented JSON, text as it is, and bytes that are no text with `\\x..` in their places."""
+    """As a person reads it: indented JSON, text as it is, and bytes that are not text as `\\x..`."""
     value = plain(value)
     if is_json(value):
         return indented(value)

@@ -1,4 +1,4 @@
-"""`edit`: a session in an editor, stored only if nobody changed it meanwhile."""
+"""`edit`: a session in an editor, stored only if it has not changed meanwhile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def edit(
 async def _edit_until_stored(
     storage: Storage, key: str, record: Record | None, before: bytes, path: Path, anything: bool, as_json: bool
 ) -> None:
-    text = await asyncio.to_thread(_edited, path)  # so that what the storage does in the background goes on
+    text = await asyncio.to_thread(_edited, path)  # the storage works on in the background
     if text == before:
         if as_json:
             emit({"key": key, "stored": False})
@@ -77,8 +77,8 @@ async def _edit_until_stored(
         except SessionConflictError:
             raise CommandError(
                 CONFLICT,
-                f"{safe(shown(key))} was changed by somebody else while you edited it; nothing was overwritten. "
-                "Look at it by get, and edit it again",
+                f"{safe(shown(key))} changed while you edited it; nothing was overwritten. "
+                "Look at it with get, and edit it again",
             ) from None
     stored(key, data, as_json)
 
@@ -102,7 +102,7 @@ def _was_json(key: str, record: Record | None) -> bool:
 
 
 def _draft(text: bytes) -> Path:
-    """A file that nobody else can read."""
+    """A file that only this user can read."""
     number, name = tempfile.mkstemp(prefix="chatsession-", suffix=".json")
     with os.fdopen(number, "wb") as file:
         file.write(text)

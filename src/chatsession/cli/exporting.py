@@ -24,11 +24,11 @@ async def export(
     url: Url,
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; -: to stdout.")] = "-",
     prefix: Prefix = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file that was cut off.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a file that was cut off.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write all sessions as JSON Lines, while the bot runs; each as one commit left it."""
+    """Write sessions as JSON Lines while the bot runs; each as one commit left it."""
     async with opened(url) as storage:
         covered = await scope(storage, prefix)
         target, cursor, count = _open(file, covered.prefix, resume, force)
@@ -52,19 +52,19 @@ async def export(
 
 
 def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, str | None, int]:
-    """The file, the cursor with which to go on, and how many sessions are in the file already."""
+    """The file, the cursor to continue with, and how many sessions are in the file already."""
     if file == "-":
         if resume:
-            raise CommandError(USAGE, "--resume needs a file to go on with")
+            raise CommandError(USAGE, "--resume needs a file")
         _write(sys.stdout.buffer, _lines.head(prefix))
         return sys.stdout.buffer, None, 0
     path = Path(file)
     if resume and path.exists():
         return _open_again(path, prefix)
     if path.exists() and not force:
-        raise CommandError(USAGE, f"{safe(file)} is there already; --resume goes on with it, --force overwrites it")
+        raise CommandError(USAGE, f"{safe(file)} exists already; --resume continues it, --force overwrites it")
     try:
-        # Sessions are private, so that nobody else may read the file.
+        # Sessions are private: only this user may read the file.
         opened_file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
     except OSError as error:
         raise CommandError(USAGE, f"{safe(file)} cannot be written: {error.strerror}") from None
@@ -73,7 +73,7 @@ def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, 
 
 
 def _open_again(path: Path, prefix: str) -> tuple[BinaryIO, str | None, int]:
-    """Cut off what follows the last mark, and go on there."""
+    """Cut off what follows the last mark, and continue there."""
     position = whole = count = unmarked = 0
     cursor: str | None = None
     file = path.open("r+b")

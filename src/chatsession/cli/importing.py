@@ -1,4 +1,4 @@
-"""`move-in`: what another library left behind becomes the sessions of a bot's manager."""
+"""`move-in`: the data of another library becomes the sessions of a bot's manager."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 from chatsession.cli._options import AsJson, DryRun, Replace
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
-from chatsession.cli._screen import emit, note, safe
+from chatsession.cli._screen import counted, emit, note, safe
 from chatsession.cli.rewriting import Sessions, application_named, manager_or_states_named
 from chatsession.importers import Entry, ImportReport, grammy, import_into, import_states, ptb, telebot_states
 from chatsession.manager import SessionManager
 
 
 class Origin(Enum):
-    """What can be brought along."""
+    """What can be imported."""
 
     PTB = "ptb"
     PTB_USER_DATA = "ptb-user-data"
@@ -36,7 +36,7 @@ class Origin(Enum):
 @command
 async def move_in(
     sessions: Sessions,
-    origin: Annotated[Origin, typer.Argument(help="What lies there.")],
+    origin: Annotated[Origin, typer.Argument(help="What kind of data.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or folder, or the URL of a server.")],
     replace: Replace = False,
     dry_run: DryRun = False,
@@ -46,13 +46,13 @@ async def move_in(
     bot_id: Annotated[int | None, typer.Option(help="The bot whose states these are, if their keys lack it.")] = None,
     as_json: AsJson = False,
 ) -> int | None:
-    """Bring along what aiogram, grammY, python-telegram-bot or pyTelegramBotAPI has stored, as the bot's own sessions.
+    """Import data of aiogram, grammY, python-telegram-bot or pyTelegramBotAPI as the bot's own sessions.
 
     States become states if the name is that of a storage which setup_fsm() gave, as in bot:states. From ptb, all that
     an application has becomes what setup_persistence() keeps, if the name is the application's, as in bot:application.
     """
     on_existing = "replace" if replace else "keep"
-    with progress("moving in") as show:
+    with progress("importing") as show:
 
         def report_so_far(report: ImportReport) -> None:
             show(report.seen)
@@ -88,11 +88,11 @@ async def move_in(
     for where, why in report.failures:
         note(safe(f"{where}: {why}"), "red")
     for what, times in report.left_behind.items():
-        note(safe(f"left behind, {times:,} times: {what}"), "yellow")
+        note(safe(f"left behind ({times:,}×): {what}"), "yellow")
     would = "would be " if dry_run else ""
     note(
-        f"{report.imported:,} of {report.seen:,} {would}brought along; {report.existing:,} were there already, "
-        f"{report.failed:,} cannot be"
+        f"{would}imported: {report.imported:,} of {counted(report.seen, 'entry', 'entries')}; "
+        f"already there: {report.existing:,}; cannot be: {report.failed:,}"
     )
     return FOUND if report.failed else None
 

@@ -59,7 +59,7 @@ async def ls(
         Order | None, typer.Option(help="Sort all sessions: by key, largest first, or soonest to expire first.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-l", min=0, help="How many to list; 0: all.")] = 100,
-    after: Annotated[str | None, typer.Option("--after", help="Go on where an earlier page ended.")] = None,
+    after: Annotated[str | None, typer.Option("--after", help="Continue where an earlier page ended.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, with a header.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -65,9 +65,9 @@ async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bo
         raise CommandError(MISSING, f"{name} is not locked")
     if not yes:
         if not is_terminal():
-            raise CommandError(USAGE, "what its holder does would be lost; pass --yes if that is meant")
-        held_by = f"{name} is held by {found.holder or 'somebody'}, whose update will fail"
+            raise CommandError(USAGE, "the update that holds the lock would fail; pass --yes if that is meant")
+        held_by = f"{name} is held by {found.holder or 'an unknown process'}, whose update will fail"
         typer.confirm(f"{held_by}. Break the lock?", abort=True, err=True)
     if not await maintenance.break_lock(storage, found):
-        raise CommandError(MISSING, f"{name} is not locked any more, or by somebody else meanwhile; nothing was done")
+        raise CommandError(MISSING, f"{name} is not locked any more, or by another update by now; nothing was done")
     note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")

@@ -34,11 +34,11 @@ async def import_(
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="What export wrote; -: from stdin.")] = "-",
     prefix: Prefix = None,
     replace: Replace = False,
-    from_line: Annotated[int, typer.Option("--from-line", min=1, help="Begin there, to go on after a stop.")] = 1,
+    from_line: Annotated[int, typer.Option("--from-line", min=1, help="Begin there, to continue after a stop.")] = 1,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int | None:
-    """Read sessions from JSON Lines. Doing it again writes only what is missing."""
+    """Read sessions from JSON Lines. If repeated, it writes only what is missing."""
     report = CopyReport()
     source = _source(file)
     complete, position = False, from_line
@@ -55,7 +55,7 @@ async def import_(
                     complete = complete or ended
                     show(report.seen)
     except BaseException:
-        note(f"stopped before all was imported; to go on: --from-line {position}", "yellow")
+        note(f"stopped before all was imported; to continue: --from-line {position}", "yellow")
         raise
     finally:
         if source is not sys.stdin.buffer:
@@ -72,11 +72,11 @@ async def copy(
     target_url: Annotated[str, typer.Argument(metavar="TARGET", help="Where to; a URL as well.")],
     prefix: Prefix = None,
     replace: Replace = False,
-    resume_after: Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")] = None,
+    resume_after: Annotated[str | None, typer.Option("--resume-after", help="Continue after a stop.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int | None:
-    """Copy sessions to another storage; bots may run on both. Doing it again writes only what is missing."""
+    """Copy sessions to another storage; bots may run on both. If repeated, it writes only what is missing."""
     latest = CopyReport(cursor=resume_after)
     try:
         async with opened(url) as source, opened(target_url, create=not dry_run) as target:
@@ -99,7 +99,7 @@ async def copy(
                 )
     except BaseException:
         if latest.cursor is not None:
-            note(f"to go on where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
+            note(f"to continue where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
         raise
     return _tell(report, "copied", dry_run, as_json)
 

@@ -1,4 +1,4 @@
-"""`migrate` and `rotate-keys`: all sessions brought into the form of today, with the bot's own manager."""
+"""`migrate` and `rotate-keys`: all sessions in their newest form, by the bot's own manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chatsession.importers import StateStorage
 from chatsession.manager import SessionManager
 
 Sessions = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The bot's SessionManager, as in bot:sessions.")]
-Resume = Annotated[str | None, typer.Option("--resume-after", help="Go on after a stop.")]
+Resume = Annotated[str | None, typer.Option("--resume-after", help="Continue after a stop.")]
 
 
 @command
@@ -93,7 +93,7 @@ async def _rewrite(
                 report = await manager.rewrite(dry_run=dry_run, resume=resume, progress=report_so_far)
     except BaseException:
         if latest.cursor is not None:
-            note(f"to go on where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
+            note(f"to continue where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
         raise
     if as_json:
         failures = [{"key": key, "why": why} for key, why in report.failures]

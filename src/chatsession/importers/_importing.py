@@ -81,7 +81,7 @@ async def import_into(
             entry had, or what the manager's `get_session_key` makes of the entry.
         on_existing: `"keep"` sessions that are there already, or `"replace"` them.
         dry_run: store nothing, but find out what would be, and what fails.
-        progress: is called with the report so far, again and again.
+        progress: is called with the report so far, periodically.
 
     Returns:
         How many entries became sessions, and what could not be imported and why.
@@ -200,7 +200,7 @@ class _Import(Generic[T]):
                     self._claim(session.key, entry)
                     session.data = value
                 return True
-            except SessionConflictError:  # somebody writes without locking
+            except SessionConflictError:  # another program writes without locking
                 if tries == _TRIES - 1:
                     raise
         raise AssertionError

@@ -61,7 +61,7 @@ async def names_of(client: _Client, pattern: bytes) -> AsyncGenerator[list[bytes
 
 
 async def strings_of(client: _Client, names: Sequence[bytes]) -> list[bytes | None]:
-    """The values of these keys; `None` where there is no string."""
+    """The values of these keys; `None` where no string is stored."""
     pipeline = client.pipeline(transaction=False)
     for name in names:
         pipeline.get(name)

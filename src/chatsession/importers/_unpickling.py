@@ -179,7 +179,7 @@ def load(path: Path) -> object:
 
     Raises:
         OSError: it cannot be read.
-        PickleError: it is no pickle, or not all of one.
+        PickleError: it is not a pickle, or not a whole one.
     """
     with path.open("rb") as file:
         try:

@@ -80,7 +80,7 @@ def _entry(name: bytes, part: str, data: bytes, state: bytes | None, keys: KeyBu
     try:
         return Entry(origin=origin, kind="fsm", data=msgspec.json.decode(data), state=_text(state), **ids)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Entry(origin=origin, kind="fsm", problem="its data is no JSON")
+        return Entry(origin=origin, kind="fsm", problem="its data is not JSON")
 
 
 def ids_of(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:

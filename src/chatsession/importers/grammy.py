@@ -1,7 +1,7 @@
 """grammY's sessions, as its storage packages for files, Redis and PostgreSQL keep them.
 
 Both plain data and the envelopes of `enhanceStorage` are read; the version in an envelope is where the manager's
-`migrations` go on from, and what has expired is left out.
+`migrations` start from, and what has expired is left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def redis_entries(redis: Source, *, match: str = "*") -> AsyncGenerator[En
     """Read what `@grammyjs/storage-redis` wrote.
 
     Its keys have no prefix unless the bot gave them one, so everything in the database that is a string is looked at;
-    what is no JSON is reported.
+    data that is not JSON is reported.
 
     Args:
         redis: the URL, or a client of redis-py (for a cluster, or sentinels), which stays open.
@@ -87,7 +87,7 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
 
     Raises:
         StorageUnavailableError: PostgreSQL does not answer.
-        SessionError: there is no such table.
+        SessionError: the table does not exist.
     """
     try:
         import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
@@ -123,7 +123,7 @@ class _Connection(Protocol):
 
 
 def _files(root: Path) -> Iterator[Path]:
-    with os.scandir(root) as folders:  # raises now if there is no such folder
+    with os.scandir(root) as folders:  # raises now if the folder is missing
         inner = [entry.path for entry in folders if entry.is_dir(follow_symlinks=False) and entry.name != _BESIDE]
     return (Path(place, name) for folder in inner for place, _, names in os.walk(folder) for name in names)
 
@@ -139,7 +139,7 @@ def _of_file(root: Path, path: Path) -> Entry:
     key = "/".join(inner).removesuffix(".json")
     status = path.lstat()
     if path.suffix != ".json" or _tail(key) != folder or not stat.S_ISREG(status.st_mode):  # a link leads anywhere
-        return Entry(origin=origin, kind="session", problem="it is no file of grammY's")
+        return Entry(origin=origin, kind="session", problem="it is not a file of grammY's")
     if status.st_size > _LARGEST:
         return Entry(origin=origin, kind="session", problem=f"it has more than {_LARGEST:,} bytes")
     return _entry(origin, key, path.read_bytes())
@@ -157,7 +157,7 @@ def _entry(origin: str, key: str, stored: bytes) -> Entry:
         found = unwrap(stored, json=True)
         data = msgspec.json.decode(stored if found is None else bytes(found[0].data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Entry(origin=origin, kind="session", problem="it is no JSON")
+        return Entry(origin=origin, kind="session", problem="it is not JSON")
     if found is None:
         return Entry(origin=origin, kind="session", key=key, data=data, migrate=True)
     envelope, inner = found

@@ -224,7 +224,7 @@ class Api:
         return EventStream(problems(self._storage, self.closing))
 
     async def undo(self, request: Request) -> Response:
-        """Take a change back, if nobody has changed the session since."""
+        """Take a change back, if the session has not changed since."""
         asked = await _asked(request, _Undo)
         self._check_writable()
         key, record, undo = await self.sessions.undo(asked.undo)
@@ -241,7 +241,7 @@ class Api:
         return EventStream(changes(self.sessions, key, describe, self.closing))
 
     async def statistics(self, request: Request) -> Response:
-        """Figures, again and again."""
+        """Figures, periodically."""
         await _asked(request, _Empty)
         return EventStream(figures(self.sessions, self._survey, self.closing))
 

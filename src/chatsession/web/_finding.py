@@ -18,7 +18,7 @@ from chatsession.storages import Record, Storage
 SESSIONS_A_PAGE = 100
 MOST_SORTED = 500
 SECONDS_A_SEARCH = 1.5
-"""After these a search answers with what it has found, and where to go on."""
+"""After these a search answers with what it has found, and where to continue."""
 SECONDS_A_SORT = 20.0
 """After these the sessions that were read are sorted."""
 
@@ -42,7 +42,7 @@ class Found(Struct):
     now: float
     """Unix time by the storage's clock."""
     cursor: str | None = None
-    """Where to go on; `None`: these were the last."""
+    """Where to continue; `None`: these were the last."""
     matching: int | None = None
     """If sorted: how many there are in all."""
     complete: bool = True

@@ -80,7 +80,7 @@ class Guard:
 
     def _answer(self, request: Request) -> Response | None:
         headers = request.headers
-        if headers.get("host") not in self._hosts:  # a name that somebody else lets lead to this machine
+        if headers.get("host") not in self._hosts:  # a foreign name that leads to this machine
             return PlainTextResponse("The inspector answers to 127.0.0.1 only.\n", 421)
         if request.method not in ("GET", "HEAD") and not self._own(headers):
             return PlainTextResponse("Only the inspector's own page may ask for this.\n", 403)

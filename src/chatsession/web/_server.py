@@ -167,7 +167,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        yield  # Ctrl-C cancels whoever waits inside of `inspecting`, or is the business of the program around it
+        yield  # Ctrl-C is for the code inside `inspecting`
 
 
 def _listening(port: int) -> socket.socket:
@@ -177,5 +177,7 @@ def _listening(port: int) -> socket.socket:
         listener.bind((LOOPBACK, port))
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"port {port} of {LOOPBACK} cannot be had: {error.strerror}; name another") from None
+        raise OSError(
+            error.errno, f"port {port} of {LOOPBACK} cannot be used: {error.strerror}; name another port"
+        ) from None
     return listener

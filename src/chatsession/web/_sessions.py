@@ -22,10 +22,10 @@ MOST_BYTES_TO_UNDO = 128 * 1024 * 1024
 
 
 class ChangedMeanwhileError(Exception):
-    """Something else is stored than the one who wanted to change it had seen; nothing was written."""
+    """What is stored is not what the page had shown; nothing was written."""
 
     def __init__(self) -> None:
-        super().__init__("Somebody else changed this session meanwhile")
+        super().__init__("This session has changed meanwhile")
 
 
 class NothingToUndoError(Exception):
@@ -68,7 +68,7 @@ class Sessions:
         await self._maintenance.__aexit__()
 
     async def read(self, key: str) -> Record | None:
-        """What is stored under a key now; waits for nobody."""
+        """What is stored under a key now; takes no lock."""
         with self.latencies.measured("read"):
             return await read(self._storage, key)
 
@@ -107,7 +107,7 @@ class Sessions:
         return list(reversed(self._undos.items()))
 
     async def undo(self, name: str) -> tuple[str, Record | None, str]:
-        """Put back what a change had replaced, provided that nobody has changed it again.
+        """Put back what a change had replaced, unless the session has changed since.
 
         Args:
             name: of the change.

@@ -30,7 +30,7 @@ NO_CHATS_KEY = "chatsession: how long does a read take?"
 
 
 class EventStream(StreamingResponse):
-    """Sends events until the browser has enough of them.
+    """Sends events until the browser closes the connection.
 
     Args:
         events: name and JSON of each; closed in any case.
@@ -76,7 +76,7 @@ async def changes(
         if current != shown:
             shown = current
             yield "session", await asyncio.to_thread(describe, record)
-        # There is no event to wait for: who writes is another process.
+        # There is no event to wait for: another process writes.
         await _pause(max(SECONDS_BETWEEN_LOOKS, PAUSE_BY_DURATION * (time.monotonic() - start)), closing)
 
 

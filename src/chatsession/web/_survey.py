@@ -1,4 +1,4 @@
-"""How many sessions there are, and how large: counted periodically while somebody looks at the figures."""
+"""How many sessions there are, and how large: counted periodically while the figures are shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sizes(Struct):
 
 
 class Survey:
-    """Counts the sessions of a storage, for all who look.
+    """Counts the sessions of a storage, for all pages that show figures.
 
     Args:
         storage: is open.
@@ -63,10 +63,10 @@ class Survey:
         self._work: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Survey:
-        """Somebody begins to look."""
+        """A page begins to look."""
         self._lookers += 1
         if self._work is None:
-            self._work = asyncio.create_task(self._count_again_and_again())
+            self._work = asyncio.create_task(self._count_periodically())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -77,7 +77,7 @@ class Survey:
         work.cancel()
         await asyncio.wait([work])
 
-    async def _count_again_and_again(self) -> None:
+    async def _count_periodically(self) -> None:
         while True:
             start = time.monotonic()
             try:
