@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -20,6 +21,9 @@ from chatsession.integrations.polling.delivery import belongs_to_update, note_un
 from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")
+
+_log = logging.getLogger("chatsession")
+
 AnyApplication = Application[Any, Any, Any, Any, Any, Any]
 AnyContext = CallbackContext[Any, Any, Any, Any]
 Callback = Callable[[object, AnyContext], Awaitable[Any]]
@@ -222,7 +226,8 @@ class PartOfUpdate(Generic[R]):
             return
         if inspect.iscoroutine(self.coroutine):
             self.coroutine.close()
-        ending = asyncio.ensure_future(self._work.fail())  # cancelled before it began
+        _log.warning("a handler or task of an update was cancelled before it began: %r", task.get_name())
+        ending = asyncio.ensure_future(self._work.fail())
         _endings.add(ending)
         ending.add_done_callback(_endings.discard)
 

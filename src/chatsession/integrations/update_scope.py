@@ -188,7 +188,10 @@ class UpdateScope:
         """Whether all sessions that were loaded have seen this update, which then must not be handled again."""
         if not self.bindings.deduplicate and self.beside is None:
             return False
-        return all_redelivered([self.beside, *[session.unit for session in self.sessions]])
+        seen = all_redelivered([self.beside, *[session.unit for session in self.sessions]])
+        if seen:
+            _log.info("update %s was handled before; its handlers do not run again", self.context.update_id)
+        return seen
 
     async def commit(self) -> None:
         """The update is done: prepare all sessions, then commit all, or none."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
-from chatsession.errors import SessionClosedError, SessionError
+from chatsession.errors import SessionClosedError, SessionError, shown
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.keys import per_user_in_chat
 from chatsession.manager import SessionManager
@@ -17,6 +18,8 @@ from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
 
 
 class UpdateSession(Generic[T]):
@@ -66,6 +69,7 @@ class UpdateSession(Generic[T]):
         if self._resolved:
             return
         self._opening = True
+        key: str | Awaitable[str | None] | None = None
         try:
             units = self._manager.units
             key = units.key(self._context, self._scope if self._per_bot else "")
@@ -74,6 +78,10 @@ class UpdateSession(Generic[T]):
             if key is not None:
                 self.opened = await (self._begin_lazy(key) if self._lazy else units.unit(key, self._context).begin())
             self._resolved = True
+        except asyncio.CancelledError:
+            of = f" {shown(key)}" if isinstance(key, str) else ""
+            _log.warning("an update was cancelled while it waited for session%s; it was not handled", of)
+            raise
         finally:
             self._opening = False
             if self._opening_ended is not None:

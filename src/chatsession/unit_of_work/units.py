@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from typing import Generic, TypeVar
 
@@ -15,6 +17,7 @@ from chatsession.unit_of_work.observed import ObservedUnit
 from chatsession.unit_of_work.prefixes import is_foreign, longer_prefixes
 from chatsession.unit_of_work.runtime import RESERVED, Runtime
 from chatsession.unit_of_work.unit import UnitOfWork
+from chatsession.unit_of_work.watched import WatchedUnit, nobody_observes
 
 T = TypeVar("T")
 
@@ -63,6 +66,9 @@ class Units(Generic[T]):
         """The unit of work of a stored key; `ctx` is the context of the update in which it is opened, if any."""
         runtime, observe = self.runtime, self._observe
         update_id = update_id_of(ctx) if runtime.deduplicate and ctx is not None else None
+        loop = asyncio._get_running_loop()
+        if loop is not None and (sys.flags.dev_mode or loop.get_debug()):
+            return WatchedUnit(runtime, key, update_id, ctx, self.name, observe or nobody_observes)
         if observe is None:
             return UnitOfWork(runtime, key, update_id, ctx)
         return ObservedUnit(runtime, key, update_id, ctx, self.name, observe)
