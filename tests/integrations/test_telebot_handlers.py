@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import Any
 
@@ -19,6 +20,7 @@ from telebot.types import Message
 from telebot_aids import QuietBot, feed, make_bot
 
 from chatsession import SessionEncodeError, SessionError, SessionKeyError, SessionManager
+from chatsession.errors import SessionNameError
 from chatsession.integrations.telebot import LazySessionContext, SessionContext, UpdateContext, setup_sessions
 
 
@@ -389,8 +391,9 @@ async def test_a_middleware_that_gives_something_else_under_the_name(
     async def on_pizza(message: Message, session: Pizza) -> None: ...
 
     await feed(bot, message())
-    assert [type(error) for error in errors] == [SessionError]
-    assert "a middleware of this bot gives handlers something else as 'session'" in str(errors[0])
+    assert [type(error) for error in errors] == [SessionNameError]
+    assert "something else as 'session' already (a str from a middleware)" in str(errors[0])
+    assert "name='state_'" in str(errors[0])
     assert storage.calls == {}
 
 
@@ -409,6 +412,50 @@ async def test_a_key_function_gets_what_handlers_get() -> None:
 
     await feed(bot, message("hi", chat=group()))
     assert await sessions.get("42/-100/hi") == Pizza(1)
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+async def test_a_handler_behind_a_decorator(wraps: bool) -> None:
+    def logged(handler: Any) -> Any:
+        async def wrapper(message: Message, **given: Any) -> None:
+            await handler(message, **given)
+
+        return functools.wraps(handler)(wrapper) if wraps else wrapper
+
+    bot, sessions = make_bot(errors := []), SessionManager(Pizza, storage="memory:")
+    setup_sessions(bot, sessions)
+
+    @bot.message_handler(commands=["help"])
+    @logged
+    async def on_help(message: Message) -> None: ...
+
+    @bot.message_handler()
+    @logged
+    async def on_pizza(message: Message, session: Pizza) -> None:
+        session.count += 1
+
+    await feed(bot, message("/help"), message())
+    assert errors == []
+    assert await sessions.get(1) == Pizza(1)
+
+
+async def test_a_key_function_that_fails_loses_no_other_update_of_the_batch() -> None:
+    def key(ctx: UpdateContext) -> int | None:
+        if ctx.moves_chat:
+            raise RuntimeError("no key")
+        return ctx.chat_id
+
+    bot = make_bot(errors := [])
+    sessions = SessionManager(Pizza, storage="memory:", get_session_key=key)
+    setup_sessions(bot, sessions)
+
+    @bot.message_handler()
+    async def on_pizza(message: Message, session: Pizza) -> None:
+        session.count += 1
+
+    await feed(bot, message("", chat=group(), migrate_to_chat_id=-200), message())
+    assert [repr(error.__cause__) for error in errors] == ["RuntimeError('no key')"]
+    assert await sessions.get(1) == Pizza(1)
 
 
 def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:

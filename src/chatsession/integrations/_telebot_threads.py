@@ -17,7 +17,7 @@ from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSe
 from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_turns import InFlight, Turn, Turns
 from chatsession.integrations.injection import keywords_of
-from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope, name_taken
 from chatsession.integrations.update_session import UpdateSession
 from chatsession.sync import SessionManager
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -282,13 +282,10 @@ class _Edge:
         self.exception = exception
 
     def check(self, names: Iterable[str]) -> None:
-        """Raises `SessionError` if a middleware has given handlers something else under one of these names."""
+        """Raises `SessionNameError` if a middleware has given handlers something else under one of these names."""
         for name in names:
             if name in self.data and self.data[name] is not self._contexts.get(name):
-                raise SessionError(
-                    f"a middleware of this bot gives handlers something else as {name!r}; "
-                    "give the SessionManager another name, as in SessionManager(…, name='cart')"
-                )
+                raise name_taken(name, self.data, "from a middleware")
 
 
 class _Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar, Unpack, cast, overload
 
@@ -329,7 +329,7 @@ class _Dispatch:
                 scope.beside = states.identify(scope.context.update_id)
             try:
                 if scope.context.moves_chat:
-                    await scope.follow_chat()
+                    await _follow_chat(scope)
                 await self._run(payload, calls, [edge, *(middlewares or ())], update_type)
             except BaseException:
                 await edge.abort()
@@ -407,14 +407,9 @@ class _Edge:
         if self.states is not None:
             await self.states.abort()
 
-    def check(self, names: Iterable[str]) -> None:
-        """Raises `SessionError` if a middleware has given handlers something else under one of these names."""
-        for name in names:
-            if name in self.data and self.data[name] is not self._contexts.get(name):
-                raise SessionError(
-                    f"a middleware of this bot gives handlers something else as {name!r}; "
-                    "give the SessionManager another name, as in SessionManager(…, name='cart')"
-                )
+    def check(self) -> None:
+        """Raises `SessionNameError` if a middleware has given handlers something else under the name of a session."""
+        self.scope.bindings.check_given(self.data, "from a middleware")
 
 
 class _Call:
@@ -441,7 +436,7 @@ class _Call:
         if not names and "data" not in signature.parameters:
             self._dispatch.goes_without(self._payload)
         try:
-            self._edge.check(names)
+            self._edge.check()
             given = await keywords_of(scope, names)
             if given is None:
                 return None
@@ -449,3 +444,12 @@ class _Call:
         except BaseException:
             await self._edge.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
+
+
+async def _follow_chat(scope: UpdateScope) -> None:
+    try:
+        await scope.follow_chat()
+    except SessionError:
+        raise
+    except Exception as error:  # of a `get_session_key`
+        raise SessionError(f"the sessions of a chat that moved could not follow it: {error!r}") from error
