@@ -6,7 +6,7 @@ from aiogram import Bot, Dispatcher, F
 from aiogram.types import Message
 
 from chatsession import SessionManager
-from chatsession.integrations.aiogram import SessionContext, setup_sessions
+from chatsession.integrations.aiogram import SessionContext, setup_sessions, start_polling
 
 
 @dataclass
@@ -14,7 +14,7 @@ class Pizza:
     count: int = 0
 
 
-sessions = SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=20)
+sessions = SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=100)
 dp = Dispatcher()
 setup_sessions(dp, sessions)
 
@@ -32,4 +32,4 @@ async def on_reset(message: Message, ctx: SessionContext[Pizza]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(dp.start_polling(Bot(os.environ["BOT_TOKEN"])))
+    asyncio.run(start_polling(dp, Bot(os.environ["BOT_TOKEN"])))

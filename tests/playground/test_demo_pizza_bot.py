@@ -38,14 +38,14 @@ async def test_without_a_terminal_the_scripted_conversation_is_played() -> None:
     code, output = await demo_without_terminal(PIZZA_BOT)
     assert code == 0, output
     lines = output.splitlines()
-    # The answers of the last time around: 3, 2 and 4 pizzas, one more after each kill.
+    # The answers of the last time around: 3, 2 and 4 pizzas, one more after each kill, and those of the second kill.
     assert [line.split("SQLite: ")[1] for line in lines if "SQLite: " in line][-6:] == [
+        '{"count":6}',
         '{"count":5}',
-        '{"count":4}',
-        '{"count":6}',
+        '{"count":7}',
         "nothing",
-        '{"count":4}',
-        '{"count":6}',
+        '{"count":5}',
+        '{"count":7}',
     ]
     assert lines[-1].startswith("✓ All counts are exact")
     assert "\x1b" not in output

@@ -36,9 +36,7 @@ def main() -> int:
             )
         ]
         if not options.no_mutants:
-            plans += [
-                Plan("aiogram", "polling", "sqlite", 600, 20, 6, mutant=mutant, patience=90) for mutant in MUTANTS
-            ]
+            plans += [Plan("telebot", "polling", "sqlite", 600, 20, 6, mutant=mutant) for mutant in MUTANTS]
         for number, plan in enumerate(plans):
             url = f"sqlite:///{folder}/{number}.db" if plan.storage == "sqlite" else f"{redis.url}/{number % 16}"
             failed += not _judge(plan, url)

@@ -71,7 +71,7 @@ class Conversation:
         await self._stage.start()
         await self._order({ann: 1, ben: 1, cem: 1})
 
-        self._title("3. kill -9 while the bot answers: no handler returns, so nothing is stored")
+        self._title("3. kill -9 while the bot answers: nothing is stored, and Telegram delivers these orders again")
         await self._kill_amid_orders()
         # Only Linux can tell for certain that the process which holds a lock is dead.
         patience = "" if sys.platform == "linux" else ", when the locks of the dead bot have run out (20 s)"
@@ -110,10 +110,10 @@ class Conversation:
             await self._show(guest, PIZZA, f"{_answer(guest.count + 1)[:-1]}… killed")
 
     def _unconfirmed_orders(self) -> list[int]:
-        """Chats of orders that come again, since the killed bot had not told Telegram that it has them.
+        """Chats of orders that come again, since the killed bot had not told Telegram that they are done.
 
-        A bot that polls tells so with its next `getUpdates`, mostly before its handlers are through. Then the
-        orders in their hands are gone with it, and the guests have to order again.
+        `start_polling` of chatsession says so when they are. aiogram's own says so with its next `getUpdates`, mostly
+        before its handlers are through; then the orders in their hands are gone, and the guests have to order again.
         """
         return [cast("int", cast("JsonObject", order.payload["chat"])["id"]) for order in self._stage.api.pending]
 

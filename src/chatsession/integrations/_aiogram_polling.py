@@ -100,6 +100,9 @@ async def start_polling(
     with stopped_by_signals(pollers, handle_signals=handle_signals):
         await dispatcher.emit_startup(bot=bots[-1], **data)
         try:
+            for bot in bots:
+                user = await bot.me()
+                loggers.dispatcher.info("Run polling for bot @%s id=%d - %r", user.username, bot.id, user.full_name)
             await run_all(pollers)
         finally:
             try:

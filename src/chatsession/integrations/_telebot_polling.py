@@ -68,6 +68,8 @@ async def poll(
     with stopped_by_signals([poller], handle_signals=handle_signals):
         try:
             await start()
+            known: Any = bot
+            known._user = await bot.get_me()  # as its own polling does, so that handlers have bot.user
             await run_all([poller])
         finally:
             await bot.close_session()
