@@ -60,10 +60,11 @@ def test_all_that_an_application_has_moves_in(shell: Shell, bot: str, tmp_path: 
         "other = Application.builder().token('42:x').updater(None).build()\n"
     )
     source = pickled(tmp_path / "bot.pickle")
-    assert "2 of 2 would be" in shell.bare("move-in", "moving_bot:application", "ptb", source, "--dry-run").err
+    dry = shell.bare("move-in", "moving_bot:application", "ptb", source, "--dry-run")
+    assert "would be imported: 2 of 2" in dry.err
     done = shell.bare("move-in", "moving_bot:application", "ptb", source)
-    assert (done.code, "2 of 2 brought along" in done.err) == (0, True)
-    assert "2 were there already" in shell.bare("move-in", "moving_bot:application", "ptb", source).err
+    assert (done.code, "imported: 2 of 2" in done.err) == (0, True)
+    assert "already there: 2" in shell.bare("move-in", "moving_bot:application", "ptb", source).err
     wrong = shell.bare("move-in", "moving_bot:other", "ptb", source)
     assert "for which setup_persistence() was not called" in wrong.err
 
