@@ -520,3 +520,20 @@ def test_a_class_that_cannot_be_stored(maker: Any) -> None:
     application = builder(None).context_types(ContextTypes(user_data=maker)).build()
     with pytest.raises(TypeError, match=r"user_data|Unstorable"):
         setup_persistence(application, "memory:")
+
+
+async def test_persistence_may_be_set_up_after_sessions(storage: CountingStorage) -> None:
+    application = builder().build()
+    sessions = SessionManager(Pizza, storage=storage)
+    setup_sessions(application, sessions)
+    setup_persistence(application, storage)
+
+    async def both(update: Update, context: Any) -> None:
+        context.user_data["count"] = 1
+        context.session.count += 1
+
+    on_text(application, both)
+    async with serving(application):
+        await feed(application, message())
+        assert await sessions.get(1) == Pizza(1)
+        assert await kept(storage, 1) == {"user_data": {"count": 1}}
