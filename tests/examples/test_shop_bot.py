@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from examples_aids import PATIENCE, answer, answers, running
 
 from chatsession_playground.bot_api import BotApiServer, User
@@ -11,10 +12,18 @@ from chatsession_playground.bot_api import BotApiServer, User
 MENU = "What would you like?"
 
 
-async def test_a_cart_follows_its_user_and_orders_belong_to_the_chat(api: BotApiServer, tmp_path: Path) -> None:
+@pytest.fixture(params=["shop_bot.py", "shop_bot_telebot.py"])
+def shop(request: pytest.FixtureRequest) -> str:
+    """With asyncio, and without."""
+    return request.param
+
+
+async def test_a_cart_follows_its_user_and_orders_belong_to_the_chat(
+    api: BotApiServer, tmp_path: Path, shop: str
+) -> None:
     ann = api.private_chat(1)
     group = api.group(user=ann.user)
-    async with running(api, "shop_bot.py", tmp_path):
+    async with running(api, shop, tmp_path):
         assert await answers(ann, "/cart", "/pay", "/menu") == ["Your cart is empty."] * 2 + [MENU]
         ann.press("add:Margherita")
         ann.press("add:Diavola")
@@ -23,7 +32,7 @@ async def test_a_cart_follows_its_user_and_orders_belong_to_the_chat(api: BotApi
         assert sorted(str(text).rsplit(maxsplit=2)[1] for text in told) == ["18", "26", "8"]
         assert await answers(group, "/cart") == ["2 × Margherita: 16 €\n1 × Diavola: 10 €\nTogether 26 €"]
 
-    async with running(api, "shop_bot.py", tmp_path):  # after a restart
+    async with running(api, shop, tmp_path):  # after a restart
         assert (await answers(group, "/pay"))[0].endswith("This is order number 1 of this chat. Enjoy!")
         assert await answers(group, "/orders", "/cart") == ["This chat has ordered 1 times.", "Your cart is empty."]
         assert await answers(ann, "/orders") == ["This chat has ordered 0 times."]
@@ -35,9 +44,9 @@ async def test_a_cart_follows_its_user_and_orders_belong_to_the_chat(api: BotApi
         assert call.params["text"] == "We don't have this any more."
 
 
-async def test_many_presses_at_once_are_all_in_the_cart(api: BotApiServer, tmp_path: Path) -> None:
+async def test_many_presses_at_once_are_all_in_the_cart(api: BotApiServer, tmp_path: Path, shop: str) -> None:
     ann = api.private_chat(1)
-    async with running(api, "shop_bot.py", tmp_path):
+    async with running(api, shop, tmp_path):
         await answers(ann, "/menu")
         for _ in range(40):
             ann.press("add:Tiramisù")
@@ -46,9 +55,11 @@ async def test_many_presses_at_once_are_all_in_the_cart(api: BotApiServer, tmp_p
         assert await answers(ann, "/cart") == ["40 × Tiramisù: 200 €\nTogether 200 €"]
 
 
-async def test_a_bill_that_cannot_be_sent_leaves_the_cart_as_it_was(api: BotApiServer, tmp_path: Path) -> None:
+async def test_a_bill_that_cannot_be_sent_leaves_the_cart_as_it_was(
+    api: BotApiServer, tmp_path: Path, shop: str
+) -> None:
     ann = api.private_chat(1)
-    async with running(api, "shop_bot.py", tmp_path):
+    async with running(api, shop, tmp_path):
         await answers(ann, "/menu")
         ann.press("add:Diavola")
         await api.next_call("answerCallbackQuery", timeout=PATIENCE)
