@@ -11,7 +11,7 @@ import pytest
 
 from chatsession.storages import Action, Change, Refused
 from chatsession.storages.nats import NatsStorage
-from chatsession.testing.conformance.single import lock, put, read, unlock, value_of
+from chatsession.testing.conformance.single import lock, put, read, request, unlock, value_of, wait_for_lock
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.nats import NatsServer, binaries
 
@@ -66,7 +66,9 @@ async def test_versions_and_tokens_rise_after_a_loss(tmp_path: Path, kept: str) 
             await storage.close()
             _lose(server, tmp_path / "copy" if kept == "first messages" else None)
             if kept == "first messages":
-                assert (await lock(survivor, "424242", 0.01)).lease.token > lease.token
+                granted = await wait_for_lock(survivor, request("424242"))
+                assert granted.lease.token > lease.token
+                await unlock(survivor, granted.lease)
         async with NatsStorage(server.url) as storage:
             await put(storage, "424242", b"acknowledged")
             late = [
