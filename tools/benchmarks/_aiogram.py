@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import msgspec
 from aiogram import Bot, Dispatcher
+from aiogram.fsm.context import FSMContext
 from aiogram.types import Message, Update
 
 from chatsession import SessionManager
-from chatsession.integrations.aiogram import setup_sessions
+from chatsession.integrations.aiogram import setup_fsm, setup_sessions
+from chatsession.storages import Storage
 from tools.benchmarks._chats import CHATS
 from tools.benchmarks._measure import Run, Running, in_flight
 from tools.benchmarks._pizza import Pizza
@@ -49,6 +52,34 @@ def with_sessions(sessions: SessionManager[Pizza], flight: int = 1) -> Run:
         session.count += 1
 
     return feeding(dp, flight)
+
+
+def with_fsm(dp: Dispatcher, flight: int = 1, chats: int = CHATS) -> Run:
+    """aiogram with its FSM data, the same 300 bytes, wherever the dispatcher keeps it."""
+
+    @dp.message()
+    async def handler(message: Message, state: FSMContext) -> None:
+        data = await state.get_data() or msgspec.to_builtins(Pizza())
+        data["count"] += 1
+        await state.set_data(data)
+
+    return feeding(dp, flight, chats)
+
+
+@asynccontextmanager
+async def with_setup_fsm(storage: Storage | str, flight: int = 1) -> AsyncGenerator[Running]:
+    """aiogram with its FSM data on one of our storages, one unit of work for each update."""
+    dp = Dispatcher()
+    fsm = setup_fsm(dp, storage)
+
+    async def counted() -> int:
+        return sum([record.data["count"] async for _, record in fsm.sessions.entries()])
+
+    await fsm.start()
+    try:
+        yield Running(with_fsm(dp, flight), counted)
+    finally:
+        await fsm.close()
 
 
 def _update(number: int, bot: Bot) -> Update:

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from chatsession import SessionManager
 from tools.benchmarks import _aiogram, _ptb, _telebot
 from tools.benchmarks._chats import IN_FLIGHT, total_of
-from tools.benchmarks._group import Group, no_slower, versions
+from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._pizza import Pizza
 from tools.benchmarks.middleware import aiogram_fsm, aiogram_session
@@ -28,6 +28,7 @@ TELEBOT, TELEBOT_MEMORY = "telebot, no state", "telebot + chatsession, memory"
 TELEBOT_SQLITE, TELEBOT_STATES = "telebot + chatsession, SQLite, 200 in flight", "telebot + StateMemoryStorage"
 AIOGRAM, AIOGRAM_MEMORY = "aiogram, no state", "aiogram + chatsession, memory"
 AIOGRAM_SQLITE = "aiogram + chatsession, SQLite, 200 in flight"
+AIOGRAM_SETUP_FSM = "aiogram + setup_fsm, SQLite, 200 in flight"
 AIOGRAM_FSM = "aiogram + FSMContext, SimpleEventIsolation, memory"
 _DICTIONARY = (
     "it hands out a dictionary that lies in memory: nothing is encoded or compared, and what a failing handler changed "
@@ -63,6 +64,13 @@ async def aiogram_sqlite() -> AsyncGenerator[Running]:
             yield Running(_aiogram.with_sessions(sessions, IN_FLIGHT), lambda: total_of(sessions))
 
 
+@asynccontextmanager
+async def setup_fsm_sqlite() -> AsyncGenerator[Running]:
+    with _database() as url:
+        async with _aiogram.with_setup_fsm(url, IN_FLIGHT) as running:
+            yield running
+
+
 @contextmanager
 def _database() -> Generator[str]:
     with tempfile.TemporaryDirectory() as folder:
@@ -88,6 +96,7 @@ def group() -> Generator[Group]:
             Contender(AIOGRAM_MEMORY, aiogram_session, "ours", AIOGRAM),
             Contender(AIOGRAM_FSM, aiogram_fsm, base=AIOGRAM),
             Contender(AIOGRAM_SQLITE, aiogram_sqlite, "ours", AIOGRAM),
+            Contender(AIOGRAM_SETUP_FSM, setup_fsm_sqlite, "ours", AIOGRAM),
         ],
         versions("python-telegram-bot", "pyTelegramBotAPI", "aiogram"),
         [
@@ -104,6 +113,13 @@ def group() -> Generator[Group]:
             no_slower((PTB_MEMORY, PTB), (PTB_DATA, PTB), _DICTIONARY),
             no_slower((TELEBOT_MEMORY, TELEBOT), (TELEBOT_STATES, TELEBOT), _DICTIONARY),
             no_slower((AIOGRAM_MEMORY, AIOGRAM), (AIOGRAM_FSM, AIOGRAM), _DICTIONARY),
+            Goal(
+                f"time of {AIOGRAM_SETUP_FSM}, against {AIOGRAM_FSM}",
+                AIOGRAM_SETUP_FSM,
+                AIOGRAM_FSM,
+                at_most=1.5,
+                why="each update is on the disk when it is done",
+            ),
         ],
         times=2,
     )

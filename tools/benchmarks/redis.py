@@ -39,6 +39,7 @@ TOOL = "redis-benchmark GET, then SET, 200 a pipeline"
 TWO_TRIPS = "redis-py GET + SET, 1 in flight"
 AIOGRAM, AIOGRAM_OURS = "aiogram, no state, 200 in flight", "aiogram + chatsession"
 AIOGRAM_KEEPING = "aiogram + chatsession, single_process=True"
+AIOGRAM_SETUP_FSM = "aiogram + setup_fsm"
 AIOGRAM_FREE, AIOGRAM_ISOLATED = "aiogram + RedisStorage", "aiogram + RedisStorage, RedisEventIsolation"
 ASGI, ASGI_STARSESSIONS = "bare ASGI application", "ASGI + starsessions' RedisStore, 200 in flight"
 
@@ -63,6 +64,7 @@ def group() -> Generator[Group]:
                 Contender(AIOGRAM, lambda: _aiogram.alone(IN_FLIGHT), "floor"),
                 Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, single_process=False), "ours", AIOGRAM),
                 Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, single_process=True), "ours", AIOGRAM),
+                Contender(AIOGRAM_SETUP_FSM, lambda: aiogram_setup_fsm(server), "ours", AIOGRAM),
                 Contender(AIOGRAM_FREE, lambda: aiogram_own(server, isolated=False), base=AIOGRAM),
                 Contender(AIOGRAM_ISOLATED, lambda: aiogram_own(server, isolated=True), base=AIOGRAM),
                 Contender(ASGI, lambda: _starsessions.alone(IN_FLIGHT), "floor"),
@@ -102,6 +104,12 @@ def group() -> Generator[Group]:
                     why="the same, with one wait",
                 ),
                 Goal("speed against one command at a time", OURS, COMMANDS, at_least=3),
+                Goal(
+                    f"what {AIOGRAM_ISOLATED} adds, in times of what {AIOGRAM_SETUP_FSM} adds",
+                    (AIOGRAM_SETUP_FSM, AIOGRAM),
+                    (AIOGRAM_ISOLATED, AIOGRAM),
+                    at_least=6,
+                ),
                 no_slower((AIOGRAM_OURS, AIOGRAM), (AIOGRAM_FREE, AIOGRAM), "it locks nothing"),
                 no_slower(OURS, (ASGI_STARSESSIONS, ASGI), "it locks nothing"),
                 no_slower(
@@ -181,6 +189,14 @@ async def aiogram_ours(server: RedisServer, *, single_process: bool) -> AsyncGen
     async with SessionManager(Pizza, storage=RedisStorage(server.url, single_process=single_process)) as sessions:
         run = _aiogram.with_sessions(sessions, IN_FLIGHT)
         yield Running(run, lambda: total_of(sessions), redis_meter(server))
+
+
+@asynccontextmanager
+async def aiogram_setup_fsm(server: RedisServer) -> AsyncGenerator[Running]:
+    """aiogram with its FSM data on our storage: exclusive, fenced, one unit for each update."""
+    server.ask("FLUSHALL")
+    async with _aiogram.with_setup_fsm(server.url, IN_FLIGHT) as running:
+        yield Running(running.run, running.counted, redis_meter(server))
 
 
 @asynccontextmanager
