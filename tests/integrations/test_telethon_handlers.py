@@ -61,6 +61,14 @@ UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] =
         new_message(written(chat_id=SUPERGROUP, user_id=None, post=True)),
         *(str(SUPERGROUP), None, None, str(SUPERGROUP)),
     ),
+    "anonymous admin": (
+        new_message(written(chat_id=SUPERGROUP, user_id=None)),
+        *(str(SUPERGROUP), str(SUPERGROUP), f"{SUPERGROUP}:{SUPERGROUP}", str(SUPERGROUP)),
+    ),
+    "channel as a member of a group": (
+        new_message(types.Message(1, peer(SUPERGROUP), from_id=types.PeerChannel(200), message="as a channel")),
+        *(str(SUPERGROUP), "-1000000000200", f"{SUPERGROUP}:-1000000000200", str(SUPERGROUP)),
+    ),
     "edited": (types.UpdateEditMessage(written(chat_id=GROUP), 1, 1), "-100", "7", "-100:7", "-100"),
     "inline query": (inline_query(), None, "7", None, None),
     "button": (

@@ -242,9 +242,12 @@ def _message(event: Any, update: Any) -> Any:
 
 
 def _sender_id(message: Any) -> int | None:
-    """Of the user who wrote; the Bot API, too, names none where a channel or an anonymous group did."""
-    sender_id = message.sender_id
-    return sender_id if sender_id is not None and sender_id > 0 else None
+    """Of the user who wrote, or of the chat on whose behalf a member did; the posts of channels have no user."""
+    if message.post:
+        return None
+    if message.sender_id is None and message.from_id is None:  # an anonymous admin, whose group stands for them
+        return _peer_id(message.peer_id)
+    return message.sender_id
 
 
 def _chat_id(update: Any) -> int | None:
