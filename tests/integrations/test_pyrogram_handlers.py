@@ -195,3 +195,31 @@ async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "Forgotten.",
         "Pizza number 1 for this chat!",
     ]
+
+
+class Listening(handlers.MessageHandler):
+    """A handler as pyromod 3 makes it: its own method comes before the user's function."""
+
+    def __init__(self, callback: Any, filters: Any = None) -> None:
+        self.original_callback = callback
+        super().__init__(self.resolve_future_or_callback, filters)
+
+    async def resolve_future_or_callback(self, client: Client, message: Any, *args: Any) -> None:
+        await self.original_callback(client, message, *args)
+
+
+@pytest.mark.parametrize("registered", ["before", "after"])
+async def test_a_handler_that_pyromod_wraps(offline: Offline, registered: str) -> None:
+    sessions = SessionManager(Pizza, storage="memory:")
+
+    async def on_pizza(client: Client, message: Any, session: Pizza) -> None:
+        session.count += 1
+
+    if registered == "after":
+        setup_sessions(offline.client, sessions)
+    offline.client.add_handler(Listening(on_pizza))
+    if registered == "before":
+        setup_sessions(offline.client, sessions)
+    await offline.start()
+    await offline.feed(new_message(written()), PEOPLE, CHATS)
+    assert await sessions.get(7) == Pizza(1)

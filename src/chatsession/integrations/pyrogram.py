@@ -163,9 +163,12 @@ class _Hub:
             lock.release()
 
     def _wrap(self, handler: Any) -> None:
-        if isinstance(handler, (_OF_NO_UPDATE, _Moves)) or hasattr(handler.callback, _ORIGINAL):
+        if isinstance(handler, (_OF_NO_UPDATE, _Moves)):
             return
-        handler.callback = self._wrapped(handler.callback, _given(handler))
+        place = _place_of_callback(handler)
+        function = getattr(handler, place)
+        if not hasattr(function, _ORIGINAL):
+            setattr(handler, place, self._wrapped(function, _given(handler)))
 
     def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
         is_async = inspect.iscoroutinefunction(function)
@@ -208,6 +211,13 @@ class _Moves(handlers.MessageHandler):
 
     async def check(self, client: Any, update: Any) -> bool:
         return update.migrate_to_chat_id is not None or update.migrate_from_chat_id is not None
+
+
+def _place_of_callback(handler: Any) -> str:
+    """The attribute of a handler behind which the user's function is; pyromod puts a method of its own before it."""
+    if getattr(handler.callback, "__self__", None) is handler:
+        return next((place for place in ("original_callback", "user_callback") if hasattr(handler, place)), "callback")
+    return "callback"
 
 
 def _given(handler: Any) -> int:
