@@ -89,11 +89,25 @@ def test_it_stays_small() -> None:
     ready: DecodedCache[int] = DecodedCache()
     for number in range(10_000):
         ready.put(str(number), b"%d" % number, number)
-    ready.put("large", b"1" * 10_000, 1)
     assert len(ready) == 2_000
-    assert ready.take("large", b"1" * 10_000) is None
     assert ready.take("0", b"0") is None
     assert ready.take("9999", b"9998") is None
     assert ready.take("9999", b"9999") == 9999
     assert ready.take("9999", b"9999") is None
     assert ready.is_own("9999", b"9999")
+
+
+def test_its_budget_in_bytes_holds_for_large_values() -> None:
+    ready: DecodedCache[int] = DecodedCache()
+    data = b"1" * 10_000
+    for number in range(100_000):
+        ready.put(str(number), data, number)
+        ready.put("busy", data[: number % 10_000], number)
+    assert 8 * 1024 * 1024 - 20_000 < sum(len(kept) for kept, _ in ready._values.values()) <= 8 * 1024 * 1024
+    assert ready.take("99999", data) == 99_999
+    assert ready.take("99000", data) is None
+    ready.put("99999", b"1" * (1024 * 1024 + 1), 1)
+    assert ready.take("99999", b"1" * (1024 * 1024 + 1)) is None
+    for number in range(8):
+        ready.put(f"large {number}", b"1" * 1024 * 1024, number)
+    assert len(ready) == 8

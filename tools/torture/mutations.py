@@ -18,7 +18,7 @@ from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.leases import LeaseRenewer
 from chatsession.manager import SessionManager
 from chatsession.serialization.decoded_cache import DecodedCache
-from chatsession.storages import Action, Change, Expect, Outcome
+from chatsession.storages import Action, Change, Committed, Expect, Outcome
 from chatsession.unit_of_work.loaded import Loaded
 from chatsession.unit_of_work.unit import UnitOfWork
 from tools.histories.counting import Counter
@@ -103,8 +103,10 @@ def no_failed_handlers(_: Sessions) -> None:
     abort = UnitOfWork[Any].abort
 
     async def commit(unit: UnitOfWork[Any]) -> None:
-        if unit._acquired is not None and (leaving := unit._leave()) is not None:
-            await leaving
+        if unit._acquired is not None:
+            left = unit._leave()
+            if left is not None and not isinstance(left, Committed):
+                await left
         await abort(unit)
 
     _take_out(UnitOfWork, "abort", commit)

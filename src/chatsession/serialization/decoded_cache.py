@@ -12,16 +12,20 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _MOST = 2_000
-_MOST_BYTES = 4_096
-"""Of one value: what waits here fills a few megabytes, however many chats there are and however large they are."""
+_BUDGET = 8 * 1024 * 1024
+"""Bytes of all data whose values wait here, however many chats there are; the values take a few times as much."""
+_LARGEST = 1024 * 1024
+"""Bytes of the data of one value."""
 
 
 class DecodedCache(Generic[T]):
     """One value for each of the keys that wrote last, handed out once."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_size", "_values")
 
     def __init__(self) -> None:
+        self._size = 0
+        """Bytes of all data."""
         self._values: dict[str, tuple[bytes, T | None]] = {}
 
     def __len__(self) -> int:
@@ -30,12 +34,17 @@ class DecodedCache(Generic[T]):
     def put(self, key: str, data: bytes, value: T) -> None:
         """Keep the value that was decoded from `data`; nobody else may have it."""
         values = self._values
-        if len(data) > _MOST_BYTES:
+        before = values.get(key)
+        if before is not None:
+            self._size -= len(before[0])
+        if len(data) > _LARGEST:
             values.pop(key, None)
             return
-        if len(values) >= _MOST and key not in values:
-            del values[next(iter(values))]
         values[key] = data, value
+        self._size += len(data)
+        while self._size > _BUDGET or len(values) > _MOST:
+            dropped, _ = values.pop(next(iter(values)))
+            self._size -= len(dropped)
 
     def take(self, key: str, data: bytes) -> T | None:
         """The value of these bytes, for the caller alone; `None` if it must be decoded."""
