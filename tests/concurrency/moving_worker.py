@@ -101,9 +101,11 @@ async def handle(sessions: SessionManager[Tally], update: Update) -> None:
         if not unit.redelivered:
             await count_up(await unit.load(), update)
     except BaseException:
-        await unit.abort()
+        if (opened := unit.close()) is not None:
+            await opened.abort()
         raise
-    await unit.commit()
+    if (opened := unit.close()) is not None:
+        await opened.commit()
 
 
 async def handled(sessions: SessionManager[Tally], update: Update) -> bool:

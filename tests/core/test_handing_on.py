@@ -329,7 +329,7 @@ async def in_a_framework(sessions: SessionManager[int], handled: Callable[[], No
     if not unit.redelivered:
         handled()
         unit.holder.data = count + 1
-    await unit.commit()
+    await unit.holder.commit()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ async def test_what_nobody_handled_for_what_is_never_stored_is_not_done(storage:
             unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
             seen.append(await unit.load())
             unit.forget_mere_look()
-            await unit.commit()
+            await unit.holder.commit()
 
         storage.gate.set()
         await sessions.update(1, lambda count: count + 1)

@@ -154,7 +154,7 @@ def no_memory_of_commits(_: Sessions) -> None:
 
     async def attempt(self: Any, call: Any, trial: Any) -> Any:
         async with postgres.borrowed(self._connections) as connection:
-            trial.sent = True
+            trial.tries += 1
             return await call(connection, False)
 
     _take_out(redis, "commit_call", as_the_first)
