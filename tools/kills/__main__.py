@@ -38,7 +38,11 @@ def main() -> int:
         if not options.no_mutants:
             plans += [Plan("telebot", "polling", "sqlite", 600, 20, 6, mutant=mutant) for mutant in MUTANTS]
         for number, plan in enumerate(plans):
-            url = f"sqlite:///{folder}/{number}.db" if plan.storage == "sqlite" else f"{redis.url}/{number % 16}"
+            url = (
+                f"sqlite:///{folder}/{number}.db"
+                if plan.storage == "sqlite"
+                else f"{redis.url.removesuffix('0')}{number % 16}"
+            )
             failed += not _judge(plan, url)
     return 1 if failed else 0
 
