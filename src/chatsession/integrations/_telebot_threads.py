@@ -91,8 +91,8 @@ class ThreadDispatch:
     def __init__(self, bot: TeleBot) -> None:
         check_hooks(TeleBot, _HOOKS)
         self.bot: Any = bot
-        self.bindings = SessionBindings()
-        self.asked = AskedSessions(self.bindings)
+        self.bindings: SessionBindings = SessionBindings()
+        self.asked: AskedSessions = AskedSessions(self.bindings)
         self._managers: list[SessionManager[Any]] = []
         self._turns = Turns()
         self._in_flight = InFlight()
@@ -185,9 +185,9 @@ class _Update:
     """One task of the bot for one update: middlewares and handlers, or a callback that waited for this message."""
 
     def __init__(self, dispatch: ThreadDispatch, scope: UpdateScope, turn: Turn) -> None:
-        self.dispatch = dispatch
-        self.scope = scope
-        self.turn = turn
+        self.dispatch: ThreadDispatch = dispatch
+        self.scope: UpdateScope = scope
+        self.turn: Turn = turn
         for binding, session in zip(dispatch.bindings.all, scope.sessions, strict=True):
             scope.contexts[binding.context_name] = SyncSessionContext(self, session)
 

@@ -152,8 +152,8 @@ class UpdateScope:
     __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
-        self.bindings = bindings
-        self.context = context
+        self.bindings: SessionBindings = bindings
+        self.context: UpdateContext = context
         self.sessions: list[UpdateSession[Any]] = []
         """In the order of the bindings."""
         self.contexts: dict[str, object] = {}
