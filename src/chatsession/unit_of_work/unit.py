@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from chatsession.actions import methods_of
 from chatsession.coordination.coordinator import Acquired, under
 from chatsession.errors import SessionActionError, SessionClosedError, SessionConflictError, SessionError
+from chatsession.serialization.pipeline import Unpacked
 from chatsession.storages import Committed, Record
 from chatsession.unit_of_work.loaded import NO_CHANGE, UNMADE, Loaded, MovedError, PendingChange
 from chatsession.unit_of_work.outbox import Outbox
@@ -45,6 +46,15 @@ class UnitOfWork(Loaded[T], Session[T]):
         update_id: of the update in which it is opened, where updates are remembered; `None`: it has none.
         ctx: of that update; `None`: it is opened outside any update.
     """
+
+    runtime: Runtime[T]
+    record: Record | None
+    unpacked: Unpacked | None
+    value: Any
+    touched: bool
+    assigned: bool
+    misfit: bool
+    redelivered: bool
 
     __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_released_as", "_reload")
 
