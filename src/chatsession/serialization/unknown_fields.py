@@ -428,7 +428,10 @@ def fields_of(raw: Raw) -> Fields | None:
     """The fields of a JSON object; `None` for other JSON. Raises `UnicodeDecodeError` if a name is not UTF-8."""
     try:
         return _decode_fields(raw)
+    except msgspec.ValidationError:
+        return None
     except msgspec.DecodeError:
+        bytes(raw).decode()  # msgspec itself raises UnicodeDecodeError before 0.23
         return None
 
 
