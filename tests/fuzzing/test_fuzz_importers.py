@@ -64,8 +64,8 @@ def test_any_file_is_a_pickle_or_an_error(data: bytes) -> None:
 
 def test_an_id_of_thousands_of_digits_is_none() -> None:
     for name in (f"fsm:{'1' * 5000}:5:data", "fsm:²:5:data", "fsm:--5:5:data", "fsm:-:5:data"):
-        assert aiogram_fsm._ids(name, "data", aiogram_fsm.DefaultKeys()) is None
-    assert aiogram_fsm._ids("fsm:-5:7:data", "data", aiogram_fsm.DefaultKeys()) is not None
+        assert aiogram_fsm.ids_of(name, "data", aiogram_fsm.DefaultKeys()) is None
+    assert aiogram_fsm.ids_of("fsm:-5:7:data", "data", aiogram_fsm.DefaultKeys()) is not None
 
 
 @fuzzed(json_values | numbers | st.binary(max_size=5), st.text(max_size=5), json_values | numbers)

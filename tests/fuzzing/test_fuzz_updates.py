@@ -27,8 +27,8 @@ from chatsession import (
     per_user,
     per_user_in_chat,
 )
+from chatsession.integrations import _telebot_ids
 from chatsession.integrations import _telegram_ext_ids as telegram_ext
-from chatsession.integrations import telebot
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
 
 KEYS = (per_chat, per_user, per_user_in_chat, per_topic)
@@ -134,8 +134,8 @@ def test_telebot_refuses_it_or_it_has_a_key(raw: dict[str, Any]) -> None:
         return
     if update is None:
         return
-    for payload in telebot._payloads(update):
-        check_keys(telebot._context(SimpleNamespace(bot_id=42, token="42:x", user=None), payload, update.update_id))
+    for payload in _telebot_ids.payloads(update):
+        check_keys(_telebot_ids.context_of(SimpleNamespace(bot_id=42), payload, update.update_id, None))
 
 
 @fuzzed(json_values | numbers, json_values, json_values, json_values)

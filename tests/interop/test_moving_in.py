@@ -37,6 +37,8 @@ def entries(place: Place) -> AsyncIterator[Entry]:
         return grammy.file_entries(address.removeprefix("file://"))
     if place.kind == "redis":
         return grammy.redis_entries(address)
+    if place.kind == "mongodb":
+        return grammy.mongo_entries(place.url.partition("&layout")[0], collection="shared")
     return grammy.postgres_entries(address, table=options.rpartition("table=")[2])
 
 

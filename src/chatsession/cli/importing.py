@@ -31,6 +31,7 @@ class Origin(Enum):
     GRAMMY_FILES = "grammy-files"
     GRAMMY_REDIS = "grammy-redis"
     GRAMMY_POSTGRES = "grammy-postgres"
+    GRAMMY_MONGO = "grammy-mongo"
 
 
 @command
@@ -125,3 +126,5 @@ def _entries(origin: Origin, source: str, allow: list[str]) -> AsyncIterable[Ent
             return grammy.redis_entries(source)
         case Origin.GRAMMY_POSTGRES:
             return grammy.postgres_entries(source)
+        case Origin.GRAMMY_MONGO:
+            return grammy.mongo_entries(source)

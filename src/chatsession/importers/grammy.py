@@ -1,4 +1,5 @@
-"""grammY's sessions, as its storage packages for files, Redis and PostgreSQL keep them.
+"""grammY's sessions, as its storage packages for files, Redis, PostgreSQL and MongoDB
+keep them.
 
 Both plain data and the envelopes of `enhanceStorage` are read; the version in an envelope is where the manager's
 `migrations` start from, and what has expired is left out.
@@ -24,8 +25,14 @@ from chatsession.serialization.envelope import unwrap
 if TYPE_CHECKING:
     from chatsession.importers._redis import Source
 
-__all__ = ["file_entries", "postgres_entries", "redis_entries"]
+__all__ = ["file_entries", "mongo_entries", "postgres_entries", "redis_entries"]
 
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, int) else str(value)  # BSON has classes of its own
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _PAGE = 500
 _LARGEST = 256 * 1024 * 1024
 """Bytes of a file that is read at all."""
@@ -113,6 +120,35 @@ async def postgres_entries(url: str, *, table: str = "sessions") -> AsyncGenerat
         ) from None
     except (asyncpg.InterfaceError, OSError) as error:
         raise StorageUnavailableError(f"PostgreSQL did not answer ({type(error).__name__})") from None
+
+
+async def mongo_entries(url: str, *, collection: str = "sessions") -> AsyncGenerator[Entry]:
+    """Read what `@grammyjs/storage-mongodb` wrote.
+
+    Args:
+        url: with the name of the database, as in `mongodb://localhost/bot`.
+        collection: the name of the one that it was given.
+
+    Raises:
+        StorageUnavailableError: MongoDB does not answer.
+        SessionError: the URL names no database.
+    """
+    try:
+        from pymongo import AsyncMongoClient
+        from pymongo.errors import ConfigurationError, PyMongoError
+    except ImportError as error:
+        raise ImportError("sessions in MongoDB need pymongo: pip install 'chatsession[mongo]'") from error
+
+    try:
+        async with AsyncMongoClient[dict[str, object]](url) as client:
+            documents = client.get_default_database()[collection]
+            async for document in documents.find({"key": {"$type": "string"}, "value": {"$exists": True}}):
+                key = str(document["key"])
+                yield _entry(shown(key), key, _encode(document["value"]))
+    except ConfigurationError:
+        raise SessionError("the URL names no database; write mongodb://host/DATABASE") from None
+    except PyMongoError as error:
+        raise StorageUnavailableError(f"MongoDB did not answer ({type(error).__name__})") from None
 
 
 class _Connection(Protocol):

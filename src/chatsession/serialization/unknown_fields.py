@@ -73,10 +73,8 @@ class _Object:
     def has_unknown(self, stored: Raw) -> bool:
         try:
             found = self._probe(stored)
-        except msgspec.ValidationError:
-            return True
         except msgspec.DecodeError:
-            return False
+            return True
         return any(
             shape.has_unknown(getattr(found, attribute))
             for attribute, shape in self._inside_by_attribute
