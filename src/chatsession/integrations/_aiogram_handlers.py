@@ -43,6 +43,7 @@ class SessionCallback:
         callback = handler.callback
         self._names = wanted_names(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
         self._bound = bound_values(callback)
+        self._is_plain = handler.awaitable and not handler.varkw
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
@@ -50,7 +51,7 @@ class SessionCallback:
         if scope is None:  # of a dispatcher without sessions
             return await self._handler.call(event, **data)
         bindings = scope.bindings
-        if isinstance(event, ErrorEvent):  # may be the one that reports this very error
+        if type(event) is ErrorEvent:  # may be the one that reports this very error
             bindings.check_given(data, "from a middleware or filter", bindings.names & self._names)
         else:
             bindings.check_given(data, "from a middleware or filter")
@@ -60,4 +61,7 @@ class SessionCallback:
         scope.handled = True
         if scope.redelivered:
             return None
-        return await self._handler.call(event, **data)
+        handler = self._handler
+        if self._is_plain:  # as `call` does, without a coroutine and copies of all the data in between
+            return await handler.callback(event, **{name: data[name] for name in handler.params if name in data})
+        return await handler.call(event, **data)
