@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -491,3 +492,25 @@ async def test_ctx_session_outside_of_its_middleware_says_what_to_do() -> None:
         _ = Context().session
     with pytest.raises(SessionError, match=r"install session\(\)"):
         _ = LazyContext().session
+
+
+async def test_an_update_leaves_no_cycle_to_collect() -> None:
+    """A unit of work and its context that hold each other would double the cost of an update in memory."""
+    middleware = session(Pizza, storage="memory:")
+
+    async def update() -> None:
+        ctx = Context()
+
+        async def handler() -> None:
+            ctx.session.count += 1
+
+        await middleware(ctx, handler)
+
+    await update()
+    gc.collect()
+    gc.disable()
+    try:
+        await update()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -66,8 +66,8 @@ def group() -> Generator[Group]:
                     OURS,
                     BATCHES,
                     at_least=0.4,
-                    why="the floor locks nothing and checks nothing; sessions write a lock and the value, each in a "
-                    "pipeline that the server evaluates",
+                    why="the floor locks nothing and checks nothing; sessions write a lock and the value, and the "
+                    "server plans a query for each of them",
                 ),
             ],
         )

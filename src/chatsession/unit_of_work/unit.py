@@ -231,6 +231,7 @@ class UnitOfWork(Loaded[T], Session[T]):
             self._close()
         else:
             await self._close_after_sending(self.outbox)
+        self.ctx = None  # which holds this unit: a cycle would leave both to the garbage collector
 
     async def abort(self) -> None:
         """The handler failed: write nothing, and let the next update in. May be called twice."""
