@@ -49,6 +49,7 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     runtime: Runtime[T]
     record: Record | None
+    ctx: object
     unpacked: Unpacked | None
     value: Any
     touched: bool
