@@ -14,6 +14,7 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from chatsession.errors import SessionError, SessionKeyError, StorageError
+from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages.base import (
     Change,
@@ -28,7 +29,7 @@ from chatsession.storages.base import (
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo import _inspection, _scanning, _schema, _statements
 from chatsession.storages.mongo._calls import Call, Result, run
-from chatsession.storages.mongo._clock import ServerClock
+from chatsession.storages.mongo._clock import measure
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
 from chatsession.storages.mongo._documents import Document, check_key, is_over, record_of
@@ -222,7 +223,7 @@ class MongoStorage(Storage):
 
     async def _open(self, _again: bool) -> None:
         collection = self._connection.collection()
-        await self._clock.measure(self._connection.client)
+        await measure(self._clock, self._connection.client)
         hello = await _schema.check_server(self._connection.client)
         await _schema.prepare(collection, self._layout, create=self._create)
         self._collection = collection
@@ -234,7 +235,7 @@ class MongoStorage(Storage):
 
     async def _run(self, call: Call[Result]) -> Result:
         if self._collection is not None and self._clock.is_due():
-            await run(lambda _: self._clock.measure(self._connection.client), str(self._connection), self._retry_for)
+            await run(lambda _: measure(self._clock, self._connection.client), str(self._connection), self._retry_for)
         return await run(call, str(self._connection), self._retry_for)
 
     async def _page(self, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:

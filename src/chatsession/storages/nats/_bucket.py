@@ -11,9 +11,9 @@ from datetime import datetime
 import msgspec
 
 from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages.nats._api import Ack, ConsumerInfo, StreamInfo, decode
 from chatsession.storages.nats._calls import Calls, Reply, Request
-from chatsession.storages.nats._clock import ServerClock
 from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, parse, replacing, serialize
 
 _WRONG_REVISION = {10071, 10164}

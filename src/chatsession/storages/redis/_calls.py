@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from redis import exceptions as driver
 
 from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.retries import retried
-from chatsession.storages.redis._clock import ServerClock
+from chatsession.storages.redis._clock import time_of
 from chatsession.storages.redis._connection import Link, Word, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._scripts import COMMIT, Script
@@ -230,7 +232,7 @@ class Calls:
             commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))
         if asks_time:
-            self.clock.set(next(answers))
+            self.clock.set(time_of(next(answers)), time.monotonic())
         for call in calls:
             if call.asking:
                 next(answers)

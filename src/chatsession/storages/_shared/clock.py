@@ -1,4 +1,4 @@
-"""The server's time, by which sessions and leases expire."""
+"""A server's time, by which sessions and leases expire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEP = 1.0
 
 
 class ServerClock:
-    """Tells the server's time between two measurements, whatever this machine's clock is set to."""
+    """Estimates the server's time between two measurements, whatever this machine's clock is set to."""
 
     def __init__(self) -> None:
         self._measured: float | None = None
@@ -23,12 +23,12 @@ class ServerClock:
         return self._measured + time.monotonic() - self._steady
 
     def is_due(self) -> bool:
-        """Whether the server should be asked (again)."""
+        """Whether the server should be asked again: after a while, or if a clock was set or the machine slept."""
         passed = time.monotonic() - self._steady
         return not self._wall or passed > _SECONDS_VALID or abs(time.time() - self._wall - passed) > _STEP
 
     def set(self, server: float | None, asked_at: float) -> None:
-        """Take over the server's time.
+        """Take over the server's time, when its answer has just come.
 
         Args:
             server: Unix seconds; `None`: it does not tell its time.
