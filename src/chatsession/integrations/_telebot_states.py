@@ -138,14 +138,7 @@ class SessionStateStorage(StateStorageBase):
             SessionEncodeError: a part of the value, which is named by its path, is not JSON.
         """
         place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        new = plain({key: value}, place.text)
-
-        def change(record: StateRecord) -> StateRecord:
-            if record == EMPTY:
-                raise RuntimeError(f"no state is set for {place.text}: set one before its data")
-            return StateRecord(record.state, {**record.data, **new})
-
-        await self.states.write(place, change)
+        await self.states.write(place, setting(place.text, key, value))
         return True
 
     async def get_data(
@@ -222,6 +215,18 @@ def checked_state(state: object) -> str | int | None:
     if name is not None and not isinstance(name, (str, int)):
         raise TypeError(f"a state is a State, a string or a number, not a {type(name).__name__}")
     return name
+
+
+def setting(place: str, field: str, value: object) -> Callable[[StateRecord], StateRecord]:
+    """The change of a record that sets one field of its data, as both kinds of storage make it."""
+    new = plain({field: value}, place)
+
+    def change(record: StateRecord) -> StateRecord:
+        if record == EMPTY:
+            raise RuntimeError(f"no state is set for {place}: set one before its data")
+        return StateRecord(record.state, {**record.data, **new})
+
+    return change
 
 
 def state_key(

@@ -12,7 +12,7 @@ from telebot import states as telebot_states
 from telebot.storage import StateStorageBase
 
 from chatsession.integrations._states import StateOptions, options_of
-from chatsession.integrations._telebot_states import checked_state, state_key
+from chatsession.integrations._telebot_states import checked_state, setting, state_key
 from chatsession.integrations.states import EMPTY, StateRecord, copied, plain
 from chatsession.storages import Storage
 from chatsession.sync import Session, SessionManager
@@ -104,14 +104,7 @@ class SyncSessionStateStorage(StateStorageBase):
             SessionEncodeError: a part of the value, which is named by its path, is not JSON.
         """
         place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id).text
-        new = plain({key: value}, place)
-
-        def change(record: StateRecord) -> StateRecord:
-            if record == EMPTY:
-                raise RuntimeError(f"no state is set for {place}: set one before its data")
-            return StateRecord(record.state, {**record.data, **new})
-
-        self._write(place, change)
+        self._write(place, setting(place, key, value))
         return True
 
     def get_data(
