@@ -99,6 +99,19 @@ def flag(given: Mapping[str, str], name: str, default: bool = False) -> bool:
     return _FLAGS[text.lower()]
 
 
+def positive(given: Mapping[str, str], name: str) -> float | None:
+    """Read an option that is a positive number; `None`: it is not given. Raises `StorageError` for any other value."""
+    if name not in given:
+        return None
+    try:
+        number = float(given[name])
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
+    return number
+
+
 def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
     """Read the options behind the `?` of a URL.
 

@@ -12,7 +12,7 @@ from pymongo.uri_parser import validate_options
 from chatsession.errors import StorageError
 from chatsession.storages.mongo._layouts import Name
 from chatsession.storages.mongo._storage import MongoStorage
-from chatsession.storages.urls import flag, options
+from chatsession.storages.urls import flag, options, positive
 
 _OURS = {"collection", "create", "layout", "retry_for", "single_process", "time_to_live"}
 
@@ -29,8 +29,8 @@ def from_url(parts: SplitResult) -> MongoStorage:
         collection=given.get("collection", "sessions"),
         layout=cast("Name", given.get("layout", "chatsession")),  # MongoStorage checks it
         create=flag(given, "create", default=True),
-        retry_for=_seconds(given, "retry_for") or 10.0,
-        time_to_live=_seconds(given, "time_to_live"),
+        retry_for=positive(given, "retry_for") or 10.0,
+        time_to_live=positive(given, "time_to_live"),
         single_process=flag(given, "single_process"),
     )
 
@@ -46,15 +46,3 @@ def _is_known(name: str, value: str) -> bool:
         except (Warning, ValueError, TypeError):
             raise StorageError(f"{name} in the URL has a value that pymongo does not take") from None
     return True
-
-
-def _seconds(given: dict[str, str], name: str) -> float | None:
-    if name not in given:
-        return None
-    try:
-        number = float(given[name])
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
-    return number

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres._storage import Layout, PostgresStorage
-from chatsession.storages.urls import flag, options
+from chatsession.storages.urls import flag, options, positive
 
 _OURS = {
     "single_process", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
@@ -37,11 +37,11 @@ def from_url(parts: SplitResult) -> PostgresStorage:
         schema=given.get("schema", "public"),
         table=given.get("table"),
         create=flag(given, "create", default=True),
-        connections=int(_number(given, "connections") or 4),
-        retry_for=_number(given, "retry_for") or 10.0,
-        sweep_interval=_number(given, "sweep_interval") or 60.0,
+        connections=_connections(given) or 4,
+        retry_for=positive(given, "retry_for") or 10.0,
+        sweep_interval=positive(given, "sweep_interval") or 60.0,
         pooler=flag(given, "pooler") if "pooler" in given else None,
-        time_to_live=_number(given, "time_to_live"),
+        time_to_live=positive(given, "time_to_live"),
         single_process=flag(given, "single_process"),
     )
 
@@ -61,13 +61,8 @@ def _check_theirs(parts: SplitResult, given: dict[str, str]) -> None:
         )
 
 
-def _number(given: dict[str, str], name: str) -> float | None:
-    if name not in given:
-        return None
-    try:
-        number = float(given[name])
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf") or (name == "connections" and number != int(number)):
-        raise StorageError(f"{name} in the URL must be a positive number, not {given[name]!r}")
-    return number
+def _connections(given: dict[str, str]) -> int | None:
+    number = positive(given, "connections")
+    if number is not None and number != int(number):
+        raise StorageError(f"connections in the URL must be a positive number, not {given['connections']!r}")
+    return None if number is None else int(number)
