@@ -15,7 +15,6 @@ Name: TypeAlias = Literal["chatsession", "grammy"]
 class Layout(Struct, frozen=True):
     """A form of the documents."""
 
-    name: Name
     key: str
     """The field with the session's key; it has a unique index."""
     has_versions: bool
@@ -27,8 +26,8 @@ class Layout(Struct, frozen=True):
 
 
 _LAYOUTS = {
-    "chatsession": Layout("chatsession", "_id", has_versions=True),
-    "grammy": Layout("grammy", "key", has_versions=False),
+    "chatsession": Layout("_id", has_versions=True),
+    "grammy": Layout("key", has_versions=False),
 }
 
 

@@ -33,9 +33,8 @@ async def prepare(collection: Collection, layout: Layout, *, create: bool) -> No
     """Check the collection, and create its indexes. Raises `StorageError` if it is no collection for sessions."""
     await _check_kind(collection)
     await _check_documents(collection, layout)
-    missing = [
-        index for index in _indexes(layout) if index.document["name"] not in await collection.index_information()
-    ]
+    known = await collection.index_information()
+    missing = [index for index in _indexes(layout) if index.document["name"] not in known]
     if missing and not create:
         names = ", ".join(index.document["name"] for index in missing)
         raise StorageError(

@@ -19,7 +19,7 @@ from chatsession.storages.mongo._layouts import Layout
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""
 
-COMMITS_REMEMBERED = 4
+_COMMITS_REMEMBERED = 4
 _IN_QUEUE = timedelta(seconds=3)
 """A waiter that has not repeated its request for this long leaves the queue."""
 
@@ -136,7 +136,7 @@ def commit(change: Change, name: ObjectId, value: object, layout: Layout, now: f
             unsetting["expires_at"] = ""
         else:
             setting["expires_at"] = date_of(now + max(change.ttl, 0.001))
-    remembered = {"commits": {"$each": [name], "$position": 0, "$slice": COMMITS_REMEMBERED}}
+    remembered = {"commits": {"$each": [name], "$position": 0, "$slice": _COMMITS_REMEMBERED}}
     update: dict[str, Any] = {"$push": remembered}
     if setting:
         update["$set"] = setting
