@@ -26,6 +26,7 @@ from chatsession.integrations._aiogram_handlers import SCOPE, SessionCallback, s
 from chatsession.integrations._aiogram_methods import AiogramMethods
 from chatsession.integrations._aiogram_polling import start_polling as poll
 from chatsession.integrations._aiogram_scenes import serve_actions
+from chatsession.integrations._state_unit import StateUnit
 from chatsession.integrations._states import StateOptions
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.update_context import UpdateContext
@@ -275,20 +276,14 @@ class _UpdateMiddleware(BaseMiddleware):
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
             scope.handled = True
-            if states is None:
-                await scope.commit()
-            else:
-                states.add(scope)  # which are committed together with the states
+            await _finish(scope, states)
             raise
         except BaseException:
             await scope.abort()
             raise
         if result is not UNHANDLED:
             scope.handled = True
-        if states is None:
-            await scope.commit()
-        else:
-            states.add(scope)
+        await _finish(scope, states)
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
@@ -319,6 +314,14 @@ class _UpdateMiddleware(BaseMiddleware):
         if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
             self._methods = AiogramMethods(bot)
         return self._methods
+
+
+async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
+    """The update is done: commit its sessions, together with the states if it has any."""
+    if states is None:
+        await scope.commit()
+    else:
+        states.add(scope)
 
 
 def _context_of_library(update: Update) -> EventContext:
