@@ -59,8 +59,7 @@ storage-servers: $(READY) servers  ## one of each server, in temporary folders; 
 	@$(BIN)/python -m tools.servers
 
 docs: $(READY)  ## the documentation, into site/; warnings are errors
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
-	$(BIN)/mkdocs build --quiet --strict
+	@env $$($(BIN)/python hatch_build.py) $(BIN)/zensical build --clean --strict
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build dist site .pytest_cache .ruff_cache .hypothesis

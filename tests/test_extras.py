@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+import chatsession
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -247,6 +251,28 @@ def test_the_sdist_can_be_tested_and_stays_below_1_mb(built: Built) -> None:
     assert {"pyproject.toml", "src", "tests", "tools", "playground"} <= top
 
 
+def test_a_package_index_shows_the_readme_without_dead_links(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+        shown = wheel.read(name).decode()
+    assert "Sessions for Telegram bots" in shown
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", shown) == []
+
+
+def test_one_address_gives_all_links_of_a_package() -> None:
+    given = runpy.run_path(str(ROOT / "hatch_build.py"), run_name="__main__")
+    repository = "https://git.example/chatsession"
+    readme = given["readme_for_an_index"]("See [keys](docs/keys.md#a), [it](https://x.example).", repository)
+    assert readme == f"See [keys]({repository}/blob/main/docs/keys.md#a), [it](https://x.example)."
+    assert given["urls"](repository, "https://docs.example") == {
+        "Documentation": "https://docs.example",
+        "Repository": repository,
+        "Changelog": f"{repository}/blob/main/CHANGELOG.md",
+        "Issues": f"{repository}/issues",
+    }
+    assert given["urls"]("", "") == {}
+
+
 def test_every_extra_is_tried() -> None:
     assert {*USES, "cli", "web"} == EXTRAS.keys()
 
@@ -281,7 +307,7 @@ def test_the_command_line_needs_only_its_own_extra(install: Install, url_for: Ca
         return done.stdout
 
     assert "doctor" in output("--help")
-    assert output("--version").strip() == PROJECT["project"]["version"]
+    assert output("--version").strip() == chatsession.__version__
     output("set", url, "42", '{"count":1}')
     assert "42" in output("ls", url)
     assert json.loads(output("get", url, "42")) == {"count": 1}
