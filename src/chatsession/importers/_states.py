@@ -7,7 +7,7 @@ from typing import Protocol
 
 from chatsession.importers._entries import Entry
 from chatsession.importers._importing import ImportReport, OnExisting, import_into
-from chatsession.integrations.states import StateRecord, plain
+from chatsession.integrations.states.records import StateRecord, plain
 from chatsession.manager import SessionManager
 
 

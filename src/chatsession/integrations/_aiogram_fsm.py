@@ -14,9 +14,9 @@ from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseSt
 from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
 from aiogram.types import TelegramObject, Update
 
-from chatsession.integrations._state_unit import StateUnit
-from chatsession.integrations._states import StateOptions, States
-from chatsession.integrations.states import StateKey, StateRecord
+from chatsession.integrations.states.conversations import StateOptions, States
+from chatsession.integrations.states.records import StateKey, StateRecord
+from chatsession.integrations.states.unit import StateUnit
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 

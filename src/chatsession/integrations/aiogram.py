@@ -26,9 +26,9 @@ from chatsession.integrations._aiogram_handlers import SCOPE, SessionCallback, s
 from chatsession.integrations._aiogram_methods import AiogramMethods
 from chatsession.integrations._aiogram_polling import start_polling as poll
 from chatsession.integrations._aiogram_scenes import serve_actions
-from chatsession.integrations._state_unit import StateUnit
-from chatsession.integrations._states import StateOptions
 from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.states.conversations import StateOptions
+from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext

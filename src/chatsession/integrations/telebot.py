@@ -19,8 +19,6 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations._state_unit import StateUnit
-from chatsession.integrations._states import StateOptions
 from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
 from chatsession.integrations._telebot_ids import context_of, payloads
 from chatsession.integrations._telebot_methods import methods_of_bot
@@ -30,6 +28,8 @@ from chatsession.integrations._telebot_thread_states import SyncSessionStateStor
 from chatsession.integrations._telebot_threads import SyncSessionContext, thread_dispatch_of
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.states.conversations import StateOptions
+from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations.states import EMPTY, STATE, StateKey, StateRecord, differing
+from chatsession.integrations.states.records import EMPTY, STATE, StateKey, StateRecord, differing
 from chatsession.integrations.update_scope import UpdateScope
 from chatsession.unit_of_work.group import Unit, abort_all, commit_all
 from chatsession.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
-    from chatsession.integrations._states import States
+    from chatsession.integrations.states.conversations import States
 
 Write: TypeAlias = Callable[[StateRecord], StateRecord]
 """Makes of a record what it shall be; changes nothing in it."""

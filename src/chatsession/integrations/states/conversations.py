@@ -12,8 +12,7 @@ from datetime import timedelta
 from typing import Any, TypedDict, TypeVar
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations._state_unit import Entry, StateUnit, Write
-from chatsession.integrations.states import (
+from chatsession.integrations.states.records import (
     EMPTY,
     State,
     StateCodec,
@@ -25,6 +24,7 @@ from chatsession.integrations.states import (
     empty_record,
     plain,
 )
+from chatsession.integrations.states.unit import Entry, StateUnit, Write
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
 from chatsession.options import OnDecodeError, SessionOptions

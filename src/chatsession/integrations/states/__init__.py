@@ -1,0 +1,1 @@
+"""States of conversations, kept as records: what the frameworks' storages of states share."""
