@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from aiogram.dispatcher.event.handler import CallableObject
 from aiogram.fsm.scene import SceneRegistry
 
-from chatsession.integrations._aiogram_handlers import SCOPE, wanted_names
+from chatsession.integrations.aiogram._handlers import SCOPE, wanted_names
 from chatsession.integrations.update_scope import UpdateScope
 
 _known: WeakKeyDictionary[SceneRegistry, int] = WeakKeyDictionary()

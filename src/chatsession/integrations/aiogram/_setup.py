@@ -16,16 +16,16 @@ except ImportError as error:
         "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
     ) from error
 
-from chatsession.integrations._aiogram_fsm import (
+from chatsession.integrations.aiogram._fsm import (
     SessionEventIsolation,
     SessionFSMStorage,
     plug_in,
     unit_of,
 )
-from chatsession.integrations._aiogram_handlers import SCOPE, SessionCallback, serve_handler
-from chatsession.integrations._aiogram_methods import AiogramMethods
-from chatsession.integrations._aiogram_polling import start_polling as poll
-from chatsession.integrations._aiogram_scenes import serve_actions
+from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, serve_handler
+from chatsession.integrations.aiogram._methods import AiogramMethods
+from chatsession.integrations.aiogram._polling import start_polling as poll
+from chatsession.integrations.aiogram._scenes import serve_actions
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.conversations import StateOptions
 from chatsession.integrations.states.unit import StateUnit

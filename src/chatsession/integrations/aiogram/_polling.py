@@ -10,7 +10,7 @@ from aiogram import Bot, Dispatcher, loggers
 from aiogram.methods import TelegramMethod
 from aiogram.types import Update
 
-from chatsession.integrations._aiogram_methods import AiogramMethods
+from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.polling.poller import run_all
 from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
