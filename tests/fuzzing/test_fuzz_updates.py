@@ -27,7 +27,6 @@ from chatsession import (
     per_user,
     per_user_in_chat,
 )
-from chatsession.integrations import _telebot_ids
 from chatsession.integrations import _telegram_ext_ids as telegram_ext
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
 

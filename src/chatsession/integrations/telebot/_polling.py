@@ -9,10 +9,10 @@ import msgspec
 from telebot import asyncio_helper, types
 from telebot.async_telebot import AsyncTeleBot
 
-from chatsession.integrations._telebot_methods import translated
 from chatsession.integrations.polling.poller import run_all
 from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.update_scope import SessionBindings
 
 _PATIENCE = 15

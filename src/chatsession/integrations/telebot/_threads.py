@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar, cast
 from telebot import TeleBot, types
 
 from chatsession.errors import SessionError
-from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
-from chatsession.integrations._telebot_ids import context_of, payloads
-from chatsession.integrations._telebot_turns import InFlight, Turn, Turns
 from chatsession.integrations.injection import keywords_of
+from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
+from chatsession.integrations.telebot._ids import context_of, payloads
+from chatsession.integrations.telebot._turns import InFlight, Turn, Turns
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope, name_taken
 from chatsession.integrations.update_session import UpdateSession
 from chatsession.sync import SessionManager

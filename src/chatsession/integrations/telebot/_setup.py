@@ -19,17 +19,17 @@ except ImportError as error:
     ) from error
 
 from chatsession.errors import SessionError
-from chatsession.integrations._telebot_handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
-from chatsession.integrations._telebot_ids import context_of, payloads
-from chatsession.integrations._telebot_methods import methods_of_bot
-from chatsession.integrations._telebot_polling import poll
-from chatsession.integrations._telebot_states import SessionStateStorage, key_of
-from chatsession.integrations._telebot_thread_states import SyncSessionStateStorage
-from chatsession.integrations._telebot_threads import SyncSessionContext, thread_dispatch_of
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.conversations import StateOptions
 from chatsession.integrations.states.unit import StateUnit
+from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
+from chatsession.integrations.telebot._ids import context_of, payloads
+from chatsession.integrations.telebot._methods import methods_of_bot
+from chatsession.integrations.telebot._polling import poll
+from chatsession.integrations.telebot._states import SessionStateStorage, key_of
+from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage
+from chatsession.integrations.telebot._threads import SyncSessionContext, thread_dispatch_of
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.integrations.update_session import LazySessionContext, SessionContext

@@ -1,0 +1,29 @@
+"""Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` or a `TeleBot` that name `session` or `ctx` get them."""
+
+try:
+    from chatsession.integrations.states.conversations import StateOptions
+    from chatsession.integrations.telebot._setup import setup_fsm, setup_sessions, start_polling
+    from chatsession.integrations.telebot._states import SessionStateStorage
+    from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage
+    from chatsession.integrations.telebot._threads import SyncSessionContext
+    from chatsession.integrations.update_context import UpdateContext
+    from chatsession.integrations.update_session import LazySessionContext, SessionContext
+except ImportError as error:
+    if (error.name or "").partition(".")[0] != "telebot":
+        raise
+    raise ImportError(
+        "chatsession.integrations.telebot needs pyTelegramBotAPI 4.27 or newer: pip install 'chatsession[telebot]'"
+    ) from error
+
+__all__ = [
+    "LazySessionContext",
+    "SessionContext",
+    "SessionStateStorage",
+    "StateOptions",
+    "SyncSessionContext",
+    "SyncSessionStateStorage",
+    "UpdateContext",
+    "setup_fsm",
+    "setup_sessions",
+    "start_polling",
+]
