@@ -27,8 +27,8 @@ from chatsession import (
     per_user,
     per_user_in_chat,
 )
-from chatsession.integrations import _telegram_ext_ids as telegram_ext
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
+from chatsession.integrations.telegram_ext import _ids as telegram_ext
 
 KEYS = (per_chat, per_user, per_user_in_chat, per_topic)
 ANN = {"id": 1, "is_bot": False, "first_name": "Ann"}

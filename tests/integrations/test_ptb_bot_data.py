@@ -18,8 +18,8 @@ from telegram.ext import CallbackContext, ContextTypes, ConversationHandler, Job
 from test_ptb_persistence import count as count_for_chat
 
 from chatsession.errors import SessionEncodeError, SessionError
-from chatsession.integrations._telegram_ext_bot_data import uses_bot_data
 from chatsession.integrations.telegram_ext import SessionPersistence, open_persistence
+from chatsession.integrations.telegram_ext._bot_data import uses_bot_data
 from chatsession.storages import Storage
 
 

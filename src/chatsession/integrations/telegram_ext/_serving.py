@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from chatsession.integrations._telegram_ext_application import AnyApplication, ErrorHandler, ServedApplication
-from chatsession.integrations._telegram_ext_methods import methods_of_bot
-from chatsession.integrations._telegram_ext_persistence import SessionPersistence
-from chatsession.integrations._telegram_ext_persistent import PersistentApplication
-from chatsession.integrations._telegram_ext_views import DataOfUpdate
-from chatsession.integrations._telegram_ext_work import Scope, Served, working
+from chatsession.integrations.telegram_ext._application import AnyApplication, ErrorHandler, ServedApplication
+from chatsession.integrations.telegram_ext._methods import methods_of_bot
+from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+from chatsession.integrations.telegram_ext._persistent import PersistentApplication
+from chatsession.integrations.telegram_ext._views import DataOfUpdate
+from chatsession.integrations.telegram_ext._work import Scope, Served, working
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings
 

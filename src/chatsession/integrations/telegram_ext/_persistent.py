@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 from telegram import Message
 from telegram.ext import Application, ConversationHandler
 
-from chatsession.integrations._telegram_ext_application import AnyApplication, ServedApplication
-from chatsession.integrations._telegram_ext_bot_data import lock_where_used
-from chatsession.integrations._telegram_ext_views import loaded_data
-from chatsession.integrations._telegram_ext_work import working
+from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
+from chatsession.integrations.telegram_ext._bot_data import lock_where_used
+from chatsession.integrations.telegram_ext._views import loaded_data
+from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations._telegram_ext_kept import DataName
-    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._kept import DataName
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 _log = logging.getLogger("chatsession")
 

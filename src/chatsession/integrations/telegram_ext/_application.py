@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from telegram.ext import Application, CallbackContext, Job
 
 from chatsession.errors import SessionError
-from chatsession.integrations._telegram_ext_handlers import serve_handler
-from chatsession.integrations._telegram_ext_ids import ids_of_job, ids_of_update, moves_chat
-from chatsession.integrations._telegram_ext_usage import attributes_used
-from chatsession.integrations._telegram_ext_work import Scope, Served, Work, working
 from chatsession.integrations.polling.delivery import belongs_to_update, note_undone
+from chatsession.integrations.telegram_ext._handlers import serve_handler
+from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations.telegram_ext._usage import attributes_used
+from chatsession.integrations.telegram_ext._work import Scope, Served, Work, working
 from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")

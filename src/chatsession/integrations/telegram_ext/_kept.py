@@ -19,7 +19,7 @@ from chatsession.unit_of_work.group import begin_all
 from chatsession.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
-    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
     from chatsession.integrations.update_context import UpdateContext
 
 Id: TypeAlias = int | str

@@ -13,10 +13,10 @@ from telegram import Update
 from telegram.ext import Application, BasePersistence, ContextTypes, ConversationHandler, PersistenceInput
 
 from chatsession.errors import SessionError
-from chatsession.integrations._telegram_ext_bot_data import code_of, uses_bot_data
-from chatsession.integrations._telegram_ext_conversations import Conversations
-from chatsession.integrations._telegram_ext_kept import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
-from chatsession.integrations._telegram_ext_keyboards import Keyboards, keyboard_type
+from chatsession.integrations.telegram_ext._bot_data import code_of, uses_bot_data
+from chatsession.integrations.telegram_ext._conversations import Conversations
+from chatsession.integrations.telegram_ext._kept import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
+from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent

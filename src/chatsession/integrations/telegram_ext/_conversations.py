@@ -12,11 +12,11 @@ from telegram import Update
 from telegram.ext import BaseHandler, ConversationHandler, Job
 
 from chatsession.errors import SessionEncodeError, SessionError
-from chatsession.integrations._telegram_ext_views import loaded_data
+from chatsession.integrations.telegram_ext._views import loaded_data
 
 if TYPE_CHECKING:
-    from chatsession.integrations._telegram_ext_kept import Id, Kept, LoadedData, State
-    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._kept import Id, Kept, LoadedData, State
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 Key: TypeAlias = tuple[int | str, ...]
 AnyConversation: TypeAlias = ConversationHandler[Any]

@@ -14,7 +14,8 @@ except ImportError as error:
         "pip install 'chatsession[telegram-ext]'"
     ) from error
 
-from chatsession.integrations._telegram_ext_context import (
+from chatsession.integrations.polling.setup import check_max_deliveries
+from chatsession.integrations.telegram_ext._context import (
     LazySessionAttribute,
     LazySessionCallbackContext,
     SessionCallbackContext,
@@ -22,11 +23,15 @@ from chatsession.integrations._telegram_ext_context import (
     serve_contexts,
     serve_refreshes,
 )
-from chatsession.integrations._telegram_ext_persistence import MONTH, PersistenceOptions, SessionPersistence
-from chatsession.integrations._telegram_ext_persistent import is_initialized
-from chatsession.integrations._telegram_ext_polling import ConfirmingUpdater
-from chatsession.integrations._telegram_ext_setup import open_persistence, serve_persistence, serve_sessions, served_by
-from chatsession.integrations.polling.setup import check_max_deliveries
+from chatsession.integrations.telegram_ext._persistence import MONTH, PersistenceOptions, SessionPersistence
+from chatsession.integrations.telegram_ext._persistent import is_initialized
+from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
+from chatsession.integrations.telegram_ext._serving import (
+    open_persistence,
+    serve_persistence,
+    serve_sessions,
+    served_by,
+)
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager

@@ -11,10 +11,10 @@ from telegram import Update
 from telegram.error import TelegramError
 from telegram.ext import Application, Updater
 
-from chatsession.integrations._telegram_ext_methods import translated
 from chatsession.integrations.polling.poller import Poller
 from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.telegram_ext._methods import translated
 from chatsession.integrations.update_scope import SessionBindings
 
 _NOT_RUNNING_YET = 0.01

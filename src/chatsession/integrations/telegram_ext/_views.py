@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chatsession.errors import SessionError
-from chatsession.integrations._telegram_ext_work import working
+from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations._telegram_ext_kept import DataName, LoadedData
-    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._kept import DataName, LoadedData
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 
 class DataOfUpdate(Mapping[int, Any]):

@@ -13,7 +13,7 @@ from telegram.ext import ApplicationHandlerStop
 
 from chatsession.actions import Methods
 from chatsession.errors import SessionError
-from chatsession.integrations._telegram_ext_usage import Attributes
+from chatsession.integrations.telegram_ext._usage import Attributes
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
@@ -21,8 +21,8 @@ from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
-    from chatsession.integrations._telegram_ext_kept import LoadedData
-    from chatsession.integrations._telegram_ext_persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._kept import LoadedData
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 AnySession = UnitOfWork[Any] | LazySession[Any]
 

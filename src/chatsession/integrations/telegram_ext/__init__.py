@@ -1,0 +1,32 @@
+"""Sessions in python-telegram-bot 22: `context.session` in handlers, jobs and error handlers."""
+
+try:
+    from chatsession.integrations.telegram_ext._context import (
+        LazySessionAttribute,
+        LazySessionCallbackContext,
+        SessionCallbackContext,
+        SessionMethods,
+    )
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._serving import open_persistence
+    from chatsession.integrations.telegram_ext._setup import setup_persistence, setup_polling, setup_sessions
+    from chatsession.integrations.update_context import UpdateContext
+except ImportError as error:
+    if (error.name or "").partition(".")[0] != "telegram":
+        raise
+    raise ImportError(
+        "chatsession.integrations.telegram_ext needs python-telegram-bot 22 or newer: pip install 'chatsession[telegram-ext]'"
+    ) from error
+
+__all__ = [
+    "LazySessionAttribute",
+    "LazySessionCallbackContext",
+    "SessionCallbackContext",
+    "SessionMethods",
+    "SessionPersistence",
+    "UpdateContext",
+    "open_persistence",
+    "setup_persistence",
+    "setup_polling",
+    "setup_sessions",
+]
