@@ -1,0 +1,19 @@
+"""Sessions in Pyrogram's maintained fork, kurigram: handlers that name `session` or `ctx` get those of their chat."""
+
+try:
+    from chatsession.integrations.pyrogram._setup import setup_sessions
+    from chatsession.integrations.update_context import UpdateContext
+    from chatsession.integrations.update_session import LazySessionContext, SessionContext
+except ImportError as error:
+    if (error.name or "").partition(".")[0] != "pyrogram":
+        raise
+    raise ImportError(
+        "chatsession.integrations.pyrogram needs kurigram 2.2 or newer: pip install 'chatsession[pyrogram]'"
+    ) from error
+
+__all__ = [
+    "LazySessionContext",
+    "SessionContext",
+    "UpdateContext",
+    "setup_sessions",
+]
