@@ -28,6 +28,7 @@ from chatsession import (
     per_user_in_chat,
 )
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
+from chatsession.integrations.telebot import _ids as telebot
 from chatsession.integrations.telegram_ext import _ids as telegram_ext
 
 KEYS = (per_chat, per_user, per_user_in_chat, per_topic)
@@ -133,8 +134,8 @@ def test_telebot_refuses_it_or_it_has_a_key(raw: dict[str, Any]) -> None:
         return
     if update is None:
         return
-    for payload in _telebot_ids.payloads(update):
-        check_keys(_telebot_ids.context_of(SimpleNamespace(bot_id=42), payload, update.update_id, None))
+    for payload in telebot.payloads(update):
+        check_keys(telebot.context_of(SimpleNamespace(bot_id=42), payload, update.update_id, None))
 
 
 @fuzzed(json_values | numbers, json_values, json_values, json_values)

@@ -1,1 +1,1 @@
-"""Sessions in the frameworks that people use: one module each, imported by name."""
+"""Sessions in the frameworks that people use: a folder each, imported by name."""

@@ -1,55 +1,24 @@
-"""Sessions in aiogram 3: handlers that name `session` or `ctx` get them; all others cost nothing."""
+"""Give the handlers of a dispatcher their sessions, keep its FSM, and poll."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, Unpack, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar, Unpack
 
-try:
-    from aiogram import BaseMiddleware, Bot, Dispatcher
-    from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
-    from aiogram.dispatcher.event.handler import HandlerObject
-    from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
-    from aiogram.types import ErrorEvent, Message, TelegramObject, Update
-except ImportError as error:
-    raise ImportError(
-        "chatsession.integrations.aiogram needs aiogram 3.13 or newer: pip install 'chatsession[aiogram]'"
-    ) from error
+from aiogram import Bot, Dispatcher
 
+from chatsession.integrations.aiogram._dispatch import middleware_of
 from chatsession.integrations.aiogram._fsm import (
-    SessionEventIsolation,
     SessionFSMStorage,
     plug_in,
-    unit_of,
 )
-from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, serve_handler
-from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._polling import start_polling as poll
-from chatsession.integrations.aiogram._scenes import serve_actions
-from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.conversations import StateOptions
-from chatsession.integrations.states.unit import StateUnit
-from chatsession.integrations.update_context import UpdateContext
-from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
-from chatsession.integrations.update_session import LazySessionContext, SessionContext
+from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 
-__all__ = [
-    "LazySessionContext",
-    "SessionContext",
-    "SessionEventIsolation",
-    "SessionFSMStorage",
-    "StateOptions",
-    "UpdateContext",
-    "setup_fsm",
-    "setup_sessions",
-    "start_polling",
-]
-
 T = TypeVar("T")
-
-_Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
 
 _NAMES_OF_AIOGRAM = frozenset(
     (
@@ -112,7 +81,7 @@ def setup_sessions(
         raise TypeError(f"setup_sessions needs the Dispatcher, not a {type(dispatcher).__name__}; routers share it")
     binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
     binding.check_names(dispatcher.workflow_data, "from the dispatcher's data")
-    _middleware_of(dispatcher).bindings.add(binding, _NAMES_OF_AIOGRAM)
+    middleware_of(dispatcher).bindings.add(binding, _NAMES_OF_AIOGRAM)
 
 
 def setup_fsm(
@@ -155,7 +124,7 @@ def setup_fsm(
         raise TypeError("options go to the SessionFSMStorage that is passed, not to setup_fsm")
     plug_in(dispatcher, storage)
     if storage.sessions.options.deduplicate:
-        _middleware_of(dispatcher)
+        middleware_of(dispatcher)
     return storage
 
 
@@ -211,7 +180,7 @@ async def start_polling(
     await poll(
         dispatcher,
         *bots,
-        bindings=_middleware_of(dispatcher).bindings,
+        bindings=middleware_of(dispatcher).bindings,
         polling_timeout=polling_timeout,
         allowed_updates=dispatcher.resolve_used_update_types() if allowed_updates is None else list(allowed_updates),
         handle_signals=handle_signals,
@@ -220,156 +189,3 @@ async def start_polling(
         drain_timeout=drain_timeout,
         data=data,
     )
-
-
-def _middleware_of(dispatcher: Dispatcher) -> _UpdateMiddleware:
-    """The one middleware of a dispatcher that owns the sessions of its updates."""
-    for middleware in dispatcher.update.outer_middleware:
-        if isinstance(middleware, _UpdateMiddleware):
-            return middleware
-    middleware = _UpdateMiddleware()
-    dispatcher.update.outer_middleware(middleware)
-    dispatcher.errors.middleware(_ErrorMiddleware(middleware))
-    _serve_observers(dispatcher)
-
-    async def start(**data: Any) -> None:
-        middleware.bindings.check_given(data, "from the dispatcher's data, or a keyword of start_polling()")
-        _serve_observers(dispatcher)
-        await middleware.bindings.start()
-
-    async def stop() -> None:
-        await middleware.bindings.release()
-
-    dispatcher.startup.register(start)
-    dispatcher.shutdown.register(stop)
-    return middleware
-
-
-def _serve_observers(dispatcher: Dispatcher) -> None:
-    """Be where handlers are chosen, also for kinds of updates that a library has added, as aiogram-dialog does."""
-    own = dispatcher.observers.keys()
-    for router in dispatcher.chain_tail:
-        for name, observer in router.observers.items():
-            inherited = router is not dispatcher and name in own
-            if not inherited and name not in ("update", "error") and _serve not in observer.middleware:
-                observer.middleware(_serve)
-
-
-class _UpdateMiddleware(BaseMiddleware):
-    """Around the whole update: begins its scope, and ends it."""
-
-    def __init__(self) -> None:
-        self.bindings = SessionBindings()
-        self._methods: AiogramMethods | None = None
-
-    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        if not self.bindings.names.isdisjoint(data):
-            self.bindings.check_given(data, "from the dispatcher's data, a keyword of feed_update() or a middleware")
-        states = unit_of(data)
-        scope = self.begin(cast("Update", event), data)
-        if states is not None:
-            scope.beside = states.identify(scope.context.update_id)
-        try:
-            context = scope.context
-            if context.moved_to is not None or context.moved_from is not None:
-                await scope.follow_chat()
-            result = await handler(event, data)
-        except (SkipHandler, CancelHandler):  # control flow, not failure
-            scope.handled = True
-            await _finish(scope, states)
-            raise
-        except BaseException:
-            await scope.abort()
-            raise
-        if result is not UNHANDLED:
-            scope.handled = True
-        await _finish(scope, states)
-        return result
-
-    def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
-        """Put the sessions of an update, none opened yet, into what handlers get."""
-        if of_telegram := type(update) is Update:
-            found: EventContext = data.get("event_context") or UserContextMiddleware.resolve_event_context(update)
-        else:
-            found = _context_of_library(update)
-        message = update.message or update.edited_message
-        context = UpdateContext(
-            chat_id=found.chat_id,
-            user_id=found.user_id if message is None or message.sender_chat is None else _sender_id(message),
-            thread_id=found.thread_id,
-            business_connection_id=found.business_connection_id,
-            bot_id=data["bot"].id,
-            update=update,
-            update_id=update.update_id if of_telegram else None,
-            moved_from=None if message is None else message.migrate_from_chat_id,
-            moved_to=None if message is None else message.migrate_to_chat_id,
-            bot_methods=self._methods_of(data["bot"]),
-        )
-        scope = UpdateScope(self.bindings, context)
-        data[SCOPE] = scope
-        data.update(scope.contexts)
-        return scope
-
-    def _methods_of(self, bot: Bot) -> AiogramMethods:
-        if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
-            self._methods = AiogramMethods(bot)
-        return self._methods
-
-
-async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
-    """The update is done: commit its sessions, together with the states if it has any."""
-    if states is None:
-        await scope.commit()
-    else:
-        states.add(scope)
-
-
-def _context_of_library(update: Update) -> EventContext:
-    """Of an update that a library has made, such as aiogram-dialog's `bg()`: aiogram finds nothing in it."""
-    event: Any = update.event
-    return EventContext(
-        chat=getattr(event, "chat", None),
-        user=getattr(event, "from_user", None),
-        thread_id=getattr(event, "thread_id", None),
-        business_connection_id=getattr(event, "business_connection_id", None),
-    )
-
-
-def _sender_id(message: Message) -> int | None:
-    """Of the chat on whose behalf a member wrote: all anonymous admins have the same user, and so have all channels."""
-    if message.from_user is None or message.sender_chat is None:
-        return None
-    return message.sender_chat.id
-
-
-def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
-    """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
-    chosen: HandlerObject = data["handler"]
-    if type(chosen.callback) is not SessionCallback:
-        serve_handler(chosen)
-    if (scenes := data.get("scenes")) is not None:
-        serve_actions(scenes.registry)
-    return handler(event, data)
-
-
-class _ErrorMiddleware(BaseMiddleware):
-    """Around a handler of errors: the scope of the failed update was aborted, and this one is new."""
-
-    def __init__(self, update: _UpdateMiddleware) -> None:
-        self._update = update
-
-    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        note_undone(cast("ErrorEvent", event).exception)
-        scope = self._update.begin(cast("ErrorEvent", event).update, data)
-        if (scenes := data.get("scenes")) is not None:
-            scenes.data = {**scenes.data, **data}
-        try:
-            result = await _serve(handler, event, data)
-        except (SkipHandler, CancelHandler):
-            await scope.commit()
-            raise
-        except BaseException:
-            await scope.abort()
-            raise
-        await scope.commit()
-        return result

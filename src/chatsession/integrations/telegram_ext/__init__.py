@@ -15,7 +15,8 @@ except ImportError as error:
     if (error.name or "").partition(".")[0] != "telegram":
         raise
     raise ImportError(
-        "chatsession.integrations.telegram_ext needs python-telegram-bot 22 or newer: pip install 'chatsession[telegram-ext]'"
+        "chatsession.integrations.telegram_ext needs python-telegram-bot 22 or newer: "
+        "pip install 'chatsession[telegram-ext]'"
     ) from error
 
 __all__ = [

@@ -1,25 +1,15 @@
-"""Sessions in python-telegram-bot 22: `context.session` in handlers, jobs and error handlers."""
+"""Give the contexts of an application their sessions, keep its data, and poll."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, TypeVar, Unpack
 
-try:
-    import telegram
-    from telegram.ext import Application, PersistenceInput
-except ImportError as error:
-    raise ImportError(
-        "chatsession.integrations.telegram_ext needs python-telegram-bot 22 or newer: "
-        "pip install 'chatsession[telegram-ext]'"
-    ) from error
+import telegram
+from telegram.ext import Application, PersistenceInput
 
 from chatsession.integrations.polling.setup import check_max_deliveries
 from chatsession.integrations.telegram_ext._context import (
-    LazySessionAttribute,
-    LazySessionCallbackContext,
-    SessionCallbackContext,
-    SessionMethods,
     serve_contexts,
     serve_refreshes,
 )
@@ -27,28 +17,13 @@ from chatsession.integrations.telegram_ext._persistence import MONTH, Persistenc
 from chatsession.integrations.telegram_ext._persistent import is_initialized
 from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
 from chatsession.integrations.telegram_ext._serving import (
-    open_persistence,
     serve_persistence,
     serve_sessions,
     served_by,
 )
-from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
-
-__all__ = [
-    "LazySessionAttribute",
-    "LazySessionCallbackContext",
-    "SessionCallbackContext",
-    "SessionMethods",
-    "SessionPersistence",
-    "UpdateContext",
-    "open_persistence",
-    "setup_persistence",
-    "setup_polling",
-    "setup_sessions",
-]
 
 T = TypeVar("T")
 

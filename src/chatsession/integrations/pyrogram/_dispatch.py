@@ -1,0 +1,179 @@
+"""The place of one client where updates come to their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial, wraps
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pyrogram
+from pyrogram import ContinuePropagation, StopPropagation, handlers
+from pyrogram.dispatcher import Dispatcher
+
+from chatsession.errors import SessionError
+from chatsession.integrations._named_methods import NamedMethods
+from chatsession.integrations.injection import named_sessions, run_handler
+from chatsession.integrations.pyrogram._ids import context_of
+from chatsession.integrations.pyrogram._methods import translated
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+
+_NAMES_OF_PYROGRAM = frozenset(("client",))
+_PLACE = "_chatsession"
+_ORIGINAL = "_chatsession_original"
+_FIRST = -sys.maxsize
+"""The group of what comes before all other handlers."""
+_OF_NO_UPDATE: Any = tuple(
+    vars(handlers).get(f"{what}Handler", ()) for what in ("Start", "Stop", "Connect", "Disconnect")
+)
+_FOR_ERRORS: Any = getattr(handlers, "ErrorHandler", ())
+
+
+def dispatch_of(client: pyrogram.Client) -> Dispatch:
+    """What stands before the places of this client."""
+    return getattr(client, _PLACE, None) or Dispatch(client)
+
+
+class Dispatch:
+    """Wraps the handlers of one client, and knows when it starts and stops."""
+
+    def __init__(self, client: pyrogram.Client) -> None:
+        _check_version()
+        self._client: Any = client
+        self._dispatcher: Any = client.dispatcher
+        self._methods = NamedMethods(client, translated)
+        self._bindings = SessionBindings()
+        self._names: WeakKeyDictionary[Callable[..., object], Collection[str]] = WeakKeyDictionary()
+        self._moves = _Moves(self._follow_chat)
+        self._wrapping: asyncio.Task[None] | None = None
+        self._add_handler: Callable[..., Any] = self._client.add_handler
+        self._start: Callable[[], Awaitable[None]] = self._dispatcher.start
+        self._stop: Callable[..., Awaitable[None]] = self._dispatcher.stop
+
+    def add(self, binding: SessionBinding[Any]) -> None:
+        """Set up a manager; the first one wraps the handlers."""
+        self._bindings.add(binding, _NAMES_OF_PYROGRAM)
+        self._names.clear()
+        if getattr(self._client, _PLACE, None) is self:
+            return
+        setattr(self._client, _PLACE, self)
+        self._client.add_handler = self.add_handler
+        self._dispatcher.start = self.start
+        self._dispatcher.stop = self.stop
+        self._wrap_all()
+        if self._client.is_initialized:
+            self._dispatcher.add_handler(self._moves, _FIRST)
+            self._wrapping = self._client.loop.create_task(self._wrap_those_on_their_way())
+
+    def add_handler(self, handler: handlers.handler.Handler, group: int = 0) -> Any:
+        """As the client's own, with sessions."""
+        self._wrap(handler)
+        return self._add_handler(handler, group)
+
+    async def start(self) -> None:
+        """Open the storages, and start to dispatch."""
+        await self._bindings.start()
+        await asyncio.sleep(0)  # handlers that were registered just before this are now where they can be found
+        self._wrap_all()
+        self._dispatcher.groups[_FIRST] = [self._moves]
+        self._dispatcher.groups = OrderedDict(sorted(self._dispatcher.groups.items()))
+        await self._start()
+
+    async def stop(self, *args: Any, **kwargs: Any) -> None:
+        """Let the workers handle what there is, and close the storages."""
+        try:
+            await self._stop(*args, **kwargs)
+        finally:
+            await self._bindings.release()
+
+    def _wrap_all(self) -> None:
+        for group in self._dispatcher.groups.values():
+            for handler in group:
+                self._wrap(handler)
+
+    async def _wrap_those_on_their_way(self) -> None:
+        """A client that runs takes handlers when all workers are idle, one after the other; wait in the same line."""
+        locks = list(self._dispatcher.locks_list)
+        for lock in locks:
+            await lock.acquire()
+        self._wrap_all()
+        for lock in locks:
+            lock.release()
+
+    def _wrap(self, handler: Any) -> None:
+        if isinstance(handler, (_OF_NO_UPDATE, _Moves)):
+            return
+        place = _place_of_callback(handler)
+        function = getattr(handler, place)
+        if not hasattr(function, _ORIGINAL):
+            setattr(handler, place, self._wrapped(function, _given(handler)))
+
+    def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
+        is_async = inspect.iscoroutinefunction(function)
+
+        @wraps(function)
+        async def serve(client: Any, *args: Any) -> Any:
+            def call(**sessions: object) -> Awaitable[Any]:
+                if is_async:
+                    return function(client, *args, **sessions)
+                return client.loop.run_in_executor(client.executor, partial(function, client, *args, **sessions))
+
+            names = self._asked_for(function, given)
+            if not names:
+                return await call()
+            updates: list[Any] = [*args]  # or what came with one; before it, handlers of errors get two other things
+            scope = self._scope(client, updates[2 if given == 6 else 0])
+            return await run_handler(scope, names, call, (StopPropagation, ContinuePropagation))
+
+        setattr(serve, _ORIGINAL, function)
+        return serve
+
+    def _asked_for(self, function: Callable[..., Any], given: int) -> Collection[str]:
+        try:
+            names = self._names.get(function)
+        except TypeError:  # it can be no key
+            return named_sessions(function, given, self._bindings.names)
+        if names is None:
+            names = self._names[function] = named_sessions(function, given, self._bindings.names)
+        return names
+
+    async def _follow_chat(self, client: Any, message: Any) -> None:
+        await self._scope(client, message).follow_chat()
+
+    def _scope(self, client: Any, update: Any) -> UpdateScope:
+        return UpdateScope(self._bindings, context_of(client, update, self._methods))
+
+
+class _Moves(handlers.MessageHandler):
+    """Sees the service messages of a group that becomes a supergroup, before any other handler does."""
+
+    async def check(self, client: Any, update: Any) -> bool:
+        return update.migrate_to_chat_id is not None or update.migrate_from_chat_id is not None
+
+
+def _place_of_callback(handler: Any) -> str:
+    """The attribute of a handler behind which the user's function is; pyromod puts a method of its own before it."""
+    if getattr(handler.callback, "__self__", None) is handler:
+        return next((place for place in ("original_callback", "user_callback") if hasattr(handler, place)), "callback")
+    return "callback"
+
+
+def _given(handler: Any) -> int:
+    """How many parameters of a handler are Pyrogram's."""
+    if isinstance(handler, _FOR_ERRORS):
+        return 6
+    return 4 if isinstance(handler, handlers.RawUpdateHandler) else 2
+
+
+def _check_version() -> None:
+    required = ("start", "stop", "add_handler", "handler_worker")
+    missing = [name for name in required if not hasattr(Dispatcher, name)]
+    if missing or "clear_handlers" not in inspect.signature(Dispatcher.stop).parameters:
+        raise SessionError(
+            f"sessions need kurigram 2.2 or newer; the installed pyrogram {pyrogram.__version__} is not it; "
+            "install it by pip install 'chatsession[pyrogram]'"
+        )
