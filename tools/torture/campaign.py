@@ -152,6 +152,8 @@ class _Campaign:
                 await asyncio.wait([tormenting])
             await nemesis.settle()
             self.failures += nemesis.failures
+            if proxies and not any(proxy.accepted for proxy in proxies):
+                self.failures.append("no connection led through a proxy, so none was ever cut")
             await self._end(crew)
 
     def _options(self, number: int, routes: dict[int, int]) -> WorkerOptions:

@@ -388,6 +388,10 @@ class MongoReplicas(Place):
     def url(self) -> str:
         return f"{self._servers.url}&retry_for=15"
 
+    @property
+    def ports(self) -> Sequence[int]:
+        return [server.port for server in self._servers.servers]
+
     def troubles(self) -> Mapping[str, Callable[[Random], None]]:
         return {
             "failover": self._fail_over,

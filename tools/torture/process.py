@@ -6,10 +6,11 @@ imported, which then finds nothing but a machine with a strange clock and a stra
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Mapping
+from socket import AF_UNIX, socket
 from typing import Any
 
 
@@ -25,15 +26,16 @@ class Clock:
 
 
 def lead_through_proxies(routes: Mapping[int, int]) -> None:
-    """Have whoever connects to a server reach the proxy before it."""
-    connect = asyncio.BaseEventLoop.create_connection
+    """Have every connection of the event loop to a server lead through the proxy before it, whichever driver asks."""
+    connect = BaseSelectorEventLoop.sock_connect
 
-    async def create_connection(
-        loop: asyncio.BaseEventLoop, factory: Any, host: Any = None, port: Any = None, **options: Any
-    ) -> Any:
-        return await connect(loop, factory, host, routes.get(port, port), **options)
+    async def sock_connect(loop: BaseSelectorEventLoop, sock: socket, address: Any) -> None:
+        if sock.family != AF_UNIX:
+            host, port, *rest = address
+            address = (host, routes.get(port, port), *rest)
+        await connect(loop, sock, address)
 
-    asyncio.BaseEventLoop.create_connection = create_connection  # type: ignore[method-assign]  # of all drivers
+    BaseSelectorEventLoop.sock_connect = sock_connect  # type: ignore[method-assign]  # also of those that exist
 
 
 if __name__ == "__main__":

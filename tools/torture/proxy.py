@@ -20,6 +20,7 @@ class Proxy:
     Attributes:
         refusing: new connections are cut at once.
         delay: seconds by which bytes of a direction come late.
+        accepted: how many connections there have been.
     """
 
     def __init__(self, port: int) -> None:
@@ -27,6 +28,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self.refusing = False
+        self.accepted = 0
         self.delay: dict[Direction, float] = {}
         self._stalled: set[Direction] = set()
 
@@ -87,6 +89,7 @@ class _Link:
         self.connecting: asyncio.Task[None] | None = None
 
     def accepted(self) -> None:
+        self.proxy.accepted += 1
         if self.proxy.refusing:
             self.cut()
             return
