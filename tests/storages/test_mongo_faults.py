@@ -57,6 +57,25 @@ async def test_a_lock_whose_answer_was_lost_is_taken_again(proxy: MongoProxy, co
         assert isinstance(await commit(storage, change), Committed)
 
 
+@pytest.mark.parametrize("ttl", [3600, 0.001])
+async def test_a_retry_by_pymongo_itself_reads_the_same(proxy: MongoProxy, collection: str, ttl: float) -> None:
+    """The server answers such a retry with the whole document, as it was, and without its time."""
+    url = f"{proxy.url}&retryWrites=true"
+    async with MongoStorage(url, collection=collection) as storage:
+        await put(storage, "chat", b"1", ttl=ttl)
+        while ttl < 1 and await value_of(storage, "chat") is not None:
+            pass
+        proxy.cut_after = b"findAndModify"
+        held = await lock(storage, "chat")
+        assert proxy.was_cut.is_set()
+        assert (held.record is not None and held.record.value) == (ttl > 1 and b"1")
+        proxy.was_cut.clear()
+        proxy.cut_after = b"findAndModify"
+        kept = await commit(storage, Change("chat", Action.KEEP, lease=held.lease, unlock=True))
+        assert proxy.was_cut.is_set()
+        assert kept == Committed(held.record and held.record.version)
+
+
 @pytest.mark.parametrize("size", [1, 5])
 async def test_a_commit_whose_answer_was_lost_is_made_once(proxy: MongoProxy, collection: str, size: int) -> None:
     async with (

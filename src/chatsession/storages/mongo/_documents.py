@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
 from bson import Int64
@@ -101,6 +101,15 @@ def record_of(key: str, document: Document) -> Record:
     """
     value = value_of(key, document["value"])
     return Record(value, document.get("version", value), seconds_of(document.get("expires_at")))
+
+
+def is_whole(document: Document | None) -> TypeGuard[Document]:
+    """Whether an update's answer has what was asked for.
+
+    Where pymongo made the update again, and the server found that it had been made, the answer is the document as the
+    first try left it, without the server's time and other computed fields.
+    """
+    return document is not None and "now" in document
 
 
 def is_over(document: Document) -> bool:

@@ -32,7 +32,7 @@ from chatsession.storages.mongo._calls import Call, Result, run
 from chatsession.storages.mongo._clock import measure
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
-from chatsession.storages.mongo._documents import Document, check_key, is_over, record_of
+from chatsession.storages.mongo._documents import Document, check_key, is_over, is_whole, record_of
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, as_storage_error, is_unacknowledged, passes
 from chatsession.storages.mongo._layouts import Name, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
@@ -298,19 +298,19 @@ class MongoStorage(Storage):
         return await self._find([request.key for request in requests], _LOCKED_FIELDS)
 
     async def _try_lock(self, request: LockRequest, now: float, *, is_fresh: bool) -> Mapping[str, Document]:
-        key = {self._layout.key: request.key}
         if is_fresh:
             with suppress(DuplicateKeyError):  # it is not free
-                found = await self._change({**key, **_statements.FREE}, _statements.lock(request, now))
-                return {request.key: found}
-        return {request.key: await self._change(key, _statements.lock_or_queue(request, now))}
+                return await self._change(request.key, _statements.FREE, _statements.lock(request, now))
+        return await self._change(request.key, {}, _statements.lock_or_queue(request, now))
 
-    async def _change(self, query: Mapping[str, Any], update: Any) -> Document:
+    async def _change(self, key: str, condition: Mapping[str, Any], update: Any) -> Mapping[str, Document]:
+        query = {self._layout.key: key, **condition}
         found = await self._sessions.find_one_and_update(
             query, update, _LOCKED_FIELDS, upsert=True, return_document=ReturnDocument.AFTER
         )
-        assert found is not None, "it is made where it is missing"
-        return found
+        if is_whole(found):
+            return {key: found}
+        return await self._find([key], _LOCKED_FIELDS)
 
     def _granted(self, request: LockRequest, document: Document | None) -> Locked | StorageError | None:
         waiter = request.waiter
@@ -388,10 +388,10 @@ class MongoStorage(Storage):
                 raise
             commit.fail(error.code, str(self._connection))
             return
-        if document is None:
-            await self._look_after([commit])
-        else:
+        if is_whole(document):
             commit.made(document)
+        else:
+            await self._look_after([commit])
 
     async def _commit_together(self, commits: Sequence[Commit]) -> None:
         now = self.now()
