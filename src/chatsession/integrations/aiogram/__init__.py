@@ -3,7 +3,7 @@
 try:
     from chatsession.integrations.aiogram._fsm import SessionEventIsolation, SessionFSMStorage
     from chatsession.integrations.aiogram._setup import setup_fsm, setup_sessions, start_polling
-    from chatsession.integrations.states.conversations import StateOptions
+    from chatsession.integrations.states.options import StateOptions
     from chatsession.integrations.update_context import UpdateContext
     from chatsession.integrations.update_session import LazySessionContext, SessionContext
 except ImportError as error:

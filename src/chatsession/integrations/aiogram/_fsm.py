@@ -14,7 +14,8 @@ from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseSt
 from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
 from aiogram.types import TelegramObject, Update
 
-from chatsession.integrations.states.conversations import StateOptions, States
+from chatsession.integrations.states.conversations import States
+from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.states.records import StateKey, StateRecord
 from chatsession.integrations.states.unit import StateUnit
 from chatsession.manager import SessionManager

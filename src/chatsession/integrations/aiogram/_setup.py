@@ -13,7 +13,7 @@ from chatsession.integrations.aiogram._fsm import (
     plug_in,
 )
 from chatsession.integrations.aiogram._polling import start_polling as poll
-from chatsession.integrations.states.conversations import StateOptions
+from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage

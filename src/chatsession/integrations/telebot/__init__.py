@@ -1,7 +1,7 @@
 """Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` or a `TeleBot` that name `session` or `ctx` get them."""
 
 try:
-    from chatsession.integrations.states.conversations import StateOptions
+    from chatsession.integrations.states.options import StateOptions
     from chatsession.integrations.telebot._setup import setup_fsm, setup_sessions, start_polling
     from chatsession.integrations.telebot._states import SessionStateStorage
     from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage

@@ -9,7 +9,7 @@ from telebot import TeleBot
 from telebot.async_telebot import AsyncTeleBot
 from telebot.asyncio_storage import StateMemoryStorage
 
-from chatsession.integrations.states.conversations import StateOptions
+from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telebot._dispatch import _PLACE, Dispatch, dispatch_of
 from chatsession.integrations.telebot._polling import poll
 from chatsession.integrations.telebot._states import SessionStateStorage

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, Unpack, cast
 from telebot import states as telebot_states
 from telebot.asyncio_storage import StateStorageBase
 
-from chatsession.integrations.states.conversations import StateOptions, States
+from chatsession.integrations.states.conversations import States
+from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.states.records import EMPTY, StateKey, StateRecord, plain
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from telebot import states as telebot_states
 from telebot.storage import StateStorageBase
 
-from chatsession.integrations.states.conversations import StateOptions, options_of
+from chatsession.integrations.states.options import StateOptions, options_of
 from chatsession.integrations.states.records import EMPTY, StateRecord, copied, plain
 from chatsession.integrations.telebot._states import checked_state, setting, state_key
 from chatsession.storages import Storage
