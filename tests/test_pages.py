@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatsession import SessionOptions
+from chatsession import SessionOptions, StorageError, open_storage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -56,6 +56,28 @@ def test_all_options_are_listed_with_their_defaults() -> None:
         if each.default is not MISSING
     }
     assert dict(listed) == defaults
+
+
+URLS = {
+    "Memory": "memory:",
+    "SQLite": "sqlite:///bot.db",
+    "Files": "file:sessions",
+    "Redis and Valkey": "redis://localhost",
+    "PostgreSQL": "postgresql://localhost/bot",
+    "MongoDB": "mongodb://localhost/bot",
+    "NATS": "nats://localhost",
+}
+
+
+@pytest.mark.parametrize("storage", URLS)
+def test_all_options_of_a_storage_url_are_listed(storage: str) -> None:
+    with pytest.raises(StorageError) as refused:
+        open_storage(f"{URLS[storage]}?no_such_option=1")
+    known = str(refused.value).partition("known are ")[2].split(", ")
+    part = (DOCS / "storage-urls.md").read_text().partition(f"\n## {storage}\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.+?) \|", part, re.MULTILINE))))
+    listed |= set(re.findall(r"`(\w+)`", part.partition("Options of libpq")[2]))
+    assert listed - {"db"} == set(known)
 
 
 def test_the_reference_documents_no_private_module() -> None:
