@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -477,6 +478,26 @@ async def test_9_multi_reads_in_one_round_trip_where_they_share_a_storage(sqlite
     middleware = multi_session(a=a, b=b)
     await middleware(Context("chat"), lambda: steps(1))
     assert calls == [2]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since Python 3.12")
+async def test_9_eager_tasks_share_trips_as_others_do(sqlite: Any) -> None:
+    calls: list[int] = []
+    original = sqlite.lock_many
+
+    async def lock_many(requests: Any) -> Any:
+        calls.append(len(requests))
+        return await original(requests)
+
+    sqlite.lock_many = lock_many
+    sessions = SessionManager(int, storage=sqlite)
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(vars(asyncio)["eager_task_factory"])
+    try:
+        await asyncio.gather(*[asyncio.ensure_future(sessions.update(n, lambda value: value + 1)) for n in range(5)])
+    finally:
+        loop.set_task_factory(None)
+    assert calls == [5]
 
 
 async def test_a_session_of_a_context_without_flavor_is_refused(storage: Any) -> None:

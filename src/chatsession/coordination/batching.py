@@ -115,9 +115,10 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     def _start(self) -> None:
-        # A task begins in the next turn of the loop: others may join the batch until then.
+        # A task begins in the next turn of the loop: others may join the batch until then. One that the loop's task
+        # factory makes may begin at once (`asyncio.eager_task_factory`), with a batch of one.
         self._starting = True
-        runner = asyncio.get_running_loop().create_task(self._run())
+        runner = asyncio.Task(self._run(), loop=asyncio.get_running_loop())
         self._runners.add(runner)
         runner.add_done_callback(self._ended)
 
