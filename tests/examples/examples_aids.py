@@ -17,33 +17,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 120
 """Seconds to wait for a bot's answer; machines can be busy."""
 
-# The frameworks have one default server each; nothing of a script is changed.
 RUN_AGAINST = """
 import runpy, sys
+from chatsession_playground._loopback import redirect
 url, script = sys.argv[1:]
-words = open(script).read()
-if "aiogram" in words:
-    from chatsession_playground._loopback import redirect_aiogram
-    redirect_aiogram(url)
-if "telegram.ext" in words:
-    from telegram.ext import ApplicationBuilder
-    build = ApplicationBuilder.build
-    ApplicationBuilder.build = lambda self: build(self.base_url(url + "/bot"))
-if "telebot" in words:
-    from telebot import asyncio_helper
-    asyncio_helper.API_URL = url + "/bot{0}/{1}"
-    ask = asyncio_helper._process_request
-    def post(*args, **given):  # the server overlooks the body of a GET
-        return ask(*args, **given | {"method": "post"})
-    asyncio_helper._process_request = post
-    from telebot import apihelper
-    apihelper.API_URL = url + "/bot{0}/{1}"
-    ask_in_thread = apihelper._make_request
-    def post_in_thread(*args, **given):
-        return ask_in_thread(*args, **given | {"method": "post"})
-    apihelper._make_request = post_in_thread
+redirect(url)
 runpy.run_path(script, run_name="__main__")
 """
+"""Nothing of a script is changed."""
 
 
 @asynccontextmanager

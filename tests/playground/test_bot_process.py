@@ -9,6 +9,8 @@ import pytest
 from chatsession_playground._bot_process import BotDiedError, BotProcess
 from chatsession_playground.bot_api import BotApiServer
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
 BOT = """
 import asyncio, os, sys
 from pathlib import Path
@@ -85,3 +87,43 @@ async def test_the_bot_leaves_with_whoever_started_it(api: BotApiServer, tmp_pat
     assert await process.stdout.readline() == b"here\n"
     process.stdin.close()
     assert await process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    "script", ["pizza_bot_ptb.py", "pizza_bot_telebot.py", "pizza_bot_telebot_threads.py", "webhook_bot.py"]
+)
+async def test_bots_of_every_framework_are_redirected(api: BotApiServer, folder: Path, script: str) -> None:
+    ann = api.private_chat(1)
+    async with BotProcess(EXAMPLES / script, url=api.url, token=api.token, folder=folder) as bot:
+        await bot.start()
+        for number in (1, 2):
+            ann.send("🍕")
+            answer = await bot.while_alive(ann.receive(timeout=60))
+            assert answer.text == f"Pizza number {number} for this chat!"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("import telethon", "Telethon speaks MTProto"),
+        ("import pyrogram", "Pyrogram speaks MTProto"),
+        (
+            "from urllib.request import urlopen\nurlopen('https://api.telegram.org/bot1:a/getMe')",
+            "lets no bot contact api.telegram.org",
+        ),
+        (
+            "import asyncio, os, aiogram\n"
+            "bot = aiogram.Bot(os.environ['BOT_TOKEN'])\n"
+            "asyncio.run(bot.set_webhook('https://bots.example/a'))",
+            "delivers to this machine only",
+        ),
+    ],
+)
+async def test_what_cannot_be_redirected_is_refused_by_name(
+    api: BotApiServer, tmp_path: Path, folder: Path, script: str, words: str
+) -> None:
+    (tmp_path / "bot.py").write_text(script)
+    async with BotProcess(tmp_path / "bot.py", url=api.url, token=api.token, folder=folder) as bot:
+        await bot.start()
+        with pytest.raises(BotDiedError, match=words):
+            await bot.while_alive(asyncio.Event().wait())

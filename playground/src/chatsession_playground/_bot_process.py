@@ -2,18 +2,23 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 LINES_KEPT = 40
 LONGEST_LINE = 1024 * 1024
 SECONDS_TO_LEAVE = 10
+APART: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+)
+"""Ctrl-C is for the terminal, which ends the bot itself."""
 
 
 class BotDiedError(RuntimeError):
@@ -44,7 +49,8 @@ class BotProcess:
     ) -> None:
         self._script = script.resolve()
         self._command = [sys.executable, "-m", f"{__package__}._loopback", url, str(self._script)]
-        self._environment = os.environ | {"BOT_TOKEN": token, "PYTHONUNBUFFERED": "1"}
+        loopback = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        self._environment = os.environ | loopback | {"BOT_TOKEN": token, "PYTHONUNBUFFERED": "1"}
         self._folder = folder
         self._on_output = on_output
         self._current: _Process | None = None
@@ -114,7 +120,7 @@ class BotProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C is for the terminal, which ends the bot itself
+            **APART,
         )
         return _Process(process, self._on_output)
 

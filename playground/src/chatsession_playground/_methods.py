@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, cast
+from urllib.parse import urlsplit
 
 from . import _updates as build
 from ._account import BotAccount, BotMessage, Call, ChatRecord, now
@@ -27,6 +28,7 @@ CHAT_ACTIONS = frozenset(
         "upload_video_note",
     ]
 )
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_POLL = 50
 LONGEST_TEXT = 4096
 QUERY_IS_OLD = "query is too old and response timeout expired or query ID is invalid"
@@ -89,6 +91,8 @@ async def set_webhook(account: BotAccount, params: JsonObject) -> object:
         return await delete_webhook(account, params)
     if not url.startswith(("http://", "https://")):
         raise bad_request("bad webhook: An HTTPS URL must be provided for webhook")
+    if urlsplit(url).hostname not in LOOPBACK:
+        raise bad_request("bad webhook: the playground delivers to this machine only, as to http://127.0.0.1:8080/")
     if params.get("drop_pending_updates"):
         account.queue.clear()
     account.allow(_allowed_updates(params))

@@ -1,7 +1,7 @@
 """Parameters of a call, however a framework sends them: query, form, multipart or JSON."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import cast
 from urllib.parse import parse_qsl
 
@@ -67,11 +67,10 @@ async def read_request(request: web.Request) -> JsonObject:
     params: dict[str, object] = dict(request.query)
     if request.content_type == "application/json":
         params |= _json_object(await request.read())
-    elif request.method == "GET" and request.content_type == "application/x-www-form-urlencoded":
-        params |= dict(parse_qsl(await request.text(), keep_blank_values=True))  # which `post` does not read
-    elif request.body_exists:
-        for name, value in (await request.post()).items():
-            params[name] = value.filename if isinstance(value, web.FileField) else value
+    elif request.content_type == "application/x-www-form-urlencoded":
+        params |= dict(parse_qsl(await request.text(), keep_blank_values=True))
+    elif request.content_type.startswith("multipart/"):
+        params |= await _multipart(await request.multipart())
     return decode(params)
 
 
@@ -85,9 +84,7 @@ async def read_answer(response: ClientResponse) -> tuple[str, JsonObject]:
     if response.content_type == "application/json":
         params = _json_object(await response.read())
     elif response.content_type.startswith("multipart/"):
-        async for part in MultipartReader.from_response(response):
-            if isinstance(part, BodyPartReader) and part.name:
-                params[part.name] = await part.text()
+        params = await _multipart(MultipartReader.from_response(response))
     return str(params.pop("method", "")), decode(params)
 
 
@@ -130,6 +127,15 @@ def _object(name: str, value: object) -> object:
         return json.loads(value)
     except ValueError:
         raise bad_request(f"can't parse {name} JSON object") from None
+
+
+async def _multipart(parts: AsyncIterable[object]) -> dict[str, object]:
+    """The parts by name; of a file, its name."""
+    return {
+        part.name: part.filename or await part.text()
+        async for part in parts
+        if isinstance(part, BodyPartReader) and part.name
+    }
 
 
 def _json_object(body: bytes) -> JsonObject:
