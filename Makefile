@@ -12,23 +12,18 @@ EXTRAS := aiogram,telegram-ext,telebot,telethon,pyrogram,redis,postgres,nats,mon
 
 $(READY): pyproject.toml playground/pyproject.toml | $(BIN)
 	@echo "→ installing into $(VENV): chatsession and its playground in editable mode, with the development tools"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # knows groups
 	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' --editable playground --group dev
 	@touch $@ $(PLAYGROUND)
-
-$(PLAYGROUND): pyproject.toml playground/pyproject.toml | $(BIN)
-	@echo "→ installing into $(VENV): chatsession and its playground in editable mode"
-	@$(BIN)/python -m pip install --quiet --editable . --editable playground
-	@touch $@
 
 $(BIN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "chatsession needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …"; exit 1; }
 	@echo "→ making the virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
-demo: $(PLAYGROUND)  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
-	@$(BIN)/python -m chatsession_playground examples/pizza_bot.py
+demo:  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
+	@$(PYTHON) -m playground
 
 lint: $(READY)
 	$(BIN)/ruff check .
