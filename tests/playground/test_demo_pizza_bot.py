@@ -12,11 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "chatsession_playground"]
 PIZZA_BOT = "examples/pizza_bot.py"
-COLOURS = re.compile(r"\x1b\[[0-9]*[mK]|\r")
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in ("BOT_TOKEN", "NO_COLOR")}
+    kept = {name: value for name, value in os.environ.items() if name not in ("BOT_TOKEN", "NO_COLOR")}
+    # The pseudo-terminal does not tell where its cursor is.
+    return kept | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
 
 
 async def demo_without_terminal(script: str) -> tuple[int | None, str]:
@@ -117,26 +119,31 @@ async def test_in_a_terminal_one_chats_as_several_users_and_kills_the_bot() -> N
         await typist.see("Order a pizza!")
         typist.type("🍕\n")
         await typist.see("bot → Ann  Pizza number 1 for this chat!")
+        await typist.see("Look into its file from another terminal: ")
+        await typist.see("sqlite:////")
         await typist.see('SQLite, key 1001: {"count":1}')
 
-        typist.type("/as ben\n🍕 please\n")
-        await typist.see("bot → Ben  Pizza number 1 for this chat!")
-        await typist.see('SQLite, key 1002: {"count":1}')
+        typist.type("/as 日本\n")
+        await typist.see("日本>")
+        typist.type("🍕 please\n")
+        await typist.see("bot → 日本  Pizza number 1 for this chat!")
+        await typist.see('SQLite, key 1004: {"count":1}')
+        typist.type("/again\n")
+        await typist.see("was delivered again: recognised, not counted.")
 
         typist.type("/kill\n")
-        await typist.see("killed with SIGKILL")
-        await typist.see("The bot is back")
+        await typist.see("Killed; back as process ")
         typist.type("🍕\n")
-        await typist.see("bot → Ben  Pizza number 2 for this chat!")
-        await typist.see('SQLite, key 1002: {"count":2}')
+        await typist.see("bot → 日本  Pizza number 2 for this chat!")
+        await typist.see('SQLite, key 1004: {"count":2}')
 
-        typist.type("/as Ann\n/reset\n")
+        typist.type("/as ANN\n/reset\n")
         await typist.see("bot → Ann  Forgotten.")
         await typist.see("SQLite, key 1001: nothing")
 
         typist.type("/as\n")
-        await typist.see("/as needs one name")
-        typist.type("/help\n")
+        await typist.see("/as needs a name")
+        typist.type("/hepl\x1b[D\x1b[Dlp\x1b[3~\x1b[3~\n")  # with the keys ← and Del
         await typist.see("/quit")
         typist.type("\x04")
         await typist.see("Bye!")

@@ -5,77 +5,118 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import expect
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
 
 from browsers import chromium, new_page
-from chatsession_playground._stage import Stage, stage
+from chatsession_playground._playground import Playground
+from chatsession_playground._stage import stage
 from chatsession_playground.page import PlaygroundPage
 
 BOT = Path(__file__).parents[2] / "examples/pizza_bot.py"
 
 
 @pytest.fixture
-async def on() -> AsyncIterator[Stage]:
-    """The pizza bot."""
+async def playground() -> AsyncIterator[Playground]:
+    """With the pizza bot."""
     async with stage(BOT) as on:
-        await on.start()
-        yield on
+        playground = Playground(on)
+        running = asyncio.create_task(playground.run())
+        assert await playground.rooms.until(lambda: playground.is_running or running.done(), timeout=60)
+        yield playground
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled() or running.result() is None
 
 
-async def test_people_see_what_the_library_does_for_them(on: Stage) -> None:
-    kill_wanted = asyncio.Event()
-    async with PlaygroundPage(on, kill_wanted.set) as demo, chromium() as browser:
+@asynccontextmanager
+async def opened(playground: Playground) -> AsyncIterator[Page]:
+    """The page, in Chromium, without an error."""
+    async with PlaygroundPage(playground) as demo, chromium() as browser:
         page = await new_page(browser)
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         await page.goto(demo.url)
-        sessions, messages = page.locator("#sessions"), page.locator("#messages")
-        await expect(sessions).to_contain_text("nothing is stored")
+        yield page
+        assert wrong == []
 
+
+async def test_people_see_what_the_library_does_for_them(playground: Playground) -> None:
+    async with opened(playground) as page:
+        sessions, lines = page.locator("#sessions"), page.locator("#lines")
+        await expect(sessions).to_contain_text("nothing")
         await page.click("#pizza")
-        await expect(messages).to_contain_text("Pizza number 1 for this chat!")
+        await expect(lines).to_contain_text("Pizza number 1 for this chat!")
         await expect(sessions).to_contain_text('"count": 1')
+        await expect(page.locator("#command")).to_contain_text("ls sqlite:////")
 
         await page.click("#again")
-        await expect(messages).to_contain_text("was delivered again")
+        await expect(lines).to_contain_text("was delivered again: recognised, not counted.")
         await page.click("#kill")
-        await expect(page.locator("#bot")).to_contain_text("killed")
-        assert kill_wanted.is_set()
-        await on.bot.kill()
-        await on.start()
-        await expect(page.locator("#bot")).to_contain_text(f"running, process {on.bot.pid}")
+        await expect(lines).to_contain_text("Killed; back as process ")
         await page.click("#pizza")
-        await expect(messages).to_contain_text("Pizza number 2 for this chat!")
+        await expect(lines).to_contain_text("Pizza number 2 for this chat!")
         await expect(sessions).to_contain_text('"count": 2')
 
         await page.fill("#text", "<img src=x onerror=alert(1)>")
         await page.press("#text", "Enter")
-        await expect(messages).to_contain_text("<img src=x onerror=alert(1)>")
+        await expect(lines).to_contain_text("<img src=x onerror=alert(1)>")
 
         await page.click("#rooms button:has-text('Pizza lovers')")
         await page.select_option("#who", "Ben")
         await page.click("#pizza")
-        await expect(messages).to_contain_text("Pizza number 1 for this chat!")
+        await expect(lines).to_contain_text("Pizza number 1 for this chat!")
         await expect(sessions).to_contain_text('"count": 1')
         await page.click("#upgrade")
-        await expect(sessions.locator("figure")).to_have_count(2)
-        await expect(sessions.locator("figure").nth(1)).to_contain_text('"count": 1')
+        await expect(sessions.locator("figure")).to_have_count(1)
+        await expect(sessions).to_contain_text("Key -100")
         await page.click("#pizza")
-        await expect(messages).to_contain_text("Pizza number 2 for this chat!")
-        await expect(sessions.locator("figure").nth(1)).to_contain_text('"count": 2')
-        # By now the update that came twice was handled, or passed over.
-        assert json.loads(await on.stored.of(1001) or "null") == {"count": 2}
-        assert wrong == []
+        await expect(lines).to_contain_text("Pizza number 2 for this chat!")
+        await expect(sessions).to_contain_text('"count": 2')
 
 
-async def test_only_the_page_itself_may_ask(on: Stage) -> None:
-    asked: list[None] = []
-    async with PlaygroundPage(on, lambda: asked.append(None)) as demo, aiohttp.ClientSession() as client:
+async def test_what_is_sent_around_a_kill_counts_once(playground: Playground) -> None:
+    """Five orders of which the first is under way when the bot is killed, and three while it is dead."""
+    rooms = playground.rooms
+    ann = rooms.all[0]
+    async with opened(playground) as page:
+        await page.click("#rush")
+        await expect(page.locator("#status")).to_contain_text("killed")
+        for _ in range(3):
+            rooms.say(ann, "🍕")  # as if it was typed in the terminal
+        await expect(page.locator("#lines")).to_contain_text("delivered after the kill: ", timeout=60_000)
+        await expect(page.locator("#sessions")).to_contain_text('"count": 8')
+        await expect(page.locator("#lines")).to_contain_text("Pizza number 8 for this chat!")
+        await expect(page.locator("#lines .own")).to_have_count(8)
+        await expect(page.locator("#lines .own [aria-label=confirmed]")).to_have_count(8)
+        answers = [line.text for line in ann.lines if line.kind == "bot"]
+        assert [text for n, text in enumerate(answers) if text not in answers[:n]] == [
+            f"Pizza number {number} for this chat!" for number in range(1, 9)
+        ]
+
+
+async def test_axe_finds_nothing_on_a_phone_or_a_desktop(playground: Playground) -> None:
+    async with opened(playground) as page:
+        await page.click("#pizza")
+        await expect(page.locator("#lines")).to_contain_text("Pizza number 1")
+        await page.click("#rooms button:has-text('Pizza lovers')")
+        await expect(page.locator("#upgrade")).to_be_visible()
+        for width in (390, 1200):
+            await page.set_viewport_size({"width": width, "height": 800})
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            for scheme in ("light", "dark"):
+                await page.emulate_media(color_scheme=scheme)
+                assert (await Axe().run(page)).response["violations"] == [], (width, scheme)
+
+
+async def test_only_the_page_itself_may_ask(playground: Playground) -> None:
+    async with PlaygroundPage(playground) as demo, aiohttp.ClientSession() as client:
         kill = json.dumps({"do": "kill"})
         for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": demo.url, "Host": "evil.example"}):
             async with client.post(f"{demo.url}/do", data=kill, headers=headers) as answer:
@@ -85,7 +126,7 @@ async def test_only_the_page_itself_may_ask(on: Stage) -> None:
         for wrong in ("", "[]", '{"do": "send", "room": 99, "who": "Ann", "text": "a"}', '{"do": "again"}'):
             async with client.post(f"{demo.url}/do", data=wrong, headers={"Origin": demo.url}) as answer:
                 assert answer.status == 400
-        assert asked == []
+        assert playground.is_running
         async with client.post(f"{demo.url}/do", data=kill, headers={"Origin": demo.url}) as answer:
             assert answer.status == 204
-        assert asked == [None]
+        assert await playground.rooms.until(lambda: not playground.is_running, timeout=60)

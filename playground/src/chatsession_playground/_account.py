@@ -121,6 +121,7 @@ class BotAccount:
         self.open_queries: set[str] = set()
         self.group_ids = itertools.count(-2001, -1)
         self.supergroup_ids = itertools.count(-1_001_000_000_001, -1)
+        self.contact = asyncio.Event()
         self._said_what_it_wants = False
         self._chats: dict[tuple[str | None, int], ChatRecord] = {}
         self._held: dict[str, asyncio.Event] = {}
@@ -128,6 +129,11 @@ class BotAccount:
         self._query_ids = itertools.count(bot_id << 32)
         self._update_ids = itertools.count(100_000_001)
         self._webhook_task: asyncio.Task[None] | None = None
+
+    def note_contact(self) -> None:
+        """Wake those who wait for the next call of the bot."""
+        self.contact.set()
+        self.contact = asyncio.Event()
 
     def inject(self, kind: str, payload: JsonObject) -> Update:
         """Send the bot an update, unless it said that it doesn't want this kind."""

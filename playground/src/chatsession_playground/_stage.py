@@ -1,5 +1,6 @@
 """What both ways of the demo stand on: the server, the bot's process, and a look into its SQLite file."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -28,9 +29,12 @@ class Stage:
             BotDiedError: it ended instead.
             TimeoutError: it did not call.
         """
-        await self.bot.start()
-        # The first call of every bot. What it left open when it was killed, the server has seen to by then.
-        await self.bot.while_alive(self.api.next_call("getMe", timeout=SECONDS_TO_START))
+        contact = asyncio.create_task(self.api.contact(timeout=SECONDS_TO_START))
+        try:
+            await self.bot.start()
+            await self.bot.while_alive(contact)
+        finally:
+            contact.cancel()
 
 
 @asynccontextmanager
@@ -41,7 +45,7 @@ async def stage(script: Path, on_output: Callable[[str], None] | None = None) ->
         script: the file.
         on_output: called with every line that the script prints or logs.
     """
-    with tempfile.TemporaryDirectory(prefix="chatsession-") as name:
+    with tempfile.TemporaryDirectory(prefix="chatsession-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         async with (
             BotApiServer() as api,

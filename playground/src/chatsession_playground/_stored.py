@@ -1,15 +1,33 @@
 """A look at what a bot's SQLite file holds, from outside of the bot."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from chatsession.errors import SessionError
-from chatsession.serialization.envelope import unwrap
+from msgspec import UNSET
+
+from chatsession.contents import view
+from chatsession.maintenance import Scope, pages
 from chatsession.storages import Storage, open_storage
 
 SECONDS_BETWEEN_LOOKS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """One session, as it is stored.
+
+    Args:
+        text: its data, mostly JSON; `None` if only the memory of its updates is left.
+        updates: ids of the updates that it remembers, if its sessions have `deduplicate`; without the bot's id.
+    """
+
+    text: str | None
+    updates: frozenset[str] = frozenset()
 
 
 class StoredSessions:
@@ -23,6 +41,31 @@ class StoredSessions:
         self._folder = folder
         self._storage: Storage | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; `None` until the bot has made one."""
+        return next(iter(sorted(self._folder.glob("*.db"))), None)
+
+    @property
+    def command(self) -> str:
+        """The command that lists these sessions, to be typed into a shell; empty until there is a file."""
+        if (file := self.file) is None:
+            return ""
+        return f"{_program()} ls {_url(file)}"
+
+    async def all(self) -> dict[str, StoredSession]:
+        """All sessions by their keys."""
+        if self._storage is None:
+            if (file := self.file) is None:
+                return {}
+            self._storage = open_storage(_url(file))
+            await self._storage.open()
+        return {
+            key: _session(key, record.value)
+            async for entries, _ in pages(self._storage, Scope())
+            for key, record in entries
+        }
+
     async def of(self, chat_id: int) -> str | None:
         """What is stored for a chat.
 
@@ -32,20 +75,8 @@ class StoredSessions:
         Returns:
             The JSON of its data, without what is remembered beside it; `None` if there is none.
         """
-        if self._storage is None:
-            file = next(iter(sorted(self._folder.glob("*.db"))), None)
-            if file is None:
-                return None
-            self._storage = open_storage(f"sqlite:///{file}")
-            await self._storage.open()
-        (record,) = await self._storage.read_many([str(chat_id)])
-        if isinstance(record, SessionError):
-            raise record
-        if record is None:
-            return None
-        found = unwrap(record.value, json=True)
-        data = record.value if found is None else found[1]
-        return None if data is None else data.decode()
+        session = (await self.all()).get(str(chat_id))
+        return None if session is None else session.text
 
     async def until(self, chat_id: int, satisfied: Callable[[str | None], bool], *, timeout: float) -> str | None:
         """Look until what is stored satisfies, or the time is over.
@@ -79,3 +110,22 @@ class StoredSessions:
     ) -> None:
         if self._storage is not None:
             await self._storage.close()
+
+
+def _program() -> str:
+    beside = Path(sys.executable).with_name("chatsession")
+    if shutil.which("chatsession"):
+        return "chatsession"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
+def _url(file: Path) -> str:
+    return f"sqlite:///{file.as_posix()}"
+
+
+def _session(key: str, stored: bytes) -> StoredSession:
+    seen = view(key, stored, None)
+    updates = UNSET if seen.envelope is None else seen.envelope.updates
+    remembered = [] if updates is UNSET else [str(update).rpartition(":")[2] for update in updates]
+    text = seen.problem if seen.data is None or seen.kind == "hex" else seen.data.decode()
+    return StoredSession(text or None, frozenset(remembered))

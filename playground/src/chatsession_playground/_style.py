@@ -29,8 +29,8 @@ class Style:
     def good(self, text: str) -> str:
         return self._marked("32", text)
 
-    def bad(self, text: str) -> str:
-        return self._marked("31", text)
+    def note(self, text: str) -> str:
+        return self._marked("33", text)
 
     def data(self, text: str) -> str:
         return self._marked("36", text)

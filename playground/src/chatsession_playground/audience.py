@@ -181,6 +181,21 @@ class Audience:
                 f"no call of {method or 'any method'} within {timeout} s; {self._account.summary()}"
             ) from None
 
+    async def contact(self, *, timeout: float | None = 60) -> None:
+        """Wait until the bot calls any method, `getUpdates` included.
+
+        Args:
+            timeout: seconds to wait; `None` waits for ever.
+
+        Raises:
+            TimeoutError: it has not called in time.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._account.contact.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the bot did not call the server within {timeout} s") from None
+
     async def idle(self, *, timeout: float | None = 60) -> None:
         """Wait until the bot has fetched all its updates and waits for more; handlers may still be at work.
 

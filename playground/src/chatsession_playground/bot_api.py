@@ -121,6 +121,7 @@ class BotApiServer(Audience):
             account = self._accounts.get(request.match_info["token"])
             if account is None:
                 raise ApiError(401, "Unauthorized")
+            account.note_contact()
             params = await read_request(request)
             method = request.match_info["method"]
             result = await perform(account, method, params)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import cast
 
-from chatsession.errors import SessionError
-
 from ._extra import not_installed
-from ._queue import Update
-from ._stage import Stage
-from ._updates import JsonObject, User
-from .chats import Chat, Group
+from ._playground import Playground
+from ._room import Room
+from ._updates import JsonObject
 
 try:
     from aiohttp import web
@@ -25,10 +22,7 @@ except ModuleNotFoundError as missing:
 
 STATIC = Path(__file__).parent / "page_static"
 FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
-SECONDS_BETWEEN_LOOKS = 0.1
-MOST_MESSAGES = 200
 LONGEST_TEXT = 4096
-PEOPLE = [User(1001, "Ann", ""), User(1002, "Ben", ""), User(1003, "Cem", "")]
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -38,40 +32,16 @@ HEADERS = {
 }
 
 
-@dataclass(slots=True)
-class _Room:
-    """A chat as the page shows it."""
-
-    name: str
-    chat: Chat
-    people: list[User]
-    ids: list[int]
-    """Under which it is, and was, known."""
-    messages: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
-
-    def say(self, who: str, text: str, kind: str) -> None:
-        self.messages = [*self.messages, {"who": who, "text": text, "kind": kind}][-MOST_MESSAGES:]
-
-
 class PlaygroundPage:
-    """A page on 127.0.0.1 about a stage. Used by `async with`.
+    """A page on 127.0.0.1 about a playground. Used by `async with`.
 
     Args:
-        on: the stage with the bot.
-        kill: asks whoever watches over the bot to kill it, and to start it again.
+        playground: the bot, and the chats with it.
     """
 
-    def __init__(self, on: Stage, kill: Callable[[], None]) -> None:
-        self._stage = on
-        self._kill = kill
-        self._killed: int | None = None
-        self._heard = 0
-        self._last: Update | None = None
-        self._group = on.api.group(title="Pizza lovers", user=PEOPLE[0])
-        self._rooms = [
-            *(_Room(user.name, on.api.private_chat(user.id, user.name), [user], [user.id]) for user in PEOPLE),
-            _Room("Pizza lovers", self._group, PEOPLE[:2], [self._group.id]),
-        ]
+    def __init__(self, playground: Playground) -> None:
+        self._playground = playground
+        self._rooms = playground.rooms
         self._runner: web.AppRunner | None = None
         self._url = ""
 
@@ -116,97 +86,67 @@ class PlaygroundPage:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers=HEADERS | {"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        shown = ""
-        while True:
-            now = json.dumps(await self._state())
-            if now != shown:
-                shown = now
+        with suppress(ConnectionError):
+            while True:
+                changed = asyncio.ensure_future(self._rooms.changed())
                 try:
-                    await response.write(f"data: {now}\n\n".encode())
-                except ConnectionError:
-                    return response
-            # There is no event to wait for: who stores the sessions is another process.
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                    await response.write(f"data: {json.dumps(self._state())}\n\n".encode())
+                    await changed
+                finally:
+                    changed.cancel()
+        return response
 
-    async def _state(self) -> JsonObject:
-        self._listen()
-        rooms = [
-            {
-                "name": room.name,
-                "people": [user.name for user in room.people],
-                "messages": room.messages,
-                "sessions": [[str(chat_id), await self._stored(chat_id)] for chat_id in room.ids],
-                "group": room.chat is self._group,
-            }
-            for room in self._rooms
-        ]
-        return {"rooms": rooms, "bot": self._bot(), "again": self._last is not None}
+    def _state(self) -> JsonObject:
+        return {
+            "rooms": [self._room(room) for room in self._rooms.all],
+            "status": self._playground.status,
+            "running": self._playground.is_running,
+            "again": self._rooms.last is not None,
+            "command": self._playground.command,
+        }
 
-    def _listen(self) -> None:
-        """Hear what the bot has said since the last time."""
-        calls = self._stage.api.calls
-        new, self._heard = calls[self._heard :], len(calls)
-        for call in new:
-            if call.method != "sendMessage":
-                continue
-            room = self._room_of(cast("int", call.params.get("chat_id")))
-            if room is not None:
-                text = str(call.params.get("text", "")) if call.error is None else f"(not sent: {call.error})"
-                room.say("bot", text, "bot")
-
-    async def _stored(self, chat_id: int) -> str | None:
-        try:
-            return await self._stage.stored.of(chat_id)
-        except (SessionError, UnicodeDecodeError) as error:
-            return str(error)
-
-    def _bot(self) -> str:
-        try:
-            pid = self._stage.bot.pid
-        except RuntimeError:
-            return "starting …"
-        return "killed, starting again …" if pid == self._killed else f"running, process {pid}"
-
-    def _room_of(self, chat_id: int) -> _Room | None:
-        return next((room for room in self._rooms if chat_id in room.ids), None)
+    def _room(self, room: Room) -> JsonObject:
+        return {
+            "id": room.ids[0],
+            "name": room.name,
+            "people": [user.name for user in room.people],
+            "lines": [
+                {"kind": line.kind, "who": line.who, "text": line.text, "waits": self._rooms.is_waiting(line.update)}
+                for line in room.lines
+            ],
+            "sessions": sorted(room.stored.items()) or [[str(room.chat.id), None]],
+            "group": room is self._rooms.group,
+        }
 
     async def _do(self, request: web.Request) -> web.Response:
         try:
             asked = cast("object", json.loads(await request.text()))
         except (ValueError, LookupError):
             asked = None
+        done = self._act(asked)
+        return web.Response(status=204 if done else 400, headers=HEADERS)
+
+    def _act(self, asked: object) -> bool:
+        """Do what the page asks for; gives whether it is something that it can ask for."""
         match asked:
-            case {"do": "send", "room": int(number), "who": str(who), "text": str(text)} if (
-                0 <= number < len(self._rooms) and 0 < len(text) <= LONGEST_TEXT
-            ):
-                self._send(self._rooms[number], who, text)
-            case {"do": "again"} if self._last is not None:
-                self._stage.api.redeliver(self._last)
-                self._tell_all(f"(update {self._last.id} was delivered again)")
+            case {"do": "send", "room": int(chat_id), "who": str(who), "text": str(text)} if (
+                room := self._room_of(chat_id)
+            ) and 0 < len(text) <= LONGEST_TEXT:
+                self._rooms.say(room, text, who)
+            case {"do": "rush", "room": int(chat_id)} if room := self._room_of(chat_id):
+                self._playground.rush(room)
+            case {"do": "again"} if self._rooms.last is not None:
+                self._playground.deliver_again()
             case {"do": "kill"}:
-                self._killed = self._stage.bot.pid
-                self._kill()
-            case {"do": "upgrade"} if self._rooms[-1].chat is self._group:
-                self._upgrade(self._group)
+                self._playground.kill()
+            case {"do": "upgrade"} if self._rooms.group is not None:
+                self._rooms.upgrade()
             case _:
-                return web.Response(status=400, headers=HEADERS)
-        return web.Response(status=204, headers=HEADERS)
+                return False
+        return True
 
-    def _send(self, room: _Room, who: str, text: str) -> None:
-        user = next((user for user in room.people if user.name == who), room.people[0])
-        room.say(user.name, text, "own")
-        self._last = room.chat.send(text, user=user)
-
-    def _upgrade(self, group: Group) -> None:
-        room = self._rooms[-1]
-        room.chat = group.migrate()
-        room.ids = [*room.ids, room.chat.id]
-        room.say("", f"(a supergroup from now on: {group.id} has become {room.chat.id})", "service")
-
-    def _tell_all(self, text: str) -> None:
-        for room in self._rooms:
-            if self._last is not None and cast("JsonObject", self._last.payload["chat"])["id"] in room.ids:
-                room.say("", text, "service")
+    def _room_of(self, chat_id: int) -> Room | None:
+        return next((room for room in self._rooms.all if room.ids[0] == chat_id), None)
 
 
 def _file(path: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

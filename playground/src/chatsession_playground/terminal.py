@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not script.is_file():
         parser.error(f"there is no file {script}")
     try:
-        require("aiohttp", "aiogram")
+        require("aiohttp", "prompt_toolkit")
     except ImportError as missing:
         return _fail(str(missing))
     style = Style.of(sys.stdout)
@@ -54,18 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _chat(script: Path, style: Style) -> int:
     from ._bot_process import BotDiedError
     from ._chat_room import ChatRoom
+    from ._playground import Playground
     from ._stage import stage
     from .page import PlaygroundPage
 
     async with stage(script, on_output=lambda line: room.show_output(line)) as on:
-        room = ChatRoom(on, style)
-        async with PlaygroundPage(on, room.kill) as page:
+        playground = Playground(on)
+        room = ChatRoom(playground, style)
+        async with PlaygroundPage(playground) as page:
             _introduce(script, on.api.url, style)
             _say(f"   Chat here, or in the browser at {style.bold(page.url)}")
+            tasks = [asyncio.create_task(playground.run()), asyncio.create_task(room.talk())]
             try:
-                await room.open()
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
             except (BotDiedError, TimeoutError) as error:
                 return _fail(f"\n{error}")
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
     _say("\nBye! The bot is gone, and its sessions with it.")
     return 0
 

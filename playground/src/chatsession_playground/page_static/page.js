@@ -8,42 +8,73 @@ const element = (name, properties = {}, ...children) => {
 };
 
 let state = null;
-let chosen = 0;
+let chosen = null; // the id of the room that is shown
 const seen = new Map(); // what was shown of each session, so that changes stand out
 
 const act = (what) =>
   fetch("/do", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
 
 function show() {
-  const room = state.rooms[chosen];
-  byId("bot").textContent = `The bot: ${state.bot}`;
+  const room = state.rooms.find(({ id }) => id === chosen) ?? state.rooms[0];
+  chosen = room.id;
+  byId("status").className = state.running ? "running" : "";
+  setText(byId("status"), `The bot: ${state.status}`);
+  byId("kill").disabled = byId("rush").disabled = !state.running;
   byId("again").disabled = !state.again;
-  byId("upgrade").hidden = !room.group;
-  fill(byId("rooms"), state.rooms.map((other) => other.name), (name, i) => {
-    const button = element("button", { type: "button", textContent: name });
-    button.addEventListener("click", () => {
-      chosen = i;
-      show();
-    });
-    return button;
-  });
-  [...byId("rooms").children].forEach((button, i) => button.setAttribute("aria-pressed", i === chosen));
+  byId("upgrade-item").hidden = !room.group;
+  byId("look").hidden = !state.command;
+  setText(byId("command"), state.command);
+  fill(byId("rooms"), state.rooms.map(({ id, name }) => [id, name]), roomButton);
+  [...byId("rooms").children].forEach((button) => button.setAttribute("aria-pressed", button.value === `${chosen}`));
+  byId("from").hidden = room.people.length === 1;
   fill(byId("who"), room.people, (name) => element("option", { textContent: name }));
-  fill(byId("messages"), room.messages, message);
+  const lines = byId("lines");
+  const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+  fill(lines, room.lines, line);
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
   fill(byId("sessions"), room.sessions, session);
 }
 
-// Makes the children anew only if there is something new to see, so that nobody loses their place.
-function fill(parent, items, make) {
-  const now = JSON.stringify(items);
-  if (parent.shown === now) return;
-  parent.shown = now;
-  parent.replaceChildren(...items.map(make));
-  parent.scrollTop = parent.scrollHeight;
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
-function message({ who, text, kind }) {
-  return element("li", { className: kind }, element("b", {}, who), " ", element("bdi", {}, text));
+// Only what is new is made anew, so that a screen reader says that alone, and nobody loses their place.
+function fill(parent, items, make) {
+  items.forEach((item, i) => {
+    const now = JSON.stringify(item);
+    const old = parent.children[i];
+    if (old?.shown === now) return;
+    const made = Object.assign(make(item), { shown: now });
+    old ? old.replaceWith(made) : parent.append(made);
+  });
+  while (parent.children.length > items.length) parent.lastChild.remove();
+}
+
+function roomButton([id, name]) {
+  const button = element("button", { type: "button", value: `${id}`, textContent: name });
+  button.addEventListener("click", () => {
+    chosen = id;
+    show();
+    byId("lines").scrollTop = byId("lines").scrollHeight;
+  });
+  return button;
+}
+
+function line({ kind, who, text, waits }) {
+  const made = element("li", { className: kind });
+  if (who) made.append(element("b", {}, who));
+  made.append(element("bdi", {}, text));
+  if (kind === "own") made.append(mark(waits));
+  return made;
+}
+
+function mark(waits) {
+  const made = element("span", { className: "mark", textContent: waits ? "…" : "✓" });
+  made.title = waits ? "The bot has not confirmed this update" : "The bot has confirmed this update";
+  made.setAttribute("role", "img");
+  made.setAttribute("aria-label", waits ? "not confirmed" : "confirmed");
+  return made;
 }
 
 function session([key, stored]) {
@@ -53,7 +84,7 @@ function session([key, stored]) {
     "figure",
     { className: changed ? "changed" : "" },
     element("figcaption", {}, `Key ${key}`),
-    element("pre", { textContent: stored === null ? "nothing is stored" : pretty(stored) }),
+    element("pre", { textContent: stored === null ? "nothing" : pretty(stored) }),
   );
 }
 
@@ -74,6 +105,7 @@ byId("composer").addEventListener("submit", (event) => {
   byId("text").value = "";
 });
 byId("pizza").addEventListener("click", () => send("🍕"));
+byId("rush").addEventListener("click", () => act({ do: "rush", room: chosen }));
 for (const what of ["kill", "again", "upgrade"]) byId(what).addEventListener("click", () => act({ do: what }));
 
 const events = new EventSource("/events");
@@ -82,5 +114,6 @@ events.onmessage = (event) => {
   show();
 };
 events.onerror = () => {
-  byId("bot").textContent = "The demo has ended.";
+  byId("status").className = "";
+  setText(byId("status"), "The demo has ended.");
 };
