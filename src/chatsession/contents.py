@@ -91,7 +91,7 @@ def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | 
     Args:
         key: the session key.
         seen: what was stored before.
-        text: what it shall become.
+        text: the new data.
         kind: how the text is meant.
         keyring: encrypts what was encrypted before.
 
@@ -99,7 +99,7 @@ def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | 
         UnusableTextError: the text is not of that kind.
     """
     data = _parsed(text, kind)
-    if seen.problem:  # what cannot be taken apart is edited, and stored, as it lies
+    if seen.problem:  # what cannot be taken apart is edited and stored as a whole
         return data
     envelope = seen.envelope
     if envelope is not None:

@@ -1,6 +1,6 @@
 """What some storages can tell beyond what every `Storage` must: for people who look after one, never for the core.
 
-A storage has a power when it has the method; who wants it asks `isinstance(storage, ListsLocks)`.
+A storage has a power when it has the method; callers ask `isinstance(storage, ListsLocks)`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Call:
 
 
 class CallerTask:
-    """Makes the calls of one thread in one task, since the core tells by the task who holds a key and who waits for it.
+    """Makes the calls of one thread in one task, by which the core knows the holder of a key and its waiters.
 
     Used in the event loop only.
     """

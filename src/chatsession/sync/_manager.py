@@ -288,7 +288,7 @@ class SessionManager(Generic[T]):
 
         Args:
             old: the key, as in `open`, under which the session is.
-            new: the key under which it shall be.
+            new: the key that it gets.
 
         Raises:
             SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.

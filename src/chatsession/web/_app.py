@@ -111,7 +111,7 @@ class Api:
         self.sessions = Sessions(storage)
         self._storage = storage
         self.closing = asyncio.Event()
-        """Set when streams shall end."""
+        """Set when streams are to end."""
         self._survey = Survey(storage)
         self._name = name
         self._read_only = read_only

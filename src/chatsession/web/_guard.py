@@ -1,4 +1,4 @@
-"""Who may come in: this machine's browser, with a cookie for which it gave a one-time token."""
+"""Access to the inspector: for this machine's browser, with a cookie, given for a one-time token."""
 
 from __future__ import annotations
 

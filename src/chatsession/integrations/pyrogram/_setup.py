@@ -20,7 +20,7 @@ def setup_sessions(
 
     These have nothing to do with the client's login, which Pyrogram calls a session, too (`client.session`, the file
     `my_account.session`): that one is never given to handlers, read or changed here, and its file is refused as a
-    storage. Who would rather have another word gives the manager a name: with `SessionManager(…, name="pizza")`
+    storage. To use another word, name the manager: with `SessionManager(…, name="pizza")`
     handlers name `pizza` and `pizza_ctx`.
 
     A handler that names `session` after the client and the update gets the data; one that names `ctx` gets a

@@ -10,7 +10,7 @@ from chatsession.integrations.states.records import EMPTY, STATE, StateRecord, d
 from chatsession.unit_of_work.unit import UnitOfWork
 
 Write: TypeAlias = Callable[[StateRecord], StateRecord]
-"""Makes of a record what it shall be; changes nothing in it."""
+"""Returns the new record for an old one, which it does not change."""
 
 
 class Entry:

@@ -30,7 +30,7 @@ class StateRecord(Struct, frozen=True):
 
 
 EMPTY: Final = StateRecord(None, {})
-"""What a conversation is of which nothing is stored."""
+"""The record of a conversation that is not stored."""
 
 
 def empty_record() -> StateRecord:

@@ -28,7 +28,7 @@ _PLACE = "_chatsession"
 _HOOKS = ("add_event_handler", "_dispatch_update", "_update_loop", "_disconnect_coro")
 _DRAIN_TIMEOUT = 30.0
 _handler: ContextVar[asyncio.Task[Any] | None] = ContextVar("chatsession_telethon_handler", default=None)
-"""The task of the handler that runs, as who disconnects from within one must not wait for himself."""
+"""The task of the handler that runs: a handler that disconnects must not wait for itself."""
 
 
 def dispatch_of(client: TelegramClient) -> Dispatch:

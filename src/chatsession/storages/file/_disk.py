@@ -22,7 +22,7 @@ _COARSEST = 2_000_000_000
 """Nanoseconds: the coarsest clock of any file system (FAT)."""
 _PAGE = 4096
 _PATIENCE, _PAUSE = 0.5, 0.005
-"""Seconds: for how long somebody who writes in place is waited for, and how long between two looks."""
+"""Seconds: how long to wait for another program that writes in place, and the pause between two looks."""
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 

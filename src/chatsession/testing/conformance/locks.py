@@ -128,7 +128,7 @@ class LockTests(StorageSuite):
         dead, alive = request("key", time.seconds(1_000)), request("key", time.seconds(1_000))
         assert await try_lock(other, dead) is None
         assert await try_lock(storage, alive) is None
-        if not storage.shared:  # who waits in this process cannot die alone
+        if not storage.shared:  # a waiter in this process cannot die alone
             await storage.abandon_many([dead])
         await unlock(storage, holder.lease)
 
