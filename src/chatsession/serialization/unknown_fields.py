@@ -29,6 +29,10 @@ _MOST_COMPARED = 10_000
 
 Items: TypeAlias = list[Raw]
 Fields: TypeAlias = dict[str, Raw]
+Probe: TypeAlias = Callable[[Raw], object]
+
+_OTHERS = str | int | float | bool | None
+"""What may stand in place of an object, a list or a dictionary that is a member of a union."""
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
 _decode_items = msgspec.json.Decoder(Items).decode
@@ -42,6 +46,10 @@ class Shape(Protocol):
 
     def has_unknown(self, stored: Raw) -> bool:
         """Quick, and wrong only by saying yes."""
+        ...
+
+    def probe_type(self) -> object:
+        """Give a type that decodes only what has no unknown fields; `None`: no type tells that."""
         ...
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
@@ -69,35 +77,42 @@ class _Object:
         """The names of a field (more than one if it has aliases), and the shape of what is in it."""
         self.constants: dict[str, frozenset[object]] = {}
         """The values that tell this class from others."""
+        self._is_being_probed = False
 
     def has_unknown(self, stored: Raw) -> bool:
+        probe, left = self._probe
         try:
-            found = self._probe(stored)
+            found = probe(stored)
         except msgspec.DecodeError:
             return True
         return any(
             shape.has_unknown(getattr(found, attribute))
-            for attribute, shape in self._inside_by_attribute
+            for attribute, shape in left
             if getattr(found, attribute) is not UNSET
         )
 
-    @cached_property
-    def _attributes(self) -> dict[str, str]:
-        return {f"f{number}": name for number, name in enumerate(sorted(self.names))}
+    def probe_type(self) -> object:
+        if self._is_being_probed:  # it contains itself
+            return None
+        known, left = self._known
+        return None if left else known | _OTHERS
 
     @cached_property
-    def _inside_by_attribute(self) -> list[tuple[str, Shape]]:
-        attributes = {name: attribute for attribute, name in self._attributes.items()}
-        return [(attributes[name], shape) for names, shape in self.inside for name in names]
+    def _probe(self) -> tuple[Callable[[Raw], object], list[tuple[str, Shape]]]:
+        """A decoder that only looks whether objects have fields of other names, and the fields that it leaves out."""
+        known, left = self._known
+        return msgspec.json.Decoder(known).decode, left
 
     @cached_property
-    def _probe(self) -> Callable[[Raw], object]:
-        """A decoder that only looks whether an object has fields of other names."""
-        fields = [(attribute, Raw | UnsetType, UNSET) for attribute in self._attributes]
-        known = msgspec.defstruct(
-            "Known", fields, rename=self._attributes, forbid_unknown_fields=not self.takes_all, gc=False
-        )
-        return msgspec.json.Decoder(known).decode
+    def _known(self) -> tuple[Any, list[tuple[str, Shape]]]:
+        shapes = {name: shape for names, shape in self.inside for name in names}
+        names = {f"f{number}": name for number, name in enumerate(sorted(self.names))}
+        self._is_being_probed = True
+        types = {attribute: shapes[name].probe_type() for attribute, name in names.items() if name in shapes}
+        self._is_being_probed = False
+        fields = [(attribute, (types.get(attribute) or Raw) | UnsetType, UNSET) for attribute in names]
+        known = msgspec.defstruct("Known", fields, rename=names, forbid_unknown_fields=not self.takes_all, gc=False)
+        return known, [(attribute, shapes[names[attribute]]) for attribute, found in types.items() if found is None]
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = fields_of(stored), fields_of(encoded)
@@ -141,7 +156,17 @@ class _Values:
         self._value = value
 
     def has_unknown(self, stored: Raw) -> bool:
+        if self._probe is not None:
+            return not _fits(self._probe, stored)
         return any(map(self._value.has_unknown, (fields_of(stored) or {}).values()))
+
+    def probe_type(self) -> Any:
+        inner: Any = self._value.probe_type()
+        return None if inner is None else dict[str, inner] | _OTHERS
+
+    @cached_property
+    def _probe(self) -> Probe | None:
+        return _decoder_of(self.probe_type())
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = fields_of(stored), fields_of(encoded)
@@ -166,7 +191,17 @@ class _Items:
         self._item = item
 
     def has_unknown(self, stored: Raw) -> bool:
+        if self._probe is not None:
+            return not _fits(self._probe, stored)
         return any(map(self._item.has_unknown, items_of(stored) or []))
+
+    def probe_type(self) -> Any:
+        inner: Any = self._item.probe_type()
+        return None if inner is None else list[inner] | _OTHERS
+
+    @cached_property
+    def _probe(self) -> Probe | None:
+        return _decoder_of(self.probe_type())
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = items_of(stored), items_of(encoded)
@@ -198,6 +233,9 @@ class _Places:
             return True
         pairs = zip(self.items, items, strict=False)
         return any(shape is not None and shape.has_unknown(raw) for shape, raw in pairs)
+
+    def probe_type(self) -> object:
+        return None
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = items_of(stored), items_of(encoded)
@@ -231,6 +269,9 @@ class _OneOf:
     def has_unknown(self, stored: Raw) -> bool:
         return any(member.has_unknown(stored) for member in self._members)
 
+    def probe_type(self) -> object:
+        return None
+
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         member = self._of(encoded)
         return encoded if member is None else member.keep(stored, encoded)
@@ -251,6 +292,18 @@ class _OneOf:
         if objects:
             return max(objects, key=lambda each: (len(each.names & fields.keys()), -len(each.names)))
         return next((each for each in self._members if isinstance(each, _Values)), None)
+
+
+def _decoder_of(probe_type: Any) -> Probe | None:
+    return None if probe_type is None else msgspec.json.Decoder(probe_type).decode
+
+
+def _fits(probe: Probe, stored: Raw) -> bool:
+    try:
+        probe(stored)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def shape_of(described: inspect.Type, made: dict[object, Shape] | None = None) -> Shape | None:
