@@ -106,8 +106,22 @@ def test_its_budget_in_bytes_holds_for_large_values() -> None:
     assert 8 * 1024 * 1024 - 20_000 < sum(len(kept) for kept, _ in ready._values.values()) <= 8 * 1024 * 1024
     assert ready.take("99999", data) == 99_999
     assert ready.take("99000", data) is None
-    ready.put("99999", b"1" * (1024 * 1024 + 1), 1)
-    assert ready.take("99999", b"1" * (1024 * 1024 + 1)) is None
-    for number in range(8):
+    for number in range(20):
         ready.put(f"large {number}", b"1" * 1024 * 1024, number)
     assert len(ready) == 8
+    assert ready.take("large 19", b"1" * 1024 * 1024) == 19
+    ready.put("all", b"1" * 8 * 1024 * 1024, 1)
+    assert ready.take("all", b"1" * 8 * 1024 * 1024) == 1
+    ready.put("all", b"1" * (8 * 1024 * 1024 + 1), 1)
+    assert len(ready) == 0
+
+
+async def test_the_decoded_values_of_many_large_chats_take_no_more_room() -> None:
+    storage = MemoryStorage()
+    carts = SessionManager(Cart, storage=storage)
+    for number in range(3_000):
+        async with carts.open(number) as session:
+            session.data.items = ["tea" * 30] * 100
+    decoded = carts.runtime.serializer._decoded
+    assert sum(len(data) for data, _ in decoded._values.values()) <= 8 * 1024 * 1024
+    assert len(decoded) < 1_000

@@ -10,7 +10,7 @@ import threading
 import typing
 from collections import OrderedDict, defaultdict
 from decimal import Decimal
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.inspect import type_info
 
-from chatsession import SessionEncodeError, SessionManager
+from chatsession import MemoryStorage, SessionEncodeError, SessionManager
+from chatsession.serialization import serializer
 from chatsession.serialization.codec import CodecError, JsonCodec
 from chatsession.serialization.comparison import difference
 from chatsession.serialization.sameness import sameness
@@ -506,6 +507,56 @@ QUICK: list[tuple[Any, Any]] = [
 def test_10a_the_quick_test_knows_usual_values(kind: Any, value: Any) -> None:
     codec: JsonCodec[Any] = JsonCodec(kind)
     assert sameness(type_info(kind))(value, codec.raw_decode(codec.raw_encode(value)))
+
+
+@pytest.mark.parametrize("kind", list(KINDS), ids=lambda kind: getattr(kind, "__name__", "Any"))
+@settings(deadline=None)
+@given(st.data())
+def test_10a_only_what_comes_back_the_same_is_proven(kind: Any, data: st.DataObject) -> None:
+    for wrapped, wrap in ((kind, lambda x: x), (dict[str, list[kind] | None], lambda x: {"a": [x], "b": None})):
+        codec: JsonCodec[Any] = JsonCodec(wrapped)
+        value = wrap(data.draw(KINDS[kind]))
+        try:
+            encoded = codec.raw_encode(value)
+            proven = codec.proves is not None and codec.proves((value,))
+        except Exception:
+            continue
+        assert not proven or same(value, codec.decode(encoded))
+
+
+class Talk(msgspec.Struct):
+    items: list[Item] = []
+    by_id: dict[int, list[str] | None] = {}
+
+
+PROVEN: list[tuple[Any, Any]] = [
+    (list[Item], [Item("a", 1), Item()]),
+    (dict[str, list[Item] | Item | None], {"a": [Item()], "b": Item(), "c": None}),
+    (Talk, Talk([Item()], by_id={1: ["a"], 2: None})),
+    (dict[str, Any], {"a": [1, 2.5, {"b": [True, None, "x", []]}], "b": {}}),
+    (set[str] | dict[str, int] | int, {"a", "b"}),
+    (list[dt.datetime | None], [dt.datetime(2026, 1, 1, tzinfo=dt.UTC), None]),
+    (tuple[Literal["user", 1], ...], ("user", 1)),
+    (dict[str, UUID | float], {"a": UUID(int=1), "b": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), PROVEN, ids=lambda given: getattr(given, "__name__", ""))
+def test_10a_usual_values_are_proven_to_come_back(kind: Any, value: Any) -> None:
+    codec: JsonCodec[Any] = JsonCodec(kind)
+    assert codec.proves is not None
+    assert codec.proves((value,))
+
+
+@pytest.mark.parametrize(("kind", "value", "path"), REFUSED, ids=lambda given: given if isinstance(given, str) else "")
+def test_10a_a_large_value_is_refused_as_well(
+    kind: Any, value: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serializer, "_LARGE", 0)
+    values: SessionManager[Any] = SessionManager(type=kind, storage=MemoryStorage())
+    with pytest.raises(SessionEncodeError) as refused:
+        values.runtime.serializer.dumps("chat", value, None)
+    assert path in str(refused.value)
 
 
 @pytest.mark.parametrize(("kind", "value", "path"), REFUSED, ids=lambda given: given if isinstance(given, str) else "")

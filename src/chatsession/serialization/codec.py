@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -14,6 +14,7 @@ from chatsession.serialization.comparison import difference
 from chatsession.serialization.explanations import misfit, reason, unencodable, unsuitable, unsuitable_part
 from chatsession.serialization.hidden import hiding
 from chatsession.serialization.models import from_json, to_json
+from chatsession.serialization.proof import proof
 from chatsession.serialization.sameness import sameness
 from chatsession.serialization.unknown_fields import first_missing, known_names, plain, shape_of, with_unknown
 from chatsession.serialization.untyped import Look, look_into, parts
@@ -66,7 +67,9 @@ class JsonCodec(Generic[T]):
         {'count': 1}
     """
 
-    __slots__ = ("_has_models", "_shape", "_type", "check", "exact", "may_hide", "raw_decode", "raw_encode", "same")
+    __slots__ = (
+        "_has_models", "_shape", "_type", "check", "exact", "may_hide", "proves", "raw_decode", "raw_encode", "same",
+    )  # fmt: skip
 
     raw_decode: Callable[[bytes], T]
     """`decode` without an explanation of what is wrong, for the many times that nothing is."""
@@ -78,6 +81,9 @@ class JsonCodec(Generic[T]):
 
     same: Callable[[T, T], bool]
     """A quick test whether what was read back is what was given; `False`: `verify` looks closer."""
+
+    proves: Callable[[Sequence[T]], bool] | None
+    """A test of values that were encoded: `True`: they will come back as they are; `None`: this cannot be told."""
 
     may_hide: Callable[[T], bool] | None
     """Tells whether a value may hold something that its bytes do not show; `None`: it cannot."""
@@ -104,6 +110,7 @@ class JsonCodec(Generic[T]):
         self.exact = not self._has_models and not sets
         self.may_hide = hiding(described, inside)
         self.same = sameness(described)
+        self.proves = proof(described)
         self._shape = shape_of(described)
 
     def __repr__(self) -> str:

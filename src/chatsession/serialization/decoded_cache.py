@@ -1,8 +1,8 @@
 """Values that the next updates of busy chats need not decode again.
 
-What is encoded is decoded once, to be sure that it can be read back; and a chat that writes once mostly writes again
-soon. So what came of that check waits here for the chat's next update, which gets it if the bytes that it finds
-stored are those: in one process or many, whoever wrote them, and whatever became of the write.
+What is encoded is decoded once, to be sure that it can be read back, and a chat that writes once mostly writes again
+soon. The value that was decoded waits here for the chat's next update, which gets it if the same bytes are stored,
+whoever wrote them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ T = TypeVar("T")
 
 _MOST = 2_000
 _BUDGET = 8 * 1024 * 1024
-"""Bytes of all data whose values wait here, however many chats there are; the values take a few times as much."""
-_LARGEST = 1024 * 1024
-"""Bytes of the data of one value."""
+"""Bytes of all data that is kept here, of one value or many. Their values take a few times as much."""
 
 
 class DecodedCache(Generic[T]):
@@ -31,15 +29,12 @@ class DecodedCache(Generic[T]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def put(self, key: str, data: bytes, value: T) -> None:
-        """Keep the value that was decoded from `data`; nobody else may have it."""
+    def put(self, key: str, data: bytes, value: T | None) -> None:
+        """Keep the value that was decoded from `data`, and that nobody else may have; `None`: know the data only."""
         values = self._values
-        before = values.get(key)
+        before = values.pop(key, None)  # so that it becomes the newest
         if before is not None:
             self._size -= len(before[0])
-        if len(data) > _LARGEST:
-            values.pop(key, None)
-            return
         values[key] = data, value
         self._size += len(data)
         while self._size > _BUDGET or len(values) > _MOST:

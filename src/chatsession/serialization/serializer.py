@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LARGE = 32 * 1024
+"""Bytes from which on it is proven, where possible, that a value can be read back. Smaller ones are read back, because
+the next update needs the result, and `DecodedCache` has room for those of some hundred chats."""
+
 
 class Serializer(Generic[T]):
     """Turns values into what a storage keeps, and back.
@@ -42,6 +46,7 @@ class Serializer(Generic[T]):
         "_json",
         "_max_size",
         "_may_hide",
+        "_proves",
         "_raw_decode",
         "_raw_encode",
         "_reads_bare",
@@ -71,6 +76,7 @@ class Serializer(Generic[T]):
         self._json = json
         self._same = json.same if json else None
         self._may_hide = json.may_hide if json else None
+        self._proves = json.proves if json else None
         self._carry_over = json.carry_over if json else None
         self._decoded: DecodedCache[T] = DecodedCache()
         self._comparable = not adapter
@@ -208,10 +214,16 @@ class Serializer(Generic[T]):
             self._decoded.put(key, data, read_back)
         return carrying
 
-    def _read_back(self, key: str, data: bytes, value: T) -> T:
-        """Make sure that the data can be stored, and that what is read again is the value."""
+    def _read_back(self, key: str, data: bytes, value: T) -> T | None:
+        """Make sure that the data can be stored, and that what is read again is the value.
+
+        Returns:
+            What was read; `None` if there was no need to read it.
+        """
         if len(data) > self._max_size:
             raise SessionTooLargeError(_too_large(data, self._max_size), key=key)
+        if len(data) >= _LARGE and self._is_proven(value):
+            return None
         try:
             read_back = self._raw_decode(data)
         except Exception:
@@ -228,6 +240,14 @@ class Serializer(Generic[T]):
         if not same:
             self._verify(key, value, read_back)
         return read_back
+
+    def _is_proven(self, value: T) -> bool:
+        if self._proves is None:
+            return False
+        try:
+            return self._proves((value,))
+        except Exception:  # a field was deleted, or it is nested deeply
+            return False
 
     def _verify(self, key: str, value: T, read_back: T) -> None:
         assert self._json is not None
