@@ -9,7 +9,20 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from tools.benchmarks import files, hot, integrations, matrix, middleware, mongo, nats, postgres, redis, sqlite, tending
+from tools.benchmarks import (
+    files,
+    hot,
+    integrations,
+    large,
+    matrix,
+    middleware,
+    mongo,
+    nats,
+    postgres,
+    redis,
+    sqlite,
+    tending,
+)
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import Contender, measure
 from tools.benchmarks._meters import BYTES_IN, CPU, TRIPS, cpu_of, metered
@@ -22,6 +35,7 @@ GROUPS = {
     "redis": redis.group,
     "postgres": postgres.group,
     "files": files.group,
+    "large": large.group,
     "nats": nats.group,
     "mongo": mongo.group,
     "tending": tending.group,
@@ -51,6 +65,7 @@ def failures(group: Group) -> dict[str, str | None]:
 @pytest.mark.parametrize("name", GROUPS)
 def test_all_contenders_of_a_group_do_their_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tending, "STORED", 500)
+    monkeypatch.setattr(large, "CHATS", {10_000: 20, 300_000: 2})
     group = in_short(GROUPS[name]())
     assert failures(group) == {}
     assert all(each.name in group.table() for each in group.contenders)

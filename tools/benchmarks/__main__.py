@@ -17,7 +17,20 @@ from tools.benchmarks._report import Results, finish, keep
 
 MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats", "mongo")
 GROUPS = (
-    *("middleware", "integrations", "node", "sqlite", "redis", "postgres", "files", "nats", "mongo", "hot", "tending"),
+    *(
+        "middleware",
+        "integrations",
+        "node",
+        "sqlite",
+        "redis",
+        "postgres",
+        "files",
+        "nats",
+        "mongo",
+        "hot",
+        "large",
+        "tending",
+    ),
     *(f"matrix-{name}" for name in MATRIX),
 )
 """Modules of this package, imported when it is their turn: a driver or a server that is missing stops only its own."""

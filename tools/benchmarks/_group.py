@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TypeAlias
 
-from tools.benchmarks._measure import Contender
+from tools.benchmarks._measure import Contender, Round
 from tools.benchmarks._meters import BYTES_IN, BYTES_OUT, CPU, TRIPS
 
 Cost: TypeAlias = str | tuple[str, str]
@@ -96,8 +96,21 @@ class Group:
 
 
 def microseconds_of(contenders: Sequence[Contender]) -> dict[str, float]:
-    """Median times by name, of those that have one."""
-    return {each.name: each.microseconds for each in contenders if each.rounds}
+    """Median times by name, of those that have one; and those of their servers' processors, by `server_of` the name."""
+    known = [each for each in contenders if each.rounds]
+    servers = {server_of(each.name): each.median(_server_cpu) for each in known}
+    return {each.name: each.microseconds for each in known} | {
+        name: cpu for name, cpu in servers.items() if cpu is not None
+    }
+
+
+def server_of(name: str) -> str:
+    """The name under which a goal finds the time that a contender's server computed for an update."""
+    return f"the server of {name}"
+
+
+def _server_cpu(measured: Round) -> float | None:
+    return measured.server[CPU] / measured.updates * 1e6 if CPU in measured.server else None
 
 
 @dataclass(frozen=True)

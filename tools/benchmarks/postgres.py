@@ -36,7 +36,7 @@ TOOL = f"pgbench SELECT + UPDATE, {CONNECTIONS} clients"
 
 _TABLE = "CREATE TABLE bench.pizzas (key text PRIMARY KEY, value jsonb NOT NULL)"
 READ = "SELECT value FROM bench.pizzas WHERE key = $1"
-_READ_MANY = "SELECT key, value FROM bench.pizzas WHERE key = ANY ($1)"
+READ_MANY = "SELECT key, value FROM bench.pizzas WHERE key = ANY ($1)"
 _STORE = "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 WRITE = f"INSERT INTO bench.pizzas VALUES ($1, $2) {_STORE}"
 _WRITE_MANY = f"INSERT INTO bench.pizzas SELECT * FROM unnest($1::text[], $2::jsonb[]) {_STORE}"
@@ -120,7 +120,7 @@ async def batches(server: PostgresServer, meter: Meter) -> AsyncGenerator[Runnin
     async with pool_on(server, 1) as pool:
 
         async def update(keys: list[str]) -> None:
-            stored = dict(await pool.fetch(_READ_MANY, keys))
+            stored = dict(await pool.fetch(READ_MANY, keys))
             await pool.execute(_WRITE_MANY, keys, [counted_up(stored.get(key)).decode() for key in keys])
 
         yield Running(lambda updates: in_batches(updates, update), lambda: total_in(pool), meter)
