@@ -11,7 +11,9 @@ from pymongo import UpdateOne
 
 from chatsession.errors import SessionError
 from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT, TOUCH, Change, Committed, Outcome
-from chatsession.storages.mongo._documents import (
+from chatsession.storages.mongo._errors import TOO_LARGE, refusal
+from chatsession.storages.mongo._layouts import Layout
+from chatsession.storages.mongo._records import (
     Document,
     date_of,
     is_over,
@@ -20,8 +22,6 @@ from chatsession.storages.mongo._documents import (
     too_large,
     value_of,
 )
-from chatsession.storages.mongo._errors import TOO_LARGE, refusal
-from chatsession.storages.mongo._layouts import Layout
 from chatsession.storages.mongo._statements import commit, expected, missing
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo._connection import Collection
-from chatsession.storages.mongo._documents import date_of, seconds_of
 from chatsession.storages.mongo._layouts import Layout
+from chatsession.storages.mongo._records import date_of, seconds_of
 from chatsession.storages.mongo._scanning import with_prefix
 
 

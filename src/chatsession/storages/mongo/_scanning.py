@@ -11,8 +11,8 @@ from chatsession.storages._shared.prefixes import end_of_prefix
 from chatsession.storages.base import Page, Record
 from chatsession.storages.inspection import Fact
 from chatsession.storages.mongo._connection import Collection
-from chatsession.storages.mongo._documents import record_of, seconds_of, value_of
 from chatsession.storages.mongo._layouts import Layout
+from chatsession.storages.mongo._records import record_of, seconds_of, value_of
 from chatsession.storages.mongo._statements import STORED, Expression
 
 

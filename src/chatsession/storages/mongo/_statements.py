@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from bson import Int64, ObjectId
 
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH, Change, Lease, LockRequest
-from chatsession.storages.mongo._documents import date_of, stored_value
 from chatsession.storages.mongo._layouts import Layout
+from chatsession.storages.mongo._records import date_of, stored_value
 
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""

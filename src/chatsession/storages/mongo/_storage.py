@@ -32,9 +32,9 @@ from chatsession.storages.mongo._calls import Call, Result, run
 from chatsession.storages.mongo._clock import measure
 from chatsession.storages.mongo._commits import Commit, holds
 from chatsession.storages.mongo._connection import Client, Collection, Connection
-from chatsession.storages.mongo._documents import Document, check_key, is_over, is_whole, record_of
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, as_storage_error, is_unacknowledged, passes
 from chatsession.storages.mongo._layouts import Name, layout_named
+from chatsession.storages.mongo._records import Document, check_key, is_over, is_whole, record_of
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
 
 Item = TypeVar("Item")
