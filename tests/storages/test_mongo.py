@@ -15,8 +15,8 @@ from pymongo.collection import Collection
 
 from chatsession import SessionConflictError, SessionManager, SessionTooLargeError, open_storage
 from chatsession.errors import StorageError, StorageUnavailableError
-from chatsession.storages import Action, Change, Committed
-from chatsession.storages.mongo import MongoStorage, _storage
+from chatsession.storages import Action, Change, Committed, Locked
+from chatsession.storages.mongo import MongoStorage, _locks
 from chatsession.testing.conformance.single import (
     commit,
     delete,
@@ -165,6 +165,69 @@ async def test_a_value_beyond_16_mb_is_a_clear_error(storage: MongoStorage) -> N
     assert await value_of(storage, "bytes") == b"\xff" * (15 * 2**20)
 
 
+async def test_sessions_of_any_kind_are_committed_together(
+    storage: MongoStorage, documents: Collection[dict[str, Any]], mongo_server: MongoServer
+) -> None:
+    values = {
+        "small": b"1",
+        "large": b'"' + b"x" * (17 * 2**20) + b'"',
+        "grows as BSON": b"[" + b",".join([b"1"] * 700_000) + b"]",
+        "grows too": b"[" + b",".join([b"2"] * 700_000) + b"]",
+        "deep": b"[" * 90 + b"]" * 90,
+        "a.b": b'{"$set":{"a.b":"$name"},"":[{"$literal":1}]}',
+        "$key": b'"$name"',
+        "a\0b": b'{"a\\u0000b":1}',
+        "x" * 2**20: b"null",
+        "y" * 2**20: b"null",
+        "bytes": b"\xff" * 2**20,
+    }
+    for seen in (None, b"7"):
+        if seen:
+            for key in values:
+                await put(storage, key, seen)
+        locked = await storage.lock_many([request(key) for key in values])
+        if seen is None:
+            locked = [await lock(storage, key) if locked[n] is None else locked[n] for n, key in enumerate(values)]
+        changes: list[Change] = []
+        for each, (key, value) in zip(locked, values.items(), strict=True):
+            assert isinstance(each, Locked)
+            assert (each.record and each.record.value) == seen
+            version = each.record and each.record.version
+            changes.append(Change(key, Action.PUT, value, version, lease=each.lease, unlock=True))
+        for change, outcome in zip(changes, await storage.commit_many(changes), strict=True):
+            if change.key == "large":
+                assert isinstance(outcome, SessionTooLargeError)
+                continue
+            assert isinstance(outcome, Committed), change.key
+            assert await value_of(storage, change.key) == change.value
+        assert await value_of(storage, "large") == seen
+        assert documents.count_documents({"lock": {"$exists": True}}) == 0
+        for key in values:
+            await delete(storage, key)
+
+
+async def test_a_session_that_the_server_refuses_fails_alone(
+    storage: MongoStorage, documents: Collection[dict[str, Any]]
+) -> None:
+    keys = ["before", "unlucky", "after"]
+    for key in keys:
+        await put(storage, key, b"1")
+    documents.database.command("collMod", documents.name, validator={"value": {"$ne": 13}})
+    changes = [
+        Change(each.lease.key, Action.PUT, value, each.record.version, lease=each.lease, unlock=True)
+        for each, value in zip(await storage.lock_many(list(map(request, keys))), [b"2", b"13", b"2"], strict=True)
+        if isinstance(each, Locked) and each.record is not None
+    ]
+    before, refused, after = await storage.commit_many(changes)
+    assert isinstance(before, Committed)
+    assert isinstance(refused, StorageError)
+    assert str(refused).startswith("session 'unlucky': MongoDB at 127.0.0.1:")
+    assert "validator" in str(refused)
+    assert isinstance(after, Committed)
+    assert [await value_of(storage, key) for key in keys] == [b"2", b"1", b"2"]
+    assert documents.count_documents({"lock": {"$exists": True}}) == 0
+
+
 async def test_json_that_grows_as_bson_is_a_clear_error(storage: MongoStorage) -> None:
     value = b"[" + b",".join([b"1"] * 3_000_000) + b"]"  # 6 MB of JSON are 40 MB of BSON
     outcome = await commit(storage, Change("chat", Action.PUT, value))
@@ -220,14 +283,15 @@ async def test_a_change_by_hand_during_an_update_conflicts(
 
 
 async def test_a_waiter_is_woken(storage: MongoStorage, other: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
     async with asyncio.timeout(60):
         for key in ("first", "second", "third"):
             held = await lock(storage, key)
             wanted = request(key)
             assert await try_lock(other, wanted) is None
-            assert other._wakeups is not None
-            await other._wakeups._ready.wait()
+            assert other._locks is not None
+            assert other._locks.wakeups is not None
+            await other._locks.wakeups._ready.wait()
             assert await try_lock(other, wanted) is None
             waiting = asyncio.create_task(other.wait_unlocked(wanted, 1))
             await asyncio.sleep(0)

@@ -1,17 +1,20 @@
-"""One change on its way, and what became of it."""
+"""Makes changes, alone or many by one statement, and finds out what became of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
 from msgspec.structs import replace
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
+from pymongo.errors import OperationFailure
 
 from chatsession.errors import SessionError
 from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT, TOUCH, Change, Committed, Outcome
-from chatsession.storages.mongo._errors import TOO_LARGE, refusal
+from chatsession.storages.mongo import _statements
+from chatsession.storages.mongo._calls import Calls
+from chatsession.storages.mongo._errors import DUPLICATE_KEY, TOO_LARGE, passes, refusal
 from chatsession.storages.mongo._layouts import Layout
 from chatsession.storages.mongo._records import (
     Document,
@@ -22,7 +25,30 @@ from chatsession.storages.mongo._records import (
     too_large,
     value_of,
 )
-from chatsession.storages.mongo._statements import commit, expected, missing
+
+_LARGEST_STATEMENT = 8_000_000
+"""Bytes of BSON; a statement has 16 MiB, and names each key three times."""
+
+
+async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcome | None]:
+    """`Storage.commit_many`."""
+    commits = [Commit(change, calls.layout) for change in changes]
+
+    async def call(again: bool) -> None:
+        if again:
+            await _look(calls, commits)
+        while pending := [commit for commit in commits if commit.outcome is None]:
+            if len(pending) == 1:
+                await _make_one(calls, pending[0])
+            else:
+                await _make(calls, pending)
+        late = [commit.change.lease for commit in commits if commit.leaves_lock and commit.change.lease]
+        if late:
+            held = [{calls.layout.key: lease.key, **_statements.held(lease)} for lease in late]
+            await calls.write([UpdateOne(each, _statements.UNLOCK) for each in held])
+
+    await calls.run(call)
+    return [commit.outcome for commit in commits]
 
 
 class Commit:
@@ -33,7 +59,7 @@ class Commit:
         layout: the form of the documents.
     """
 
-    __slots__ = ("change", "layout", "leaves_lock", "name", "outcome", "value")
+    __slots__ = ("change", "is_alone", "layout", "leaves_lock", "name", "outcome", "size", "value")
 
     def __init__(self, change: Change, layout: Layout) -> None:
         self.change = change
@@ -44,21 +70,25 @@ class Commit:
         """`None`: not known yet."""
         self.leaves_lock = False
         """It was refused, and its lock is still to be given back."""
+        self.is_alone = False
+        """It must have a statement of its own, because the server refused one with several changes."""
         self.value: object = None
+        self.size = 0
+        """Of the value in BSON."""
         if change.action is PUT:
             try:
-                self.value = stored_value(change.key, change.value)
+                self.value, self.size = stored_value(change.key, change.value)
             except SessionError as error:
                 self._refuse(error)
 
     def filter(self, now: float) -> Mapping[str, Any]:
         """Which document it may change."""
-        condition = missing if self.may_insert else expected
+        condition = _statements.missing if self.may_insert else _statements.expected
         return {self.layout.key: self.change.key, **condition(self.change, date_of(now))}
 
     def operators(self, now: float) -> Mapping[str, Any]:
         """How it changes the document."""
-        return commit(self.change, self.name, self.value, self.layout, now)
+        return _statements.commit(self.change, self.name, self.value, self.layout, now)
 
     def update(self, now: float) -> UpdateOne:
         """The statement of a bulk write."""
@@ -110,7 +140,7 @@ class Commit:
         if document is not None and self.name in document.get("commits", ()):
             self.made(document)
             return
-        if change.lease is not None and not holds(change.lease.token, document):
+        if change.lease is not None and not _statements.holds(change.lease.token, document):
             self.outcome = LEASE_LOST
             return
         version = None if document is None else self._version_in(document)
@@ -142,10 +172,76 @@ class Commit:
         return value_of(self.change.key, document["value"]) if "value" in document else ObjectId()
 
 
-def holds(token: int, document: Document | None) -> bool:
-    """Whether the lock in a document has this token and is not over."""
-    lock = None if document is None else document.get("lock")
-    return document is not None and lock is not None and lock["token"] == token and lock["until"] > document["now"]
+async def _make_one(calls: Calls, commit: Commit) -> None:
+    now = calls.now()
+    try:
+        document = await calls.change(
+            commit.filter(now), commit.operators(now), commit.fields, upsert=commit.may_insert
+        )
+    except OperationFailure as error:
+        if passes(error):
+            raise
+        commit.fail(error.code, calls.server)
+        return
+    if document is None:
+        await _look(calls, [commit])
+    else:
+        commit.made(document)
+
+
+async def _make(calls: Calls, commits: Sequence[Commit]) -> None:
+    now = calls.now()
+    groups = _grouped(commits, now)
+    made, refused = await calls.write([_statement(group, now) for group in groups])
+    for place, code in refused.items():
+        group = groups[place]
+        if len(group) > 1:
+            for commit in group:
+                commit.is_alone = True
+        elif code != DUPLICATE_KEY:
+            group[0].fail(code, calls.server)
+    if made == len(commits):
+        for commit in commits:
+            if commit.result_is_known:
+                commit.made()
+    await _look(calls, commits)
+
+
+async def _look(calls: Calls, commits: Sequence[Commit]) -> None:
+    """Find out what became of those commits of which it is not known."""
+    unknown = [commit for commit in commits if commit.outcome is None]
+    if unknown:
+        found = await calls.find([commit.change.key for commit in unknown], unknown[0].fields)
+        for commit in unknown:
+            commit.look(found.get(commit.change.key), calls.now())
+
+
+def _grouped(commits: Sequence[Commit], now: float) -> list[list[Commit]]:
+    """Put those together that one statement can make."""
+    groups: list[list[Commit]] = []
+    with_room: dict[object, tuple[list[Commit], int]] = {}
+    for commit in commits:
+        kind = None if commit.is_alone else _statements.kind_of(commit.change, commit.layout, now)
+        size = commit.size + 3 * len(commit.change.key)
+        group, room = with_room.get(kind, (list[Commit](), 0))
+        if kind is None or size > room:
+            group, room = list[Commit](), _LARGEST_STATEMENT
+            groups.append(group)
+        group.append(commit)
+        with_room[kind] = group, room - size
+    return groups
+
+
+def _statement(commits: Sequence[Commit], now: float) -> UpdateOne | UpdateMany:
+    if len(commits) == 1:
+        return commits[0].update(now)
+    return _statements.commit_together(
+        [commit.change for commit in commits],
+        [commit.name for commit in commits],
+        [commit.value for commit in commits],
+        commits[0].layout,
+        now,
+    )
 
 
 _HAS_VALUE = {"$ne": [{"$type": "$value"}, "missing"]}

@@ -20,6 +20,7 @@ _DEFAULTS: dict[str, Any] = {
     "connectTimeoutMS": 3000,
     "heartbeatFrequencyMS": 2000,  # with the line above: a server that fell silent is noticed after five seconds
     "maxIdleTimeMS": 60_000,  # shorter than the memory of most firewalls
+    "retryWrites": False,  # calls are tried again here; for pymongo, the server would keep copies of documents
 }
 """Options that a URL may override."""
 

@@ -21,6 +21,7 @@ _HINTS = {
     73: "the name of the database or of the collection is not allowed",
     85: "an index of another kind has the name of one that sessions need; drop it",
     86: "an index of another kind has the name of one that sessions need; drop it",
+    121: "the collection has a validator, and the session's document does not meet it; change one of them",
     8000: "the name or the password is wrong",
     11000: "two documents of the collection have the same key; remove one of them",
 }

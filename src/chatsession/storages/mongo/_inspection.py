@@ -5,33 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chatsession.storages.inspection import Fact, HeldLock
+from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._connection import Collection
-from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import date_of, seconds_of
+from chatsession.storages.mongo._records import Document, date_of, seconds_of
 from chatsession.storages.mongo._scanning import with_prefix
 
 
-async def locks(collection: Collection, layout: Layout, prefix: str, limit: int, now: float) -> Sequence[HeldLock]:
+async def locks(calls: Calls, prefix: str, limit: int) -> Sequence[HeldLock]:
     """`ListsLocks.list_locks`."""
-    query = {"$and": [{"lock.until": {"$gt": date_of(now)}}, with_prefix(layout, prefix)]}
+    name = calls.layout.key
+    query = {"$and": [{"lock.until": {"$gt": date_of(calls.now())}}, with_prefix(calls.layout, prefix)]}
+
+    async def call(_again: bool) -> Sequence[Document]:
+        return await calls.collection.find(query, {name: True, "lock": True, "queue": True}).limit(limit).to_list()
+
     held: list[HeldLock] = []
-    async for document in collection.find(query, {layout.key: True, "lock": True, "queue": True}).limit(limit):
+    for document in await calls.run(call):
         lock = document["lock"]
         until, since = seconds_of(lock["until"]), seconds_of(lock["since"])
         assert until is not None
         waiters = len(document.get("queue", ()))
         holder = f"process {str(lock['waiter']).partition('-')[0]}"
-        held.append(HeldLock(document[layout.key], int(lock["token"]), until, holder, since, waiters))
+        held.append(HeldLock(document[name], int(lock["token"]), until, holder, since, waiters))
     return held
 
 
-async def expired(collection: Collection, now: float) -> int:
+async def expired(calls: Calls) -> int:
     """`CountsExpired.count_expired`."""
-    return await collection.count_documents({"expires_at": {"$lte": date_of(now)}})
+    query = {"expires_at": {"$lte": date_of(calls.now())}}
+    return await calls.run(lambda _: calls.collection.count_documents(query))
 
 
-async def facts(collection: Collection) -> Sequence[Fact]:
+async def facts(calls: Calls) -> Sequence[Fact]:
     """`Tells.facts`."""
+    return await calls.run(lambda _: _facts(calls.collection))
+
+
+async def _facts(collection: Collection) -> Sequence[Fact]:
     admin = collection.database.client.admin
     build, hello = await admin.command("buildInfo"), await admin.command("hello")
     stats = await collection.database.command("collStats", collection.name)

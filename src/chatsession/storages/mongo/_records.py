@@ -26,6 +26,8 @@ Document: TypeAlias = Mapping[str, Any]
 
 LONGEST_TIME = 2e11
 """Seconds; the calendar of Python's `datetime` ends with the year 9999."""
+STORED_FIELDS = {"value": True, "version": True, "expires_at": True, "now": "$$NOW"}
+"""What is read of a document to make a record of it."""
 _LONGEST_KEY = 4 * 1024 * 1024
 _LARGEST_VALUE = 16 * 1024 * 1024 - 64 * 1024
 """Bytes; a document has at most 16 MiB, with its key, its lock and its queue."""
@@ -60,8 +62,8 @@ def check_key(key: str) -> int:
     return size
 
 
-def stored_value(key: str, value: bytes) -> object:
-    """The value as BSON where the same bytes can be made of it again, and as it is otherwise.
+def stored_value(key: str, value: bytes) -> tuple[object, int]:
+    """The value as BSON where the same bytes can be made of it again, and as it is otherwise; and its size.
 
     That leaves as bytes whatever is no JSON (encrypted, compressed), or is written otherwise than msgspec does, or
     has a number beyond 64 bits, NUL in a field's name, or too many levels.
@@ -76,10 +78,10 @@ def stored_value(key: str, value: bytes) -> object:
         if _to_json(decoded) == value and _is_flat(value, decoded):
             size = len(to_bson({"value": decoded}))
             if size + len(key) <= _LARGEST_VALUE:
-                return decoded
+                return decoded, size
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError, BSONError):
         pass
-    return value
+    return value, len(value)
 
 
 def value_of(key: str, stored: object) -> bytes:
@@ -92,6 +94,16 @@ def value_of(key: str, stored: object) -> bytes:
         raise StorageError(
             f"its document in MongoDB has a value that JSON cannot hold ({error}); change or delete it there", key=key
         ) from None
+
+
+def record_in(key: str, document: Document | None) -> Record | StorageError | None:
+    """The unexpired record in a document; `None`: there is none."""
+    if document is None or "value" not in document or is_over(document):
+        return None
+    try:
+        return record_of(key, document)
+    except StorageError as error:
+        return error
 
 
 def record_of(key: str, document: Document) -> Record:

@@ -1,4 +1,4 @@
-"""Enumerates keys in the order of the index, page by page."""
+"""Reads sessions without locking them: some by their keys, or page by page in the order of the index."""
 
 from __future__ import annotations
 
@@ -10,50 +10,63 @@ from chatsession.errors import StorageError
 from chatsession.storages._shared.prefixes import end_of_prefix
 from chatsession.storages.base import Page, Record
 from chatsession.storages.inspection import Fact
-from chatsession.storages.mongo._connection import Collection
+from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import record_of, seconds_of, value_of
+from chatsession.storages.mongo._records import STORED_FIELDS, Document, record_in, record_of, seconds_of, value_of
 from chatsession.storages.mongo._statements import STORED, Expression
 
 
-async def page(
-    collection: Collection, layout: Layout, prefix: str, cursor: str | None, limit: int, *, values: bool
-) -> Page:
+async def read(calls: Calls, keys: Sequence[str]) -> Sequence[Record | StorageError | None]:
+    """`Storage.read_many`."""
+    documents = await calls.run(lambda _: calls.find(keys, STORED_FIELDS))
+    return [record_in(key, documents.get(key)) for key in keys]
+
+
+async def page(calls: Calls, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
     """Read one page; without `values`, all values are empty. The cursor is the last key of the page before."""
     if not _is_text(prefix):
         return Page([], None)  # no stored key starts with it
     if cursor is not None and not _is_text(cursor):
         raise StorageError("this is no cursor of an enumeration in MongoDB")
-    conditions: list[Expression] = [with_prefix(layout, prefix), STORED]
+    name = calls.layout.key
+    conditions: list[Expression] = [with_prefix(calls.layout, prefix), STORED]
     if cursor is not None:
-        conditions.append({layout.key: {"$gt": cursor}})
-    fields: dict[str, Any] = {layout.key: True, "version": True, "expires_at": True}
+        conditions.append({name: {"$gt": cursor}})
+    fields: dict[str, Any] = {name: True, "version": True, "expires_at": True}
     if values:
         fields["value"] = True
+
+    async def call(_again: bool) -> Sequence[Document]:
+        return await calls.collection.find({"$and": conditions}, fields).sort(name).limit(limit).to_list()
+
+    documents = await calls.run(call)
     entries: list[tuple[str, Record]] = []
-    last, found = None, 0
-    async for document in collection.find({"$and": conditions}, fields).sort(layout.key).limit(limit):
-        last = document[layout.key]
-        found += 1
+    for document in documents:
+        last = document[name]
         if not values:
             entries.append((last, Record(b"", document.get("version"), seconds_of(document.get("expires_at")))))
             continue
         with suppress(StorageError):  # `unreadable` tells
             entries.append((last, record_of(last, document)))
-    return Page(entries, last if found == limit else None)
+    return Page(entries, documents[-1][name] if len(documents) == limit else None)
 
 
-async def unreadable(collection: Collection, layout: Layout, limit: int) -> Sequence[Fact]:
+async def unreadable(calls: Calls, limit: int) -> Sequence[Fact]:
     """`ListsUnreadable.list_unreadable`."""
-    facts: list[Fact] = []
-    async for document in collection.find({"value": {"$exists": True}}, {layout.key: True, "value": True}):
-        try:
-            value_of(document[layout.key], document["value"])
-        except StorageError as error:
-            facts.append(Fact(document[layout.key], str(error)))
-            if len(facts) == limit:
-                break
-    return facts
+    name = calls.layout.key
+
+    async def call(_again: bool) -> list[Fact]:
+        facts: list[Fact] = []
+        async for document in calls.collection.find({"value": {"$exists": True}}, {name: True, "value": True}):
+            try:
+                value_of(document[name], document["value"])
+            except StorageError as error:
+                facts.append(Fact(document[name], str(error)))
+                if len(facts) == limit:
+                    break
+        return facts
+
+    return await calls.run(call)
 
 
 def _is_text(key: str) -> bool:

@@ -1,25 +1,31 @@
 """The updates that lock, renew, commit and unlock, each of them one atomic step of the server on one document.
 
 A free key is locked, and a change is made, by plain operators, which cost the server a fifth of an aggregation
-pipeline. Only a key that is held, or that others wait for, takes a pipeline, which decides whose turn it is.
+pipeline. A key that is held, or that others wait for, takes a pipeline, which decides whose turn it is.
+
+Planning a statement costs the server more than changing a document. So one statement locks many free keys, and one
+makes many changes of the same kind: a pipeline that looks up what belongs to each document in a list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from bson import Int64, ObjectId
+from pymongo import UpdateMany
 
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH, Change, Lease, LockRequest
 from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import date_of, stored_value
+from chatsession.storages.mongo._records import Document, date_of, stored_value
 
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""
 
 _COMMITS_REMEMBERED = 4
+_ENTRY = "chatsession_entry"
+"""The field that holds what belongs to a document, while a statement changes many."""
 _IN_QUEUE = timedelta(seconds=3)
 """A waiter that has not repeated its request for this long leaves the queue."""
 
@@ -43,6 +49,12 @@ def held(lease: Lease) -> Expression:
     return {"lock.token": Int64(lease.token)}
 
 
+def holds(token: int, document: Document | None) -> bool:
+    """Whether the lock in a document has this token and is not over."""
+    lock = None if document is None else document.get("lock")
+    return document is not None and lock is not None and lock["token"] == token and lock["until"] > document["now"]
+
+
 FREE: Expression = {"lock": {"$exists": False}, "queue.0": {"$exists": False}}
 """Filters a document that is not locked, and which nobody waits for."""
 
@@ -55,6 +67,22 @@ def lock(request: LockRequest, now: float) -> Expression:
         "$set": {"touched_at": date_of(now), "lock": _lock(request, token, now)},
         "$setOnInsert": {"idle": True},
     }
+
+
+def lock_together(requests: Sequence[LockRequest], layout: Layout, now: float) -> UpdateMany:
+    """Lock those keys that are free and have a document."""
+    keys = [request.key for request in requests]
+    wanted = [{"waiter": request.waiter, "until": date_of(now + request.seconds)} for request in requests]
+    date = date_of(now)
+    lock = {"token": "$token", "waiter": f"${_ENTRY}.waiter", "since": date, "until": f"${_ENTRY}.until"}
+    return UpdateMany(
+        {layout.key: {"$in": keys}, **FREE},
+        [
+            {"$set": {_ENTRY: _entry(layout, keys, wanted), "token": _next_token(now), "touched_at": date}},
+            {"$set": {"lock": lock}},
+            {"$unset": [_ENTRY]},
+        ],
+    )
 
 
 def lock_or_queue(request: LockRequest, now: float) -> list[Expression]:
@@ -76,7 +104,7 @@ def lock_or_queue(request: LockRequest, now: float) -> list[Expression]:
             {"$concatArrays": ["$queue", [place]]},
         ]
     }
-    token = {"$max": [{"$add": ["$token", Int64(1)]}, _token_at(now)]}
+    token = _next_token(now)
     return [
         {"$set": {"queue": waiting}},
         {"$set": {"granted": is_granted}},
@@ -111,7 +139,7 @@ def leave_queue(waiter: str) -> Expression:
     return {"$pull": {"queue": {"waiter": waiter}}, "$unset": {"waited": ""}}
 
 
-def commit(change: Change, name: ObjectId, value: object, layout: Layout, now: float) -> Expression:
+def commit(change: Change, name: object, value: object, layout: Layout, now: float) -> Expression:
     """Make a change.
 
     Args:
@@ -145,11 +173,50 @@ def commit(change: Change, name: ObjectId, value: object, layout: Layout, now: f
     return update
 
 
+def commit_together(
+    changes: Sequence[Change], names: Sequence[ObjectId], values: Sequence[object], layout: Layout, now: float
+) -> UpdateMany:
+    """Make changes of one kind (`kind_of`). The other arguments are as those of `commit`."""
+    keys = [change.key for change in changes]
+    what = [{"name": name, "value": value} for name, value in zip(names, values, strict=True)]
+    operators = commit(changes[0], f"${_ENTRY}.name", f"${_ENTRY}.value", layout, now)
+    commits: Expression = {"$concatArrays": [[f"${_ENTRY}.name"], {"$ifNull": ["$commits", []]}]}
+    setting: Expression = {**operators.get("$set", {}), "commits": {"$slice": [commits, _COMMITS_REMEMBERED]}}
+    return UpdateMany(
+        _expected_together(changes, keys, layout, now),
+        [
+            {"$set": {_ENTRY: _entry(layout, keys, what)}},
+            {"$set": setting},
+            {"$unset": [_ENTRY, *operators.get("$unset", ())]},
+        ],
+    )
+
+
+def kind_of(change: Change, layout: Layout, now: float) -> object:
+    """What changes have in common that one statement can make; `None`: this one takes a statement of its own."""
+    if change.lease is None or not layout.has_versions or _may_be_over(change, date_of(now)):
+        return None
+    if change.expect is not None and not isinstance(change.expect, ObjectId):
+        return None
+    return change.action, change.ttl, change.unlock, change.expect is None
+
+
+def _expected_together(changes: Sequence[Change], keys: Sequence[str], layout: Layout, now: float) -> Expression:
+    """As `expected`, of changes of one kind."""
+    wanted = [{"token": Int64(change.lease.token), "version": change.expect} for change in changes if change.lease]
+    met: list[Expression] = [{"$eq": ["$lock.token", "$$wanted.token"]}]
+    rest: Expression = _NOT_STORED
+    if changes[0].expect is not None:
+        met.append({"$eq": ["$version", "$$wanted.version"]})
+        rest = _not_over(date_of(now))
+    found = {"$let": {"vars": {"wanted": _entry(layout, keys, wanted)}, "in": {"$and": met}}}
+    return {layout.key: {"$in": keys}, "$expr": found, **rest}
+
+
 def expected(change: Change, now: datetime) -> Expression:
     """Filters the document to which a change may be made; a flat filter costs the server half of a nested one."""
-    if isinstance(change.expect, ObjectId) and change.expect_until is None:
-        alive = {"version": change.expect, "expires_at": {"$not": {"$lte": now}}}
-        return {**alive, **(held(change.lease) if change.lease else {})}
+    if isinstance(change.expect, ObjectId) and not _may_be_over(change, now):
+        return {"version": change.expect, **_not_over(now), **(held(change.lease) if change.lease else {})}
     conditions: list[Expression] = []
     if change.lease is not None:
         conditions.append(held(change.lease))
@@ -171,12 +238,21 @@ def missing(change: Change, now: datetime) -> Expression:
 
 def _is_version(change: Change, now: datetime) -> Expression:
     if isinstance(change.expect, bytes):  # of a document that another program wrote
-        same: Expression = {"version": {"$exists": False}, "value": {"$eq": stored_value(change.key, change.expect)}}
+        same: Expression = {"version": {"$exists": False}, "value": {"$eq": stored_value(change.key, change.expect)[0]}}
     else:  # what is no version of MongoDB's is none that it stores
         same = {"version": change.expect if isinstance(change.expect, ObjectId) else ObjectId()}
-    if change.action is PUT and change.expect_until is not None and date_of(change.expect_until) <= now:
+    if _may_be_over(change, now):
         return {"$or": [same, _NOT_STORED]}
     return {"$and": [same, STORED]}
+
+
+def _may_be_over(change: Change, now: datetime) -> bool:
+    """Whether the session that a change expects may have expired meanwhile, which it then accepts."""
+    return change.action is PUT and change.expect_until is not None and date_of(change.expect_until) <= now
+
+
+def _not_over(now: datetime) -> Expression:
+    return {"expires_at": {"$not": {"$lte": now}}}
 
 
 def _lock(request: LockRequest, token: object, now: float, waiter: object = None) -> Expression:
@@ -186,6 +262,16 @@ def _lock(request: LockRequest, token: object, now: float, waiter: object = None
         "since": date_of(now),
         "until": date_of(now + request.seconds),
     }
+
+
+def _entry(layout: Layout, keys: Sequence[str], entries: Sequence[Expression]) -> Expression:
+    """What belongs to the document at hand, of entries in the order of the keys."""
+    place = {"$indexOfArray": [{"$literal": keys}, f"${layout.key}"]}
+    return {"$arrayElemAt": [{"$literal": entries}, place]}
+
+
+def _next_token(now: float) -> Expression:
+    return {"$max": [{"$add": ["$token", Int64(1)]}, _token_at(now)]}
 
 
 def _token_at(now: float) -> Int64:

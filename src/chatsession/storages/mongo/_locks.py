@@ -1,0 +1,148 @@
+"""Locks keys and reads them, or lets requests wait for them in the document's queue."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from pymongo import UpdateMany, UpdateOne
+
+from chatsession.errors import StorageError
+from chatsession.storages.base import Lease, Locked, LockRequest
+from chatsession.storages.mongo._calls import Calls
+from chatsession.storages.mongo._records import STORED_FIELDS, Document, record_in
+from chatsession.storages.mongo._statements import (
+    FREE,
+    UNLOCK,
+    held,
+    holds,
+    leave_queue,
+    lock,
+    lock_or_queue,
+    lock_together,
+    renew,
+)
+from chatsession.storages.mongo._wakeups import Wakeups
+
+_LONGEST_SLEEP = 1.0
+"""Seconds; a waiter that has not repeated its request for three seconds counts as dead."""
+_FIELDS = {**STORED_FIELDS, "lock": True, "token": True}
+
+
+class Locks:
+    """The locks of an open storage.
+
+    Args:
+        calls: to the collection.
+        wakeups: `None`: waiters poll.
+    """
+
+    def __init__(self, calls: Calls, wakeups: Wakeups | None) -> None:
+        self._calls = calls
+        self._key = calls.layout.key
+        self.wakeups = wakeups
+        self._waiting: set[str] = set()
+        """Requests of this process that are in a queue."""
+
+    async def lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | StorageError | None]:
+        """`Storage.lock_many`."""
+        documents = await self._calls.run(partial(self._try, requests))
+        return [self._granted(request, documents.get(request.key)) for request in requests]
+
+    async def renew(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
+        """`Storage.renew_many`."""
+
+        async def call(_again: bool) -> Sequence[bool]:
+            update = renew(seconds, self._calls.now())
+            updates = [UpdateOne({self._key: lease.key, **held(lease)}, update) for lease in leases]
+            made, _ = await self._calls.write(updates)
+            if made == len(leases):
+                return [True] * len(leases)
+            found = await self._calls.find([lease.key for lease in leases], {"lock": True, "now": "$$NOW"})
+            return [holds(lease.token, found.get(lease.key)) for lease in leases]
+
+        return await self._calls.run(call)
+
+    async def abandon(self, requests: Sequence[LockRequest]) -> Sequence[None]:
+        """`Storage.abandon_many`."""
+        granted = [UpdateOne({self._key: each.key, "lock.waiter": each.waiter}, UNLOCK) for each in requests]
+        waiting = [
+            UpdateOne({self._key: each.key, "queue.waiter": each.waiter}, leave_queue(each.waiter)) for each in requests
+        ]
+        await self._calls.run(lambda _: self._calls.write([*granted, *waiting]))
+        for request in requests:
+            self._stop_waiting(request.waiter)
+        return [None] * len(requests)
+
+    async def wait(self, request: LockRequest, attempt: int) -> None:
+        """`Storage.wait_unlocked`."""
+        if self.wakeups is not None and self.wakeups.listening:
+            await self.wakeups.wait(request.waiter, _LONGEST_SLEEP)
+        else:
+            pause = min(0.004 * 1.5 ** min(attempt, 20), 0.1)
+            await asyncio.sleep(pause * random.uniform(0.7, 1.0))
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self.wakeups is not None:
+            await self.wakeups.stop()
+
+    async def _try(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document]:
+        """Lock what is free, then queue for the rest; returns the documents as they are then."""
+        now = self._calls.now()
+        waiting = [request for request in requests if again or request.waiter in self._waiting]
+        fresh = [request for request in requests if not (again or request.waiter in self._waiting)]
+        if len(requests) == 1:
+            return await self._try_one(requests[0], now, is_fresh=not waiting)
+        documents = await self._make(self._updates(fresh, waiting, now), requests)
+        refused = [request for request in fresh if not _is_granted(request, documents.get(request.key))]
+        if refused:
+            documents |= await self._make(self._updates([], refused, now), refused)
+        return documents
+
+    def _updates(
+        self, fresh: Sequence[LockRequest], waiting: Sequence[LockRequest], now: float
+    ) -> list[UpdateOne | UpdateMany]:
+        layout = self._calls.layout
+        together = [lock_together(fresh, layout, now)] if fresh else []
+        return together + [UpdateOne({layout.key: each.key}, lock_or_queue(each, now), upsert=True) for each in waiting]
+
+    async def _make(
+        self, updates: Sequence[UpdateOne | UpdateMany], requests: Sequence[LockRequest]
+    ) -> dict[str, Document]:
+        await self._calls.write(updates)
+        return await self._calls.find([request.key for request in requests], _FIELDS)
+
+    async def _try_one(self, request: LockRequest, now: float, *, is_fresh: bool) -> Mapping[str, Document]:
+        key = {self._key: request.key}
+        found = None
+        if is_fresh:
+            found = await self._calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
+        if found is None:
+            found = await self._calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
+        return {request.key: found} if found else await self._calls.find([request.key], _FIELDS)
+
+    def _granted(self, request: LockRequest, document: Document | None) -> Locked | StorageError | None:
+        waiter = request.waiter
+        if document is None or not _is_granted(request, document):
+            self._waiting.add(waiter)
+            if self.wakeups is not None and document is not None:
+                self.wakeups.must_wait(waiter, document["_id"])
+            return None
+        self._stop_waiting(waiter)
+        record = record_in(request.key, document)
+        if isinstance(record, StorageError):
+            return record
+        return Locked(Lease(request.key, int(document["token"])), record)
+
+    def _stop_waiting(self, waiter: str) -> None:
+        self._waiting.discard(waiter)
+        if self.wakeups is not None:
+            self.wakeups.stop_waiting(waiter)
+
+
+def _is_granted(request: LockRequest, document: Document | None) -> bool:
+    lock = document.get("lock") if document else None
+    return bool(document and lock and lock["waiter"] == request.waiter and lock["token"] == document["token"])
