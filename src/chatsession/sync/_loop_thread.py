@@ -154,8 +154,12 @@ class LoopThread:
     # In its thread.
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._until_ended())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._until_ended())
+        except RuntimeError:  # Python 3.12 needs one more thread to shut down the loop's executor, and refuses it
+            if self.ended != _EXITING:
+                raise
         self._refuse_pending()
 
     async def _until_ended(self) -> None:
