@@ -5,16 +5,17 @@ from __future__ import annotations
 import runpy
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiogram_aids import CountingStorage, Pizza
 from pyrogram import Client, ContinuePropagation, StopPropagation, handlers, raw
-from pyrogram.dispatcher import Dispatcher
 from pyrogram_aids import Offline, chat, inline_query, new_message, user, written
 
 from chatsession import SessionError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.errors import SessionNameError
 from chatsession.integrations.pyrogram import SessionContext, setup_sessions
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_pyrogram.py"
@@ -165,11 +166,51 @@ def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match=r"needs a pyrogram\.Client, not a str"):
         setup_sessions("client", sessions)  # type: ignore[arg-type]
 
-    async def older(self: object) -> None: ...
-
-    monkeypatch.setattr(Dispatcher, "stop", older)
-    with pytest.raises(SessionError, match=r"need kurigram 2\.2 or newer"):
+    monkeypatch.delattr(handlers, "ErrorHandler")
+    with pytest.raises(SessionError, match=r"need kurigram 2\.2\.19 or newer"):
         setup_sessions(Client("bot", in_memory=True), sessions)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["registered before", "registered after"])
+def test_a_handler_whose_partial_binds_the_name_is_refused(before: bool) -> None:
+    async def on_pizza(client: Client, message: Any, session: Any) -> None: ...
+
+    app, sessions = Client("bot", in_memory=True), SessionManager(Pizza, storage="memory:")
+    bound = handlers.MessageHandler(partial(on_pizza, session=object()))
+    if before:
+        app.dispatcher.groups[0] = [bound]
+        with pytest.raises(SessionNameError, match=r"object bound by functools\.partial"):
+            setup_sessions(app, sessions)
+    else:
+        setup_sessions(app, sessions)
+        with pytest.raises(SessionNameError, match=r"object bound by functools\.partial"):
+            app.add_handler(bound)
+    assert getattr(bound.callback, "keywords", None), "it is left as it was"
+
+
+async def test_per_bot_needs_the_id_of_the_bot() -> None:
+    offline, sessions = Offline(), SessionManager(int, storage="memory:")
+    setup_sessions(offline.client, sessions, per_bot=True)
+    failed: list[BaseException] = []
+
+    async def on_pizza(client: Client, message: Any, ctx: SessionContext[int]) -> None:
+        ctx.session += 1
+
+    async def on_error(client: Client, error: Exception, *_: object) -> None:
+        failed.append(error)
+
+    offline.client.add_handler(handlers.MessageHandler(on_pizza))
+    offline.client.add_handler(handlers.ErrorHandler(on_error))
+    await offline.start()
+    offline.client.fetch_replies = False
+    me, offline.client.me = offline.client.me, None
+    await offline.feed(new_message(written()), PEOPLE)
+    assert [type(error) for error in failed] == [SessionError]
+    assert "per_bot=True puts the bot's id before its keys" in str(failed[0])
+    offline.client.me = me
+    await offline.feed(new_message(written()), PEOPLE)
+    assert [stored async for stored in sessions.entries()] == [("42:7", 1)]
+    await offline.stop()
 
 
 async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

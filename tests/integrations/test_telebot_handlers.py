@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -456,6 +457,16 @@ async def test_a_key_function_that_fails_loses_no_other_update_of_the_batch() ->
     await feed(bot, message("", chat=group(), migrate_to_chat_id=-200), message())
     assert [repr(error.__cause__) for error in errors] == ["RuntimeError('no key')"]
     assert await sessions.get(1) == Pizza(1)
+
+
+async def test_a_handler_whose_partial_binds_the_name_is_refused(errors: list[BaseException]) -> None:
+    async def on_pizza(message: Message, session: Any) -> None: ...
+
+    bot, sessions = make_bot(errors), SessionManager(Pizza, storage="memory:")
+    setup_sessions(bot, sessions)
+    bot.register_message_handler(partial(on_pizza, session=object()))
+    await feed(bot, message())
+    assert ["bound by functools.partial" in str(error) for error in errors] == [True]
 
 
 def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:

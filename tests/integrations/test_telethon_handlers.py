@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import runpy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from telethon.tl import types
 from telethon_aids import Offline, inline_query, new_message, peer, service, written
 
 from chatsession import SessionError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.errors import SessionNameError
 from chatsession.integrations.telethon import SessionContext, setup_sessions
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_telethon.py"
@@ -223,6 +225,43 @@ async def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr(UpdateMethods, "_dispatch_update")
     with pytest.raises(SessionError, match=r"need Telethon 1\.40 or newer"):
         setup_sessions(Offline([]).client, sessions)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["registered before", "registered after"])
+async def test_a_handler_whose_partial_binds_the_name_is_refused(before: bool) -> None:
+    async def on_pizza(event: Any, session: Any) -> None: ...
+
+    client, sessions = Offline([]).client, SessionManager(Pizza, storage="memory:")
+    bound = partial(on_pizza, session=object())
+    if before:
+        client.add_event_handler(bound, events.NewMessage())
+        with pytest.raises(SessionNameError, match=r"object bound by functools\.partial"):
+            setup_sessions(client, sessions)
+    else:
+        setup_sessions(client, sessions)
+        with pytest.raises(SessionNameError, match=r"object bound by functools\.partial"):
+            client.add_event_handler(bound, events.NewMessage())
+    assert [callback for callback, _ in client.list_event_handlers() if callback is bound] == [bound] * before
+
+
+async def test_per_bot_needs_the_id_of_the_bot(errors: list[BaseException]) -> None:
+    offline, sessions = Offline(errors), SessionManager(int, storage="memory:")
+    setup_sessions(offline.client, sessions, per_bot=True)
+
+    @offline.client.on(events.NewMessage())
+    async def on_pizza(event: Any, ctx: SessionContext[int]) -> None:
+        ctx.session += 1
+
+    await offline.start()
+    cache = offline.client._mb_entity_cache
+    cache.self_id = None
+    await offline.feed(new_message(written()))
+    assert [type(error) for error in errors] == [SessionError]
+    assert "per_bot=True puts the bot's id before its keys" in str(errors[0])
+    cache.self_id = 42
+    await offline.feed(new_message(written()))
+    assert [stored async for stored in sessions.entries()] == [("42:7", 1)]
+    await offline.stop()
 
 
 async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[BaseException]) -> None:

@@ -52,7 +52,8 @@ def parameters_behind(function: AnyCallable) -> frozenset[str]:
 
 
 def bound_values(function: AnyCallable) -> Mapping[str, object]:
-    """The keywords that `functools.partial` has bound."""
+    """The keywords that `functools.partial` has bound, also behind decorators that use `functools.wraps`."""
+    function = inspect.unwrap(function, stop=lambda each: isinstance(each, partial))
     return function.keywords if isinstance(function, partial) else {}
 
 

@@ -15,7 +15,7 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
         user_id: of the user who caused it, if it has one.
         thread_id: of the topic in a forum.
         business_connection_id: of the business account on whose behalf the chat is led.
-        bot_id: of the bot that got the update.
+        bot_id: of the bot that got the update; 0 if it is not known yet.
         update: as the framework gives it.
         update_id: of the update, if it has one.
         moved_from: the group that this chat was, if the update says so (`migrate_from_chat_id`).

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionNameError
+from chatsession.integrations.signatures import AnyCallable, bound_values
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateSession
 from chatsession.manager import SessionManager, check_separate
@@ -47,6 +48,10 @@ class SessionBinding(Generic[T]):
         """Raises `SessionNameError` if handlers get something else under these names; see `name_taken`."""
         for name in sorted(self.names.intersection(taken)):
             raise name_taken(name, taken, source)
+
+    def check_bound(self, handler: AnyCallable) -> None:
+        """Raises `SessionNameError` if `functools.partial` has bound one of these names in a handler."""
+        self.check_names(bound_values(handler), "bound by functools.partial")
 
     def check_beside(self, other: SessionBinding[Any]) -> None:
         """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
@@ -97,6 +102,11 @@ class SessionBindings:
         self.all.append(binding)
         self.names |= binding.names
         self.deduplicate = self.deduplicate or binding.sessions.runtime.deduplicate
+
+    def check_bound(self, handler: AnyCallable) -> None:
+        """As `SessionBinding.check_bound`, for all of them."""
+        for binding in self.all:
+            binding.check_bound(handler)
 
     def check_given(self, given: Mapping[str, object], source: str, names: Collection[str] | None = None) -> None:
         """Raises `SessionNameError` if somebody else gives handlers something under the name of a session.

@@ -106,7 +106,14 @@ class UpdateSession(Generic[T]):
 
     @property
     def _scope(self) -> str:
-        return f"{self._context.bot_id}:" if self._per_bot else ""
+        if not self._per_bot:
+            return ""
+        if not self._context.bot_id:
+            raise SessionError(
+                "per_bot=True puts the bot's id before its keys, and this client does not know its own id yet; "
+                "let it log in and ask for its own user (get_me) before it handles updates"
+            )
+        return f"{self._context.bot_id}:"
 
     async def load(self) -> T:
         """Open the session if need be, and give its value."""

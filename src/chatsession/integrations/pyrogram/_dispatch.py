@@ -30,7 +30,6 @@ _FIRST = -sys.maxsize
 _OF_NO_UPDATE: Any = tuple(
     vars(handlers).get(f"{what}Handler", ()) for what in ("Start", "Stop", "Connect", "Disconnect")
 )
-_FOR_ERRORS: Any = getattr(handlers, "ErrorHandler", ())
 
 
 def dispatch_of(client: pyrogram.Client) -> Dispatch:
@@ -56,6 +55,8 @@ class Dispatch:
 
     def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager; the first one wraps the handlers."""
+        for handler in self._handlers():
+            binding.check_bound(_function_of(handler))
         self._bindings.add(binding, _NAMES_OF_PYROGRAM)
         self._names.clear()
         if getattr(self._client, _PLACE, None) is self:
@@ -91,9 +92,11 @@ class Dispatch:
             await self._bindings.release()
 
     def _wrap_all(self) -> None:
-        for group in self._dispatcher.groups.values():
-            for handler in group:
-                self._wrap(handler)
+        for handler in self._handlers():
+            self._wrap(handler)
+
+    def _handlers(self) -> list[Any]:
+        return [handler for group in self._dispatcher.groups.values() for handler in group]
 
     async def _wrap_those_on_their_way(self) -> None:
         """A client that runs takes handlers when all workers are idle, one after the other; wait in the same line."""
@@ -107,10 +110,11 @@ class Dispatch:
     def _wrap(self, handler: Any) -> None:
         if isinstance(handler, (_OF_NO_UPDATE, _Moves)):
             return
-        place = _place_of_callback(handler)
-        function = getattr(handler, place)
-        if not hasattr(function, _ORIGINAL):
-            setattr(handler, place, self._wrapped(function, _given(handler)))
+        function = _function_of(handler)
+        if hasattr(function, _ORIGINAL):
+            return
+        self._bindings.check_bound(function)
+        setattr(handler, _place_of_callback(handler), self._wrapped(function, _given(handler)))
 
     def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
         is_async = inspect.iscoroutinefunction(function)
@@ -162,9 +166,13 @@ def _place_of_callback(handler: Any) -> str:
     return "callback"
 
 
+def _function_of(handler: Any) -> Callable[..., Any]:
+    return getattr(handler, _place_of_callback(handler))
+
+
 def _given(handler: Any) -> int:
     """How many parameters of a handler are Pyrogram's."""
-    if isinstance(handler, _FOR_ERRORS):
+    if isinstance(handler, handlers.ErrorHandler):
         return 6
     return 4 if isinstance(handler, handlers.RawUpdateHandler) else 2
 
@@ -172,8 +180,8 @@ def _given(handler: Any) -> int:
 def _check_version() -> None:
     required = ("start", "stop", "add_handler", "handler_worker")
     missing = [name for name in required if not hasattr(Dispatcher, name)]
-    if missing or "clear_handlers" not in inspect.signature(Dispatcher.stop).parameters:
+    if missing or not hasattr(handlers, "ErrorHandler"):
         raise SessionError(
-            f"sessions need kurigram 2.2 or newer; the installed pyrogram {pyrogram.__version__} is not it; "
+            f"sessions need kurigram 2.2.19 or newer; the installed pyrogram {pyrogram.__version__} is not it; "
             "install it by pip install 'chatsession[pyrogram]'"
         )

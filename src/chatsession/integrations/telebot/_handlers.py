@@ -40,6 +40,7 @@ class AskedSessions:
         self._known.clear()
 
     def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
+        self._bindings.check_bound(function)
         names = named_sessions(function, 1, self._bindings.names)
         signature = inspect.signature(function)
         rest = [each for name, each in signature.parameters.items() if name not in names]

@@ -52,6 +52,8 @@ class Dispatch:
 
     def add(self, binding: SessionBinding[Any]) -> None:
         """Set up a manager; the first one wraps the handlers."""
+        for _, callback in self._client._event_builders:
+            binding.check_bound(_own(callback))
         self._bindings.add(binding, _NAMES_OF_TELETHON)
         if getattr(self._client, _PLACE, None) is self:
             self._wrap_all()
@@ -66,6 +68,7 @@ class Dispatch:
 
     def add_event_handler(self, callback: Callable[..., Any], event: Any = None) -> None:
         """As the client's own, with sessions."""
+        self._bindings.check_bound(callback)
         self._add_event_handler(callback, event)
         self._wrap_all()
 
@@ -106,7 +109,7 @@ class Dispatch:
     def _wrap_all(self) -> None:
         builders = self._client._event_builders
         for place, (event, callback) in enumerate(builders):
-            function = callback.function if isinstance(callback, _Handler) else callback
+            function = _own(callback)
             if function != self._follow_chat and (names := named_sessions(function, 1, self._bindings.names)):
                 builders[place] = (event, _Handler(self, function, names))
 
@@ -137,6 +140,11 @@ class _Handler:
 
     async def __call__(self, event: Any) -> Any:
         return await self._hub.serve(self.function, event, self._names)
+
+
+def _own(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's function."""
+    return callback.function if isinstance(callback, _Handler) else callback
 
 
 def _is_move(update: Any) -> bool:
