@@ -154,3 +154,27 @@ async def test_nothing_is_watched_without_debug_mode(
     asyncio.get_running_loop().set_debug(False)
     async with sessions.open(1) as s:
         assert type(s).__name__ == "UnitOfWork"
+
+
+@pytest.mark.parametrize("assigned", [False, True], ids=["that is read", "that is assigned"])
+async def test_a_cancelled_wait_for_a_lazy_session(
+    assigned: bool, sessions: SessionManager[Pizza], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Context(LazySessionFlavor[Pizza]):
+        chat_id = 1
+
+    ctx = Context()
+
+    async def handler() -> None:
+        if assigned:
+            ctx.session = Pizza(7)
+        else:
+            await ctx.session
+
+    async with sessions.open(1):
+        task = asyncio.create_task(sessions.lazy_middleware()(ctx, handler))
+        await until(waits(sessions))
+        task.cancel()
+        await asyncio.wait([task])
+    assert "a handler was cancelled while it waited for session '1'" in caplog.text
+    assert await sessions.get(1) is None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
-from chatsession.errors import SessionClosedError
+from chatsession.errors import SessionClosedError, shown
 from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
+
+_log = logging.getLogger("chatsession")
 
 _NOTHING = object()
 
@@ -94,15 +97,18 @@ class LazySession(Generic[T]):
         return await self._open_by(lambda unit: unit.begin())
 
     async def _open_by(self, begin: Callable[[UnitOfWork[T]], Awaitable[object]]) -> UnitOfWork[T]:
+        session = self._open()
         self._loading = asyncio.get_running_loop().create_future()
         try:
-            session = self._open()
             await begin(session)
             if self._closed:  # the update ended while a task that it left running was loading
                 await session.abort()
                 raise self._misused()
             self.opened = session
             return session
+        except asyncio.CancelledError:
+            _log.warning("a handler was cancelled while it waited for session %s", shown(session.full_key))
+            raise
         finally:
             self._loading.set_result(None)
             self._loading = None
