@@ -25,16 +25,16 @@ class LazySession(Generic[T]):
     assignment needs no read before it, and a read that is under way is discarded by it.
     """
 
-    __slots__ = ("_after", "_assigned", "_closed", "_loading", "_open", "opened")
+    __slots__ = ("_after", "_assigned", "_loading", "_open", "opened")
 
     def __init__(self, open_: Callable[[], UnitOfWork[T]]) -> None:
-        self._open = open_
+        self._open: Callable[[], UnitOfWork[T]] | None = open_
+        """`None`: the update is done. It refers to the context, which refers to this: a cycle, unless it is dropped."""
         self.opened: UnitOfWork[T] | None = None
         """The session, once somebody has asked for it."""
         self._loading: asyncio.Future[None] | None = None
         self._assigned: object = _NOTHING
         self._after: tuple[tuple[object, tuple[Any, ...], dict[str, Any]], ...] = ()
-        self._closed = False
 
     def __await__(self) -> Generator[object, None, T]:
         return self._get().__await__()
@@ -47,13 +47,13 @@ class LazySession(Generic[T]):
     @property
     def data(self) -> LazySession[T]:
         """The awaitable itself; assign a value, or an awaitable of one, to replace, `None` to delete."""
-        if self._closed:
+        if self._open is None:
             raise self._misused()
         return self
 
     @data.setter
     def data(self, value: T | Awaitable[T] | None) -> None:
-        if self._closed:
+        if self._open is None:
             raise self._misused()
         if self.opened is not None and not inspect.isawaitable(value):
             self.opened.data = cast("T | None", value)
@@ -73,7 +73,7 @@ class LazySession(Generic[T]):
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
         """As of a session that was loaded; one that was not is loaded at the end."""
-        if self._closed:
+        if self._open is None:
             raise self._misused()
         if self.opened is None:
             self._after = (*self._after, (action, args, kwargs))
@@ -81,7 +81,7 @@ class LazySession(Generic[T]):
             self.opened.after_commit(action, *args, **kwargs)
 
     async def _get(self) -> T:
-        while not self._closed:
+        while self._open is not None:
             if self._assigned is not _NOTHING:
                 return cast("T", await self._assigned_value())
             if self.opened is not None:
@@ -97,11 +97,13 @@ class LazySession(Generic[T]):
         return await self._open_by(lambda unit: unit.begin())
 
     async def _open_by(self, begin: Callable[[UnitOfWork[T]], Awaitable[object]]) -> UnitOfWork[T]:
+        if self._open is None:
+            raise self._misused()
         session = self._open()
         self._loading = asyncio.get_running_loop().create_future()
         try:
             await begin(session)
-            if self._closed:  # the update ended while a task that it left running was loading
+            if self._open is None:  # the update ended while a task that it left running was loading
                 await session.abort()
                 raise self._misused()
             self.opened = session
@@ -128,7 +130,7 @@ class LazySession(Generic[T]):
 
     async def settle(self) -> UnitOfWork[T] | None:
         """The session, with everything that was assigned to it in it; `None` if nobody asked for it."""
-        if self._closed:
+        if self._open is None:
             raise self._misused()
         while self._loading is not None:
             await asyncio.wait([self._loading])
@@ -160,7 +162,7 @@ class LazySession(Generic[T]):
         except BaseException:
             await self.abort()
             raise
-        self._closed = True
+        self._open = None
         if session is not None:
             await session.commit()
 
@@ -174,7 +176,7 @@ class LazySession(Generic[T]):
 
     def close(self) -> UnitOfWork[T] | None:
         """Let nobody use it any more: gives the session, if one was opened, for the caller to end."""
-        self._closed = True
+        self._open = None
         assigned = self._assigned
         if asyncio.isfuture(assigned):
             assigned.cancel()
