@@ -170,16 +170,25 @@ class Loaded(Generic[T]):
         elif change.action is DELETE:
             self.record = self.unpacked = None
 
-    def _put(self, data: bytes, locked: bool) -> PendingChange:
-        stored, unpacked = self._packed(data)
-        ttl = None if self.runtime.ttl is None else self._ttl(self.runtime.ttl)
+    def _put(self, data: bytes | None, locked: bool) -> PendingChange:
+        """Store the data; `None`: nothing is left of the session but the updates that it has seen."""
+        runtime, beside = self.runtime, self.unpacked
+        if beside is not None and beside.actions:
+            beside = runtime.outgoing.without_sent(self.full_key, beside)
+        actions = () if self.outbox is None else self.outbox.stored
+        stored, unpacked = runtime.serializer.pack(self.full_key, data, beside, self.update_id, actions)
+        ttl = runtime.ttl
+        if data is None:
+            ttl = _REMEMBERED if runtime.coordinator.storage.expiring else None
+        elif ttl is not None:
+            ttl = self._remaining(ttl)
         return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
 
     def _unchanged(self, locked: bool) -> PendingChange:
         record, unpacked, runtime = self.record, self.unpacked, self.runtime
         if self.update_id is not None:
             if record is None or not self.exists or self.misfit:
-                return self._remembered(locked)
+                return self._put(None, locked)
             return self._put(record.value if unpacked is None else unpacked.data, locked)
         if record is None:
             return NO_CHANGE
@@ -191,24 +200,11 @@ class Loaded(Generic[T]):
 
     def _deleted(self, locked: bool) -> PendingChange:
         if self.update_id is not None:
-            return self._remembered(locked)
+            return self._put(None, locked)
         return PendingChange(self._change(DELETE, locked)) if self.exists else NO_CHANGE
 
-    def _remembered(self, locked: bool) -> PendingChange:
-        """Nothing is left of the session but the updates that it has seen."""
-        stored, unpacked = self._packed(None)
-        ttl = _REMEMBERED if self.runtime.coordinator.storage.expiring else None
-        return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
-
-    def _packed(self, data: bytes | None) -> tuple[bytes, Unpacked | None]:
-        beside = self.unpacked
-        if beside is not None and beside.actions:
-            beside = self.runtime.outgoing.without_sent(self.full_key, beside)
-        if self.outbox is None:
-            return self.runtime.serializer.pack(self.full_key, data, beside, self.update_id)
-        return self.runtime.serializer.pack(self.full_key, data, beside, self.update_id, self.outbox.stored)
-
-    def _ttl(self, ttl: float) -> float:
+    def _remaining(self, ttl: float) -> float:
+        """Seconds that the session has left, of a `ttl` that counts from its first commit if it is fixed."""
         record = self.record
         if self.runtime.sliding or record is None or record.expires_at is None or not self.exists:
             return ttl
