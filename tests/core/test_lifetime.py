@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,29 @@ async def test_8_a_task_left_running_gets_an_error_and_not_a_silent_loss(storage
             await ctx.save_session()
         with pytest.raises(SessionClosedError):
             await ctx.release_session()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+async def test_an_ended_update_is_freed_without_a_collection(lazy: bool, several: bool) -> None:
+    counters = SessionManager(int, storage=MemoryStorage())
+    middleware = counters.lazy_middleware() if lazy else counters.middleware()
+
+    async def update() -> weakref.ref[Any]:
+        ctx = (LazyContext if lazy else Context)()
+
+        async def count() -> None:
+            holder = ctx.session.a if several else ctx.session
+            _ = await holder if lazy else holder
+
+        await (multi_session(lazy=lazy, a=counters) if several else middleware)(ctx, count)
+        return weakref.ref(ctx)
+
+    gc.disable()
+    try:
+        assert (await update())() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("lazy", [False, True])
