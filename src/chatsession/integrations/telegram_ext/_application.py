@@ -217,8 +217,9 @@ class PartOfUpdate(Generic[R]):
         return result
 
     def runs_in(self, task: asyncio.Task[Any]) -> None:
-        """Its task was made, and has not begun yet."""
-        self._work.users.add(task)
+        """Its task was made. An eager one (`asyncio.eager_task_factory`) may have ended already."""
+        if not task.done():
+            self._work.users.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
