@@ -101,6 +101,13 @@ async def test_an_update_is_confirmed_when_it_is_done(api: BotApiServer, tmp_pat
     assert life.seen == ["slow", "quick", "quick", "quick"]
 
 
+async def test_a_bot_without_deduplicate_polls_too(api: BotApiServer, tmp_path: Path) -> None:
+    life, ann = Life(api, manager(tmp_path, deduplicate=0)), api.private_chat(1001)
+    async with life.polling(handle_signals=False):
+        ann.send("quick")
+        assert (await ann.receive()).text == "1"
+
+
 async def test_what_was_under_way_in_a_crash_is_handled_by_the_next(api: BotApiServer, tmp_path: Path) -> None:
     ann = api.private_chat(1001)
     ann.send("slow")

@@ -58,7 +58,7 @@ def make_poller(
     return Poller(
         f"bot {bot_id}",
         api,
-        window_size=min(MOST_UNDER_WAY, *remembered),
+        window_size=min([MOST_UNDER_WAY, *remembered]),
         timeout=timeout,
         drain=drain,
         deliveries=None if keeping is None else Deliveries(keeping, bot_id, max_deliveries),
