@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -56,6 +57,7 @@ def test_the_snippets_of_a_page_run_in_their_order(page: Path, tmp_path: Path) -
         [sys.executable, "-W", "error", "-c", RUN, page],
         input=json.dumps(snippets(page)),
         cwd=tmp_path,
+        env=os.environ | {"BOT_TOKEN": "42:TOKEN", "API_ID": "42", "API_HASH": "hash"},
         capture_output=True,
         text=True,
         timeout=300,
