@@ -13,10 +13,10 @@ from redis import exceptions as driver
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.retries import retried
+from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._clock import time_of
 from chatsession.storages.redis._connection import Link, Word, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
-from chatsession.storages.redis._scripts import COMMIT, Script
 from chatsession.storages.redis._servers import Servers
 
 _CONNECTIONS = 8
@@ -28,64 +28,6 @@ _SECONDS_OF_DOUBTFUL_ATTEMPT = 1.5
 _MOST_MISSES = 20
 """After this many calls in a row with an unknown digest, scripts are always sent as text."""
 _SECONDS_TO_REPLICATE = 1.0
-
-
-class Call:
-    """A command and its outcome.
-
-    Args:
-        command: its words.
-        name: a key, which determines the server.
-        script: the script that it runs, if any.
-        place: the server, if no key determines it.
-        again: its words on a retry, if they differ.
-    """
-
-    __slots__ = ("again", "asking", "command", "done", "fault", "name", "place", "reply", "script", "unknown")
-
-    def __init__(
-        self,
-        command: Sequence[Word],
-        name: bytes = b"",
-        script: Script | None = None,
-        place: str | None = None,
-        again: Sequence[Word] | None = None,
-    ) -> None:
-        self.command = command
-        self.again = again
-        self.name = name
-        self.script = script
-        self.place = place
-        self.asking = False
-        """The slot is being moved, and the new server accepts the command only after `ASKING`."""
-        self.unknown = False
-        """The server does not know the digest of the script, so its text is sent."""
-        self.done = False
-        self.fault: Exception | None = None
-        """Why the last attempt failed."""
-        self.reply: object = None
-        """Once it is done: the server's answer, or a `StorageError`."""
-
-
-def script_call(script: Script, name: bytes, keys: Sequence[Word], arguments: Sequence[Word]) -> Call:
-    """A call of a script; its first key is `name` or lies in the same slot."""
-    return Call(("EVALSHA", script.digest, len(keys), *keys, *arguments), name, script)
-
-
-def commit_call(memory: bytes, keys: Sequence[Word], keep: int, changes: Sequence[Word], *, once: bool) -> Call:
-    """A call of the script that commits.
-
-    Args:
-        memory: the key under which its outcome is remembered.
-        keys: this and those of the sessions.
-        keep: how many milliseconds it is remembered for.
-        changes: what to do with the sessions.
-        once: the first copy does not need to check whether another one was executed before it.
-    """
-    script = COMMIT
-    again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *changes)
-    first = ("EVALSHA", script.digest, len(keys), *keys, keep, "0", *changes) if once else again
-    return Call(first, memory, script, again=again)
 
 
 class Calls:
@@ -225,23 +167,47 @@ class Calls:
         if asks_time:
             commands.append(("TIME",))
         for call in calls:
-            if call.asking:
-                commands.append(("ASKING",))
-            commands.append(self._words_of(call))
+            for words in self._commands_of(call):
+                if call.asking:
+                    commands.append(("ASKING",))
+                commands.append(words)
         if replicas:
             commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))
         if asks_time:
             self.clock.set(time_of(next(answers)), time.monotonic())
         for call in calls:
-            if call.asking:
-                next(answers)
             by_digest = call.script is not None and not self._by_text(call)
-            self._note(call, next(answers))
+            self._note(call, self._reply_of(call, answers))
             if by_digest:
                 self._count_misses(call)
         if replicas:
             self._note_replicas(calls, next(answers), replicas)
+
+    def _commands_of(self, call: Call) -> Sequence[Sequence[Word]]:
+        words = self._words_of(call)
+        if call.behind is not None:
+            return *call.ahead, words, call.behind
+        return (*call.ahead, words) if call.ahead else (words,)
+
+    def _reply_of(self, call: Call, answers: Iterator[object]) -> object:
+        """Return the answer to a call; if a command ahead or behind failed, that error."""
+        asking, error = call.asking, None
+        for _ in call.ahead:
+            if asking:
+                next(answers)
+            sent = next(answers)
+            error = error or (sent if isinstance(sent, ReplyError) else None)
+        if asking:
+            next(answers)
+        reply = next(answers)
+        if call.behind is not None:
+            if asking:
+                next(answers)
+            call.values = next(answers)
+            if isinstance(call.values, ReplyError) and not isinstance(reply, ReplyError):
+                return call.values
+        return error or reply
 
     def _words_of(self, call: Call) -> Sequence[Word]:
         words = call.command if call.fault is None or call.again is None else call.again

@@ -11,7 +11,8 @@ import msgspec
 
 from chatsession.errors import StorageError
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.redis._calls import Call, Calls
+from chatsession.storages.redis._call import Call
+from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._names import LOCK, locked_by
 from chatsession.storages.redis._servers import Servers
 
@@ -137,7 +138,7 @@ def _lock(name: bytes, packed: object, now: float) -> HeldLock | None:
     key = locked_by(name)
     if key is None or type(packed) is not bytes:
         return None
-    token, ends, holder, queue = cast("list[Any]", msgspec.msgpack.decode(packed))
+    token, ends, holder, queue, *_ = cast("list[Any]", msgspec.msgpack.decode(packed))
     if ends / 1000 <= now:
         return None
     since = token / 1_000_000 if _TOKENS_FROM < token <= (now + 60) * 1_000_000 else None

@@ -11,6 +11,8 @@ RESERVED = b"!chatsession:"
 """The prefix of all keys that are not sessions."""
 LOCK = RESERVED + b"lock:"
 """The prefix of locks."""
+NEW = RESERVED + b"new:"
+"""The prefix of large values that have been sent and are about to be committed."""
 _SLOTS = 16384
 _SHORT = 256
 """The names of locks are cached for keys of up to this many bytes."""
@@ -48,6 +50,11 @@ def locked_by(lock: bytes) -> str | None:
 def memory_of(name: bytes, call: str) -> bytes:
     """Return the key of the remembered outcome of a call whose first session is this one."""
     return b"%bdone:%b:%b" % (RESERVED, _beside(name), call.encode())
+
+
+def new_of(name: bytes, call: str) -> bytes:
+    """Return the key to which a call sends the new value of a session, before it commits it."""
+    return b"%b%b:%b" % (NEW, _beside(name), call.encode())
 
 
 def slot_of(name: bytes) -> int:

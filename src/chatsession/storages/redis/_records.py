@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha1
 from typing import cast
 
 import msgspec
 
-from chatsession.errors import SessionError
 from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
@@ -19,57 +17,55 @@ from chatsession.storages.base import (
     TOUCH,
     Change,
     Committed,
+    Lease,
     Outcome,
     Record,
+    Version,
 )
 from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
 
 _ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
-_BYTES_PER_SCRIPT = 1 << 18
+_LARGE = 4096
+"""Bytes of a value, as in `locks.lua`."""
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
 _FIRST_INEXACT = 1 << 53
 """Numbers in Lua are floats."""
 
 
-def portions_of(names: Sequence[bytes | SessionError], most: int, sizes: Sequence[int] | None) -> list[Sequence[int]]:
-    """Return the indexes of all valid names, in groups that one script call may handle."""
-    numbers: Sequence[int] = range(len(names))
-    if any(type(name) is not bytes for name in names):
-        numbers = [number for number in numbers if not isinstance(names[number], SessionError)]
-    if sizes is not None and sum(sizes) > _BYTES_PER_SCRIPT:
-        return _portions_by_size(numbers, most, sizes)
-    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
-
-
-def _portions_by_size(numbers: Sequence[int], most: int, sizes: Sequence[int]) -> list[Sequence[int]]:
-    portions: list[list[int]] = []
-    free = 0
-    for number in numbers:
-        if not portions or len(portions[-1]) == most or sizes[number] > free:
-            portions.append([])
-            free = _BYTES_PER_SCRIPT
-        portions[-1].append(number)
-        free -= sizes[number]
-    return list[Sequence[int]](portions)
-
-
 pack = msgspec.msgpack.Encoder().encode
 """Packs many arguments into one, which is faster than sending them one by one."""
 
 
-def words_of(change: Change) -> tuple[Word | bool, ...]:
-    """Return the arguments of a change, except for its value."""
+def is_sent_ahead(change: Change) -> bool:
+    """Whether the value is sent by a command of its own: one that passes through Lua costs several times as much."""
+    return len(change.value) >= _LARGE and change.action is PUT
+
+
+def words_of(change: Change, call: str) -> tuple[Word | bool, ...]:
+    """Return the arguments of a change, except for its value.
+
+    Args:
+        change: what to do.
+        call: the name of the call.
+    """
     expect, ttl, lease = change.expect, change.ttl, change.lease
     return (
         "P" if change.action is PUT else _ACTIONS[change.action],
-        "-" if expect is None else "*" if expect is ANYTHING else str(expect),
+        "-" if expect is None else "*" if expect is ANYTHING else _expected(expect, lease),
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
         change.unlock,
         "" if change.expect_until is None else int(change.expect_until * 1000 + 0.5),
+        call if is_sent_ahead(change) else "",
     )
+
+
+def _expected(version: Version, lease: Lease | None) -> Word:
+    if lease is not None and isinstance(version, Digest) and version.mark and version.token == lease.token:
+        return version.mark
+    return str(version)
 
 
 def _known(token: int) -> int:
@@ -82,6 +78,8 @@ def outcome_of(change: Change, reply: object) -> Outcome:
         if change.action is PUT:
             return Committed(Digest(change.value))
         return Committed(None if change.action is DELETE else change.expect)
+    if type(reply) is int and reply > 1 and change.lease is not None:
+        return Committed(Digest(change.value, change.lease.token, reply))
     if reply == 0:
         return CONFLICT
     if reply == -1:
@@ -92,19 +90,27 @@ def outcome_of(change: Change, reply: object) -> Outcome:
     return Committed(None if version == b"-" else version.decode())
 
 
-def record_of(key: str, value: bytes | Exception | None, expires_at: int) -> Record | SessionError | None:
-    """Return the record from the reply of a script; `expires_at` is in milliseconds (-1: never)."""
-    if value is None:
-        return None
-    if isinstance(value, Exception):
-        return of_key(value, key)
-    return Record(value, Digest(value), None if expires_at < 0 else expires_at / 1000)
+def record_of(value: bytes, expires_at: int, token: int = 0, mark: int = 0) -> Record:
+    """Return the record of a value.
+
+    Args:
+        value: what is stored.
+        expires_at: when it expires, in milliseconds (-1: never).
+        token: of the lease under which it was read.
+        mark: of the copy that the server keeps of it under this lease; 0: there is none.
+    """
+    return Record(value, Digest(value, token, mark), None if expires_at < 0 else expires_at / 1000)
 
 
 class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A version: the digest of the stored value, which scripts compute as well; computed when it is needed."""
+    """A version: the digest of the stored value, which scripts compute as well; computed when it is needed.
+
+    Under the lease by which a large value was read or written, the mark of the server's copy stands for the digest.
+    """
 
     value: bytes
+    token: int = 0
+    mark: int = 0
 
     def __str__(self) -> str:
         return sha1(self.value, usedforsecurity=False).hexdigest()

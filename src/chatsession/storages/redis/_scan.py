@@ -8,7 +8,8 @@ from typing import cast
 from zlib import crc32
 
 from chatsession.errors import StorageError
-from chatsession.storages.redis._calls import Call, Calls
+from chatsession.storages.redis._call import Call
+from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._names import RESERVED
 from chatsession.storages.redis._servers import Servers
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from urllib.parse import SplitResult
 
 from redis.asyncio import Redis, RedisCluster
@@ -14,18 +14,15 @@ from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _inspection, _scan
-from chatsession.storages.redis._calls import Call, Calls, commit_call, script_call
-from chatsession.storages.redis._connection import Word
+from chatsession.storages.redis._batches import Names, Prepare, only, portions_of, replies_for, with_locks
+from chatsession.storages.redis._call import Call, commit_call, script_call
+from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._errors import of_key
-from chatsession.storages.redis._names import lock_of, memory_of, name_of
-from chatsession.storages.redis._records import milliseconds, outcome_of, pack, portions_of, record_of, words_of
+from chatsession.storages.redis._names import lock_of, memory_of, name_of, new_of
+from chatsession.storages.redis._records import is_sent_ahead, milliseconds, outcome_of, pack, record_of, words_of
 from chatsession.storages.redis._scripts import ABANDON, LOCK, READ, RENEW
 from chatsession.storages.redis._targets import servers_of
 from chatsession.storages.redis._wakeups import Wakeups
-
-Names = Sequence[bytes | SessionError]
-Prepare = Callable[[Sequence[int], Sequence[bytes]], Call]
-"""Makes a call for some of the items, given their indexes and the names of all."""
 
 _MEMORY = 20.0
 """Seconds for which an outcome is remembered after the last possible retry."""
@@ -48,7 +45,9 @@ class RedisStorage(Storage):
     unlikely, but not impossible; while there are fewer replicas, commits fail with `StorageUnavailableError`. Set
     `maxmemory-policy noeviction`: other policies delete sessions, and the log warns of them.
 
-    Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. While
+    Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. Of a
+    session of 4 KiB or more the server keeps a copy while it is locked (from Redis 6.2 on). A commit compares what is
+    stored with the copy, and smaller sessions by their digests, so that every write of other programs is noticed. While
     a cluster moves a slot, sessions in it wait until it has moved. Sessions expire by the server's clock.
 
     An access list (ACL) for a manager with `prefix="bot:"` needs the keys `~bot:* ~!prefix:bot:* ~!chatsession:*`,
@@ -153,11 +152,11 @@ class RedisStorage(Storage):
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
             chosen = [names[number] for number in numbers]
-            return script_call(READ, chosen[0], chosen, ())
+            return script_call(READ, chosen, (), chosen[0], behind=("MGET", *chosen))
 
-        replies = await self._each([name_of(key) for key in keys], 2, prepare)
+        replies = await self._each([name_of(key) for key in keys], 1, prepare)
         return [
-            reply if isinstance(reply, SessionError) else record_of(key, *reply)
+            reply if isinstance(reply, SessionError) else _read(key, *reply)
             for key, reply in zip(keys, replies, strict=True)
         ]
 
@@ -167,7 +166,8 @@ class RedisStorage(Storage):
             waiters = [request.waiter for request in chosen]
             leases = [milliseconds(request.seconds) for request in chosen]
             words = pack((self._newest_token, self._wakeups.channel, waiters, leases))
-            return script_call(LOCK, names[numbers[0]], _with_locks(numbers, names), (words,))
+            sessions = [names[number] for number in numbers]
+            return script_call(LOCK, with_locks(sessions), (words,), sessions[0], behind=("MGET", *sessions))
 
         replies = await self._each([name_of(request.key) for request in requests], 3, prepare)
         return [
@@ -177,17 +177,24 @@ class RedisStorage(Storage):
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            memory = memory_of(names[numbers[0]], next(self._call_names))
-            chosen = [changes[number] for number in numbers]
-            keys = [memory, *_with_locks(numbers, names)]
+            call = next(self._call_names)
+            sessions, chosen = [names[number] for number in numbers], [changes[number] for number in numbers]
+            memory = memory_of(sessions[0], call)
             # A second copy of the call finds the locks gone.
             once = all(change.unlock and change.lease is not None for change in chosen)
             keep = milliseconds(self._calls.retry_for + _MEMORY)
-            words = (pack([words_of(change) for change in chosen]), *[change.value for change in chosen])
-            return commit_call(memory, keys, keep, words, once=once)
+            ahead = [
+                (new_of(name, call), change.value)
+                for name, change in zip(sessions, chosen, strict=True)
+                if is_sent_ahead(change)
+            ]
+            values = [b"" if is_sent_ahead(change) else change.value for change in chosen]
+            words = (pack([words_of(change, call) for change in chosen]), *values)
+            return commit_call(memory, [memory, *with_locks(sessions)], keep, words, ahead=ahead, once=once)
 
         names = [name_of(change.key) for change in changes]
-        replies = await self._each(names, 1, prepare, [len(change.value) for change in changes], self._replicas)
+        sizes = [0 if is_sent_ahead(change) else len(change.value) for change in changes]
+        replies = await self._each(names, 1, prepare, sizes, self._replicas)
         return [
             reply if isinstance(reply, SessionError) else outcome_of(change, *reply)
             for change, reply in zip(changes, replies, strict=True)
@@ -197,21 +204,21 @@ class RedisStorage(Storage):
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
             locks = [lock_of(names[number]) for number in numbers]
             tokens = [leases[number].token for number in numbers]
-            return script_call(RENEW, locks[0], locks, [milliseconds(seconds), *tokens])
+            return script_call(RENEW, locks, [milliseconds(seconds), *tokens], locks[0])
 
         replies = await self._each([name_of(lease.key) for lease in leases], 1, prepare)
-        return [_only(reply, lease.key) == 1 for lease, reply in zip(leases, replies, strict=True)]
+        return [only(reply, lease.key) == 1 for lease, reply in zip(leases, replies, strict=True)]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
             locks = [lock_of(names[number]) for number in numbers]
-            return script_call(ABANDON, locks[0], locks, [requests[number].waiter for number in numbers])
+            return script_call(ABANDON, locks, [requests[number].waiter for number in numbers], locks[0])
 
         for request in requests:
             self._wakeups.stop_waiting(request.waiter)
         replies = await self._each([name_of(request.key) for request in requests], 1, prepare)
         for request, reply in zip(requests, replies, strict=True):
-            _only(reply, request.key)
+            only(reply, request.key)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         if not await self._wakeups.wait(request.waiter):
@@ -248,79 +255,32 @@ class RedisStorage(Storage):
     async def _each(
         self, names: Names, width: int, prepare: Prepare, sizes: Sequence[int] | None = None, replicas: int = 0
     ) -> Sequence[Sequence[Any] | SessionError]:
-        """Call a script for all names, in one round trip.
-
-        Args:
-            names: the names of the sessions, or the error of an invalid key.
-            width: how many replies the script returns for each.
-            prepare: makes a call.
-            sizes: how many bytes are sent for each.
-            replicas: how many replicas must have the changes.
-
-        Returns:
-            For each name: the replies, or the error of this session alone.
-
-        Raises:
-            StorageError: all calls failed.
-        """
-        good = cast("Sequence[bytes]", names)  # in those places that `portions_of` names
+        """Call a script for all names; see `replies_for`."""
         portions = portions_of(names, self._servers.items_per_script, sizes)
-        calls = [prepare(numbers, good) for numbers in portions]
-        await self._calls.run(calls, replicas)
-        if len(calls) == 1 and len(portions[0]) == len(names) and not isinstance(calls[0].reply, StorageError):
-            return list(_in_groups(calls[0].reply, width))
-        results = cast("list[Sequence[Any] | SessionError]", list(names))
-        failed = 0
-        for numbers, call in zip(portions, calls, strict=True):
-            reply = call.reply
-            if isinstance(reply, StorageError):
-                failed += 1
-                if failed == len(calls):
-                    raise reply
-                replies = [reply] * len(numbers)
-            else:
-                replies = _in_groups(reply, width)
-            for number, each in zip(numbers, replies, strict=True):
-                results[number] = each
-        return results
+        return await replies_for(self._calls, names, portions, width, prepare, replicas)
 
     def _locked(
-        self, request: LockRequest, token: int | Exception, value: Any, expires_at: int
+        self, request: LockRequest, token: int | Exception, mark: int, expires_at: int, value: bytes | None
     ) -> Locked | SessionError | None:
         if isinstance(token, Exception):
             return of_key(token, request.key)
         if token == 0:
-            self._wakeups.must_wait(request.waiter, value / 1000)
+            milliseconds_left = mark
+            self._wakeups.must_wait(request.waiter, milliseconds_left / 1000)
             return None
         self._wakeups.stop_waiting(request.waiter)
         if token > self._newest_token:
             self._newest_token = token
-        record = None if value is None else cast("Record", record_of(request.key, value, expires_at))
+        record = None if value is None else record_of(value, expires_at, token, mark)
         return Locked(Lease(request.key, token), record)
+
+
+def _read(key: str, expires_at: int | Exception, value: bytes | None) -> Record | SessionError | None:
+    if isinstance(expires_at, Exception):
+        return of_key(expires_at, key)
+    return None if value is None else record_of(value, expires_at)
 
 
 def from_url(parts: SplitResult) -> RedisStorage:
     """Make the storage of a URL; see `RedisStorage`."""
     return RedisStorage(parts.geturl())
-
-
-def _with_locks(numbers: Sequence[int], names: Sequence[bytes]) -> list[Word]:
-    """Return the keys of sessions, each followed by the key of its lock."""
-    keys: list[Word] = []
-    for number in numbers:
-        name = names[number]
-        keys += (name, lock_of(name))
-    return keys
-
-
-def _in_groups(reply: object, width: int) -> Iterator[Sequence[Any]]:
-    return zip(*[iter(cast("list[object]", reply))] * width, strict=True)
-
-
-def _only(reply: Sequence[Any] | SessionError, key: str) -> object:
-    """Return the only reply for a key, or raise its error."""
-    if isinstance(reply, SessionError):
-        raise reply
-    if isinstance(reply[0], Exception):
-        raise of_key(reply[0], key)
-    return reply[0]

@@ -1,10 +1,10 @@
--- Try to lock sessions, and read those that were free.
+-- Try to lock sessions. Their values follow by MGET, as in read.
 --
 -- KEYS: for each session, itself and its lock.
 -- ARGV: packed: the newest token that the client knows, its channel, the waiter of each session, and the milliseconds
 --   of each lease.
--- Returns for each session: the token, the value, and when it expires (-1: never); or 0, how many milliseconds may pass
---   until a retry makes sense, and nothing.
+-- Returns for each session: the token, the mark of its copy (0: there is none), and when it expires (-1: never); or 0,
+--   how many milliseconds may pass until a retry makes sense, and nothing.
 
 local newest, channel, waiters, leases = unpack(cmsgpack.unpack(ARGV[1]))
 local now = now()
@@ -19,14 +19,18 @@ local function wait(name, lock, waiter)
 end
 
 local function try(session, name, waiter, milliseconds)
-  local value = call('GET', session)
-  local expires_at = value and expiry(session) or -1
+  local size = call('STRLEN', session)
+  local expires_at = size > 0 and expiry(session) or -1
   local token, ends = math.max(micros, newest + 1), now + milliseconds
+  local lock = {token, ends, waiter, {}}
   -- The usual case: the session is free, and nobody waits.
-  if call('SET', name, cmsgpack.pack({token, ends, waiter, {}}), 'PX', milliseconds, 'NX') then
-    return {token, value, expires_at}
+  if call('SET', name, cmsgpack.pack(lock), 'PX', milliseconds, 'NX') then
+    if size < LARGE then return {token, 0, expires_at} end
+    make_copy(session, name, lock)
+    save_lock(name, lock)
+    return {token, lock[COPY] or 0, expires_at}
   end
-  local lock = load_lock(name)
+  lock = load_lock(name)
   local queue = lock[QUEUE]
   -- The holder asks again if the reply was lost.
   if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
@@ -37,8 +41,9 @@ local function try(session, name, waiter, milliseconds)
     lock[HOLDER] = waiter
   end
   lock[ENDS] = ends
+  if size >= LARGE then make_copy(session, name, lock) else lock[COPY] = nil end
   save_lock(name, lock)
-  return {lock[TOKEN], value, expires_at}
+  return {lock[TOKEN], lock[COPY] or 0, expires_at}
 end
 
 local replies = {}

@@ -1,13 +1,18 @@
 -- The beginning of all scripts that use locks.
 --
 -- The lock of a session is one string beside it, in the same cluster slot: its token, when its lease ends, who holds
--- it, and the queue of waiters. It exists while the session is held or waited for.
+-- it, the queue of waiters, and the mark of the copy. It exists while the session is held or waited for.
+--
+-- The copy is of a large value, as the holder read or wrote it last. When the holder commits, what is stored is compared
+-- with it, byte by byte: that notices every write of others, and takes a tenth of the time of a digest in Lua. Its mark
+-- tells which of the holder's values it is.
 
-local TOKEN, ENDS, HOLDER, QUEUE = 1, 2, 3, 4
+local TOKEN, ENDS, HOLDER, QUEUE, COPY = 1, 2, 3, 4, 5
 local WAITER, CHANNEL, SEEN = 1, 2, 3
 
 local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is dropped
 local GRACE = 60000   -- milliseconds for which a queue outlives the lease that it waits for
+local LARGE = 4096    -- bytes of a value from which on a copy costs less than a digest
 
 local micros
 
@@ -47,8 +52,12 @@ local function load_lock(name)
   return {0, 0, '', {}}
 end
 
+local function left_of(lock)
+  return math.max(lock[ENDS] - now(), 0)
+end
+
 local function save_lock(name, lock)
-  local left = math.max(lock[ENDS] - now(), 0)
+  local left = left_of(lock)
   call('SET', name, cmsgpack.pack(lock), 'PX', #lock[QUEUE] == 0 and left or left + GRACE)
 end
 
@@ -56,6 +65,29 @@ end
 local function holds(lock, token)
   if lock[TOKEN] ~= token or lock[ENDS] == 0 then return false end
   return #lock[QUEUE] == 0 or lock[ENDS] > now()
+end
+
+-- The names of these keys are derived from the lock's, and lie in its slot.
+local function beside(name, kind)
+  return '!chatsession:' .. kind .. string.sub(name, #'!chatsession:lock:')
+end
+
+-- Redis before 6.2 cannot copy, and one whose memory is full may not: then there is no mark, and digests are compared.
+-- Each copy of what is stored has a mark of its own, because a call that was delayed may make one that nobody has read.
+local function make_copy(session, name, lock, mark)
+  local copy = beside(name, 'copy')
+  now()
+  mark = mark or math.max(micros, (lock[COPY] or 0) + 1)
+  lock[COPY] = redis.pcall('COPY', session, copy, 'REPLACE') == 1 and mark or nil
+  if lock[COPY] then call('PEXPIRE', copy, left_of(lock) + GRACE) end
+end
+
+-- The comparison uses the copy up.
+local function is_as_copied(session, name)
+  local copy = beside(name, 'copy')
+  if call('STRLEN', session) ~= call('STRLEN', copy) then return false end
+  call('BITOP', 'XOR', copy, copy, session)
+  return call('BITPOS', copy, 1) == -1
 end
 
 local function drop_the_dead(queue)
@@ -77,6 +109,10 @@ end
 
 local function release(name, lock)
   drop_the_dead(lock[QUEUE])
+  if lock[COPY] then
+    call('UNLINK', beside(name, 'copy'))
+    lock[COPY] = nil
+  end
   if #lock[QUEUE] == 0 then
     call('DEL', name)
     return
