@@ -15,8 +15,9 @@ from chatsession.serialization.explanations import misfit, reason, unencodable, 
 from chatsession.serialization.hidden import hiding
 from chatsession.serialization.models import from_json, to_json
 from chatsession.serialization.proof import proof
+from chatsession.serialization.raw_json import plain
 from chatsession.serialization.sameness import sameness
-from chatsession.serialization.unknown_fields import first_missing, known_names, plain, shape_of, with_unknown
+from chatsession.serialization.unknown_fields import first_missing, known_names, shape_of, with_unknown
 from chatsession.serialization.untyped import Look, look_into, parts
 
 T = TypeVar("T")
