@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from chatsession.keys import GetSessionKey, per_chat
-from chatsession.manager import SessionManager, check_separate
+from chatsession.manager import SessionManager
 from chatsession.middleware import LazyMiddleware, MultiMiddleware, StrictMiddleware
 from chatsession.observing import SessionEvent
 from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
+from chatsession.separation import check_separate
 from chatsession.serialization.codec import Codec
 from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage, open_storage

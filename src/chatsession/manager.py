@@ -9,13 +9,12 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from itertools import combinations
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from chatsession.actions import ActionFunction
 from chatsession.errors import SessionConflictError, SessionKeyError
-from chatsession.keys import GetSessionKey, checked, per_chat, per_topic, per_user, per_user_in_chat
+from chatsession.keys import GetSessionKey, checked, per_chat
 from chatsession.middleware import LazyMiddleware, StrictMiddleware
 from chatsession.observing import SessionEvent
 from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
@@ -490,33 +489,3 @@ class SessionGroup(Generic[T]):
             await commit_all(self._units)
         else:
             await abort_all(self._units)
-
-
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
-
-
-def check_separate(named: Iterable[tuple[str, SessionManager[Any]]]) -> None:
-    """Make sure that no two managers of one bot have the same keys in the same storage, and wait for each other.
-
-    Args:
-        named: managers, and what their user calls them.
-
-    Raises:
-        ValueError: two have.
-    """
-    for (earlier_name, earlier), (name, manager) in combinations(named, 2):
-        if _same_storage(earlier, manager) and _same_keys(earlier, manager):
-            raise ValueError(
-                f"{earlier_name!r} and {name!r} would have the same keys in the same storage; "
-                f"give one of them a prefix, as in prefix='{name}:'"
-            )
-
-
-def _same_storage(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
-    return one.storage is other.storage or (one.storage.shared and one.options.storage == other.options.storage)
-
-
-def _same_keys(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
-    functions = {one.options.get_session_key, other.options.get_session_key}
-    return one.options.prefix == other.options.prefix and (len(functions) == 1 or functions <= _KEYS_OF_OURS)

@@ -11,7 +11,8 @@ from chatsession.errors import SessionNameError
 from chatsession.integrations.signatures import AnyCallable, bound_values
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_session import LazySessionContext, SessionContext, UpdateSession
-from chatsession.manager import SessionManager, check_separate
+from chatsession.manager import SessionManager
+from chatsession.separation import check_separate
 from chatsession.unit_of_work.group import Unit, abort_all, all_redelivered, commit_all
 from chatsession.unit_of_work.unit import UnitOfWork
 
