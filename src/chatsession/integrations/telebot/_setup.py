@@ -13,7 +13,7 @@ from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telebot._dispatch import _PLACE, Dispatch, dispatch_of
 from chatsession.integrations.telebot._polling import poll
 from chatsession.integrations.telebot._states import SessionStateStorage
-from chatsession.integrations.telebot._threads import thread_dispatch_of
+from chatsession.integrations.telebot._thread_dispatch import thread_dispatch_of
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
