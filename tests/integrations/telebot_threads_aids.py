@@ -16,7 +16,7 @@ from telebot_aids import TOKEN, context_name
 from chatsession import SessionManager
 from chatsession.integrations.telebot import SyncSessionContext, setup_sessions
 from chatsession.sync import SessionManager as SyncSessionManager
-from chatsession.sync._loop_thread import LoopThread
+from chatsession.sync.loop_thread import LoopThread
 from chatsession.testing.integrations import FrameworkDriver, Incoming, NeutralContext, NeutralHandler
 
 

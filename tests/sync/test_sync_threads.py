@@ -14,7 +14,7 @@ import pytest
 
 from chatsession import SessionError, SessionEvent, SessionLockTimeoutError
 from chatsession.sync import SessionManager
-from chatsession.sync._loop_thread import LoopThread
+from chatsession.sync.loop_thread import LoopThread
 
 PATIENCE = 60
 

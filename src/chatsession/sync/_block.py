@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
 from chatsession.errors import SessionClosedError
-from chatsession.sync._loop_thread import LoopThread
+from chatsession.sync.loop_thread import LoopThread
 
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
