@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
@@ -81,7 +82,7 @@ class ActionFunctions:
 
     def __init__(self) -> None:
         self._by_name: dict[str, ActionFunction] = {}
-        self._names: dict[ActionFunction, str] = {}
+        self._names: dict[Callable[..., object], str] = {}
 
     def add(self, function: ActionFunction, name: str | None) -> ActionFunction:
         """Register a function, by its own name if it is given no other.
@@ -92,11 +93,29 @@ class ActionFunctions:
         """
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"an action must be an async function, not {function!r}")
-        name = name or function.__name__
-        if self._by_name.setdefault(name, function) is not function:
-            raise ValueError(f"another action is registered as {name!r}; pass name=…")
-        self._names[function] = name
+        self._register(function, name or function.__name__, function)
         return function
+
+    def add_blocking(self, function: Callable[..., object], name: str | None) -> None:
+        """Register a function that is not async, and is called in a thread.
+
+        Raises:
+            TypeError: it is async.
+            ValueError: another function has this name.
+        """
+        if not inspect.isroutine(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"an action of chatsession.sync must be a function that is not async, not {function!r}")
+
+        async def call(*args: Any, **kwargs: Any) -> object:
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+        self._register(function, name or function.__name__, call)
+
+    def _register(self, function: Callable[..., object], name: str, call: ActionFunction) -> None:
+        if self._names.get(function) != name and name in self._by_name:
+            raise ValueError(f"another action is registered as {name!r}; pass name=…")
+        self._by_name[name] = call
+        self._names[function] = name
 
     def get(self, name: str) -> ActionFunction | None:
         """The function of a name, if there is one."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.kills.bot import FRAMEWORKS
 from tools.kills.campaign import Plan, run
 from tools.kills.mutants import MUTANTS
 
@@ -15,7 +16,7 @@ def plan(folder: Path, framework: str, way: str, **options: object) -> Plan:
     return Plan(framework, way, url, **{"messages": 60, "chats": 5, "kills": 2, "seed": 1, **options})  # type: ignore[arg-type] # as Plan has them
 
 
-@pytest.mark.parametrize("framework", ["aiogram", "ptb", "telebot"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("way", ["polling", "webhook"])
 async def test_each_message_is_counted_once_and_answered(tmp_path: Path, framework: str, way: str) -> None:
     verdict = await run(plan(tmp_path, framework, way))

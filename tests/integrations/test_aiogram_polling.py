@@ -86,28 +86,6 @@ def manager(path: Path, *, deduplicate: int = 100) -> SessionManager[Counts]:
     return SessionManager(dict[str, int], storage=f"sqlite:///{path}/bot.db", deduplicate=deduplicate)
 
 
-async def test_an_update_is_confirmed_when_it_is_done(api: BotApiServer, tmp_path: Path) -> None:
-    life, ann, ben = Life(api, manager(tmp_path)), api.private_chat(1001), api.private_chat(1002, "Ben")
-    slow = ann.send("slow")
-    async with life.polling(handle_signals=False):
-        for number in range(3):
-            ben.send("quick")
-            assert (await ben.receive()).text == str(number + 1)
-        assert api.pending[0].id == slow.id
-        life.opened.set()
-        assert (await ann.receive()).text == "1"
-        await api.idle()
-        assert api.pending == []
-    assert life.seen == ["slow", "quick", "quick", "quick"]
-
-
-async def test_a_bot_without_deduplicate_polls_too(api: BotApiServer, tmp_path: Path) -> None:
-    life, ann = Life(api, manager(tmp_path, deduplicate=0)), api.private_chat(1001)
-    async with life.polling(handle_signals=False):
-        ann.send("quick")
-        assert (await ann.receive()).text == "1"
-
-
 async def test_what_was_under_way_in_a_crash_is_handled_by_the_next(api: BotApiServer, tmp_path: Path) -> None:
     ann = api.private_chat(1001)
     ann.send("slow")
@@ -121,17 +99,6 @@ async def test_what_was_under_way_in_a_crash_is_handled_by_the_next(api: BotApiS
         assert [(await ann.receive()).text for _ in range(2)] == ["1", "2"]
         await api.idle()
     assert second.seen == ["slow", "next"]
-
-
-async def test_a_failed_update_is_done(api: BotApiServer, tmp_path: Path) -> None:
-    life, ann = Life(api, manager(tmp_path)), api.private_chat(1001)
-    async with life.polling(handle_signals=False):
-        ann.send("burn")
-        ann.send("fine")
-        assert (await ann.receive()).text == "1"
-        await api.idle()
-        assert api.pending == []
-    assert life.seen == ["burn", "fine"]
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
@@ -159,55 +126,6 @@ async def test_an_update_that_was_not_stored_is_handled_again(
         assert (await ann.receive()).text == "1"
         await api.idle()
     assert (life.seen, storage.failures) == (["hello", "hello"], 0)
-
-
-async def test_an_answer_that_cannot_be_sent_is_sent_when_telegram_is_back(api: BotApiServer, tmp_path: Path) -> None:
-    life, ann = Life(api, manager(tmp_path)), api.private_chat(1001)
-    api.refuse("sendMessage", 502, times=4)
-    async with life.polling(handle_signals=False):
-        ann.send("hello")
-        assert (await ann.receive()).text == "1"
-        await api.idle()
-    assert life.seen == ["hello"], "the handler does not run again"
-    assert len([call for call in api.calls if call.method == "sendMessage" and call.error is None]) == 1
-
-
-async def test_refusals_are_dropped_and_waits_are_waited_for(
-    api: BotApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    life, ann = Life(api, manager(tmp_path)), api.private_chat(1001)
-    api.refuse("sendMessage", 403, description="Forbidden: bot was blocked by the user")
-    async with life.polling(handle_signals=False):
-        ann.send("hello")
-        ann.send("again")
-        assert (await ann.receive()).text == "2"
-        api.refuse("sendMessage", 429, retry_after=1)
-        ann.send("and again")
-        assert (await ann.receive()).text == "3"
-    assert "session '1001': sendMessage of after_commit is dropped" in caplog.text
-    assert "bot was blocked" in caplog.text
-
-
-async def test_a_full_window_waits_without_asking(api: BotApiServer, tmp_path: Path) -> None:
-    life, ann = Life(api, manager(tmp_path, deduplicate=3)), api.private_chat(1001)
-    for text in ("slow", "a", "b", "c", "d"):
-        ann.send(text)
-    asked: list[int] = []
-    next_updates = api._account.next_updates
-
-    async def noted(**asking: Any) -> Any:
-        asked.append(asking["limit"])
-        return await next_updates(**asking)
-
-    api._account.next_updates = noted  # type: ignore[method-assign] # `getUpdates` is not among the calls
-    async with life.polling(handle_signals=False):
-        await until(lambda: life.seen)
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert asked == [3]
-        life.opened.set()
-        assert [(await ann.receive()).text for _ in range(5)] == ["1", "2", "3", "4", "5"]
-    assert life.seen == ["slow", "a", "b", "c", "d"]
 
 
 async def test_it_ends_at_sigterm_when_what_runs_is_done(api: BotApiServer, tmp_path: Path) -> None:

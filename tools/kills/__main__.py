@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import replace
 
-from tools.kills.bot import BOTS
+from tools.kills.bot import FRAMEWORKS
 from tools.kills.campaign import Plan, run
 from tools.kills.mutants import MUTANTS
 from tools.servers.redis import RedisServer
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1500)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frameworks", nargs="*", default=list(BOTS))
+    parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS))
     parser.add_argument("--ways", nargs="*", default=["polling", "webhook"])
     parser.add_argument("--storages", nargs="*", default=["sqlite", "redis"])
     parser.add_argument("--chats", nargs="*", type=int, default=[1, 20])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatsession import SessionManager
+from chatsession import SessionError, SessionManager, sync
 from tools.kills.mutants import break_the_library
 
 
@@ -36,6 +37,9 @@ def count(tally: Tally, text: str) -> str:
 def main() -> None:
     framework, way, storage, api, token, mutant = sys.argv[1:]
     break_the_library(mutant)
+    if framework == "telebot-threads":
+        telebot_threads(sync.SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0), way, api, token)
+        return
     sessions = SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0)
     asyncio.run(BOTS[framework](sessions, way, api, token))
 
@@ -68,12 +72,10 @@ async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: st
 
 
 async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
-    from aiohttp import web
     from telegram import Update
     from telegram.ext import Application, ContextTypes, MessageHandler, filters
 
     from chatsession.integrations.telegram_ext import SessionCallbackContext, setup_polling, setup_sessions
-    from chatsession.integrations.webhooks import handled
 
     class Context(SessionCallbackContext[Tally]): ...
 
@@ -88,23 +90,22 @@ async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -
         context.after_commit("send_message", message.chat_id, answer)
 
     application.add_handler(MessageHandler(filters.ALL, on_message))
+    setup_polling(application)
     if way == "polling":
-        setup_polling(application)
         async with application:
             await application.updater.start_polling()
             await application.start()
             await asyncio.Event().wait()
         return
-
-    async def hook(request: web.Request) -> web.Response:
-        await handled(application.process_update(Update.de_json(await request.json(), application.bot)))
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/hook", hook)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     async with application:
+        await application.updater.start_webhook(
+            port=port, url_path="hook", webhook_url=f"http://127.0.0.1:{port}/hook", max_connections=20
+        )
         await application.start()
-        await serve(app, lambda url: application.bot.set_webhook(url, max_connections=20))
+        await asyncio.Event().wait()
 
 
 async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
@@ -137,6 +138,47 @@ async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: st
     await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
 
 
+def telebot_threads(sessions: sync.SessionManager[Tally], way: str, api: str, token: str) -> None:
+    """The synchronous `TeleBot`, behind a threading server where it has a webhook."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from telebot import TeleBot, apihelper, types
+
+    from chatsession.integrations.telebot import SyncSessionContext, setup_sessions, start_polling
+    from chatsession.integrations.webhooks import handle
+
+    update_class: Any = types.Update
+    apihelper.API_URL = api + "/bot{0}/{1}"
+    bot: Any = TeleBot(token, num_threads=16)
+    setup_sessions(bot, sessions)
+
+    def on_message(message: types.Message, session: Tally, ctx: SyncSessionContext[Tally]) -> None:
+        ctx.after_commit("send_message", message.chat.id, count(session, message.text or ""))
+
+    bot.register_message_handler(on_message)
+    if way == "polling":
+        start_polling(bot)
+        return
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            try:
+                handle(bot.process_new_updates, [update_class.de_json(body)])
+                status = 200
+            except SessionError:
+                status = 500
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - its base names it so
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    bot.set_webhook(f"http://127.0.0.1:{server.server_port}/hook", max_connections=20)
+    server.serve_forever()
+
+
 async def serve(app: Any, set_webhook: Callable[[str], Awaitable[object]]) -> None:
     """Let a webhook's server run until the process is killed."""
     from aiohttp import web
@@ -151,6 +193,7 @@ async def serve(app: Any, set_webhook: Callable[[str], Awaitable[object]]) -> No
 
 
 BOTS: dict[str, Any] = {"aiogram": aiogram, "ptb": ptb, "telebot": telebot}
+FRAMEWORKS = (*BOTS, "telebot-threads")
 
 if __name__ == "__main__":
     main()

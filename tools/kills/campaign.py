@@ -22,7 +22,7 @@ class Plan:
     """One campaign.
 
     Attributes:
-        framework: `"aiogram"`, `"ptb"` or `"telebot"`.
+        framework: `"aiogram"`, `"ptb"`, `"telebot"`, or `"telebot-threads"`: the synchronous `TeleBot`.
         way: `"polling"` or `"webhook"`.
         storage: a URL.
         messages: how many are sent in all.

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from chatsession.actions import Arguments, UnknownActionError
 from chatsession.errors import SessionActionError
 
 
+async def _call(method: Callable[..., Awaitable[object]], *args: Any, **kwargs: Any) -> object:
+    return await method(*args, **kwargs)
+
+
 class NamedMethods:
     """The methods of one bot.
 
     Args:
-        bot: the object whose async methods they are.
+        bot: the object whose methods they are.
         translate: tells what an error of the framework means, as `Methods.translate`.
         encode: an argument as JSON has it; raises `TypeError` if it cannot be stored.
         decode: the argument for the method, of what `encode` made.
+        run: calls a method; `asyncio.to_thread` where methods block.
     """
 
     def __init__(
@@ -25,11 +30,13 @@ class NamedMethods:
         translate: Callable[[Exception], Exception],
         encode: Callable[[Any], Any] = lambda value: value,
         decode: Callable[[Any], Any] = lambda value: value,
+        run: Callable[..., Awaitable[object]] = _call,
     ) -> None:
         self.translate = translate
         self._bot = bot
         self._encode = encode
         self._decode = decode
+        self._run = run
 
     def encode(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """See `Methods.encode`."""
@@ -50,8 +57,10 @@ class NamedMethods:
         method = self._method(action)
         if method is None:
             raise UnknownActionError(f"the bot has no method {action!r} any more")
-        await method(
-            *[self._decode(value) for value in args], **{name: self._decode(value) for name, value in kwargs.items()}
+        await self._run(
+            method,
+            *[self._decode(value) for value in args],
+            **{name: self._decode(value) for name, value in kwargs.items()},
         )
 
     def _checked(self, action: object) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from chatsession.integrations.polling.delivery import Delivery, delivering
+from chatsession.integrations.polling.delivery import Delivery, ThreadDelivery, delivering
 
 T = TypeVar("T")
 
@@ -46,3 +47,30 @@ async def handled(handling: Awaitable[T]) -> T:
     if delivery.error is not None:
         raise delivery.error
     return result
+
+
+def handle(process: Callable[..., object], *args: Any) -> None:
+    """Let a synchronous bot handle an update, and wait for its threads; `handled` without asyncio.
+
+    Args:
+        process: `bot.process_new_updates` of a `TeleBot`.
+        *args: for it: `[update]`.
+
+    Raises:
+        SessionConflictError: nothing of the update is stored.
+        SessionLockTimeoutError: nothing of the update is stored.
+        StorageUnavailableError: nothing of the update is stored.
+        SessionUnsentError: the update is stored; what it sends is stored, too, and not sent yet.
+
+    Examples:
+        >>> from telebot.types import Update
+        >>> def hook(request):
+        ...     handle(bot.process_new_updates, [Update.de_json(request.get_json())])
+        ...     return "", 200
+    """
+    done = threading.Event()
+    delivery = ThreadDelivery(done.set)
+    delivery.hand_over(process, *args)
+    done.wait()
+    if delivery.error is not None:
+        raise delivery.error

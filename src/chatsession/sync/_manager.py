@@ -30,6 +30,7 @@ from chatsession.unit_of_work.rewrite import RewriteReport
 
 T = TypeVar("T")
 V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., object])
 
 _PAGE = 100
 """Of an iteration: so many items are fetched by one call."""
@@ -320,6 +321,31 @@ class SessionManager(Generic[T]):
             return await self.asynchronous.rewrite(dry_run=dry_run, resume=resume, progress=progress)
 
         return self.join().call(rewrite)
+
+    @overload
+    def action(self, function: F) -> F: ...
+    @overload
+    def action(self, *, name: str) -> Callable[[F], F]: ...
+    def action(self, function: Callable[..., object] | None = None, *, name: str | None = None) -> object:
+        """Register a function, so that `ctx.after_commit` can store a call of it. It is called in a thread.
+
+        It is found again by its name, after a restart too: a function that was renamed keeps the old name by `name=`.
+
+        Args:
+            function: is called with the arguments that `after_commit` was given, which must be JSON.
+            name: under which calls are stored; without it, the function's own.
+
+        Raises:
+            TypeError: the function is async.
+            ValueError: another function has this name.
+        """
+        functions = self.asynchronous.runtime.outgoing.functions
+
+        def register(given: Callable[..., object]) -> Callable[..., object]:
+            functions.add_blocking(given, name)
+            return given
+
+        return register if function is None else register(function)
 
     def start(self) -> None:
         """Connect now rather than at the first use; also after `close`, to go on."""

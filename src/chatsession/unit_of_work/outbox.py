@@ -83,7 +83,9 @@ class Outgoing:
             return known
         for each in waiting:
             if each.update == update:
-                return Outbox(self, key, update, methods, each.actions)
+                outbox = Outbox(self, key, update, methods, each.actions)
+                self.begin(key, update, outbox)
+                return outbox
         return None
 
     def clear(self) -> None:
@@ -154,8 +156,6 @@ class Outbox:
         self._before: Outbox | None = None
         self._left: asyncio.Event | None = None
         """Is set when the next one in the queue may send; `None`: this is not in the queue."""
-        if update is not None:
-            outgoing.begin(key, update, self)
 
     def add(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take an action.
@@ -205,6 +205,8 @@ class Outbox:
         if self._left is None:
             self._left = asyncio.Event()
             self._before = self._outgoing.enter_queue(self._key, self)
+            if self._update is not None:
+                self._outgoing.begin(self._key, self._update, self)
 
     async def send(self) -> None:
         """Send what is left, in order, after what was committed before.

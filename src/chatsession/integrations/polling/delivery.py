@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,6 +34,45 @@ class Delivery:
         """Wait for the tasks that belong to the update."""
         while self.tasks:
             await asyncio.wait([self.tasks.pop()])
+
+
+class ThreadDelivery(Delivery):
+    """One delivery of one update, which is handled in threads.
+
+    Args:
+        on_done: is called in one of these threads, when the last of them is done with the update.
+    """
+
+    __slots__ = ("_lock", "_on_done", "_under_way")
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._on_done = on_done
+        self._under_way = 0
+
+    def begin(self) -> None:
+        """A part of the update is about to be handled."""
+        with self._lock:
+            self._under_way += 1
+
+    def end(self) -> None:
+        """A part of the update is done."""
+        with self._lock:
+            self._under_way -= 1
+            done = not self._under_way
+        if done:
+            self._on_done()
+
+    def hand_over(self, process: Callable[..., object], *args: Any) -> None:
+        """Call what gives the update to the threads."""
+        self.begin()
+        token = delivering.set(self)
+        try:
+            process(*args)
+        finally:
+            delivering.reset(token)
+            self.end()
 
 
 delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", default=None)

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 
 from chatsession.integrations.polling.deliveries import Deliveries
 from chatsession.integrations.polling.poller import BotApi, Poller
@@ -63,6 +64,29 @@ def make_poller(
         drain=drain,
         deliveries=None if keeping is None else Deliveries(keeping, bot_id, max_deliveries),
     )
+
+
+@contextlib.contextmanager
+def stopping_at_signals(stop: Callable[[], None]) -> Generator[None]:
+    """Call `stop` at SIGTERM and SIGINT; does nothing outside of the main thread.
+
+    Args:
+        stop: returns at once.
+    """
+
+    def received(number: int, frame: object) -> None:
+        _log.info("received %s: polling stops", signal.Signals(number).name)
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from chatsession.errors import SessionError
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.unit import StateUnit
-from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
+from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, PLACE, AskedSessions, check_hooks
 from chatsession.integrations.telebot._ids import context_of, payloads
 from chatsession.integrations.telebot._methods import methods_of_bot
 from chatsession.integrations.telebot._states import SessionStateStorage, key_of
@@ -32,13 +32,12 @@ _HOOKS = {
     "close_session": (),
 }
 """What the integration stands before, and the parameters on which it relies."""
-_PLACE = "_chatsession"
 _DRAIN_TIMEOUT = 30.0
 
 
 def dispatch_of(bot: AsyncTeleBot) -> Dispatch:
     """What stands before the places of this bot."""
-    return cast("Dispatch | None", vars(bot).get(_PLACE)) or Dispatch(bot)
+    return cast("Dispatch | None", vars(bot).get(PLACE)) or Dispatch(bot)
 
 
 class Dispatch:
@@ -59,7 +58,7 @@ class Dispatch:
         self._close: Callable[[], Awaitable[None]] = self._bot.close_session
         self.states: SessionStateStorage | None = None
         """The storage of the bot's states, if `setup_fsm` has set it up."""
-        setattr(self._bot, _PLACE, self)
+        setattr(self._bot, PLACE, self)
         self._bot.process_new_updates = self.process
         self._bot._run_middlewares_and_handlers = self.run
         self._bot._process_polling = self.poll

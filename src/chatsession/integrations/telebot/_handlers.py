@@ -10,7 +10,14 @@ from chatsession.errors import SessionError
 from chatsession.integrations.injection import named_sessions
 from chatsession.integrations.update_scope import SessionBindings
 
+PLACE = "_chatsession"
+"""The attribute of a bot that has what stands before its places."""
 NAMES_OF_TELEBOT = frozenset(("data", "bot", "state", "state_context"))
+
+
+def is_set_up(bot: object) -> bool:
+    """Whether a bot was given sessions or states."""
+    return PLACE in vars(bot)
 
 
 class AskedSessions:

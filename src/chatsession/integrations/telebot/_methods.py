@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, cast
 
 import aiohttp
-from telebot import types
-from telebot.asyncio_helper import ApiException, ApiTelegramException, RequestTimeout
+import requests
+from telebot import TeleBot, apihelper, asyncio_helper, types
 
 from chatsession.actions import RefusedError, RetryLaterError, UnreachableError
 from chatsession.integrations._named_methods import NamedMethods
 
 _OBJECT = "telebot:json"
+_UNREACHABLE = (
+    asyncio_helper.RequestTimeout,
+    asyncio_helper.ApiException,
+    apihelper.ApiException,
+    aiohttp.ClientError,
+    requests.RequestException,
+    TimeoutError,
+)
 _UPLOADS = (types.InputMedia, types.InputPaidMedia, types.InputSticker, types.InputFile)
 
 
 def methods_of_bot(bot: object) -> NamedMethods:
     """The methods of one bot; `after_commit("send_message", chat_id, "…")`."""
+    if isinstance(bot, TeleBot):
+        return NamedMethods(bot, translated, _encoded, _decoded, asyncio.to_thread)
     return NamedMethods(bot, translated, _encoded, _decoded)
 
 
 def translated(error: Exception) -> Exception:
     """See `Methods.translate`."""
-    if isinstance(error, ApiTelegramException):
+    if isinstance(error, asyncio_helper.ApiTelegramException | apihelper.ApiTelegramException):
         answer: dict[str, Any] = cast("Any", error).result_json
         if answer["error_code"] == 429:
             return RetryLaterError(answer.get("parameters", {}).get("retry_after", 1))
         told = f"{answer['error_code']} {answer['description']}"
         return UnreachableError(told) if answer["error_code"] >= 500 else RefusedError(told)
-    if isinstance(error, RequestTimeout | ApiException | aiohttp.ClientError | TimeoutError):
+    if isinstance(error, _UNREACHABLE):
         return UnreachableError(type(error).__name__)  # their texts have the request in them
     return error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -12,8 +12,8 @@ from telebot.async_telebot import AsyncTeleBot
 from chatsession.integrations.polling.poller import run_all
 from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.telebot._dispatch import Dispatch
 from chatsession.integrations.telebot._methods import translated
-from chatsession.integrations.update_scope import SessionBindings
 
 _PATIENCE = 15
 """Seconds that a long poll may take beyond its time-out."""
@@ -47,8 +47,7 @@ class _TelebotBot:
 
 async def poll(
     bot: AsyncTeleBot,
-    bindings: SessionBindings,
-    start: Callable[[], Awaitable[None]],
+    dispatch: Dispatch,
     *,
     timeout: int,
     allowed_updates: Sequence[str] | None,
@@ -60,14 +59,14 @@ async def poll(
     poller = make_poller(
         bot.bot_id or 0,
         _TelebotBot(bot, allowed_updates),
-        bindings,
+        dispatch.bindings,
         timeout=timeout,
         drain=drain_timeout,
         max_deliveries=max_deliveries,
     )
     with stopped_by_signals([poller], handle_signals=handle_signals):
         try:
-            await start()
+            await dispatch.start()
             known: Any = bot
             known._user = await bot.get_me()  # as its own polling does, so that handlers have bot.user
             await run_all([poller])

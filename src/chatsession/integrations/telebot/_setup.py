@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar, Unpack, cast, overload
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar, Unpack, overload
 
 from telebot import TeleBot
 from telebot.async_telebot import AsyncTeleBot
 from telebot.asyncio_storage import StateMemoryStorage
 
 from chatsession.integrations.states.options import StateOptions
-from chatsession.integrations.telebot._dispatch import _PLACE, Dispatch, dispatch_of
+from chatsession.integrations.telebot._dispatch import dispatch_of
+from chatsession.integrations.telebot._handlers import is_set_up
 from chatsession.integrations.telebot._polling import poll
 from chatsession.integrations.telebot._states import SessionStateStorage
 from chatsession.integrations.telebot._thread_dispatch import thread_dispatch_of
+from chatsession.integrations.telebot._thread_polling import poll_in_threads
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
@@ -160,7 +163,8 @@ def setup_fsm(
     return storage
 
 
-async def start_polling(
+@overload
+def start_polling(
     bot: AsyncTeleBot,
     *,
     timeout: int = 20,
@@ -168,8 +172,30 @@ async def start_polling(
     handle_signals: bool = True,
     max_deliveries: int = 5,
     drain_timeout: float = 30.0,
-) -> None:
+) -> Coroutine[Any, Any, None]: ...
+@overload
+def start_polling(
+    bot: TeleBot,
+    *,
+    timeout: int = 20,
+    allowed_updates: Sequence[str] | None = None,
+    handle_signals: bool = True,
+    max_deliveries: int = 5,
+    drain_timeout: float = 30.0,
+) -> None: ...
+def start_polling(
+    bot: AsyncTeleBot | TeleBot,
+    *,
+    timeout: int = 20,
+    allowed_updates: Sequence[str] | None = None,
+    handle_signals: bool = True,
+    max_deliveries: int = 5,
+    drain_timeout: float = 30.0,
+) -> Coroutine[Any, Any, None] | None:
     """Poll, and confirm each update to Telegram when it is done; in place of `bot.infinity_polling`.
+
+    `await start_polling(bot)` for an `AsyncTeleBot`. For a `TeleBot`, `start_polling(bot)` returns when polling has
+    ended, and `bot.stop_polling()` ends it, too.
 
     pyTelegramBotAPI confirms an update when it has fetched it, so that a crash loses what was being handled. Here an
     update is confirmed when its handlers have returned or failed, its sessions are committed, and what was handed to
@@ -184,10 +210,11 @@ async def start_polling(
     connections are closed.
 
     Args:
-        bot: for which `setup_sessions` was called.
+        bot: for which `setup_sessions` was called. Errors of a `TeleBot`'s handlers go to its `exception_handler`, or
+            are logged, and do not end the polling.
         timeout: seconds of a long poll.
         allowed_updates: kinds of updates; without it, what was asked for last.
-        handle_signals: end at SIGTERM and SIGINT.
+        handle_signals: end at SIGTERM and SIGINT; a `TeleBot`, if this is the main thread.
         max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
             by `chatsession updates`.
         drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
@@ -204,13 +231,14 @@ async def start_polling(
         ...     setup_sessions(bot, SessionManager(dict[str, int], storage="memory:", deduplicate=100))
         ...     await start_polling(bot)
     """
-    dispatch = cast("Dispatch | None", vars(bot).get(_PLACE))
-    if dispatch is None:
+    if not is_set_up(bot):
         raise ValueError("start_polling comes after setup_sessions(bot, sessions)")
-    await poll(
-        bot,
-        dispatch.bindings,
-        dispatch.start,
+    start = (
+        partial(poll, bot, dispatch_of(bot))
+        if isinstance(bot, AsyncTeleBot)
+        else partial(poll_in_threads, bot, thread_dispatch_of(bot))
+    )
+    return start(
         timeout=timeout,
         allowed_updates=allowed_updates,
         handle_signals=handle_signals,

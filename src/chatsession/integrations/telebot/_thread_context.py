@@ -51,3 +51,25 @@ class SyncSessionContext(Generic[T]):
     def release_session(self) -> None:
         """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
         self._call(self._update_session.holder.release)
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something when the session is committed, in order, and not at all when it is not.
+
+        With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
+        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
+        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+
+        Args:
+            action: the name of a method of the bot (`"send_message"`), or a function that was registered by
+                `@sessions.action`.
+            *args: its arguments, which must be JSON where they are stored.
+            **kwargs: its arguments by name.
+
+        Raises:
+            SessionActionError: it is not an action, or it cannot be stored.
+            SessionClosedError: the update is done, or the session was released.
+            SessionKeyError: the update has no session.
+        """
+        if not isinstance(self._update_session.opened, UnitOfWork):
+            self.load_session()
+        self._update_session.holder.after_commit(action, *args, **kwargs)

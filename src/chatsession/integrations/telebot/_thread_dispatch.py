@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, cast
 
 from telebot import TeleBot, types
 
 from chatsession.errors import SessionError
-from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, AskedSessions, check_hooks
+from chatsession.integrations.polling.delivery import ThreadDelivery, delivering, note_undone
+from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, PLACE, AskedSessions, check_hooks
 from chatsession.integrations.telebot._ids import context_of, payloads
+from chatsession.integrations.telebot._methods import methods_of_bot
 from chatsession.integrations.telebot._thread_update import ThreadUpdate
 from chatsession.integrations.telebot._turns import InFlight, Turn, Turns
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.sync import SessionManager
+from chatsession.sync.loop_thread import LoopThread
 
 _log = logging.getLogger("chatsession")
 
@@ -29,13 +32,12 @@ _HOOKS = {
     "polling": (),
 }
 """What this stands before, and the parameters on which it relies."""
-_PLACE = "_chatsession"
 _DRAIN_TIMEOUT = 30.0
 
 
 def thread_dispatch_of(bot: TeleBot) -> ThreadDispatch:
     """What stands before the places of this bot."""
-    return cast("ThreadDispatch | None", vars(bot).get(_PLACE)) or ThreadDispatch(bot)
+    return cast("ThreadDispatch | None", vars(bot).get(PLACE)) or ThreadDispatch(bot)
 
 
 class ThreadDispatch:
@@ -47,6 +49,7 @@ class ThreadDispatch:
         self.bindings: SessionBindings = SessionBindings()
         self.asked: AskedSessions = AskedSessions(self.bindings)
         self._managers: list[SessionManager[Any]] = []
+        self._methods = methods_of_bot(bot)
         self._turns = Turns()
         self._in_flight = InFlight()
         self._batch = threading.local()
@@ -56,7 +59,7 @@ class ThreadDispatch:
         self._poll: Callable[..., None] = self.bot.polling
         self.handle: Callable[..., None] = self.bot._run_middlewares_and_handler
         """Runs the middlewares and handlers of an update."""
-        setattr(self.bot, _PLACE, self)
+        setattr(self.bot, PLACE, self)
         self.bot.process_new_updates = self.process
         self.bot._exec_task = self.execute
         self.bot.polling = self.poll
@@ -82,38 +85,69 @@ class ThreadDispatch:
             self._execute(task, *args, **kwargs)
             return
         ids: _Ids | None = getattr(self._batch, "ids", {}).get(id(args[0]))
-        context = context_of(self.bot, args[0], None if ids is None else cast("int", ids.next()), None)
+        context = context_of(self.bot, args[0], None if ids is None else cast("int", ids.next()), self._methods)
         turn = self._turns.take(context.chat_id) if self.bot.threaded else Turn()
         update = ThreadUpdate(self, UpdateScope(self.bindings, context), turn)
         self._in_flight.add(1)
-        self._execute(partial(self._do, update, task), *args, **kwargs)
+        delivery = delivering.get()
+        if isinstance(delivery, ThreadDelivery):
+            delivery.begin()
+            self._execute(partial(self._do_delivered, delivery, update, task), *args, **kwargs)
+        else:
+            self._execute(partial(self._do, update, task), *args, **kwargs)
 
     def _do(self, update: ThreadUpdate, task: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         try:
             update.do(task, *args, **kwargs)
         except SessionError as error:  # an update that must be given up is no reason to stop polling
+            note_undone(error)
             if not self.bot._handle_exception(error):
                 _log.error("an update was not handled, or what it did to its session is lost: %s", error)
         finally:
             self._turns.end(update.scope.context.chat_id, update.turn)
             self._in_flight.add(-1)
 
+    def _do_delivered(
+        self, delivery: ThreadDelivery, update: ThreadUpdate, task: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> None:
+        """Do it for somebody who waits for the update, and whom no error of a handler concerns."""
+        token = delivering.set(delivery)
+        try:
+            self._do(update, task, *args, **kwargs)
+        except Exception as error:
+            if not self.bot._handle_exception(error):
+                _log.exception("a handler failed, and what it did to its session is lost")
+        finally:
+            delivering.reset(token)
+            delivery.end()
+
     def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, poll, and close them when the updates that were received are done."""
+        with self.started():
+            try:
+                self._poll(*args, **kwargs)
+            finally:
+                self._in_flight.wait(_DRAIN_TIMEOUT, self._working)
+
+    @contextmanager
+    def started(self) -> Generator[LoopThread]:
+        """Keep the storages open; gives the event loop in which all sessions are."""
         with ExitStack() as stack:
             for manager, binding in zip(self._managers, self.bindings.all, strict=True):
                 manager.attach(binding)
                 stack.callback(_detach, manager, binding)
-            stack.callback(self._in_flight.wait, _DRAIN_TIMEOUT, self._working)
-            self._poll(*args, **kwargs)
+            yield self._join()
 
     def _working(self) -> bool:
         return not self.bot.threaded or any(worker.is_alive() for worker in self.bot.worker_pool.workers)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run an async function in the event loop in which all sessions are."""
+        return self._join().call(function)
+
+    def _join(self) -> LoopThread:
         loop_threads = [manager.join() for manager in self._managers]
-        return loop_threads[0].call(function)
+        return loop_threads[0]
 
 
 def _detach(manager: SessionManager[Any], binding: SessionBinding[Any]) -> None:

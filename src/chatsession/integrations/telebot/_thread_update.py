@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatsession.integrations.injection import keywords_of
+from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.telebot._thread_context import SyncSessionContext
 from chatsession.integrations.telebot._turns import Turn
 from chatsession.integrations.update_scope import SessionBinding, UpdateScope, name_taken
@@ -42,6 +43,7 @@ class ThreadUpdate:
         if edge.exception is None:
             self._end(self.scope.commit)
         else:
+            note_undone(edge.exception)
             self.abort()
 
     def _handle(self, edge: _Edge, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:

@@ -1,4 +1,4 @@
-"""An updater for python-telegram-bot that confirms updates when they are done."""
+"""An updater for python-telegram-bot that confirms updates when they are done, by polling and behind its webhook."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telegram_ext._methods import translated
 from chatsession.integrations.update_scope import SessionBindings
+from chatsession.integrations.webhooks import handled
 
 _NOT_RUNNING_YET = 0.01
 """Seconds between two looks whether the application has started, which has no event for it."""
@@ -38,7 +39,7 @@ class ConfirmingUpdater(Updater):
         max_deliveries: int,
         drain_timeout: float,
     ) -> None:
-        super().__init__(application.bot, application.update_queue)
+        super().__init__(application.bot, _Handling(application))
         self._application = application
         self._bindings = bindings
         self._max_deliveries = max_deliveries
@@ -128,8 +129,24 @@ class _PtbBot:
         return parsed.to_json().encode()
 
     async def handle(self, update: RawUpdate) -> None:
-        application = self._application
-        while not application.running:  # noqa: ASYNC110 - the application has no event for it
-            await asyncio.sleep(_NOT_RUNNING_YET)
-        parsed: Update = update["update"]
-        await application.update_processor.process_update(parsed, application.process_update(parsed))
+        await _handle(self._application, update["update"])
+
+
+class _Handling(asyncio.Queue[object]):
+    """Stands for the update queue in the server of `run_webhook`: what is put there is handled at once.
+
+    The server answers when `put` returns, with 500 if it raises.
+    """
+
+    def __init__(self, application: Application[Any, Any, Any, Any, Any, Any]) -> None:
+        super().__init__()
+        self._application = application
+
+    async def put(self, item: object) -> None:
+        await handled(_handle(self._application, item))
+
+
+async def _handle(application: Application[Any, Any, Any, Any, Any, Any], update: object) -> None:
+    while not application.running:  # noqa: ASYNC110 - the application has no event for it
+        await asyncio.sleep(_NOT_RUNNING_YET)
+    await application.update_processor.process_update(update, application.process_update(update))

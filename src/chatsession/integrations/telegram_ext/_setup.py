@@ -201,6 +201,9 @@ def setup_polling(
     `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause. When
     the application stops, nothing more is fetched, what runs is awaited, and what is done is confirmed.
 
+    `application.run_webhook()` and `updater.start_webhook()` answer an update when it is done, too: with 200, or with
+    500 if it must be delivered again. `max_deliveries` and `drain_timeout` have no effect there.
+
     Args:
         application: for which `setup_sessions` was called. Its `updater` is replaced.
         max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown

@@ -1,0 +1,216 @@
+"""Polling in every framework: an update is confirmed to Telegram when it is done, and what a commit sends is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polling_bots import BOTS, PollingBot
+
+from chatsession import SessionManager, StorageUnavailableError
+from chatsession.integrations.polling import poller
+from chatsession.storages import Action, Change
+from chatsession.storages.sqlite import SQLiteStorage
+from chatsession.unit_of_work import outbox
+from chatsession_playground.bot_api import BotApiServer
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the others run until something has happened."""
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[BotApiServer]:
+    async with BotApiServer() as api:
+        yield api
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(poller, "FIRST_BACK_OFF", 0.01)
+    monkeypatch.setattr(outbox, "PAUSES", [0.01, 0.01])
+
+
+@pytest.fixture(params=list(BOTS))
+def kind(request: pytest.FixtureRequest) -> type[PollingBot]:
+    return BOTS[request.param]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/bot.db"
+
+
+async def count_of(url: str, chat: int) -> int:
+    async with SessionManager(dict[str, int], storage=url, deduplicate=100) as sessions:
+        return (await sessions.get(chat) or {}).get("count", 0)
+
+
+def sent(api: BotApiServer) -> int:
+    return len([call for call in api.calls if call.method == "sendMessage" and call.error is None])
+
+
+async def test_an_update_is_confirmed_when_it_is_done(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann, ben = kind(api, url), api.private_chat(1001), api.private_chat(1002, "Ben")
+    slow = ann.send("slow")
+    async with bot.polling():
+        await until(lambda: bot.seen)
+        if kind is not BOTS["telebot-unthreaded"]:  # whose only thread is busy
+            for number in range(3):
+                ben.send("quick")
+                assert (await ben.receive()).text == str(number + 1)
+        assert api.pending[0].id == slow.id
+        bot.open()
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+        assert api.pending == []
+
+
+async def test_at_the_end_what_runs_is_done_and_confirmed(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    ann.send("slow")
+    async with bot.polling():
+        await until(lambda: bot.seen)
+    assert (await ann.receive()).text == "1"
+    assert api.pending == []
+    assert await count_of(url, 1001) == 1
+
+
+async def test_what_has_not_ended_in_time_is_delivered_again(
+    api: BotApiServer, url: str, kind: type[PollingBot]
+) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    ann.send("slow")
+    ann.send("next")
+    polling = asyncio.create_task(bot.poll(drain_timeout=0.01))
+    await until(lambda: bot.seen)
+    await bot.stop()
+    for _ in range(50):
+        await asyncio.sleep(0.005)
+    assert len(api.pending) == 2
+    bot.open()  # a thread cannot be cancelled
+    await polling
+    other = kind(api, url)
+    other.open()
+    async with other.polling():
+        await api.idle()
+        assert api.pending == []
+    assert await count_of(url, 1001) == 2, "what the first has committed is not counted again"
+
+
+async def test_a_failed_update_is_done(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    async with bot.polling():
+        ann.send("burn")
+        ann.send("fine")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+        assert api.pending == []
+    assert bot.seen == ["burn", "fine"]
+
+
+async def test_an_update_that_was_not_stored_is_handled_again(
+    api: BotApiServer, tmp_path: Path, kind: type[PollingBot]
+) -> None:
+    class FailingOnce(SQLiteStorage):
+        failures = 1
+
+        async def commit_many(self, changes: Sequence[Change]) -> Any:
+            if self.failures and any(change.key == "1001" and change.action is Action.PUT for change in changes):
+                self.failures -= 1
+                return [StorageUnavailableError("the disk is away", key=change.key) for change in changes]
+            return await super().commit_many(changes)
+
+    storage = FailingOnce(tmp_path / "bot.db")
+    bot, ann = kind(api, storage), api.private_chat(1001)
+    async with bot.polling():
+        ann.send("hello")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+    assert (bot.seen, storage.failures) == (["hello", "hello"], 0)
+
+
+async def test_an_answer_that_cannot_be_sent_is_sent_when_telegram_is_back(
+    api: BotApiServer, url: str, kind: type[PollingBot]
+) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    api.refuse("sendMessage", 502, times=4)
+    async with bot.polling():
+        ann.send("hello")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+    assert bot.seen == ["hello"], "the handler does not run again"
+    assert sent(api) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated since version v22.2")  # of PTB, at any `retry_after`
+async def test_refusals_are_dropped_and_waits_are_waited_for(
+    api: BotApiServer, url: str, kind: type[PollingBot], caplog: pytest.LogCaptureFixture
+) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    api.refuse("sendMessage", 403, description="Forbidden: bot was blocked by the user")
+    async with bot.polling():
+        ann.send("hello")
+        ann.send("again")
+        assert (await ann.receive()).text == "2"
+        api.refuse("sendMessage", 429, retry_after=1)
+        ann.send("and again")
+        assert (await ann.receive()).text == "3"
+    assert "of after_commit is dropped" in caplog.text
+    assert "bot was blocked" in caplog.text
+
+
+async def test_a_full_window_waits_without_asking(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url, deduplicate=3), api.private_chat(1001)
+    for text in ("slow", "a", "b", "c", "d"):
+        ann.send(text)
+    asked: list[int] = []
+    next_updates = api._account.next_updates
+
+    async def noted(**asking: Any) -> Any:
+        asked.append(asking["limit"])
+        return await next_updates(**asking)
+
+    api._account.next_updates = noted  # type: ignore[method-assign] # `getUpdates` is not among the calls
+    async with bot.polling():
+        await until(lambda: bot.seen)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert asked == [3]
+        bot.open()
+        assert [(await ann.receive()).text for _ in range(5)] == ["1", "2", "3", "4", "5"]
+    assert bot.seen == ["slow", "a", "b", "c", "d"]
+
+
+async def test_without_deduplicate_it_polls_and_warns(
+    api: BotApiServer, url: str, kind: type[PollingBot], caplog: pytest.LogCaptureFixture
+) -> None:
+    bot, ann = kind(api, url, deduplicate=0), api.private_chat(1001)
+    async with bot.polling():
+        ann.send("hello")
+        assert (await ann.receive()).text == "1"
+    assert "an update that a crash interrupts may change them twice" in caplog.text
+
+
+async def test_an_update_of_a_kind_that_is_not_known_is_done(
+    api: BotApiServer, url: str, kind: type[PollingBot]
+) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    api.inject("something_new", {"what": 1})
+    async with bot.polling():
+        ann.send("hello")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+        assert api.pending == []
+
+
+async def test_fewer_than_two_deliveries_make_no_sense(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    with pytest.raises(ValueError, match="max_deliveries"):
+        await kind(api, url).poll(max_deliveries=1)
