@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 
-from chatsession import SessionOptions, StorageError, open_storage
+from chatsession import SessionError, SessionOptions, StorageError, errors, open_storage
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -58,6 +59,25 @@ def test_all_options_are_listed_with_their_defaults() -> None:
     assert dict(listed) == defaults
 
 
+def test_every_error_is_on_the_page_on_troubleshooting() -> None:
+    told = (DOCS / "troubleshooting.md").read_text()
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and error is not SessionError:
+            assert f"`{name}`" in told, name
+
+
+@pytest.mark.parametrize("page", ["troubleshooting.md", "logging.md"])
+def test_messages_that_a_page_quotes_are_in_the_code(page: str) -> None:
+    code = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    for row in re.findall(r"^\| (`[^|]*) \|", (DOCS / page).read_text(), re.MULTILINE):
+        if "of another SQLite program" in row or "missing 1 required" in row:
+            continue
+        for message in re.findall(r"`([^`]* [^`]*)`", row):
+            for part in message.split("…"):
+                assert part.strip(" :") in code, part
+
+
 URLS = {
     "Memory": "memory:",
     "SQLite": "sqlite:///bot.db",
@@ -78,6 +98,15 @@ def test_all_options_of_a_storage_url_are_listed(storage: str) -> None:
     listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.+?) \|", part, re.MULTILINE))))
     listed |= set(re.findall(r"`(\w+)`", part.partition("Options of libpq")[2]))
     assert listed - {"db"} == set(known)
+
+
+def test_the_lowest_versions_of_frameworks_are_those_of_the_package() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    told = (DOCS / "versions.md").read_text()
+    for extra in ("aiogram", "telegram-ext", "telebot", "telethon", "pyrogram"):
+        lowest = re.search(r">=([\d.]+)", extras[extra][0])
+        assert lowest is not None
+        assert re.search(rf"^\| .*\b{re.escape(lowest[1].removesuffix('.0'))}\b", told, re.MULTILINE), extra
 
 
 def test_the_reference_documents_no_private_module() -> None:
