@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from contextlib import suppress
 
 from _proxy import Proxy
 
@@ -15,12 +16,18 @@ class MongoProxy(Proxy):
 
     Attributes:
         trips: how many commands were sent, without those by which clients look after their connections.
+        passed_on: such a command was.
+        hold_back: a connection is cut when this comes, and what came is kept until `deliver`; once.
         database: the name of the database in the URL.
     """
 
     def __init__(self, port: int, database: str = "bot") -> None:
         super().__init__(port)
         self.trips = 0
+        self.passed_on = asyncio.Event()
+        self.hold_back: bytes | None = None
+        self._kept = b""
+        self._late: list[asyncio.StreamWriter] = []
         self._epoch = 0
         self._database = database
 
@@ -28,9 +35,28 @@ class MongoProxy(Proxy):
     def url(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/{self._database}?directConnection=true"
 
+    @property
+    def direct_url(self) -> str:
+        """Of the server itself."""
+        return f"mongodb://127.0.0.1:{self._upstream}/{self._database}?directConnection=true"
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._late:
+            server.transport.abort()
+        await super().__aexit__(*_)
+
     def blackhole(self) -> None:
         """Swallow from now on what comes on the connections that are open now, as a firewall that forgot them."""
         self._epoch += 1
+
+    async def deliver(self) -> None:
+        """Let the server have what was held back, as a slow network does, and wait for its answer if it is prompt."""
+        answers, server = await asyncio.open_connection("127.0.0.1", self._upstream)
+        server.write(self._kept)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await _message(answers)
+        self._late.append(server)  # it may still be under way
 
     async def link(
         self,
@@ -45,10 +71,14 @@ class MongoProxy(Proxy):
         async def forward() -> None:
             while True:
                 message = await _message(requests)
-                if not any(name in message[:64] for name in _UNCOUNTED):
-                    self.trips += 1
+                is_command = not any(name in message[:64] for name in _UNCOUNTED)
+                self.trips += is_command
                 if self.cut_before is not None and self.cut_before in message:
                     self.cut_before = None
+                    self.was_cut.set()
+                    return
+                if self.hold_back is not None and self.hold_back in message:
+                    self.hold_back, self._kept = None, message
                     self.was_cut.set()
                     return
                 if self.cut_after is not None and self.cut_after in message:
@@ -56,6 +86,8 @@ class MongoProxy(Proxy):
                     cut.set()
                 if epoch == self._epoch:
                     server.write(message)
+                    if is_command:
+                        self.passed_on.set()
 
         async def answer() -> None:
             while True:

@@ -6,13 +6,15 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from _mongo_proxy import MongoProxy
+from pymongo import MongoClient
 
 from chatsession import SessionManager
 from chatsession.errors import SessionConflictError, StorageUnavailableError
-from chatsession.storages import Action, Change, Committed
+from chatsession.storages import Action, Change, Committed, Record
 from chatsession.storages.mongo import MongoStorage
 from chatsession.testing.conformance.single import commit, lock, put, value_of
 from tools.servers.mongo import MongoReplicaSet, MongoServer
@@ -42,6 +44,12 @@ async def proxy(request: pytest.FixtureRequest) -> AsyncIterator[MongoProxy]:
     name = "mongo_server" if request.param == "replica set" else "standalone"
     async with MongoProxy(request.getfixturevalue(name).port) as proxy:
         yield proxy
+
+
+def is_held(proxy: MongoProxy, collection: str) -> bool:
+    with MongoClient[dict[str, Any]](proxy.direct_url) as client:
+        query = {"$expr": {"$gt": ["$lock.until", "$$NOW"]}}
+        return client.bot[collection].count_documents(query) > 0
 
 
 def add_one(count: int) -> int:
@@ -89,6 +97,83 @@ async def test_a_commit_whose_answer_was_lost_is_made_once(proxy: MongoProxy, co
         await asyncio.gather(*(sessions.update(key, add_one) for key in keys))
         assert proxy.was_cut.is_set()
         assert [await sessions.get(key) for key in keys] == [8] * size
+
+
+async def test_a_commit_that_arrives_late_is_not_called_refused(proxy: MongoProxy, collection: str) -> None:
+    """Its lease is over when it is tried again, but nobody has taken the key: the first try may still come."""
+    async with MongoStorage(proxy.url, collection=collection, retry_for=60) as storage:
+        version = await put(storage, "chat", b"1")
+        held = await lock(storage, "chat", 0.5)
+        proxy.hold_back = b"commits"
+        proxy.shut()
+        committing = asyncio.create_task(
+            commit(storage, Change("chat", Action.PUT, b"2", version, lease=held.lease, unlock=True))
+        )
+        await proxy.was_cut.wait()
+        while await asyncio.to_thread(is_held, proxy, collection):
+            pass
+        await proxy.open()
+        outcome = await committing
+        await proxy.deliver()
+        assert isinstance(outcome, Committed)
+        assert await value_of(storage, "chat") == b"2"
+        assert (await lock(storage, "chat")).record == Record(b"2", outcome.version)
+
+
+async def test_a_commit_that_no_majority_has_yet_is_not_called_refused(
+    replicas: MongoReplicaSet, collection: str
+) -> None:
+    primary = await asyncio.to_thread(replicas.primary)
+    others = [server for server in replicas.servers if server is not primary]
+    async with (
+        MongoProxy(primary.port) as proxy,
+        MongoStorage(proxy.url, collection=collection, retry_for=120) as storage,
+    ):
+        version = await put(storage, "chat", b"1")
+        held = await lock(storage, "chat", 0.5)
+        while await asyncio.to_thread(is_held, proxy, collection):
+            pass
+        proxy.hold_back = b"commits"
+        proxy.shut()
+        try:
+            for server in others:
+                server.process.signal(signal.SIGSTOP)
+            committing = asyncio.create_task(
+                commit(storage, Change("chat", Action.PUT, b"2", version, lease=held.lease, unlock=True))
+            )
+            await proxy.was_cut.wait()
+            await proxy.deliver()
+            proxy.passed_on.clear()
+            await proxy.open()
+            await proxy.passed_on.wait()
+        finally:
+            for server in others:
+                server.process.signal(signal.SIGCONT)
+        outcome = await committing
+        await asyncio.to_thread(replicas.all_follow)
+        stored = await value_of(storage, "chat")
+        assert (type(outcome), stored) == (Committed, b"2")
+
+
+async def test_a_commit_behind_many_others_is_not_called_refused(
+    proxy: MongoProxy, collection: str, mongo_server: MongoServer
+) -> None:
+    async with MongoStorage(proxy.url, collection=collection, retry_for=60) as storage:
+        version = await put(storage, "chat", b"1")
+        held = await lock(storage, "chat")
+        proxy.cut_after = b"commits"
+        proxy.shut()
+        change = Change("chat", Action.PUT, b"2", version, lease=held.lease, unlock=True)
+        committing = asyncio.create_task(commit(storage, change))
+        await proxy.was_cut.wait()
+        async with MongoStorage(proxy.direct_url, collection=collection) as other:
+            for _ in range(10):
+                assert await put(other, "chat", b"3")
+        await proxy.open()
+        outcome = await committing
+        assert isinstance(outcome, StorageUnavailableError)
+        assert "session 'chat': " in str(outcome)
+        assert "not known whether the change was made" in str(outcome)
 
 
 async def test_connections_that_a_firewall_forgot_are_noticed(proxy: MongoProxy, collection: str) -> None:

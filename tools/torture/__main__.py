@@ -58,6 +58,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=3600, help="the longest that a campaign goes on")
     parser.add_argument("--seed", type=int, help="of all that is drawn; default: a new one")
     parser.add_argument("--workers", type=int, default=4, help="processes at a time")
+    parser.add_argument("--in-flight", type=int, default=50, help="handlers that a worker runs at the same time")
+    parser.add_argument("--chats", type=int, default=2000, help="chats in the long tail")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between events on average")
     parser.add_argument("--without", action="append", default=[], metavar="EVENT", help="an event left out, by name")
     parser.add_argument("--only", metavar="EVENT", help="the only event that happens, by name")
@@ -82,6 +84,8 @@ def _aims(given: argparse.Namespace) -> Aims:
         events=given.events,
         seconds=given.seconds,
         workers=given.workers,
+        in_flight=given.in_flight,
+        tail=given.chats,
         pause=given.pause,
         mutation=mutation,
         without=frozenset(given.without),

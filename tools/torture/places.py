@@ -355,7 +355,6 @@ class Mongo(Place):
 
     megabytes = 1024
     promise = "w: majority, journal: outlasts a killed server"
-    fills_disk = False  # it ends itself when it cannot write
 
     def start(self) -> None:
         self._server = self.stack.enter_context(MongoServer(replica_set=True))
@@ -371,6 +370,10 @@ class Mongo(Place):
     def troubles(self) -> Mapping[str, Callable[[Random], None]]:
         return {"server killed and started": lambda _: self._server.restart()}
 
+    def revive(self) -> None:
+        if _ended(self._server.process):  # it does when it cannot write
+            self._server.restart()
+
 
 class MongoReplicas(Place):
     """A replica set of three servers."""
@@ -379,7 +382,6 @@ class MongoReplicas(Place):
     lease = 4.0
     fails_over = True
     promise = "w: majority: outlasts the death of the primary"
-    fills_disk = False
 
     def start(self) -> None:
         self._servers = self.stack.enter_context(MongoReplicaSet())
@@ -398,6 +400,12 @@ class MongoReplicas(Place):
             "primary steps down": self._step_down,
             "replica killed and started": self._restart_replica,
         }
+
+    def revive(self) -> None:
+        for server in self._servers.servers:
+            if _ended(server.process):
+                server.start()
+        self._servers.all_follow()
 
     def _fail_over(self, _: Random) -> None:
         old = self._servers.primary()

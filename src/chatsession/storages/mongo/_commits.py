@@ -8,9 +8,9 @@ from typing import Any
 from bson import ObjectId
 from msgspec.structs import replace
 from pymongo import UpdateMany, UpdateOne
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, WriteConcernError
 
-from chatsession.errors import SessionError
+from chatsession.errors import SessionError, StorageUnavailableError
 from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT, TOUCH, Change, Committed, Outcome
 from chatsession.storages.mongo import _statements
 from chatsession.storages.mongo._calls import Calls
@@ -36,7 +36,7 @@ async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcom
 
     async def call(again: bool) -> None:
         if again:
-            await _look(calls, commits)
+            await _settle(calls, commits)
         while pending := [commit for commit in commits if commit.outcome is None]:
             if len(pending) == 1:
                 await _make_one(calls, pending[0])
@@ -59,7 +59,7 @@ class Commit:
         layout: the form of the documents.
     """
 
-    __slots__ = ("change", "is_alone", "layout", "leaves_lock", "name", "outcome", "size", "value")
+    __slots__ = ("change", "in_doubt", "is_alone", "layout", "name", "outcome", "size", "value")
 
     def __init__(self, change: Change, layout: Layout) -> None:
         self.change = change
@@ -68,8 +68,8 @@ class Commit:
         """Names this commit among all others; a retry finds it in the document."""
         self.outcome: Outcome | None = None
         """`None`: not known yet."""
-        self.leaves_lock = False
-        """It was refused, and its lock is still to be given back."""
+        self.in_doubt = False
+        """It may have been made although nobody has said so."""
         self.is_alone = False
         """It must have a statement of its own, because the server refused one with several changes."""
         self.value: object = None
@@ -79,7 +79,7 @@ class Commit:
             try:
                 self.value, self.size = stored_value(change.key, change.value)
             except SessionError as error:
-                self._refuse(error)
+                self.outcome = error
 
     def filter(self, now: float) -> Mapping[str, Any]:
         """Which document it may change."""
@@ -140,12 +140,10 @@ class Commit:
         if document is not None and self.name in document.get("commits", ()):
             self.made(document)
             return
-        if change.lease is not None and not _statements.holds(change.lease.token, document):
-            self.outcome = LEASE_LOST
-            return
         version = None if document is None else self._version_in(document)
-        if not change.accepts(version, now):
-            self._refuse(CONFLICT)
+        refusal = self._refusal(document, version, now)
+        if refusal is not None:
+            self.outcome = refusal
         elif version is not None:
             return
         elif change.action is PUT:
@@ -158,11 +156,35 @@ class Commit:
     def fail(self, code: object, server: str) -> None:
         """Note the server's refusal of this change alone."""
         key = self.change.key
-        self._refuse(too_large(key, len(self.change.value)) if code in TOO_LARGE else refusal(code, server, key))
+        self.outcome = too_large(key, len(self.change.value)) if code in TOO_LARGE else refusal(code, server, key)
 
-    def _refuse(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.leaves_lock = self.change.unlock and self.change.lease is not None
+    @property
+    def leaves_lock(self) -> bool:
+        """Whether it was not made, and its lock is still to be given back."""
+        is_left = self.change.unlock and self.change.lease is not None
+        return is_left and self.outcome is not LEASE_LOST and not isinstance(self.outcome, Committed)
+
+    def _refusal(self, document: Document | None, version: object, now: float) -> Outcome | None:
+        """Why it cannot be made; `None`: it can."""
+        change = self.change
+        is_lost = change.lease is not None and not _statements.has_token(change.lease.token, document)
+        if not is_lost and change.accepts(version, now):
+            return None
+        if self.in_doubt and self._is_forgotten(document):
+            return StorageUnavailableError(
+                "the connection to MongoDB broke in the middle of the change, and others have changed it since; it is "
+                "not known whether the change was made",
+                key=change.key,
+            )
+        return LEASE_LOST if is_lost else CONFLICT
+
+    def _is_forgotten(self, document: Document | None) -> bool:
+        """Whether its name may be missing because of the many others that were made after it.
+
+        Not if the version that it was to replace is still remembered: then its own name would be, too.
+        """
+        names = () if document is None else document.get("commits", ())
+        return len(names) >= _statements.COMMITS_REMEMBERED and self.change.expect not in names
 
     def _version_in(self, document: Document) -> object:
         if not document["has_value"] or is_over(document):
@@ -179,7 +201,7 @@ async def _make_one(calls: Calls, commit: Commit) -> None:
             commit.filter(now), commit.operators(now), commit.fields, upsert=commit.may_insert
         )
     except OperationFailure as error:
-        if passes(error):
+        if passes(error) or isinstance(error, WriteConcernError):
             raise
         commit.fail(error.code, calls.server)
         return
@@ -204,6 +226,19 @@ async def _make(calls: Calls, commits: Sequence[Commit]) -> None:
         for commit in commits:
             if commit.result_is_known:
                 commit.made()
+    await _look(calls, commits)
+
+
+async def _settle(calls: Calls, commits: Sequence[Commit]) -> None:
+    """Find out what became of commits that an earlier try may have made.
+
+    A read alone may not show what was written before a majority has it, so that it seems not to be made and appears
+    later. A write to the same documents is acknowledged only after all that the server was told before it.
+    """
+    for commit in commits:
+        commit.in_doubt = True
+    keys = {calls.layout.key: {"$in": [commit.change.key for commit in commits]}}
+    await calls.write([UpdateMany(keys, {"$set": {"touched_at": date_of(calls.now())}})])
     await _look(calls, commits)
 
 

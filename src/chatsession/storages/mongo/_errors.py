@@ -19,8 +19,10 @@ _HINTS = {
     26: "the collection is missing",
     59: "it does not know a command; is it older than MongoDB 6.0?",
     73: "the name of the database or of the collection is not allowed",
+    79: "the replica set does not know the write concern; set w in the URL to another one",
     85: "an index of another kind has the name of one that sessions need; drop it",
     86: "an index of another kind has the name of one that sessions need; drop it",
+    100: "the write concern asks for more servers than there are; set w in the URL to majority",
     121: "the collection has a validator, and the session's document does not meet it; change one of them",
     8000: "the name or the password is wrong",
     11000: "two documents of the collection have the same key; remove one of them",
@@ -89,6 +91,8 @@ def _from_server(error: driver.OperationFailure, server: str) -> StorageError:
         code = error.code
     if code in _PASSING:
         return StorageUnavailableError(f"{server} did not serve in time: {_hint(code)}. Try again later")
+    if isinstance(error, driver.BulkWriteError | driver.WriteConcernError):
+        return StorageUnavailableError(f"{server} did not confirm that what it has written lasts: {_hint(code)}")
     return StorageError(f"{server} refused: {_hint(code)}")
 
 

@@ -23,7 +23,8 @@ from chatsession.storages.mongo._records import Document, date_of, stored_value
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""
 
-_COMMITS_REMEMBERED = 4
+COMMITS_REMEMBERED = 4
+"""The last commits of a document, by which one finds out whether a call was carried out whose answer was lost."""
 _ENTRY = "chatsession_entry"
 """The field that holds what belongs to a document, while a statement changes many."""
 _IN_QUEUE = timedelta(seconds=3)
@@ -49,10 +50,15 @@ def held(lease: Lease) -> Expression:
     return {"lock.token": Int64(lease.token)}
 
 
+def has_token(token: int, document: Document | None) -> bool:
+    """Whether the lock in a document has this token; it may be over, if nobody has taken the key since."""
+    lock = document.get("lock") if document else None
+    return bool(lock and lock["token"] == token)
+
+
 def holds(token: int, document: Document | None) -> bool:
     """Whether the lock in a document has this token and is not over."""
-    lock = None if document is None else document.get("lock")
-    return document is not None and lock is not None and lock["token"] == token and lock["until"] > document["now"]
+    return bool(document and has_token(token, document) and document["lock"]["until"] > document["now"])
 
 
 FREE: Expression = {"lock": {"$exists": False}, "queue.0": {"$exists": False}}
@@ -164,7 +170,7 @@ def commit(change: Change, name: object, value: object, layout: Layout, now: flo
             unsetting["expires_at"] = ""
         else:
             setting["expires_at"] = date_of(now + max(change.ttl, 0.001))
-    remembered = {"commits": {"$each": [name], "$position": 0, "$slice": _COMMITS_REMEMBERED}}
+    remembered = {"commits": {"$each": [name], "$position": 0, "$slice": COMMITS_REMEMBERED}}
     update: dict[str, Any] = {"$push": remembered}
     if setting:
         update["$set"] = setting
@@ -181,7 +187,7 @@ def commit_together(
     what = [{"name": name, "value": value} for name, value in zip(names, values, strict=True)]
     operators = commit(changes[0], f"${_ENTRY}.name", f"${_ENTRY}.value", layout, now)
     commits: Expression = {"$concatArrays": [[f"${_ENTRY}.name"], {"$ifNull": ["$commits", []]}]}
-    setting: Expression = {**operators.get("$set", {}), "commits": {"$slice": [commits, _COMMITS_REMEMBERED]}}
+    setting: Expression = {**operators.get("$set", {}), "commits": {"$slice": [commits, COMMITS_REMEMBERED]}}
     return UpdateMany(
         _expected_together(changes, keys, layout, now),
         [
