@@ -94,6 +94,11 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does not run, because nobody has started it or because it has ended."""
+        return self._process is None or self._process.poll() is not None
+
     def start(self, ready: Callable[[], bool] | None = None) -> None:
         """Start it (again), and wait until it listens, or until `ready` says so."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -139,11 +140,25 @@ class MongoReplicaSet:
     def all_follow(self) -> None:
         """Wait until there is a primary, and the others follow it."""
 
-        def follow() -> bool:
-            states = [member["stateStr"] for member in self.primary().command({"replSetGetStatus": 1})["members"]]
+        wait_until(self._all_follow, "all servers following the primary")
+
+    def revive(self) -> None:
+        """Start those that have ended, and that still end, until all follow the primary."""
+
+        def revived() -> bool:
+            for server in self.servers:
+                if server.process.has_ended:
+                    server.start()
+            return self._all_follow()
+
+        wait_until(revived, "all servers following the primary")
+
+    def _all_follow(self) -> bool:
+        def shows_all(server: MongoServer) -> bool:
+            states = [member["stateStr"] for member in server.command({"replSetGetStatus": 1})["members"]]
             return sorted(states) == ["PRIMARY", "SECONDARY", "SECONDARY"]
 
-        wait_until(lambda: _holds(follow), "all servers following the primary")
+        return any(_holds(partial(shows_all, server)) for server in self.servers)
 
     def __enter__(self) -> Self:
         try:

@@ -12,7 +12,7 @@ from random import Random
 from types import TracebackType
 from typing import ClassVar, Self
 
-from tools.servers._process import ServerFailedError, ServerProcess, wait_until
+from tools.servers._process import ServerFailedError, wait_until
 from tools.servers.mongo import MongoReplicaSet, MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
@@ -145,7 +145,7 @@ class Redis(Place):
         return {"maxmemory, noeviction": (lambda: self._limit("1mb"), lambda: self._limit("0"))}
 
     def revive(self) -> None:
-        if _ended(self._server.process):
+        if self._server.process.has_ended:
             self._server.process.kill()
             self._server.start()
 
@@ -371,7 +371,7 @@ class Mongo(Place):
         return {"server killed and started": lambda _: self._server.restart()}
 
     def revive(self) -> None:
-        if _ended(self._server.process):  # it does when it cannot write
+        if self._server.process.has_ended:  # it does when it cannot write
             self._server.restart()
 
 
@@ -402,10 +402,7 @@ class MongoReplicas(Place):
         }
 
     def revive(self) -> None:
-        for server in self._servers.servers:
-            if _ended(server.process):
-                server.start()
-        self._servers.all_follow()
+        self._servers.revive()
 
     def _fail_over(self, _: Random) -> None:
         old = self._servers.primary()
@@ -438,7 +435,3 @@ PLACES: Mapping[str, type[Place]] = {
     "mongo": Mongo,
     "mongo-replicas": MongoReplicas,
 }
-
-
-def _ended(process: ServerProcess) -> bool:
-    return process._process is None or process._process.poll() is not None
