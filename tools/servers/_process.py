@@ -112,9 +112,12 @@ class ServerProcess:
             raise ServerFailedError(f"{error}\n{self.log()}") from None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, such as SIGSTOP."""
-        if self._process is not None:
-            self._process.send_signal(number)
+        """Send a signal; after SIGSTOP, it stands still when this returns."""
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        if number is signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
         """End it by SIGKILL, as a crash would."""
