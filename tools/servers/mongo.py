@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
 
 from tools.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
@@ -42,7 +42,11 @@ class MongoServer:
         self._replica_set = replica_set
         command = [program("mongod", str(Path.home() / ".local/bin")), "--dbpath", str(self.folder), "--quiet"]
         command += ["--bind_ip", "127.0.0.1", "--port", str(self.port), "--wiredTigerCacheSizeGB", "0.25"]
-        command += ["--replSet", REPLICA_SET] if replica_set else []
+        command += [
+            "--setParameter",
+            "diagnosticDataCollectionEnabled=false",
+        ]  # it ends the server where a disk is full
+        command += ["--replSet", REPLICA_SET, "--oplogSize", "64"] if replica_set else []
         command += ["--auth"] if user else []
         self.process = ServerProcess([*command, *arguments], self.port, self.folder)
 
@@ -82,6 +86,18 @@ class MongoServer:
         self.process.kill()
         self.start()
         wait_until(lambda: _holds(self._leads), "the server becoming the primary")
+
+    def revive(self) -> None:
+        """Start it if it has ended, and if it still ends, until it takes a write."""
+
+        def revived() -> bool:
+            if self.process.has_ended:
+                self.start()
+            with self.client() as client:
+                database = client.get_database("probe", write_concern=WriteConcern("majority", wtimeout=2000))
+                return database.probe.update_one({}, {"$inc": {"count": 1}}, upsert=True).acknowledged
+
+        wait_until(lambda: _holds(revived), "the server taking a write", 60)
 
     def __enter__(self) -> Self:
         try:

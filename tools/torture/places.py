@@ -371,14 +371,13 @@ class Mongo(Place):
         return {"server killed and started": lambda _: self._server.restart()}
 
     def revive(self) -> None:
-        if self._server.process.has_ended:  # it does when it cannot write
-            self._server.restart()
+        self._server.revive()  # it ends when it cannot write
 
 
 class MongoReplicas(Place):
     """A replica set of three servers."""
 
-    megabytes = 1024
+    megabytes = 2048
     lease = 4.0
     fails_over = True
     promise = "w: majority: outlasts the death of the primary"
