@@ -81,7 +81,8 @@ class TelebotDriver(FrameworkDriver):
 
     async def start(self) -> None:
         self._polling = asyncio.create_task(self.bot.polling())
-        while not self.bot._polling:  # noqa: ASYNC110 - telebot has no event for it
+        # Before 4.28, telebot has no such attribute until it polls.
+        while not getattr(self.bot, "_polling", False):  # noqa: ASYNC110 - telebot has no event for it
             await asyncio.sleep(0)
 
     async def feed(self, incoming: Incoming) -> None:

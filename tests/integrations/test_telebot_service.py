@@ -153,7 +153,7 @@ async def test_a_handler_without_a_session_does_not_hold_the_end_up(api: BotApiS
             await begun.wait()
             task.cancel()
             await task
-    for left in bot._pending_tasks:
+    for left in asyncio.all_tasks() - {asyncio.current_task()}:
         left.cancel()
 
 
