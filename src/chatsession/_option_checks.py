@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from keyword import iskeyword
 from numbers import Integral, Real
 from typing import NamedTuple, cast
 
@@ -53,7 +54,7 @@ def _is_duration(value: object) -> bool:
 
 def _is_positive(value: object) -> bool:
     number = value.total_seconds() if isinstance(value, timedelta) else cast("float", value)
-    return math.isfinite(number) and number > 0
+    return 0 < number <= sys.float_info.max  # false for NaN
 
 
 def _is_not_negative(value: object) -> bool:
@@ -69,7 +70,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_identifier(value: object) -> bool:
-    return cast("str", value).isidentifier()
+    return cast("str", value).isidentifier() and not iskeyword(cast("str", value))
 
 
 def _is_mapping(value: object) -> bool:

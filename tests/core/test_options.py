@@ -45,6 +45,8 @@ SENSELESS = [
     ("ttl", float("nan")),
     ("ttl", float("inf")),
     ("ttl", timedelta(0)),
+    ("ttl", 10**400),
+    ("lock_lease", 10**400),
     ("lock_timeout", -1),
     ("lock_timeout", float("inf")),
     ("lock_lease", float("nan")),
@@ -54,6 +56,7 @@ SENSELESS = [
     ("expiry", "never"),
     ("on_decode_error", ""),
     ("name", "two words"),
+    ("name", "class"),
 ]
 
 
@@ -64,7 +67,7 @@ def test_a_wrong_type_is_told_with_what_the_option_takes(option: str, value: Any
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize(("option", "value"), SENSELESS)
+@pytest.mark.parametrize(("option", "value"), SENSELESS, ids=lambda part: f"{part!r:.20}")
 def test_a_senseless_value_is_told_with_what_it_should_be(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{option} takes .*, not "):
         SessionManager(int, **{"storage": "memory:", option: value})
@@ -73,6 +76,18 @@ def test_a_senseless_value_is_told_with_what_it_should_be(option: str, value: An
 @pytest.mark.parametrize(("option", "value"), [("lock_timeout", None), ("ttl", timedelta(days=1)), ("lock_lease", 3)])
 def test_what_an_option_takes_is_taken(option: str, value: Any) -> None:
     assert getattr(SessionOptions[int](**{option: value}), option) == value
+
+
+def test_versions_of_migrations_are_numbers() -> None:
+    for version in (float("nan"), float("inf"), 10**400, True, "1"):
+        with pytest.raises(ValueError, match="versions of migrations are numbers"):
+            SessionManager(int, storage="memory:", migrations={version: identity})  # type: ignore[dict-item]
+
+
+def test_encryption_keys_that_are_no_list_are_refused_without_being_shown() -> None:
+    for keys in ("secret", b"secret", 1):
+        with pytest.raises(ValueError, match=r"^encryption_keys is a list of keys, the newest first$"):
+            SessionManager(int, storage="memory:", encryption_keys=keys)  # type: ignore[arg-type]
 
 
 def test_every_option_is_described_for_editors() -> None:

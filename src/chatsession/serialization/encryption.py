@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from chatsession.errors import SessionDecryptError
@@ -53,7 +53,7 @@ class Keyring:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
             raise ImportError("encryption_keys need cryptography: pip install 'chatsession[encryption]'") from error
-        if isinstance(keys, (str, bytes)):
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Collection):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
             raise ValueError("encryption_keys is a list of keys, the newest first")
         raw = [_raw(key, number) for number, key in enumerate(keys, 1)]
         self._ciphers: dict[bytes, AESGCM] = {_name(key): AESGCM(key) for key in reversed(raw)}

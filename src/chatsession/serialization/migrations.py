@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import math
+import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast, get_type_hints
 
@@ -54,8 +55,8 @@ class Migrations:
         if not steps:
             raise ValueError("migrations must name at least one step, as in migrations={1: function}")
         for version in steps:
-            if type(version) not in (int, float) or not math.isfinite(version):
-                raise ValueError(f"versions of migrations are numbers, not {version!r}")
+            if type(version) not in (int, float) or not abs(version) <= sys.float_info.max:  # also NaN
+                raise ValueError(f"versions of migrations are numbers, not {reprlib.repr(version)}")
         self._steps = [_step(version, steps[version]) for version in sorted(steps)]
         for one, two in zip(self._steps, self._steps[1:], strict=False):
             if Any not in (one.gives, two.takes) and one.gives != two.takes:
