@@ -30,6 +30,15 @@ async def test_a_fresh_schema_equals_all_its_migrations(postgres_server: Postgre
     assert schema_sql(version=_schema.NEWEST) == ""
 
 
+async def test_large_values_are_compressed_by_lz4(postgres_server: PostgresServer) -> None:
+    known = postgres_server.psql("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+    if "lz4" not in known:
+        pytest.skip("this server does not know LZ4")
+    async with PostgresStorage(postgres_server.create_database("lz4")) as storage:
+        await put(storage, "chat", b'["%b"]' % (b"pizza" * 2_000))
+    assert postgres_server.psql("SELECT pg_column_compression(data) FROM chat_sessions", "lz4") == "lz4\n"
+
+
 async def test_many_start_at_once(postgres_server: PostgresServer) -> None:
     url = postgres_server.create_database("many_at_once")
     storages = [PostgresStorage(url, schema="bots") for _ in range(8)]
