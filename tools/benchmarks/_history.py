@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 import msgspec
 
-_ANSWER = (
-    'Yes, that can be "done" so: first the dough, dann die Soße, et puis le fromage; about 12 minutes at 250 °C.\n'
+_SYLLABLES = (
+    "ba",
+    "de",
+    "fi",
+    "go",
+    "hu",
+    "ka",
+    "le",
+    "mi",
+    "no",
+    "pu",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "wü",
+    "xa",
+    "ye",
+    "ñ",
+    "ß",
 )
-_LENGTH = 600
-"""Characters of a message."""
-_PER_MESSAGE = 680
+_WORDS = 60
+"""Of a message."""
+_PER_MESSAGE = 400
 """Bytes of a message, with its role."""
 
 
@@ -29,12 +48,15 @@ class History:
 
 
 def history_of(size: int) -> Callable[[], History]:
-    """Makes histories of about so many bytes."""
-    text = (_ANSWER * (_LENGTH // len(_ANSWER) + 1))[:_LENGTH]
+    """Makes histories of about so many bytes, which compress about as well as texts in a natural language."""
+    chance = Random(size)
+    words = ["".join(chance.choices(_SYLLABLES, k=chance.randint(1, 4))) for _ in range(3_000)]
+    common = [1 / rank for rank in range(1, len(words) + 1)]
+    texts = [" ".join(chance.choices(words, common, k=_WORDS)) for _ in range(max(1, size // _PER_MESSAGE))]
 
     def make() -> History:
-        roles = ["assistant" if number % 2 else "user" for number in range(max(1, size // _PER_MESSAGE))]
-        return History(messages=[Message(role, text) for role in roles])
+        roles = ("user", "assistant")
+        return History(messages=[Message(roles[number % 2], text) for number, text in enumerate(texts)])
 
     return make
 

@@ -21,9 +21,11 @@ CHATS = {10_000: IN_FLIGHT, 300_000: 40}
 """How many chats have sessions of so many bytes; all of them are in flight at the same time."""
 
 CODEC, MEMORY = "decode + encode", "memory, chatsession"
+COMPRESSED = ", compressed"
 REDIS_FLOOR, REDIS_OURS = "Redis, decode + encode + MGET + MSET", "Redis, chatsession"
 POSTGRES_FLOOR, POSTGRES_OURS = "PostgreSQL, decode + encode + ANY + unnest", "PostgreSQL, chatsession"
 
+_COMPRESS_FROM = 2_000
 _WRITE_MANY = (
     "UPDATE bench.pizzas AS p SET value = c.value FROM unnest($1::text[], $2::jsonb[]) AS c (key, value) "
     "WHERE p.key = c.key"
@@ -62,8 +64,10 @@ def _contenders(
         contender(MEMORY, lambda: ours(MemoryStorage(), size)),
         contender(REDIS_FLOOR, lambda: redis_floor(redis_server, size), floor=True),
         contender(REDIS_OURS, lambda: redis_ours(redis_server, size)),
+        contender(REDIS_OURS + COMPRESSED, lambda: redis_ours(redis_server, size, _COMPRESS_FROM)),
         contender(POSTGRES_FLOOR, lambda: postgres_floor(postgres_server, meter, size), floor=True),
         contender(POSTGRES_OURS, lambda: postgres_ours(postgres_server, meter, size)),
+        contender(POSTGRES_OURS + COMPRESSED, lambda: postgres_ours(postgres_server, meter, size, _COMPRESS_FROM)),
     ]
 
 
@@ -108,8 +112,10 @@ async def codec(size: int) -> AsyncGenerator[Running]:
     yield Running(lambda updates: _in_batches(updates, size, update), counted)
 
 
-async def ours(storage: Storage, size: int, meter: Meter | None = None) -> AsyncGenerator[Running]:
-    async with SessionManager(history_of(size), type=History, storage=storage) as sessions:
+async def ours(
+    storage: Storage, size: int, meter: Meter | None = None, compression: int | None = None
+) -> AsyncGenerator[Running]:
+    async with SessionManager(history_of(size), type=History, storage=storage, compression=compression) as sessions:
 
         async def handle(number: int) -> None:
             async with sessions.open(number % CHATS[size]) as s:
@@ -137,9 +143,9 @@ async def redis_floor(server: RedisServer, size: int) -> AsyncGenerator[Running]
         yield Running(lambda updates: _in_batches(updates, size, update), counted, redis_meter(server))
 
 
-async def redis_ours(server: RedisServer, size: int) -> AsyncGenerator[Running]:
+async def redis_ours(server: RedisServer, size: int, compression: int | None = None) -> AsyncGenerator[Running]:
     server.ask("FLUSHALL")
-    async for running in ours(RedisStorage(server.url), size, redis_meter(server)):
+    async for running in ours(RedisStorage(server.url), size, redis_meter(server), compression):
         yield running
 
 
@@ -158,9 +164,11 @@ async def postgres_floor(server: PostgresServer, meter: Meter, size: int) -> Asy
         yield Running(lambda updates: _in_batches(updates, size, update), lambda: postgres.total_in(pool), meter)
 
 
-async def postgres_ours(server: PostgresServer, meter: Meter, size: int) -> AsyncGenerator[Running]:
+async def postgres_ours(
+    server: PostgresServer, meter: Meter, size: int, compression: int | None = None
+) -> AsyncGenerator[Running]:
     postgres.start_afresh(server)
-    async for running in ours(PostgresStorage(server.url, schema="bench"), size, meter):
+    async for running in ours(PostgresStorage(server.url, schema="bench"), size, meter, compression):
         yield running
 
 
