@@ -415,3 +415,23 @@ def test_what_is_private_of_python_telegram_bot_is_still_there(private: str) -> 
     """These have no public way; see `_telegram_ext_persistent`."""
     application = builder(None).build()
     assert hasattr(interview() if private == "_conversations" else application, private)
+
+
+@pytest.mark.parametrize("per_user", [True, False], ids=["of a member", "of the group"])
+async def test_a_conversation_goes_on_in_the_supergroup(storage: CountingStorage, per_user: bool) -> None:
+    application = with_interview(storage, per_user=per_user)
+    old, new = group(-5), group(-1005)
+    async with serving(application):
+        await feed(application, start(chat=old))
+        await feed(application, message("", chat=old, migrate_to_chat_id=-1005))
+        await feed(application, message("", chat=new, migrate_from_chat_id=-5))
+    other = with_interview(storage, per_user=per_user)  # as after a restart
+    async with serving(other):
+        await feed(other, message("Ann", chat=new))
+        of = "[-1005,1]" if per_user else "[-1005]"
+        conversations = {"interview": {of: AGE}}
+        assert (await kept(storage, 1 if per_user else -1005))["conversations"] == conversations
+        await feed(other, message("42", chat=old))  # was under way when the group moved
+        assert await kept(storage, 1) == {"user_data": {"asked": 1, "name": "Ann", "age": "42"}}
+        await feed(other, message("43", chat=new))
+        assert (await kept(storage, 1))["user_data"]["age"] == "42", "the conversation is over"

@@ -72,6 +72,11 @@ class Conversations:
             return key[1 if handler.per_chat else 0]
         return key[0] if handler.per_chat else f"message:{key[0]}"
 
+    @property
+    def follow_chats(self) -> bool:
+        """Whether there are conversations whose key has a chat."""
+        return any(handler.per_chat for handler in self._handlers.values())
+
     def message_id(self, update: Update) -> str | None:
         """The id of the message to which an update belongs, if there are conversations of messages alone."""
         query = update.callback_query
@@ -117,7 +122,7 @@ class Conversations:
             state = results.get(promise.task)
             if state is None:
                 state = _END if promise.old_state is None else promise.old_state
-            self.put(data.kept(self.home(name, key), name), name, key, state)
+            self._put(data, name, key, state)
         data.pending.clear()
         for name, key in data.timed:
             self._note_timeout(data, name, key)
@@ -140,9 +145,8 @@ class Conversations:
     def get(self, name: str, key: Key) -> object:
         """The state of a conversation in the running update. Raises `KeyError` if there is none."""
         data = self.loaded(name)
-        written = _written(key)
-        if (name, written) in data.pending:
-            return data.pending[name, written]
+        if (pending := data.pending.get((name, _written(key)))) is not None:
+            return pending
         if self._handlers[name].conversation_timeout:
             data.timed.add((name, key))
         state = self._state(data, name, key)
@@ -152,7 +156,7 @@ class Conversations:
             return state
         if state[1] > data.persistence.now() or key in self._handlers[name].timeout_jobs:
             return state[0]
-        self.put(data.kept(self.home(name, key), name), name, key, None)  # its timer went with its process
+        self._put(data, name, key, None)  # its timer went with its process
         raise KeyError(key)
 
     def set(self, name: str, key: Key, state: object) -> None:
@@ -162,10 +166,33 @@ class Conversations:
             data.pending[name, _written(key)] = state
             return
         data.pending.pop((name, _written(key)), None)
-        self.put(data.kept(self.home(name, key), name), name, key, state)
+        self._put(data, name, key, state)
+
+    def _put(self, data: LoadedData, name: str, key: Key, state: object | None) -> None:
+        self.put(data.kept(self.home(name, key), name), name, self._followed(data, name, key), state)
 
     def _state(self, data: LoadedData, name: str, key: Key) -> State | None:
-        return data.kept(self.home(name, key), f"conversation {name!r}").conversations.get(name, {}).get(_written(key))
+        followed = self._followed(data, name, key)
+        return (
+            data.kept(self.home(name, key), f"conversation {name!r}")
+            .conversations.get(name, {})
+            .get(_written(followed))
+        )
+
+    def _followed(self, data: LoadedData, name: str, key: Key) -> Key:
+        """The key of a conversation, in the supergroup that its group became.
+
+        A state that is still under the key of the group gets the new key: the states of a group's members are with
+        the members, so that they cannot all move with the group.
+        """
+        moved = data.moved(key[0]) if self._handlers[name].per_chat else None
+        if moved is None:
+            return key
+        old, new = (_written((chat, *key[1:])) for chat in moved)
+        states = data.kept(self.home(name, key), name).conversations.get(name, {})
+        if old in states:
+            states[new] = states.pop(old)
+        return (moved[1], *key[1:])
 
     def _note_timeout(self, data: LoadedData, name: str, key: Key) -> None:
         """Store with the state when it ends, so that other processes know."""
@@ -176,7 +203,8 @@ class Conversations:
         ends = data.persistence.now() + left
         plain, before = state if isinstance(state, tuple) else (state, 0.0)
         if ends > before + _LATE:
-            data.kept(self.home(name, key), name).conversations[name][_written(key)] = (plain, ends)
+            states = data.kept(self.home(name, key), name).conversations[name]
+            states[_written(self._followed(data, name, key))] = (plain, ends)
 
 
 class _States(MutableMapping[Key, object]):

@@ -38,11 +38,13 @@ class Kept(Struct, omit_defaults=True):
     chat_data: Any = None
     conversations: dict[str, dict[str, State]] = {}
     """By the name of the `ConversationHandler`, then by the key of the conversation as JSON."""
+    moved: tuple[int, int] | None = None
+    """The ids of a group and of the supergroup that it became: conversations of either are those of the supergroup."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is left to store."""
-        return self.user_data is None and self.chat_data is None and not self.conversations
+        return self.user_data is None and self.chat_data is None and not self.conversations and self.moved is None
 
 
 def kept_type(user_data: Any, chat_data: Any) -> type[Kept]:
@@ -189,6 +191,10 @@ class LoadedData:
             "bot_data is not locked for this handler, since no code was found by which it would use it; "
             "use `async with open_persistence(application, bot_data=True)`"
         )
+
+    def moved(self, chat_id: Id) -> tuple[int, int] | None:
+        """The ids of a group and of the supergroup that it became, if the chat is one and is loaded."""
+        return self.kept(chat_id, f"chat {chat_id}").moved if chat_id in self.ids else None
 
     def _check_running(self, what: str) -> None:
         if self._ended:

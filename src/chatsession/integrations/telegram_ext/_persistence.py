@@ -198,6 +198,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """Move what a group has to the supergroup that it became."""
         if old is not None and new is not None and old != new:
             await move(self._kept.runtime, self.key(old), self.key(new))
+            if self.conversations.follow_chats:
+                async with self.unit(new) as session:
+                    session.data.moved = (old, new)
 
     def uses_bot_data(self, callback: object, context_class: type[object]) -> bool:
         """Whether a callback may use a `bot_data` that is stored."""
