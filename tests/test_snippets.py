@@ -25,7 +25,7 @@ SNIPPET = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)
 RUN = r"""
 import ast, asyncio, inspect, json, sys, types
 page = types.ModuleType("page")
-sys.modules["page"] = page
+sys.modules["page"] = sys.modules["bot"] = page  # as a reader's bot.py
 for line, code in json.load(sys.stdin):
     compiled = compile("\n" * line + code, sys.argv[1], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if compiled.co_flags & inspect.CO_COROUTINE:

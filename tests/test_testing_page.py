@@ -17,7 +17,7 @@ def test_the_page_works_as_written(mode: str, tmp_path: Path) -> None:
     conftest, bot, test, *_ = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "bot.py").write_text(bot)
-    (tmp_path / "test_bot.py").write_text(f"from bot import on_pizza, sessions\n{test}")
+    (tmp_path / "test_bot.py").write_text(test)
     (tmp_path / "pytest.ini").write_text(
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
     )
