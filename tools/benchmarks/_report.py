@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 
 from tools.benchmarks._group import Group
@@ -123,7 +124,7 @@ def _page(results: Results) -> str:
     texts = {name: text for name, text in results.texts.items() if not name.startswith(MATRIX)}
     parts = [
         "# Benchmarks",
-        f"By `make bench`. {results.machine}.",
+        f"By `make bench`, {date.today()}. {results.machine}.",
         _HOW.format(rounds=results.rounds, seconds=results.seconds),
         "## What it must reach",
         _verdicts(results),
@@ -149,9 +150,9 @@ def _verdicts(results: Results) -> str:
 def _matrix_page(results: Results) -> str:
     texts = [text for name, text in results.texts.items() if name.startswith(MATRIX)]
     lead = (
-        f"By `make bench`. {results.machine}. What the columns mean: [benchmarks](README.md). A `multi` update "
-        "changes three sessions of the size that the row names; an `untouched` session is never asked for. Left out is "
-        "what would have more than 100 MB under way at once (2,000 updates of 300 KB, 200 of three times that), and "
+        f"By `make bench`, {date.today()}. {results.machine}. What the columns mean: [benchmarks](README.md). "
+        "A `multi` update changes three sessions of the size that the row names; an `untouched` session is never asked "
+        "for. Left out is what would have more than 100 MB under way at once (2,000 updates of 300 KB, 200 of three times that), and "
         "uvloop but for `strict, changed` of 300 bytes."
     )
     image = _image("matrix", "Updates per second by updates in flight").strip()

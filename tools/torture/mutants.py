@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 
 from tools.torture import mutations
@@ -63,7 +64,7 @@ def main() -> None:
         page = [
             "# Mutation tests",
             "",
-            f"By `python -m tools.torture.mutants`. {machine()}",
+            f"By `python -m tools.torture.mutants`, {date.today()}. {machine()}",
             "",
             *rows,
             "",

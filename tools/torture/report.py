@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,8 @@ def page(results: Sequence[Result]) -> str:
         [
             "# Campaigns",
             "",
-            f"By `python -m tools.torture`. {machine()} What the columns mean: [Reliability](../reliability.md).",
+            f"By `python -m tools.torture`, {date.today()}. {machine()} "
+            "What the columns mean: [Reliability](../reliability.md).",
             "",
             *table(results),
             "",
