@@ -152,8 +152,8 @@ def _matrix_page(results: Results) -> str:
     lead = (
         f"By `make bench`, {date.today()}. {results.machine}. What the columns mean: [benchmarks](README.md). "
         "A `multi` update changes three sessions of the size that the row names; an `untouched` session is never asked "
-        "for. Left out is what would have more than 100 MB under way at once (2,000 updates of 300 KB, 200 of three times that), and "
-        "uvloop but for `strict, changed` of 300 bytes."
+        "for. Left out is what would have more than 100 MB under way at once (2,000 updates of 300 KB, 200 of three "
+        "times that), and uvloop but for `strict, changed` of 300 bytes."
     )
     image = _image("matrix", "Updates per second by updates in flight").strip()
     return "\n\n".join(["# The matrix", lead, image, *(text.strip("\n") for text in texts)]) + "\n"
