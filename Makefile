@@ -22,7 +22,7 @@ $(BIN):
 	@echo "→ making the virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-demo:  ## the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
+demo:  ## python -m playground: the pizza bot against a Bot API server on 127.0.0.1 (or on Telegram, with BOT_TOKEN set)
 	@$(PYTHON) -m playground
 
 lint: $(READY)

@@ -113,10 +113,10 @@ class StoredSessions:
 
 
 def _program() -> str:
-    beside = Path(sys.executable).with_name("chatsession")
     if shutil.which("chatsession"):
         return "chatsession"
-    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+    python, here = Path(sys.executable), Path.cwd()
+    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m chatsession"
 
 
 def _url(file: Path) -> str:
