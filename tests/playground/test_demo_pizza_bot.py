@@ -145,6 +145,7 @@ async def test_in_a_terminal_one_chats_as_several_users_and_kills_the_bot() -> N
         await typist.see("/as needs a name")
         typist.type("/hepl\x1b[D\x1b[Dlp\x1b[3~\x1b[3~\n")  # with the keys ← and Del
         await typist.see("/quit")
+        await typist.see("Ann>")  # what is typed before the prompt is back, the terminal itself takes for its end
         typist.type("\x04")
         await typist.see("Bye!")
         assert await demo.wait() == 0
