@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from typer.testing import CliRunner
 
 from chatsession import open_storage
-from chatsession.cli._app import app
+from chatsession.cli._app import make_app
 from chatsession.storages import Action, Change, Committed, Record, Storage
 from chatsession.storages.inspection import ListsLocks
 
@@ -44,7 +44,7 @@ class Shell:
 
     def bare(self, *arguments: str, input: bytes | None = None) -> Done:  # noqa: A002 - as in subprocess
         """`chatsession ARGUMENTS…`"""
-        result = CliRunner().invoke(app, list(arguments), input=input)
+        result = CliRunner().invoke(make_app(), list(arguments), input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)

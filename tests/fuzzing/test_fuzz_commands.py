@@ -17,7 +17,7 @@ from fuzz_aids import damaged, envelopes, fuzzed, json_bytes, json_values, numbe
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from chatsession.cli._app import app
+from chatsession.cli._app import make_app
 from chatsession.cli._values import for_scripts, pretty
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
@@ -28,7 +28,7 @@ KEYS = ["1", "2", "\x1b[31m", "odd \u202e", "deep", "deeper"]
 
 
 def run(*arguments: str, given: bytes = b"") -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(arguments), input=given)
+    result = CliRunner().invoke(make_app(), list(arguments), input=given)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code in CODES

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chatsession import StorageError, open_storage
-from chatsession.cli._app import app
+from chatsession.cli._app import make_app
 from chatsession.storages import Locked, LockRequest
 from chatsession.storages.file import FileStorage
 from chatsession.testing.conformance.single import put, read, value_of
@@ -171,7 +171,7 @@ async def fill_with_strays(folder: Path) -> None:
 def test_a_stray_file_costs_a_command_that_file_only(folder: Path, command: list[str], code: int) -> None:
     asyncio.run(fill_with_strays(folder))
     name, *options = command
-    ran = CliRunner().invoke(app, [name, f"file://{folder}", *options])
+    ran = CliRunner().invoke(make_app(), [name, f"file://{folder}", *options])
     if "--long" in command and ran.exit_code == 2:
         return
     assert ran.exit_code == code, ran.output

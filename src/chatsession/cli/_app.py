@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -10,58 +12,72 @@ import typer
 
 from chatsession import __version__
 from chatsession.cli._arguments import SessionCommand
-from chatsession.cli.demo import demo
-from chatsession.cli.doctor import doctor
-from chatsession.cli.editing import edit
-from chatsession.cli.exporting import export
-from chatsession.cli.health import check, sweep
-from chatsession.cli.importing import move_in
-from chatsession.cli.listing import count_, ls
-from chatsession.cli.locks import locks
-from chatsession.cli.moving import copy, import_
-from chatsession.cli.removing import rm
-from chatsession.cli.rewriting import migrate, rotate_keys
-from chatsession.cli.single import get, set_
-from chatsession.cli.stats import stats
-from chatsession.cli.updates import updates
-from chatsession.cli.watching import watch
-from chatsession.cli.web import web
-
-app = typer.Typer(
-    name="chatsession",
-    help="Look at the sessions of a chat bot, and repair and move them, while the bot runs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # its report would show local variables, and so session data
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 _COMMANDS = {
-    "Look": {"ls": ls, "count": count_, "get": get, "watch": watch, "stats": stats, "web": web},
-    "Change": {"set": set_, "edit": edit, "rm": rm, "delete": rm},
-    "Move": {"export": export, "import": import_, "copy": copy, "move-in": move_in},
-    "Maintain": {
-        "check": check,
-        "sweep": sweep,
-        "locks": locks,
-        "updates": updates,
-        "doctor": doctor,
-        "migrate": migrate,
-        "rotate-keys": rotate_keys,
+    "Look": {
+        "ls": "listing:ls",
+        "count": "listing:count_",
+        "get": "single:get",
+        "watch": "watching:watch",
+        "stats": "stats:stats",
+        "web": "web:web",
     },
+    "Change": {"set": "single:set_", "edit": "editing:edit", "rm": "removing:rm", "delete": "removing:rm"},
+    "Move": {
+        "export": "exporting:export",
+        "import": "moving:import_",
+        "copy": "moving:copy",
+        "move-in": "importing:move_in",
+    },
+    "Maintain": {
+        "check": "health:check",
+        "sweep": "health:sweep",
+        "locks": "locks:locks",
+        "updates": "updates:updates",
+        "doctor": "doctor:doctor",
+        "migrate": "rewriting:migrate",
+        "rotate-keys": "rewriting:rotate_keys",
+    },
+    "Try": {"demo": "demo:demo"},
 }
-for panel, commands in _COMMANDS.items():
-    for name, function in commands.items():
+"""Each command's function, by the panel of the help that shows it."""
+
+COMMANDS = [name for commands in _COMMANDS.values() for name in commands]
+
+
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The program with some of its commands, and with no more imported than those need.
+
+    Args:
+        names: of the commands.
+    """
+    app = typer.Typer(
+        name="chatsession",
+        help="Look at the sessions of a chat bot, and repair and move them, while the bot runs.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # its report would show local variables, and so session data
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_main)
+    wanted = set(names)
+    for panel, commands in _COMMANDS.items():
+        for name, place in commands.items():
+            if name in wanted:
+                _add(app, panel, name, place)
+    return app
+
+
+def _add(app: typer.Typer, panel: str, name: str, place: str) -> None:
+    module, _, attribute = place.partition(":")
+    function = getattr(import_module(f"chatsession.cli.{module}"), attribute)
+    if name == "demo":  # its words are for the playground
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(name, rich_help_panel=panel, add_help_option=False, context_settings=settings)(function)
+    else:
         app.command(name, cls=SessionCommand, rich_help_panel=panel)(function)
-app.command(
-    "demo",
-    rich_help_panel="Try",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)(demo)
 
 
-@app.callback(invoke_without_command=True)
-def _main(  # pyright: ignore[reportUnusedFunction] - typer calls it
+def _main(
     show_version: Annotated[bool, typer.Option("--version", help="Show the version, and exit.", is_eager=True)] = False,
 ) -> None:
     if show_version:
@@ -74,6 +90,8 @@ def run() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that knows no emoji gets their escapes
             stream.reconfigure(errors="backslashreplace")
+    named = sys.argv[1:2]
+    app = make_app(named if named and named[0] in (*COMMANDS, "--version") else COMMANDS)
     try:
         app(prog_name="chatsession", standalone_mode=True)
     except SystemExit as end:

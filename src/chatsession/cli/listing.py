@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterable, Callable
 from enum import Enum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -17,7 +17,7 @@ from chatsession.cli._scope import scope
 from chatsession.cli._screen import emit, fitting, is_terminal, note, quoted, remaining, safe, say, size
 from chatsession.cli._values import kind_of
 from chatsession.conditions import Condition
-from chatsession.maintenance import Scope, count, pages
+from chatsession.maintenance import count, pages
 from chatsession.storages import Record, Storage
 
 
@@ -36,11 +36,15 @@ class _Row(NamedTuple):
     kind: str
 
 
-_ORDERS: dict[Order, Callable[[_Row], Any]] = {
-    Order.KEY: lambda row: row.key,
-    Order.SIZE: lambda row: -row.size,
-    Order.EXPIRES: lambda row: (row.expires_at is None, row.expires_at),
+_Entry: TypeAlias = tuple[str, Record]
+
+_ORDERS: dict[Order, Callable[[_Entry], Any]] = {
+    Order.KEY: lambda entry: entry[0],
+    Order.SIZE: lambda entry: -len(entry[1].value),
+    Order.EXPIRES: lambda entry: (entry[1].expires_at is None, entry[1].expires_at),
 }
+_SPARE = 1000
+"""How many entries beyond those that are listed are kept before they are sorted out."""
 
 Where = Annotated[
     list[str] | None,
@@ -71,17 +75,16 @@ async def ls(
         covered = await scope(storage, prefix)
         show = _printer(storage, as_csv, as_json)
         if sort is not None:
-            rows = [row async for page, _ in _rows(storage, covered, wanted) for row in page]
-            rows.sort(key=_ORDERS[sort])
-            for row in rows[: limit or None]:
-                show(row)
-            if 0 < limit < len(rows):
-                note(f"there are {len(rows) - limit:,} more: --limit 0 lists all")
+            first, total = await _first(pages(storage, covered, wanted=wanted), _ORDERS[sort], limit)
+            for entry in first:
+                show(_row(*entry))
+            if len(first) < total:
+                note(f"there are {total - len(first):,} more: --limit 0 lists all")
             return
         cursor: str | None = None
-        async for page, following in _rows(storage, covered, wanted, after, limit):
-            for row in page:
-                show(row)
+        async for entries, following in pages(storage, covered, after, total=limit, wanted=wanted):
+            for entry in entries:
+                show(_row(*entry))
             cursor = following
     if cursor is not None:
         note(f"there are more: --after {quoted(cursor)}")
@@ -94,7 +97,7 @@ async def count_(url: Url, prefix: Prefix = None, where: Where = None, as_json: 
     async with opened(url) as storage:
         covered = await scope(storage, prefix)
         if where:
-            number = sum([len(page) async for page, _ in _rows(storage, covered, wanted)])
+            number = sum([len(entries) async for entries, _ in pages(storage, covered, wanted=wanted)])
         else:
             number = await count(storage, covered)
     if as_json:
@@ -118,15 +121,20 @@ def _condition(where: list[str] | None) -> Callable[[str, Record], bool] | None:
     return wanted
 
 
-async def _rows(
-    storage: Storage,
-    covered: Scope,
-    wanted: Callable[[str, Record], bool] | None,
-    after: str | None = None,
-    limit: int = 0,
-) -> AsyncGenerator[tuple[list[_Row], str | None]]:
-    async for entries, cursor in pages(storage, covered, after, total=limit, wanted=wanted):
-        yield [_row(key, record) for key, record in entries], cursor
+async def _first(
+    found: AsyncIterable[tuple[list[_Entry], str | None]], order: Callable[[_Entry], Any], limit: int
+) -> tuple[list[_Entry], int]:
+    """The first entries in an order, and how many there are; with a limit, no more are kept in memory."""
+    kept: list[_Entry] = []
+    total = 0
+    async for entries, _ in found:
+        total += len(entries)
+        kept += entries
+        if 0 < limit < len(kept) - _SPARE:
+            kept.sort(key=order)
+            del kept[limit:]
+    kept.sort(key=order)
+    return kept[: limit or None], total
 
 
 def _row(key: str, record: Record) -> _Row:
