@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -58,6 +59,17 @@ def test_ctrl_c_ends_a_watch(shell: Shell) -> None:
         assert watching.stderr is not None
         said = watching.stderr.read().decode()
     assert watching.returncode == 130, said
+
+
+def test_scripts_are_told_the_address_of_the_inspector(shell: Shell) -> None:
+    shell.put({"42": b"1"})
+    with shell.process("web", "--json") as inspecting:
+        assert inspecting.stdout is not None
+        told = json.loads(inspecting.stdout.readline())
+        assert told["url"].startswith("http://127.0.0.1:")
+        inspecting.terminate()
+        assert inspecting.stdout.read() == b""
+    assert inspecting.returncode == 0
 
 
 def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:

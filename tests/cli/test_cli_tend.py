@@ -90,7 +90,8 @@ async def test_a_broken_lock_fences_its_holder_off(shell: Shell) -> None:
                 session.data = 7
                 assert (await asyncio.to_thread(shell.run, "locks", "--break", "42")).code == 2
                 assert (await asyncio.to_thread(shell.run, "locks", "--break", "4", "--yes")).code == 4
-                assert (await asyncio.to_thread(shell.run, "locks", "--break", "42", "--yes")).code == 0
+                broken = await asyncio.to_thread(shell.run, "locks", "--break", "42", "--yes", "--json")
+                assert (broken.code, broken.json["key"], broken.json["broken"]) == (0, "42", True)
                 assert (await asyncio.to_thread(shell.run, "locks", "--break", "42", "--yes")).code == 4
         assert await sessions.get("42") is None
 
@@ -99,7 +100,7 @@ async def test_a_lock_that_went_to_somebody_else_is_not_broken(shell: Shell) -> 
     async with SessionManager(int, storage=shell.url) as sessions, sessions.open("42") as session:
         stale = HeldLock("42", 0, 0.0)
         with pytest.raises(CommandError, match="by another update by now") as told:
-            await break_lock(sessions.storage, stale, "42", yes=True)
+            await break_lock(sessions.storage, stale, "42", yes=True, as_json=False)
         assert told.value.code == 4
         session.data = 7
 

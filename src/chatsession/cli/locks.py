@@ -36,7 +36,8 @@ async def locks(
             raise CommandError(FAILED, "listing locks is not available for this storage; they run out by themselves")
         if break_key is not None:
             held = await storage.list_locks(break_key, _MOST)
-            await break_lock(storage, next((lock for lock in held if lock.key == break_key), None), break_key, yes)
+            found = next((lock for lock in held if lock.key == break_key), None)
+            await break_lock(storage, found, break_key, yes, as_json)
             return
         covered = await scope(storage, prefix)
         listed = await storage.list_locks(covered.prefix, limit)
@@ -58,7 +59,7 @@ def _row(lock: HeldLock, now: float) -> list[str]:
     return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until, now), str(lock.waiters)]
 
 
-async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bool) -> None:
+async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bool, as_json: bool) -> None:
     """Take a lock from its holder, if it is still the same one."""
     name = safe(shown(key))
     if found is None:
@@ -70,4 +71,7 @@ async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bo
         typer.confirm(f"{held_by}. Break the lock?", abort=True, err=True)
     if not await maintenance.break_lock(storage, found):
         raise CommandError(MISSING, f"{name} is not locked any more, or by another update by now; nothing was done")
-    note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")
+    if as_json:
+        emit({"key": key, "broken": True, "holder": found.holder})
+    else:
+        note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from chatsession.cli._keys import given_keys
-from chatsession.cli._options import Url
+from chatsession.cli._options import AsJson, Url
 from chatsession.cli._running import command, from_environment
+from chatsession.cli._screen import emit
 
 
 @command
@@ -16,8 +18,18 @@ def web(
     url: Url,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0: a free one.")] = 0,
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, and change nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at sessions in the browser, on 127.0.0.1 only, and repair them."""
     from chatsession.web import serve  # needs the extra `web`, which all other commands do without
 
-    serve(from_environment(url), port=port, read_only=read_only, encryption_keys=given_keys())
+    announce = _emit_address if as_json else print
+    serve(from_environment(url), port=port, read_only=read_only, encryption_keys=given_keys(), announce=announce)
+
+
+def _emit_address(line: str) -> None:
+    """Of what a person is told, a script needs the address."""
+    address = line.strip()
+    if address.startswith("http://"):
+        emit({"url": address})
+        sys.stdout.flush()
