@@ -17,8 +17,9 @@ from web_aids import put, stored
 
 from browsers import chromium
 from chatsession import SessionManager
-from chatsession.cli._screen import duration, size
+from chatsession.cli._screen import duration
 from chatsession.storages import Storage
+from chatsession.storages.inspection import size_text
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.web import Inspector, _sessions, inspecting
 
@@ -229,7 +230,7 @@ async def test_sizes_and_times_are_written_as_in_the_command_line(browser: Brows
         " return [sizes.map(bytes), times.map(duration)]; }",
         [sizes, times],
     )
-    assert told == [[size(number) for number in sizes], [duration(seconds) for seconds in times]]
+    assert told == [[size_text(number) for number in sizes], [duration(seconds) for seconds in times]]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

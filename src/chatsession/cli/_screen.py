@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 _JOINER = "\u200d"  # holds families of emoji together, and does nothing else
-_UNITS = ("B", "KiB", "MiB", "GiB")
 _TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -76,14 +75,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
     out.print(made, soft_wrap=False)
 
 
-def size(number: float) -> str:
-    """Bytes for people: `1.2 KiB`, as the inspector writes them."""
-    if number < 1024:
-        return f"{number:.0f} B"
-    power = min(int(math.log(number, 1024)), len(_UNITS) - 1)
-    return f"{number / 1024**power:.1f} {_UNITS[power]}"
-
-
 def counted(number: int, word: str, plural: str = "") -> str:
     """A number with its word: `1 session`, `2,000 sessions`."""
     return f"{number:,} {word if number == 1 else plural or word + 's'}"
@@ -118,6 +109,11 @@ def fitting(text: str, taken: int) -> str:
     """Text that does not wrap in a terminal, whose line has `taken` characters already."""
     width = max(out.width - taken, 10)
     return set_cell_size(text, width - 1).rstrip() + "…" if is_terminal() and cell_len(text) > width else text
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Text that a terminal does not break within a word; further lines begin with `indent` spaces."""
+    return textwrap.fill(text, out.width, subsequent_indent=" " * indent) if is_terminal() else text
 
 
 def quoted(word: str) -> str:

@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from chatsession import __version__
 from chatsession.cli._options import AsJson, Url
 from chatsession.cli._running import FOUND, command, opened
-from chatsession.cli._screen import duration, emit, note, safe, say
+from chatsession.cli._screen import duration, emit, note, safe, say, wrapped
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.inspection import Fact, Tells
@@ -83,6 +83,6 @@ def _tell(fact: Fact, as_json: bool) -> None:
     if as_json:
         emit(to_builtins(fact))
         return
-    say(f"{'!' if fact.advice else '·'} {fact.name}: {safe(fact.value)}", "yellow" if fact.advice else "")
+    say(wrapped(f"{'!' if fact.advice else '·'} {fact.name}: {safe(fact.value)}", 2), "yellow" if fact.advice else "")
     if fact.advice:
-        say(f"    {fact.advice}")
+        say(wrapped(f"    {fact.advice}", 4))

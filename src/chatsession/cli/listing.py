@@ -14,11 +14,12 @@ from chatsession.cli._keys import readable
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._running import USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import emit, fitting, is_terminal, note, quoted, remaining, safe, say, size
+from chatsession.cli._screen import emit, fitting, is_terminal, note, quoted, remaining, safe, say
 from chatsession.cli._values import kind_of
 from chatsession.conditions import Condition
 from chatsession.maintenance import count, pages
 from chatsession.storages import Record, Storage
+from chatsession.storages.inspection import size_text
 
 
 class Order(Enum):
@@ -150,7 +151,7 @@ def _printer(storage: Storage, as_csv: bool, as_json: bool) -> Callable[[_Row], 
     now = storage.now()
 
     def show(row: _Row) -> None:
-        start = f"{size(row.size):>10}  {remaining(row.expires_at, now):<9}  {row.kind:<10}  "
+        start = f"{size_text(row.size):>10}  {remaining(row.expires_at, now):<9}  {row.kind:<10}  "
         say(start + fitting(safe(row.key), len(start)))
 
     return show

@@ -18,9 +18,10 @@ from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import FOUND, USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, quoted, safe, size
+from chatsession.cli._screen import counted, emit, note, quoted, safe
 from chatsession.copying import CopyReport, Writer
 from chatsession.storages import Storage
+from chatsession.storages.inspection import size_text
 
 _LINES = 500
 _BYTES = 4_000_000
@@ -158,7 +159,7 @@ def _tell(report: CopyReport, done: str, dry_run: bool, as_json: bool, trouble: 
         for why in report.troubles:
             note(safe(why), "red")
         would = "would be " if dry_run else ""
-        note(f"{would}{done}: {report.written:,} of {counted(report.seen, 'session')} ({size(report.bytes)})")
+        note(f"{would}{done}: {report.written:,} of {counted(report.seen, 'session')} ({size_text(report.bytes)})")
         for number, what in (
             (report.same, "already there"),
             (report.kept, "left as they are, since the target has other data (--replace overwrites them)"),

@@ -11,11 +11,12 @@ from chatsession.cli._options import AsJson, Prefix, Url, Yes
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, is_terminal, note, safe, size
+from chatsession.cli._screen import counted, emit, is_terminal, note, safe
 from chatsession.cli._waiting import says_it_waits
 from chatsession.errors import SessionError, shown
 from chatsession.maintenance import Maintenance, Scope, count, key_pages
 from chatsession.storages import Storage
+from chatsession.storages.inspection import size_text
 
 _AT_ONCE = 100
 
@@ -51,7 +52,7 @@ async def _remove(storage: Storage, keys: list[str], as_json: bool) -> int | Non
             elif removed is None:
                 note(f"there is no session {safe(shown(key))}", "red")
             else:
-                note(f"deleted {safe(shown(key))} ({size(len(removed.value))})")
+                note(f"deleted {safe(shown(key))} ({size_text(len(removed.value))})")
     return MISSING if missing else None
 
 

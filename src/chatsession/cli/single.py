@@ -11,12 +11,13 @@ import typer
 from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, note, safe, safe_json, say, size
+from chatsession.cli._screen import emit, note, safe, safe_json, say
 from chatsession.cli._values import for_scripts, indented, kind_of, plain, pretty
 from chatsession.cli._waiting import says_it_waits
 from chatsession.contents import is_json
 from chatsession.errors import shown
 from chatsession.maintenance import Maintenance, read, unchanged
+from chatsession.storages.inspection import size_text
 
 _LONGEST = 100 * 365 * 86400
 """Seconds to live: what is longer was hardly meant, and infinity is said by no time at all."""
@@ -79,7 +80,7 @@ def stored(key: str, data: bytes, as_json: bool) -> None:
     if as_json:
         emit({"key": key, "stored": True, "size": len(data)})
     else:
-        note(f"stored {safe(shown(key))} ({size(len(data))})")
+        note(f"stored {safe(shown(key))} ({size_text(len(data))})")
 
 
 def _given(value: str | None, file: Path | None) -> bytes:

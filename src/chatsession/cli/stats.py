@@ -13,10 +13,11 @@ from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, out, remaining, safe, say, size
+from chatsession.cli._screen import counted, emit, out, remaining, safe, say
 from chatsession.errors import shown
 from chatsession.maintenance import pages
 from chatsession.storages import Record
+from chatsession.storages.inspection import size_text
 
 Ranked: TypeAlias = tuple[float, str]
 """How far a session stands out, and its key."""
@@ -101,10 +102,10 @@ async def stats(
 
 def _show(found: Stats, now: float) -> None:
     average = found.bytes / found.sessions if found.sessions else 0
-    say(f"{counted(found.sessions, 'session')}, {size(found.bytes)}, {size(average)} each on average", "bold")
+    say(f"{counted(found.sessions, 'session')}, {size_text(found.bytes)}, {size_text(average)} each on average", "bold")
     say(f"with a time to live: {found.expiring:,}")
     _plot(found.sizes)
-    _name("largest", [(size(length), key) for length, key in found.largest])
+    _name("largest", [(size_text(length), key) for length, key in found.largest])
     _name("longest unchanged", [("", key) for _, key in found.oldest])
     _name("next to expire", [(remaining(at, now), key) for at, key in found.soonest])
 
@@ -117,7 +118,7 @@ def _plot(sizes: Counter[int]) -> None:
     for power in range(min(sizes), max(sizes) + 1):
         count = sizes[power]
         bar = "█" * max(round(_BAR * count / most), 1 if count else 0)
-        line = Text(f"{'≤ ' + size(2**power):>12} ")
+        line = Text(f"{'≤ ' + size_text(2**power):>12} ")
         line.append(f"{bar:<{_BAR}}", style="cyan")
         line.append(f" {count:,}")
         out.print(line)

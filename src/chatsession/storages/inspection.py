@@ -5,12 +5,23 @@ A storage has a power when it has the method; callers ask `isinstance(storage, L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from chatsession.storages._shared.retries import retries as retries
+
+_UNITS = ("B", "KiB", "MiB", "GiB")
+
+
+def size_text(number: float) -> str:
+    """Bytes for people: `1.2 KiB`, as the command line and the inspector write them."""
+    if number < 1024:
+        return f"{number:.0f} B"
+    power = min(int(math.log(number, 1024)), len(_UNITS) - 1)
+    return f"{number / 1024**power:.1f} {_UNITS[power]}"
 
 
 class HeldLock(Struct, frozen=True):

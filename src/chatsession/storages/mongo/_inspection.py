@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatsession.storages.inspection import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock, size_text
 from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._connection import Collection
 from chatsession.storages.mongo._records import Document, date_of, seconds_of
@@ -57,6 +57,6 @@ async def _facts(collection: Collection) -> Sequence[Fact]:
             None if is_safe else "a failover or a crash may undo the last commits; leave w and journal out of the URL",
         ),
         Fact("documents", f"{stats.get('count', 0):,}"),
-        Fact("collection and indexes", f"{stats.get('storageSize', 0) + stats.get('totalIndexSize', 0):,} bytes"),
+        Fact("collection and indexes", size_text(stats.get("storageSize", 0) + stats.get("totalIndexSize", 0))),
         Fact("waiting updates are woken", "yes" if replicas or hello.get("msg") == "isdbgrid" else "no: they poll"),
     ]

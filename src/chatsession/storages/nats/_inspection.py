@@ -5,7 +5,7 @@ from __future__ import annotations
 from nats.aio.client import Client
 
 from chatsession.errors import StorageError
-from chatsession.storages.inspection import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock, size_text
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
@@ -42,7 +42,7 @@ async def facts(client: Client, bucket: Bucket) -> list[Fact]:
     (era,) = await bucket.get_all([ERA_NAME])
     return [
         Fact("NATS server", f"{version.major}.{version.minor}.{version.patch}"),
-        Fact("bucket", f"{state.messages:,} messages, {state.bytes:,} bytes"),
+        Fact("bucket", f"{state.messages:,} messages, {size_text(state.bytes)}"),
         Fact("era", str(era.entry.era) if isinstance(era, Stored) and era.revision else "none yet"),
         Fact(
             "replicas",

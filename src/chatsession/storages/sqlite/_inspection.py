@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from chatsession.storages.inspection import Fact, HeldLock
+from chatsession.storages.inspection import Fact, HeldLock, size_text
 from chatsession.storages.sqlite._holders import is_dead, is_gone
 from chatsession.storages.sqlite._records import unescaped
 
@@ -56,10 +56,10 @@ def facts(connection: sqlite3.Connection, path: Path, now: float) -> list[Fact]:
     return [
         Fact("SQLite", sqlite3.sqlite_version),
         Fact("schema of the tables", str(schema)),
-        Fact("file", f"{pages * size:,} bytes, {free * size:,} of them free"),
+        Fact("file", f"{size_text(pages * size)}, {size_text(free * size)} of it free"),
         Fact(
             "write-ahead log",
-            f"{wal:,} bytes",
+            size_text(wal),
             "some process reads for very long, so that it cannot be shortened" if wal > _LARGE_LOG else None,
         ),
         Fact("journal_mode", log.decode()),
