@@ -144,9 +144,9 @@ def in_python(folder: Path, before: str, *arguments: str) -> subprocess.Complete
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, check=False)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["ls", "--help"], ["set", "--help"], ["ls", "URL"], ["locks", "URL"], ["doctor", "URL"]])
-def test_a_terminal_of_80_columns_is_enough(shell: Shell, words: list[str]) -> None:
+@pytest.mark.parametrize("words", ["--help", "ls --help", "set --help", "ls URL", "locks URL", "doctor URL"])
+def test_a_terminal_of_80_columns_is_enough(shell: Shell, words: str) -> None:
     shell.put({"k" * 300: b"1" * 2_000_000})
-    said = on_terminal(*(shell.url if word == "URL" else word for word in words), COLUMNS="80", NO_COLOR="1")
+    said = on_terminal(*words.replace("URL", shell.url).split(), COLUMNS="80", NO_COLOR="1")
     lines = re.sub(r"\x1b\[[\d;]*m", "", said.decode()).splitlines()
     assert max(len(line) for line in lines) <= 80
