@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,13 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from chatsession.contents import Kind, UnusableTextError, stored_form, view
-from chatsession.errors import (
-    SessionError,
-    SessionKeyError,
-    SessionLockTimeoutError,
-    StorageUnavailableError,
-)
+from chatsession.contents import Kind, stored_form, view
 from chatsession.keys import checked
 from chatsession.maintenance import break_lock
 from chatsession.serialization.encryption import Keyring
@@ -29,25 +22,15 @@ from chatsession.storages import Record, Storage
 from chatsession.storages.inspection import HeldLock, ListsLocks
 from chatsession.web._answers import described
 from chatsession.web._finding import Order, find
-from chatsession.web._sessions import LOCK_TIMEOUT, ChangedMeanwhileError, NothingToUndoError, Sessions, mark_of
+from chatsession.web._http import RefusedError, answering, asked_for, json_answer
+from chatsession.web._sessions import LOCK_TIMEOUT, ChangedMeanwhileError, Sessions, mark_of
 from chatsession.web._streams import EventStream, changes, figures, problems
 from chatsession.web._survey import Survey
 
-T = TypeVar("T")
-
-LARGEST_REQUEST = 128 * 1024 * 1024
 MOST_LOCKS = 1000
 LONGEST = 100 * 365 * 86400
 """Seconds to live."""
 STATIC = Path(__file__).parent / "static"
-
-
-class _RefusedError(Exception):
-    """The request is answered with an error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class _Find(Struct):
@@ -124,7 +107,7 @@ class Api:
             routes=[
                 Route("/", _page),
                 *(
-                    Route(f"/api/{answer.__name__}", _answering(answer), methods=["POST"])
+                    Route(f"/api/{answer.__name__}", answering(answer), methods=["POST"])
                     for answer in (
                         self.about,
                         self.find,
@@ -148,13 +131,13 @@ class Api:
 
     async def about(self, request: Request) -> Response:
         """What this inspector looks at."""
-        await _asked(request, _Empty)
+        await asked_for(request, _Empty)
         about = {"storage": self._name, "read_only": self._read_only, "expiring": self._storage.expiring}
-        return _json({**about, "wait": LOCK_TIMEOUT})
+        return json_answer({**about, "wait": LOCK_TIMEOUT})
 
     async def find(self, request: Request) -> Response:
         """A page of sessions."""
-        asked = await _asked(request, _Find)
+        asked = await asked_for(request, _Find)
         start = asked.text and _key(asked.text)
         found = await find(
             self._storage,
@@ -164,16 +147,16 @@ class Api:
             value=asked.value,
             keyring=self._keyring,
         )
-        return _json(found)
+        return json_answer(found)
 
     async def read(self, request: Request) -> Response:
         """One session."""
-        asked = await _asked(request, _Key)
+        asked = await asked_for(request, _Key)
         return await self._session(_key(asked.key), await self.sessions.read(asked.key), whole=asked.whole)
 
     async def write(self, request: Request) -> Response:
         """Change one session, if it still is what the page shows."""
-        asked = await _asked(request, _Write)
+        asked = await asked_for(request, _Write)
         self._check_writable()
         key = _key(asked.key)
         before = await self.sessions.read(key)
@@ -185,54 +168,56 @@ class Api:
 
     async def delete(self, request: Request) -> Response:
         """Remove one session, if it still is what the page shows."""
-        asked = await _asked(request, _Delete)
+        asked = await asked_for(request, _Delete)
         self._check_writable()
         record, undo = await self.sessions.delete(_key(asked.key), asked.mark)
         return await self._session(asked.key, record, undo=undo)
 
     async def expire(self, request: Request) -> Response:
         """Change when one session expires, if it still is what the page shows."""
-        asked = await _asked(request, _Expire)
+        asked = await asked_for(request, _Expire)
         self._check_writable()
         record, undo = await self.sessions.expire(_key(asked.key), asked.mark, asked.seconds)
         return await self._session(asked.key, record, undo=undo)
 
     async def changes(self, request: Request) -> Response:
         """The changes that can be undone."""
-        await _asked(request, _Empty)
+        await asked_for(request, _Empty)
         changes = self.sessions.changes
-        return _json([{"undo": name, "key": made.key, "what": made.what, "at": made.at} for name, made in changes])
+        return json_answer(
+            [{"undo": name, "key": made.key, "what": made.what, "at": made.at} for name, made in changes]
+        )
 
     async def locks(self, request: Request) -> Response:
         """The sessions that are locked now; `null`: the storage does not tell."""
-        await _asked(request, _Empty)
+        await asked_for(request, _Empty)
         if not isinstance(self._storage, ListsLocks):
-            return _json(None)
+            return json_answer(None)
         locks = await self._storage.list_locks("", MOST_LOCKS)
-        return _json({"now": self._storage.now(), "locks": locks})
+        return json_answer({"now": self._storage.now(), "locks": locks})
 
     async def unlock(self, request: Request) -> Response:
         """Take a lock from its holder, if it is still the same one."""
-        asked = await _asked(request, _Break)
+        asked = await asked_for(request, _Break)
         self._check_writable()
         broken = await break_lock(self._storage, HeldLock(_key(asked.key), asked.token, 0))
-        return _json({"broken": broken})
+        return json_answer({"broken": broken})
 
     async def problems(self, request: Request) -> Response:
         """What is wrong with stored sessions."""
-        await _asked(request, _Empty)
+        await asked_for(request, _Empty)
         return EventStream(problems(self._storage, self.closing))
 
     async def undo(self, request: Request) -> Response:
         """Take a change back, if the session has not changed since."""
-        asked = await _asked(request, _Undo)
+        asked = await asked_for(request, _Undo)
         self._check_writable()
         key, record, undo = await self.sessions.undo(asked.undo)
         return await self._session(key, record, undo=undo)
 
     async def watch(self, request: Request) -> Response:
         """One session, again whenever it changes."""
-        asked = await _asked(request, _Key)
+        asked = await asked_for(request, _Key)
         key = _key(asked.key)
 
         def describe(record: Record | None) -> bytes:
@@ -242,13 +227,13 @@ class Api:
 
     async def statistics(self, request: Request) -> Response:
         """Figures, periodically."""
-        await _asked(request, _Empty)
+        await asked_for(request, _Empty)
         return EventStream(figures(self.sessions, self._survey, self.closing))
 
     async def invite(self, request: Request) -> Response:
         """An address that lets another browser in, once."""
-        await _asked(request, _Empty)
-        return _json({"address": self._invite()})
+        await asked_for(request, _Empty)
+        return json_answer({"address": self._invite()})
 
     async def _session(
         self, key: str, record: Record | None, *, whole: bool = False, undo: str | None = None
@@ -258,68 +243,21 @@ class Api:
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise _RefusedError(403, "This inspector was started to look only; nothing was changed.")
+            raise RefusedError(403, "This inspector was started to look only; nothing was changed.")
 
     def _stored_form(self, key: str, before: Record | None, asked: _Write) -> bytes:
         seen = view(key, b"" if before is None else before.value, self._keyring)
         if seen.hidden:
-            raise _RefusedError(403, "It is encrypted, and its key was not given; nothing was changed.")
+            raise RefusedError(403, "It is encrypted, and its key was not given; nothing was changed.")
         return stored_form(key, seen, asked.text, asked.kind, self._keyring)
-
-
-def _answering(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Turns errors into answers that the page can show."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            return await answer(request)
-        except _RefusedError as refused:
-            return _error(refused.status, str(refused))
-        except UnusableTextError as error:
-            return _error(422, f"{error} Nothing was changed.")
-        except ChangedMeanwhileError as error:
-            return _error(409, f"{error}. Nothing was overwritten.")
-        except NothingToUndoError as error:
-            return _error(410, f"There is nothing to undo: {error}.")
-        except SessionKeyError as error:
-            return _error(400, str(error))
-        except SessionLockTimeoutError:
-            return _error(423, "The bot is at work on this session and holds its lock. Nothing was changed; try again.")
-        except StorageUnavailableError as error:
-            return _error(503, f"The storage cannot be reached: {error}")
-        except SessionError as error:
-            return _error(500, f"The storage refused: {error}")
-
-    return endpoint
 
 
 async def _page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-async def _asked(request: Request, shape: type[T]) -> T:
-    """The body of a request, if it has the right shape."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_REQUEST:
-            raise _RefusedError(413, f"That is more than {LARGEST_REQUEST:,} bytes; nothing was changed.")
-    try:
-        return await asyncio.to_thread(msgspec.json.decode, bytes(body), type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _RefusedError(400, "The request is malformed, or has text that is not valid Unicode.") from None
-
-
 def _key(text: str) -> str:
     key = checked(text, "", None)
     if key is None:
-        raise _RefusedError(400, "A key is missing.")
+        raise RefusedError(400, "A key is missing.")
     return key
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _error(status: int, message: str) -> Response:
-    return Response(msgspec.json.encode({"error": message}), status, media_type="application/json")
