@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Mapping
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from chatsession.integrations.states.records import (
     edited,
     plain,
 )
-from chatsession.integrations.states.unit import StateUnit
+from chatsession.integrations.states.unit import Part, StateUnit, current_unit
 from chatsession.manager import SessionManager
 from chatsession.options import SessionOptions
 from chatsession.storages import Storage
@@ -32,9 +32,6 @@ from chatsession.unit_of_work.unit import UnitOfWork
 V = TypeVar("V")
 
 _TRIES = 50
-
-_current: ContextVar[StateUnit | None] = ContextVar("chatsession states", default=None)
-"""The unit of the update that is being handled. Tasks that a handler leaves running keep it, closed."""
 
 
 class States:
@@ -78,12 +75,14 @@ class States:
 
     def current(self) -> StateUnit | None:
         """The unit of the update in which the caller runs, while it is open."""
-        unit = _current.get()
+        unit = current_unit.get()
         while unit is not None and not (unit.open and unit.states is self):
             unit = unit.around
         return unit
 
-    def unit(self, key: StateKey, control_flow: tuple[type[BaseException], ...] = ()) -> UpdateUnit:
+    def unit(
+        self, key: StateKey, control_flow: tuple[type[BaseException], ...] = ()
+    ) -> AbstractAsyncContextManager[StateUnit]:
         """Lock a record for an update, which is committed when the block ends, and not if it raises.
 
         Inside a block of the same task, the record becomes a part of that one's unit, and is committed with it.
@@ -92,7 +91,10 @@ class States:
             key: of the record.
             control_flow: exceptions that are not failures: they commit.
         """
-        return UpdateUnit(self, key, control_flow)
+        around = self.current()
+        if around is not None and around.task is asyncio.current_task():
+            return Part(around, key, control_flow)
+        return StateUnit(self, key, control_flow)
 
     async def lock(self, key: StateKey) -> UnitOfWork[StateRecord]:
         """The session of a record, locked and loaded."""
@@ -228,60 +230,6 @@ class States:
         finally:
             del self._writing[key.text]
             done.set_result(None)
-
-
-class UpdateUnit:
-    """The block of one update, as `States.unit` makes it; a class, since a generator would cost more than all else.
-
-    Args:
-        states: whose records they are.
-        key: of the record to lock.
-        control_flow: exceptions that are not failures.
-    """
-
-    __slots__ = ("_around", "_control_flow", "_key", "_states", "_unit", "_views")
-
-    def __init__(self, states: States, key: StateKey, control_flow: tuple[type[BaseException], ...]) -> None:
-        self._states = states
-        self._key = key
-        self._control_flow = control_flow
-
-    async def __aenter__(self) -> StateUnit:
-        unit = self._states.current()
-        self._views: dict[str, StateRecord] | None = None
-        if unit is not None and unit.task is asyncio.current_task():
-            await unit.lock(self._key)
-            self._views = unit.views()
-        else:
-            self._around = _open_unit()
-            unit = StateUnit(self._states, self._around)
-            await unit.lock(self._key)
-            _current.set(unit)
-        self._unit = unit
-        return unit
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        unit = self._unit
-        failed = kind is not None and not issubclass(kind, self._control_flow)
-        if self._views is not None:
-            if failed:
-                unit.return_to(self._views)
-            return
-        try:
-            if failed:
-                await unit.abort()
-            elif unit.open:  # else the framework has said before that the update failed
-                await unit.commit()
-        finally:
-            _current.set(self._around)
-
-
-def _open_unit() -> StateUnit | None:
-    """The innermost unit that is open, of any states."""
-    unit = _current.get()
-    while unit is not None and not unit.open:
-        unit = unit.around
-    return unit
 
 
 def _edited(key: StateKey, record: StateRecord, before: dict[str, Any], after: dict[str, Any]) -> StateRecord:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
-from msgspec.json import Encoder
+from msgspec.json import Decoder, Encoder
 
 from chatsession.errors import SessionEncodeError
 from chatsession.serialization.codec import JsonCodec
@@ -14,6 +14,7 @@ from chatsession.serialization.comparison import step_to
 from chatsession.serialization.untyped import foreign
 
 State: TypeAlias = str | int | None
+V = TypeVar("V")
 
 
 class StateRecord(Struct, frozen=True):
@@ -49,9 +50,7 @@ class StateCodec(JsonCodec[StateRecord]):
 
     def __init__(self) -> None:
         super().__init__(StateRecord)
-
-    def verify(self, given: StateRecord, read_back: StateRecord) -> None:
-        """Nothing is left to be found."""
+        self.same = lambda given, read_back: True
 
 
 class StateKey(NamedTuple):
@@ -75,36 +74,37 @@ def plain(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     """
     own = dict(data)
     try:
-        found = foreign(own)
-        copy: dict[str, Any] = copied(own)
+        if (found := foreign(own)) is None:
+            return copied(own)
     except RecursionError:
         raise SessionEncodeError(
             "the data is nested too deeply, or contains itself; nothing was written", key=key
         ) from None
-    if found is not None:
+    except Exception:
+        where, why = _unencodable(own)
         raise SessionEncodeError(
-            f"{found.what} at `$.data{found.path}` cannot be stored: the data of a state is JSON, which has texts, "
-            "finite numbers, True, False, None, lists, and dicts with texts as keys; nothing was written",
-            key=key,
-        )
-    for name, value in copy.items():
+            f"`$.data{where}` cannot be stored as JSON ({why}); nothing was written", key=key
+        ) from None
+    raise SessionEncodeError(
+        f"{found.what} at `$.data{found.path}` cannot be stored: the data of a state is JSON, which has texts, "
+        "finite numbers, True, False, None, lists, and dicts with texts as keys; nothing was written",
+        key=key,
+    )
+
+
+def copied(value: V) -> V:
+    """A copy of plain data, which shares nothing with it; by way of JSON, since nothing else is as fast."""
+    return cast("V", _decode(_encode(value)))
+
+
+def _unencodable(data: Mapping[str, Any]) -> tuple[str, str]:
+    """The first field that cannot be JSON, and why."""
+    for name, value in data.items():
         try:
             _encode({name: value})
         except Exception as error:
-            raise SessionEncodeError(
-                f"`$.data{step_to(name)}` cannot be stored as JSON ({type(error).__name__}); nothing was written",
-                key=key,
-            ) from None
-    return copy
-
-
-def copied(value: Any) -> Any:
-    """A copy of plain data, which shares nothing with it."""
-    if isinstance(value, dict):
-        return {name: copied(item) for name, item in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [copied(item) for item in cast("list[Any]", value)]
-    return value
+            return step_to(name), type(error).__name__
+    raise AssertionError("each field can be encoded, and all together cannot")
 
 
 def differing(one: StateRecord, other: StateRecord) -> set[object]:
@@ -136,3 +136,4 @@ def _same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 _encode = Encoder().encode
+_decode = Decoder().decode

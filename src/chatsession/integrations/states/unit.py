@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Self
 
 from chatsession.errors import SessionConflictError
 from chatsession.integrations.states.entry import Entry, Write
@@ -17,18 +18,25 @@ if TYPE_CHECKING:
     from chatsession.integrations.states.conversations import States
 
 
+current_unit: ContextVar[StateUnit | None] = ContextVar("chatsession states", default=None)
+"""The unit of the update that is being handled. Tasks that a handler leaves running keep it, closed."""
+
+
 class StateUnit:
-    """The records that one update has locked or looked at.
+    """The records that one update has locked or looked at: committed when the block ends, unless it raises.
 
     Args:
         states: where they are kept.
-        around: the open unit of other states in which this one begins.
+        key: of the record to lock.
+        control_flow: exceptions that are not failures: they commit.
     """
 
     __slots__ = (
         "_busy",
+        "_control_flow",
         "_ended",
         "_first",
+        "_key",
         "_others",
         "_owners",
         "_seen",
@@ -39,12 +47,15 @@ class StateUnit:
         "task",
     )  # fmt: skip
 
-    def __init__(self, states: States, around: StateUnit | None) -> None:
-        self.around: StateUnit | None = around
-        self.task: asyncio.Task[object] | None = asyncio.current_task()
-        """Of the update."""
-        self.open: bool = True
+    def __init__(self, states: States, key: StateKey, control_flow: tuple[type[BaseException], ...]) -> None:
         self.states: States = states
+        self._key = key
+        self._control_flow = control_flow
+        self.around: StateUnit | None = None
+        """The open unit of other states in which this one begins."""
+        self.task: asyncio.Task[object] | None = None
+        """Of the update."""
+        self.open: bool = False
         self.entries: dict[str, Entry] = {}
         """The records of this update, by key."""
         self._first: Entry | None = None
@@ -57,6 +68,26 @@ class StateUnit:
         self._busy: asyncio.Lock | None = None
         """Held by whoever loads a record, or writes through this unit; `None`: nobody has done so yet."""
         self._ended: asyncio.Event | None = None
+
+    async def __aenter__(self) -> Self:
+        around = current_unit.get()
+        while around is not None and not around.open:
+            around = around.around
+        self.around = around
+        self.task = asyncio.current_task()
+        await self.lock(self._key)
+        self.open = True
+        current_unit.set(self)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and not issubclass(kind, self._control_flow):
+                await self.abort()
+            elif self.open:  # else the framework has said before that the update failed
+                await self.commit()
+        finally:
+            current_unit.set(self.around)
 
     async def lock(self, key: StateKey) -> None:
         """Wait for a record and load it; it stays locked until this unit ends.
@@ -196,3 +227,27 @@ class StateUnit:
     def _lock(self) -> asyncio.Lock:
         self._busy = self._busy or asyncio.Lock()
         return self._busy
+
+
+class Part:
+    """A block inside a unit of the same task: locks one more record, and takes back its own changes if it raises.
+
+    Args:
+        unit: which commits them.
+        key: of the record to lock.
+        control_flow: exceptions that are not failures.
+    """
+
+    def __init__(self, unit: StateUnit, key: StateKey, control_flow: tuple[type[BaseException], ...]) -> None:
+        self._unit = unit
+        self._key = key
+        self._control_flow = control_flow
+
+    async def __aenter__(self) -> StateUnit:
+        await self._unit.lock(self._key)
+        self._before = self._unit.views()
+        return self._unit
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, self._control_flow):
+            self._unit.return_to(self._before)
