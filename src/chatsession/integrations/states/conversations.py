@@ -120,24 +120,16 @@ class States:
 
     async def get_state(self, key: StateKey) -> State:
         """The state."""
-        if (entry := await self._entry(key)) is None:
-            return (await self._read(key)).state
-        entry.look_at_state()
-        return entry.view.state
+        return (self._held(key) or await self._look(key)).state
 
     async def get_data(self, key: StateKey) -> dict[str, Any]:
         """The data, as a copy."""
-        if (entry := await self._entry(key)) is None:
-            return copied((await self._read(key)).data)
-        entry.look_at_data()
-        return copied(entry.view.data)
+        return copied((self._held(key) or await self._look(key)).data)
 
     async def get_value(self, key: StateKey, name: str, default: V) -> Any | V:
         """One field of the data, as a copy."""
-        if (entry := await self._entry(key)) is None:
-            return copied((await self._read(key)).data.get(name, default))
-        entry.look_at_data()
-        return copied(entry.view.data.get(name, default))
+        data = (self._held(key) or await self._look(key)).data
+        return copied(data[name]) if name in data else default
 
     async def set_state(self, key: StateKey, state: State) -> StateRecord:
         """Set the state, and keep the data."""
@@ -172,6 +164,15 @@ class States:
             if changed_fields(before, after):
                 await self.write(key, lambda record: _edited(key, record, before, after))
 
+    def _held(self, key: StateKey) -> Entry | None:
+        """The record, if the unit of the caller's update has loaded it."""
+        unit = self.current()
+        return None if unit is None else unit.entries.get(key.text)
+
+    async def _look(self, key: StateKey) -> Entry | StateRecord:
+        """The record as the caller's update sees it; as it is stored, if it is somebody else's."""
+        return await self._entry(key) or await self._read(key)
+
     async def _entry(self, key: StateKey) -> Entry | None:
         """The record in the unit of the caller's update, if it belongs to that."""
         unit = self.current()
@@ -192,10 +193,10 @@ class States:
 
     async def write(self, key: StateKey, write: Write) -> StateRecord:
         """Change a record atomically; what `write` raises is raised, and nothing is written."""
-        unit = self.current()
-        if (entry := await self._entry(key)) is not None:
+        if (entry := self._held(key) or await self._entry(key)) is not None:
             return entry.write(write)
-        if unit is not None and unit.open:
+        unit = self.current()
+        if unit is not None:
             unit.forget(key)
             return await self._write_unlocked(key, write)
         async with self.unit(key) as unit:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from chatsession.errors import SessionConflictError
-from chatsession.integrations.states.records import EMPTY, STATE, StateRecord, differing
+from chatsession.integrations.states.records import EMPTY, STATE, State, StateKey, StateRecord, differing
+from chatsession.storages import Version
 from chatsession.unit_of_work.unit import UnitOfWork
 
 Write: TypeAlias = Callable[[StateRecord], StateRecord]
@@ -16,25 +17,37 @@ Write: TypeAlias = Callable[[StateRecord], StateRecord]
 class Entry:
     """One record in an update: what is stored, and what the update makes of it."""
 
-    __slots__ = ("_overtaken", "locked", "stored", "unit", "view")
+    __slots__ = ("_overtaken", "key", "locked", "stored", "unit", "view")
 
-    def __init__(self, unit: UnitOfWork[StateRecord], *, locked: bool) -> None:
+    def __init__(self, key: StateKey, unit: UnitOfWork[StateRecord], *, locked: bool) -> None:
+        self.key: StateKey = key
         self.unit: UnitOfWork[StateRecord] = unit
         self.locked: bool = locked
-        self.stored: StateRecord = unit.data if unit.exists else EMPTY
+        self.stored: StateRecord = _stored_in(unit)
         """The record as it is stored."""
         self.view: StateRecord = self.stored
         """The record as the update sees it."""
-        self._overtaken: set[object] = set()
+        self._overtaken: frozenset[object] = _NOTHING
         """Fields that somebody else has written meanwhile, and the update has not looked at since."""
 
-    def look_at_state(self) -> None:
-        """The update looks at the state."""
-        self._overtaken.discard(STATE)
+    @property
+    def state(self) -> State:
+        """The state, which the update looks at."""
+        if self._overtaken:
+            self._overtaken -= {STATE}
+        return self.view.state
 
-    def look_at_data(self) -> None:
-        """The update looks at the data."""
-        self._overtaken &= {STATE}
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data, which the update looks at, and must not change."""
+        if self._overtaken:
+            self._overtaken &= {STATE}
+        return self.view.data
+
+    @property
+    def version(self) -> Version | None:
+        """Of the record that was loaded."""
+        return self.unit.record and self.unit.record.version
 
     def write(self, write: Write) -> StateRecord:
         """Change what the update sees.
@@ -74,6 +87,17 @@ class Entry:
         """The update is done: this is what the commit writes."""
         if self.view is not self.stored:
             self.unit.data = _worth_storing(self.view)
+
+
+_NOTHING: Final[frozenset[object]] = frozenset()
+
+
+def _stored_in(unit: UnitOfWork[StateRecord]) -> StateRecord:
+    if not unit.exists:
+        return EMPTY
+    if unit.unpacked is None and not unit.misfit:
+        return unit.value  # without the mark that somebody has touched it: the commit need not compare it
+    return unit.data
 
 
 def _worth_storing(record: StateRecord) -> StateRecord | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.json import Decoder, Encoder
@@ -53,7 +53,7 @@ class StateCodec(JsonCodec[StateRecord]):
         self.same = lambda given, read_back: True
 
 
-class StateKey(NamedTuple):
+class StateKey(Struct, frozen=True, gc=False):
     """Where the record of a conversation is."""
 
     text: str

@@ -35,17 +35,15 @@ class StateUnit:
         "_busy",
         "_control_flow",
         "_ended",
-        "_first",
         "_key",
         "_others",
-        "_owners",
         "_seen",
         "around",
         "entries",
         "open",
         "states",
         "task",
-    )  # fmt: skip
+    )
 
     def __init__(self, states: States, key: StateKey, control_flow: tuple[type[BaseException], ...]) -> None:
         self.states: States = states
@@ -58,9 +56,6 @@ class StateUnit:
         self.open: bool = False
         self.entries: dict[str, Entry] = {}
         """The records of this update, by key."""
-        self._first: Entry | None = None
-        self._owners: set[str] = set()
-        """Whose records are committed with this unit."""
         self._seen: dict[str, object] = {}
         """Versions of the records of others that the update has looked at."""
         self._others: list[Unit] = []
@@ -98,23 +93,26 @@ class StateUnit:
         earlier = self.entries.get(key.text)
         if earlier is not None and earlier.locked:
             return
-        unit = await self.states.lock(key)
-        entry = await self._take(key, unit, locked=True)
+        entry = Entry(key, await self.states.lock(key), locked=True)
         if earlier is not None:
+            self._seen.setdefault(key.text, earlier.version)
             entry.view = earlier.view
             await earlier.unit.abort()
-        self._first = self._first or entry
-        self._owners.add(key.owner)
+        if self._seen:
+            await self._check(entry)
+        self.entries[key.text] = entry
         self.states.locked[key.text] = self
 
     async def load(self, key: StateKey) -> Entry | None:
         """A record that is not in `entries`, if it is committed with this unit; `None`: it is somebody else's."""
-        if key.owner not in self._owners:
+        if not any(entry.locked and entry.key.owner == key.owner for entry in self.entries.values()):
             return None
         async with self._lock():
             if key.text not in self.entries and self.open:
                 # What was locked guards this record as well. Should others write it all the same, the commit fails.
-                await self._take(key, await self.states.load(key), locked=False)
+                entry = Entry(key, await self.states.load(key), locked=False)
+                await self._check(entry)
+                self.entries[key.text] = entry
             return self.entries.get(key.text)
 
     def look_at(self, key: StateKey, unit: UnitOfWork[StateRecord]) -> None:
@@ -125,17 +123,14 @@ class StateUnit:
         """The update is about to write what it has looked at."""
         self._seen.pop(key.text, None)
 
-    async def _take(self, key: StateKey, unit: UnitOfWork[StateRecord], *, locked: bool) -> Entry:
-        version = unit.record and unit.record.version
-        if self._seen.setdefault(key.text, version) != version:
-            await unit.abort()
+    async def _check(self, entry: Entry) -> None:
+        if self._seen.get(entry.key.text, entry.version) != entry.version:
+            await entry.unit.abort()
             raise SessionConflictError(
                 "others have changed it since this update looked at it; nothing was written, handle the update again "
                 "if it must count",
-                key=key.text,
+                key=entry.key.text,
             )
-        entry = self.entries[key.text] = Entry(unit, locked=locked)
-        return entry
 
     async def write_through(self, key: StateKey, write: Write) -> StateRecord | None:
         """Let another update write a record that this one has locked; `None`: this one has ended meanwhile."""
@@ -159,9 +154,10 @@ class StateUnit:
         Args:
             update_id: of the update that is about to be handled; `None`: it has none.
         """
-        if not update_id or self._first is None:
+        first = next(iter(self.entries.values()), None)
+        if not update_id or first is None:
             return None
-        unit = self._first.unit
+        unit = first.unit
         if not unit.runtime.deduplicate or unit.update_id is not None:  # it is one that a handler has fed
             return None
         unit.update_id = update_id
