@@ -112,7 +112,7 @@ def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Await
     """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
     chosen: HandlerObject = data["handler"]
     if type(chosen.callback) is not SessionCallback:
-        serve_handler(chosen)
+        serve_handler(chosen, data[SCOPE].bindings.names)
     if (scenes := data.get("scenes")) is not None:
         serve_actions(scenes.registry)
     return handler(event, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import copy
 from functools import update_wrapper
 from typing import Any
@@ -17,10 +18,16 @@ SCOPE = "_chatsession_scope"
 """Under which handlers' data has the `UpdateScope`."""
 
 
-def serve_handler(handler: HandlerObject) -> None:
-    """Let a handler get the sessions that it names, from this call on."""
+def serve_handler(handler: HandlerObject, names: Collection[str]) -> None:
+    """Let a handler get the sessions that it names, from this call on.
+
+    Args:
+        handler: the handler.
+        names: of all sessions and their contexts, under which nobody else may give it anything.
+    """
     handler.callback = SessionCallback(handler)
-    handler.awaitable = handler.varkw = True  # it chooses the keywords, and the thread, by itself
+    handler.awaitable = True  # a handler that is not runs in a thread of its own all the same
+    handler.params = {*handler.params, *names, SCOPE}
 
 
 def wanted_names(wanted: CallableObject) -> frozenset[str]:
@@ -43,7 +50,6 @@ class SessionCallback:
         callback = handler.callback
         self._names = wanted_names(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
         self._bound = bound_values(callback)
-        self._is_plain = handler.awaitable and not handler.varkw
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
@@ -61,7 +67,4 @@ class SessionCallback:
         scope.handled = True
         if scope.redelivered:
             return None
-        handler = self._handler
-        if self._is_plain:  # as `call` does, without a coroutine and copies of all the data in between
-            return await handler.callback(event, **{name: data[name] for name in handler.params if name in data})
-        return await handler.call(event, **data)
+        return await self._handler.call(event, **data)
