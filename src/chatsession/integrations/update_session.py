@@ -183,9 +183,7 @@ class UpdateSession(Generic[T]):
             return
         await move(manager.runtime, old_key, new_key)
         if manager.options.get_session_key is per_user_in_chat:
-            start, prefix = f"{scope}{old}:", manager.runtime.prefix
-            async for key, _ in manager.units.records(start):
-                await move(manager.runtime, key, f"{prefix}{scope}{new}:{key[len(prefix + start) :]}")
+            await manager.units.move_all(f"{scope}{old}:", f"{scope}{new}:")
 
 
 def _misused() -> SessionClosedError:

@@ -13,6 +13,7 @@ from chatsession.keys import Key, checked, missing, update_id_of
 from chatsession.options import SessionOptions
 from chatsession.storages import Record
 from chatsession.unit_of_work.lazy import LazySession
+from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.observed import ObservedUnit
 from chatsession.unit_of_work.prefixes import is_foreign, longer_prefixes
 from chatsession.unit_of_work.runtime import RESERVED, Runtime
@@ -98,6 +99,12 @@ class Units(Generic[T]):
                     yield key, record
             if cursor is None:
                 return
+
+    async def move_all(self, old: str, new: str) -> None:
+        """Move all sessions whose key begins with `old` to the keys that begin with `new` instead; see `move`."""
+        prefix = self.runtime.prefix
+        async for key, _ in self.records(old):
+            await move(self.runtime, key, f"{prefix}{new}{key[len(prefix + old) :]}")
 
     async def _awaited_key(self, key: Awaitable[Key], scope: str) -> str | None:
         return checked(await key, self.runtime.prefix + scope, self._get_session_key)

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack, cast
 
-from aiogram import BaseMiddleware, Dispatcher, exceptions
+from aiogram import Dispatcher, exceptions
 from aiogram.dispatcher.event.bases import CancelHandler, SkipHandler
+from aiogram.dispatcher.middlewares.manager import MiddlewareManager
 from aiogram.fsm.middleware import FSMContextMiddleware
 from aiogram.fsm.state import State
 from aiogram.fsm.storage.base import DEFAULT_DESTINY, BaseEventIsolation, BaseStorage, StateType, StorageKey
 from aiogram.fsm.storage.memory import DisabledEventIsolation, MemoryStorage
-from aiogram.types import TelegramObject, Update
+from aiogram.fsm.strategy import FSMStrategy
+from aiogram.types import Message, TelegramObject, Update
 
 from chatsession.integrations.states.conversations import States
 from chatsession.integrations.states.options import StateOptions
@@ -87,6 +89,26 @@ class SessionFSMStorage(BaseStorage):
     def current(self) -> StateUnit | None:
         """The unit of the update in which the caller runs."""
         return self._states.current()
+
+    async def follow_chat(
+        self, bot_id: int, old: int, new: int, strategy: FSMStrategy = FSMStrategy.USER_IN_CHAT
+    ) -> None:
+        """Let the conversations of a group follow it to the supergroup that it has become.
+
+        `setup_fsm` does so when one of the two service messages comes. Updates that still come for the old group
+        find the conversations, too.
+
+        Args:
+            bot_id: whose conversations they are.
+            old: the id of the group.
+            new: the id of the supergroup.
+            strategy: of the dispatcher.
+        """
+        if strategy in (FSMStrategy.CHAT, FSMStrategy.CHAT_TOPIC):
+            await self._states.move(f"{bot_id}:{old}:{old}", f"{bot_id}:{new}:{new}")
+            await self._states.move_all(f"{bot_id}:{old}:{old}", f"{bot_id}:{new}:{new}")
+        elif strategy is not FSMStrategy.GLOBAL_USER:
+            await self._states.move_all(f"{bot_id}:{old}:", f"{bot_id}:{new}:")
 
     async def start(self) -> None:
         """Connect now rather than at the first use; also after `close`, to go on."""
@@ -173,21 +195,44 @@ def plug_in(dispatcher: Dispatcher, storage: SessionFSMStorage) -> None:
                 f"make it without {name}, and import the data if it must be kept (chatsession.importers.aiogram_fsm)"
             )
     fsm.storage, fsm.events_isolation = storage, storage.create_isolation()
-    dispatcher.update.outer_middleware(_BackgroundMiddleware(fsm))
+    _put_before(fsm, _BeforeLocking(fsm, storage), dispatcher.update.outer_middleware)
     dispatcher.startup.register(storage.start)
 
 
-class _BackgroundMiddleware(BaseMiddleware):
-    """Locks the conversation of an update that aiogram-dialog makes, for which aiogram locks none.
+def _put_before(place: FSMContextMiddleware, new: _BeforeLocking, middlewares: MiddlewareManager) -> None:
+    following = middlewares[list(middlewares).index(place) :]
+    for each in following:
+        middlewares.unregister(each)
+    for each in (new, *following):
+        middlewares.register(each)
 
-    Such an update reads what the updates of its user write, and must not run beside them.
+
+class _BeforeLocking:
+    """What has to be done before aiogram locks the conversation of an update.
+
+    The records of a group that became a supergroup follow it: once one of them is locked, it cannot move. And for an
+    update that aiogram-dialog makes, aiogram locks none, although such an update reads what those of its user write.
     """
 
-    def __init__(self, fsm: FSMContextMiddleware) -> None:
+    def __init__(self, fsm: FSMContextMiddleware, storage: SessionFSMStorage) -> None:
         self._fsm = fsm
+        self._storage = storage
 
-    async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
-        if type(event) is Update or (key := self._key(event, data)) is None:
+    def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
+        if type(event) is not Update:
+            return self._locked(handler, event, data)
+        message = event.message
+        if message is not None and (message.migrate_to_chat_id or message.migrate_from_chat_id):
+            return self._moved(handler, message, event, data)
+        return handler(event, data)
+
+    async def _moved(self, handler: _Next, message: Message, event: TelegramObject, data: dict[str, Any]) -> Any:
+        old, new = message.migrate_from_chat_id or message.chat.id, message.migrate_to_chat_id or message.chat.id
+        await self._storage.follow_chat(data["bot"].id, old, new, self._fsm.strategy)
+        return await handler(event, data)
+
+    async def _locked(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        if (key := self._key(event, data)) is None:
             return await handler(event, data)
         async with self._fsm.events_isolation.lock(key):
             return await handler(event, data)

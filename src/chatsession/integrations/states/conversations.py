@@ -27,6 +27,7 @@ from chatsession.integrations.states.unit import Part, StateUnit, current_unit
 from chatsession.manager import SessionManager
 from chatsession.options import SessionOptions
 from chatsession.storages import Storage
+from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
 
 V = TypeVar("V")
@@ -115,6 +116,17 @@ class States:
     async def load(self, key: StateKey) -> UnitOfWork[StateRecord]:
         """The session of a record, loaded without a lock."""
         return await self._unlocked.units.unit(self._prefix + key.text).begin()
+
+    async def move(self, old: str, new: str) -> None:
+        """Move the record of one key to another, unless it is there already; nobody may have locked either.
+
+        Updates that still come for the old key find it under the new one.
+        """
+        await move(self.sessions.runtime, self._prefix + old, self._prefix + new)
+
+    async def move_all(self, old: str, new: str) -> None:
+        """As `move`, for all records whose key begins with `old`, which then begins with `new`."""
+        await self.sessions.units.move_all(old, new)
 
     # What handlers do.
 
