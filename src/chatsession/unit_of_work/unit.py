@@ -254,6 +254,10 @@ class UnitOfWork(Loaded[T], Session[T]):
         finally:
             self._close()
 
+    def doubt(self) -> None:
+        """Somebody else is changing what is stored: the next update must read it."""
+        self._reload = True
+
     def reassign(self, task: asyncio.Task[object] | None) -> None:
         """Let another task hold the key."""
         if self._acquired is not None:
@@ -311,6 +315,7 @@ class UnitOfWork(Loaded[T], Session[T]):
     def reset(self) -> None:
         """Be as new after an `abort`."""
         self._phase = _NEW
+        self._reload = False
         self.unload()
 
     # What all of these are made of.

@@ -106,6 +106,7 @@ class States:
             if writing is None:
                 return unit
             try:
+                unit.doubt()
                 await unit.abort()
                 unit.reset()
                 await asyncio.wait([writing])
