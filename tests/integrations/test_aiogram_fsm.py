@@ -311,6 +311,26 @@ class TestOtherUsers:
         for key in (ANNS, BENS):
             assert await stored(fsm, key) == ("poked", {"own": rounds, "poked": f"{rounds - 1}"})
 
+    async def test_pairs_whose_handlers_write_to_each_other_lose_nothing(self, tmp_path: Any) -> None:
+        """A chat roulette: an update that begins while its user's record is being written reads it anew."""
+        dp = Dispatcher()
+        fsm = setup_fsm(dp, f"sqlite:///{tmp_path}/bot.db")
+
+        @dp.message()
+        async def on_message(message: Message, state: FSMContext) -> None:
+            partner = 3 - message.chat.id
+            await state.update_data(sent=await state.get_value("sent", 0) + 1)
+            theirs = dp.fsm.get_context(BOT, chat_id=partner, user_id=partner)
+            await theirs.update_data(got=await theirs.get_value("got", 0) + 1)
+
+        for _ in range(3):
+            await asyncio.gather(
+                *(dp.feed_raw_update(BOT, message(user=user)) for _ in range(10) for user in (ANN, BEN)),
+            )
+        found = [await fsm.get_value(key, "sent") for key in (ANNS, BENS)]
+        await fsm.close()
+        assert found == [30, 30]
+
     async def test_what_was_written_to_another_user_stays_though_the_handler_fails(
         self, bot_with_fsm: Dispatcher, fsm: SessionFSMStorage
     ) -> None:
@@ -682,6 +702,18 @@ class TestLife:
                 await fsm.set_state(ANNS, "off")
         await fsm.start()
         assert await fsm.get_state(ANNS) == "on"
+
+    async def test_a_storage_of_two_dispatchers_is_closed_with_the_last(self, tmp_path: Any) -> None:
+        fsm = SessionFSMStorage(f"sqlite:///{tmp_path}/bot.db")
+        first, second = Dispatcher(), Dispatcher()
+        for dp in (first, second):
+            setup_fsm(dp, fsm)
+            await dp.emit_startup(dispatcher=dp)
+        await first.emit_shutdown(dispatcher=first)
+        await fsm.set_state(ANNS, Order.size)
+        await second.emit_shutdown(dispatcher=second)
+        with pytest.raises(SessionClosedError):
+            await fsm.set_state(ANNS, Order.size)
 
     async def test_closing_waits_for_running_handlers(self, bot_with_fsm: Dispatcher, fsm: SessionFSMStorage) -> None:
         dp, running, go_on = bot_with_fsm, asyncio.Event(), asyncio.Event()

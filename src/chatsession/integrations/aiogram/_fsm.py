@@ -55,6 +55,8 @@ class SessionFSMStorage(BaseStorage):
     def __init__(self, storage: Storage | str | None = None, **options: Unpack[StateOptions]) -> None:
         options.setdefault("prefix", "aiogram:")
         self._states = States(storage, options)
+        self._dispatchers = 0
+        """So many are running by `setup_fsm`, each of which will call `close`."""
 
     @property
     def sessions(self) -> SessionManager[StateRecord]:
@@ -114,9 +116,19 @@ class SessionFSMStorage(BaseStorage):
         """Connect now rather than at the first use; also after `close`, to go on."""
         await self._states.start()
 
+    async def _start_dispatcher(self) -> None:
+        """One more dispatcher starts, which closes the storage when it ends."""
+        await self.start()
+        self._dispatchers += 1
+
     async def close(self) -> None:
-        """Wait for the updates that are being handled, then disconnect; later calls raise `SessionClosedError`."""
-        await self._states.aclose()
+        """Wait for the updates that are being handled, then disconnect; later calls raise `SessionClosedError`.
+
+        Of several dispatchers that `setup_fsm` has set up, the last one to end does so.
+        """
+        self._dispatchers = max(self._dispatchers - 1, 0)
+        if not self._dispatchers:
+            await self._states.aclose()
 
     async def set_state(self, key: StorageKey, state: StateType = None) -> None:
         """Set the state, and keep the data.
@@ -196,7 +208,7 @@ def plug_in(dispatcher: Dispatcher, storage: SessionFSMStorage) -> None:
             )
     fsm.storage, fsm.events_isolation = storage, storage.create_isolation()
     _put_before(fsm, _BeforeLocking(fsm, storage), dispatcher.update.outer_middleware)
-    dispatcher.startup.register(storage.start)
+    dispatcher.startup.register(storage._start_dispatcher)
 
 
 def _put_before(place: FSMContextMiddleware, new: _BeforeLocking, middlewares: MiddlewareManager) -> None:
