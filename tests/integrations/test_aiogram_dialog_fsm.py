@@ -158,6 +158,7 @@ async def test_a_background_update_for_a_user_of_a_group() -> None:
     await bot.dp.emit_shutdown()
 
 
+@pytest.mark.skipif(not hasattr(BaseDialogManager, "fg"), reason="this aiogram-dialog has none")
 async def test_foreground_of_a_dialog(bot: Bot) -> None:
     async with bot.bg.bg(bot.client.bot, 1, 1).fg() as manager:
         manager.dialog_data["told"] = 5

@@ -178,6 +178,8 @@ UPDATES: dict[str, tuple[JsonObject, str | None, str | None, str | None, str | N
 async def test_the_key_of(kind: str) -> None:
     raw, *expected = UPDATES[kind]
     observer = kind.split()[0]
+    if observer not in Dispatcher().observers:
+        pytest.skip("this aiogram does not know it")
     for key_function, key in zip((per_chat, per_user, per_user_in_chat, per_topic), expected, strict=True):
         dp, sessions = Dispatcher(), SessionManager(Pizza, storage="memory:", get_session_key=key_function)
         setup_sessions(dp, sessions)
@@ -196,7 +198,7 @@ async def test_the_key_of(kind: str) -> None:
 
 
 def test_every_kind_of_update_that_aiogram_knows_is_among_them() -> None:
-    assert {kind.split()[0] for kind in UPDATES} == Dispatcher().observers.keys() - {"update", "error"}
+    assert Dispatcher().observers.keys() - {"update", "error"} <= {kind.split()[0] for kind in UPDATES}
 
 
 async def test_an_old_message_is_what_the_test_of_it_means(dp: Dispatcher) -> None:
