@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +63,16 @@ def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         if not (folder / "site").exists():
             build(folder)
     return folder / "site"
+
+
+PUBLIC = ["chatsession", "chatsession.sync", "chatsession.web"]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_reference_has_every_public_name(module: str, site: Path) -> None:
+    shown = "".join(page.read_text() for page in (site / "reference").rglob("*.html"))
+    for name in importlib.import_module(module).__all__:
+        assert re.search(rf'id="chatsession\.[\w.]*{name}"', shown), name
 
 
 class Quiet(SimpleHTTPRequestHandler):
