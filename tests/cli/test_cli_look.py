@@ -168,6 +168,13 @@ def test_ids_of_groups_are_keys(shell: Shell) -> None:
     assert shell.stored() == {}
 
 
+def test_a_group_too_many_is_told_by_its_id(shell: Shell) -> None:
+    told = shell.run("count", GROUP).err
+    assert GROUP in told
+    assert "x00" not in told
+    assert "\0" not in told
+
+
 def test_options_that_do_not_exist_are_still_refused(shell: Shell) -> None:
     shell.put({"1": b"1"})
     assert shell.run("get", "1", "--jsn").code == 2

@@ -24,7 +24,12 @@ class SessionCommand(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # some versions of typer have a click of their own
-        rest = super().parse_args(ctx, self._with_url(self._marked(args)))
+        try:
+            rest = super().parse_args(ctx, self._with_url(self._marked(args)))
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):  # a usage error, which may escape the mark
+                cast("Any", error).message = message.replace(_MARK, "").replace(repr(_MARK)[1:-1], "")
+            raise
         ctx.params = {name: _without_mark(value) for name, value in ctx.params.items()}
         return [word.removeprefix(_MARK) for word in rest]
 
