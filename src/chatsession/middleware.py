@@ -55,14 +55,18 @@ class _Middleware:
         await self.aclose()
 
 
-class StrictMiddleware(_Middleware, Generic[M]):
-    """Loads before `next()`, commits after it; made by `session` and `SessionManager.middleware`."""
+class _OneSession(_Middleware, Generic[M]):
+    """What strict and lazy middlewares have in common: one session, of one manager."""
 
     def __init__(self, manager: M) -> None:
         super().__init__([manager])
         self.manager: M = manager
         self._units = manager.units
         self._binding = Binding(manager.units.name)
+
+
+class StrictMiddleware(_OneSession[M]):
+    """Loads before `next()`, commits after it; made by `session` and `SessionManager.middleware`."""
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         units = self._units
@@ -87,14 +91,8 @@ class StrictMiddleware(_Middleware, Generic[M]):
         await unit.commit()
 
 
-class LazyMiddleware(_Middleware, Generic[M]):
+class LazyMiddleware(_OneSession[M]):
     """Loads on first access; made by `lazy_session` and `SessionManager.lazy_middleware`."""
-
-    def __init__(self, manager: M) -> None:
-        super().__init__([manager])
-        self.manager: M = manager
-        self._units = manager.units
-        self._binding = Binding(manager.units.name)
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         key = await self._units.key_of(ctx)
