@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from msgspec import UNSET
 
@@ -102,12 +101,7 @@ class StoredSessions:
     async def __aenter__(self) -> "StoredSessions":
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._storage is not None:
             await self._storage.close()
 

@@ -1,7 +1,5 @@
 """A Bot API server on 127.0.0.1: real HTTP and JSON for any framework, and a programmatic side for tests."""
 
-from types import TracebackType
-
 from ._extra import not_installed
 
 try:
@@ -102,12 +100,7 @@ class BotApiServer(Audience):
         self._url = f"http://{host}:{port}"
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         runner, self._runner, self._url = self._runner, None, ""
         if runner is not None:
             await runner.cleanup()
