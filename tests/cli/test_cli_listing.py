@@ -11,6 +11,7 @@ import pytest
 from cli_aids import Shell
 
 from chatsession import SessionManager, generate_encryption_key
+from chatsession.cli import listing
 
 
 @pytest.fixture
@@ -130,3 +131,11 @@ def test_a_limit_holds_where_matches_are_far_apart(shell: Shell) -> None:
     assert [line["key"] for line in first.lines] == [f"{number:05}" for number in range(1000, 1007)]
     assert "--after '01006'" in first.err
     assert len(listed(shell, "--where", "n=1", "--after", "01006", "--limit", "0")) == 993
+
+
+def test_sorting_keeps_the_first_of_very_many(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_SPARE", 3)
+    shell.put({f"{number:03}": b"1" * (number * 37 % 101) for number in range(1, 101)})
+    done = shell.run("ls", "--sort", "size", "--limit", "4", "--json")
+    assert [line["size"] for line in done.lines] == [100, 99, 98, 97]
+    assert "96 more" in done.err
