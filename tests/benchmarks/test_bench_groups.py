@@ -18,6 +18,7 @@ from tools.benchmarks import (
     middleware,
     mongo,
     nats,
+    polling,
     postgres,
     redis,
     sqlite,
@@ -39,6 +40,7 @@ GROUPS = {
     "nats": nats.group,
     "mongo": mongo.group,
     "tending": tending.group,
+    "polling": polling.group,
 }
 # Those that poll for their lock take seconds.
 PATIENT = {hot.REDIS_POLLED, hot.AIOGRAM_ISOLATED, hot.AIOGRAM, hot.POSTGRES_POOLED}

@@ -30,6 +30,7 @@ GROUPS = (
         "hot",
         "large",
         "tending",
+        "polling",
     ),
     *(f"matrix-{name}" for name in MATRIX),
 )
