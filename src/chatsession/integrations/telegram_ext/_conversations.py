@@ -15,7 +15,7 @@ from chatsession.errors import SessionEncodeError, SessionError
 from chatsession.integrations.telegram_ext._views import loaded_data
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._kept import Id, Kept, LoadedData, State
+    from chatsession.integrations.telegram_ext._loaded import Id, Kept, LoadedData, State
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 Key: TypeAlias = tuple[int | str, ...]

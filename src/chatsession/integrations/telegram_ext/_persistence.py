@@ -15,7 +15,7 @@ from telegram.ext import Application, BasePersistence, ContextTypes, Conversatio
 from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._bot_data import code_of, uses_bot_data
 from chatsession.integrations.telegram_ext._conversations import Conversations
-from chatsession.integrations.telegram_ext._kept import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
+from chatsession.integrations.telegram_ext._loaded import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager

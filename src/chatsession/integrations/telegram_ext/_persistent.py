@@ -22,7 +22,7 @@ from chatsession.integrations.telegram_ext._views import loaded_data
 from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._kept import DataName
+    from chatsession.integrations.telegram_ext._loaded import DataName
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 _log = logging.getLogger("chatsession")

@@ -9,7 +9,7 @@ from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._kept import DataName, LoadedData
+    from chatsession.integrations.telegram_ext._loaded import DataName, LoadedData
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 

@@ -21,7 +21,7 @@ from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._kept import LoadedData
+    from chatsession.integrations.telegram_ext._loaded import LoadedData
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
 AnySession = UnitOfWork[Any] | LazySession[Any]
