@@ -15,8 +15,9 @@ from chatsession.errors import SessionEncodeError, SessionError
 from chatsession.integrations.telegram_ext._views import loaded_data
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._loaded import Id, Kept, LoadedData, State
+    from chatsession.integrations.telegram_ext._loaded import LoadedData
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._records import Id, IdRecord, State
 
 Key: TypeAlias = tuple[int | str, ...]
 AnyConversation: TypeAlias = ConversationHandler[Any]
@@ -85,7 +86,7 @@ class Conversations:
         message_id = query.inline_message_id or (query.message and query.message.message_id)
         return f"message:{message_id}"
 
-    def put(self, kept: Kept, name: str, key: Key, state: object | None) -> None:
+    def put(self, record: IdRecord, name: str, key: Key, state: object | None) -> None:
         """Let a conversation have a state; `None`: it is over.
 
         Raises:
@@ -93,10 +94,10 @@ class Conversations:
         """
         written = _written(key)
         if state is None or state == _END:
-            states = kept.conversations.get(name, {})
+            states = record.conversations.get(name, {})
             states.pop(written, None)
             if not states:
-                kept.conversations.pop(name, None)
+                record.conversations.pop(name, None)
             return
         if isinstance(state, int):
             state = int(state)
@@ -108,7 +109,7 @@ class Conversations:
                 "and int can be stored (an IntEnum's and a StrEnum's members are such); nothing was written",
                 key=self._persistence.key(self.home(name, key)),
             )
-        kept.conversations.setdefault(name, {})[written] = state
+        record.conversations.setdefault(name, {})[written] = state
 
     def settle(self, data: LoadedData, results: Mapping[asyncio.Task[Any] | None, object]) -> None:
         """Before a commit: know how conversations went on that ran with `block=False`, and when they time out.
@@ -169,12 +170,12 @@ class Conversations:
         self._put(data, name, key, state)
 
     def _put(self, data: LoadedData, name: str, key: Key, state: object | None) -> None:
-        self.put(data.kept(self.home(name, key), name), name, self._followed(data, name, key), state)
+        self.put(data.record(self.home(name, key), name), name, self._followed(data, name, key), state)
 
     def _state(self, data: LoadedData, name: str, key: Key) -> State | None:
         followed = self._followed(data, name, key)
         return (
-            data.kept(self.home(name, key), f"conversation {name!r}")
+            data.record(self.home(name, key), f"conversation {name!r}")
             .conversations.get(name, {})
             .get(_written(followed))
         )
@@ -189,7 +190,7 @@ class Conversations:
         if moved is None:
             return key
         old, new = (_written((chat, *key[1:])) for chat in moved)
-        states = data.kept(self.home(name, key), name).conversations.get(name, {})
+        states = data.record(self.home(name, key), name).conversations.get(name, {})
         if old in states:
             states[new] = states.pop(old)
         return (moved[1], *key[1:])
@@ -203,7 +204,7 @@ class Conversations:
         ends = data.persistence.now() + left
         plain, before = state if isinstance(state, tuple) else (state, 0.0)
         if ends > before + _LATE:
-            states = data.kept(self.home(name, key), name).conversations[name]
+            states = data.record(self.home(name, key), name).conversations[name]
             states[_written(self._followed(data, name, key))] = (plain, ends)
 
 
@@ -226,7 +227,7 @@ class _States(MutableMapping[Key, object]):
     def __iter__(self) -> Iterator[Key]:
         data = self._conversations.loaded(self._name)
         for id_ in data.ids:
-            for written in data.kept(id_, self._name).conversations.get(self._name, {}):
+            for written in data.record(id_, self._name).conversations.get(self._name, {}):
                 yield tuple(msgspec.json.decode(written))
 
     def __len__(self) -> int:

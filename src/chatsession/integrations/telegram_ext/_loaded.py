@@ -1,20 +1,14 @@
-"""What is kept under one Telegram id, and what of it one update has loaded.
-
-A private chat has the id of its user: what belongs to either is one record. It is locked once, read in one trip and
-stored in one write, together with the states of the user's conversations. A group has a record of its own.
-"""
+"""The data that one update has loaded, of its chat, its user and the bot."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
-
-import msgspec
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any
 
 from chatsession.errors import SessionClosedError, SessionError
+from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord
 from chatsession.unit_of_work.group import begin_all
 from chatsession.unit_of_work.unit import UnitOfWork
 
@@ -22,44 +16,7 @@ if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
     from chatsession.integrations.update_context import UpdateContext
 
-Id: TypeAlias = int | str
-"""Of a chat or a user; for conversations of neither, of a message."""
-DataName: TypeAlias = Literal["user_data", "chat_data"]
-Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
 _NAMES: tuple[DataName, ...] = ("user_data", "chat_data")
-State: TypeAlias = int | str | tuple[int | str, float]
-"""Of a conversation; with the Unix time at which it times out, if it does."""
-
-
-class Kept(Struct, omit_defaults=True):
-    """What is stored under one id."""
-
-    user_data: Any = None
-    chat_data: Any = None
-    conversations: dict[str, dict[str, State]] = {}
-    """By the name of the `ConversationHandler`, then by the key of the conversation as JSON."""
-    moved: tuple[int, int] | None = None
-    """The ids of a group and of the supergroup that it became: conversations of either are those of the supergroup."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is left to store."""
-        return self.user_data is None and self.chat_data is None and not self.conversations and self.moved is None
-
-
-def kept_type(user_data: Any, chat_data: Any) -> type[Kept]:
-    """`Kept`, with the types of an application's data."""
-    fields = [("user_data", user_data | None, None), ("chat_data", chat_data | None, None)]
-    return cast("type[Kept]", msgspec.defstruct("Kept", fields, bases=(Kept,), module=__name__, omit_defaults=True))
-
-
-def merged(old: Kept, new: Kept) -> Kept:
-    """What a supergroup has when the group that it was had something as well; as in `migrate_chat_data`."""
-    if old.chat_data is not None:
-        new.chat_data = old.chat_data
-    for name, states in old.conversations.items():
-        new.conversations[name] = {**new.conversations.get(name, {}), **states}
-    return new
 
 
 class LoadedData:
@@ -98,7 +55,9 @@ class LoadedData:
         self._chat_id = chat_id
         self._user_id = user_id
         ids: list[Id | None] = [chat_id, user_id, message_id]
-        self._units: dict[Id, UnitOfWork[Kept]] = {id_: persistence.unit(id_, ctx) for id_ in ids if id_ is not None}
+        self._units: dict[Id, UnitOfWork[IdRecord]] = {
+            id_: persistence.unit(id_, ctx) for id_ in ids if id_ is not None
+        }
         self._made: set[tuple[Id, DataName]] = set()
         self._loaded = False
         self._ended = False
@@ -136,8 +95,8 @@ class LoadedData:
         if user_id is not None and persistence.refreshes_user_data:
             await persistence.refresh_user_data(user_id, self.value("user_data", user_id))
 
-    def kept(self, id_: Id, what: str) -> Kept:
-        """What is kept under an id.
+    def record(self, id_: Id, what: str) -> IdRecord:
+        """What is stored under an id.
 
         Raises:
             SessionError: it is not loaded, or not any more.
@@ -145,7 +104,7 @@ class LoadedData:
         self._check_running(what)
         unit = self._units.get(id_) if self._loaded else None
         if unit is None and self._outer is not None:
-            return self._outer.kept(id_, what)
+            return self._outer.record(id_, what)
         if unit is None:
             raise SessionError(
                 f"{what} is not loaded: an update has the data of its own chat and user; "
@@ -154,12 +113,12 @@ class LoadedData:
         return unit.data
 
     def value(self, name: DataName, id_: int) -> Any:
-        """The `user_data` or `chat_data` of an id; raises as `kept`."""
-        kept = self.kept(id_, f"{name}[{id_}]")
-        value = getattr(kept, name)
+        """The `user_data` or `chat_data` of an id; raises as `record`."""
+        record = self.record(id_, f"{name}[{id_}]")
+        value = getattr(record, name)
         if value is None:
             value = self.persistence.fresh(name)
-            setattr(kept, name, value)
+            setattr(record, name, value)
             self._made.add((id_, name))
         return value
 
@@ -194,7 +153,7 @@ class LoadedData:
 
     def moved(self, chat_id: Id) -> tuple[int, int] | None:
         """The ids of a group and of the supergroup that it became, if the chat is one and is loaded."""
-        return self.kept(chat_id, f"chat {chat_id}").moved if chat_id in self.ids else None
+        return self.record(chat_id, f"chat {chat_id}").moved if chat_id in self.ids else None
 
     def _check_running(self, what: str) -> None:
         if self._ended:
@@ -207,7 +166,7 @@ class LoadedData:
         """Forget the `user_data` or `chat_data` of an id; `False` if it is not loaded."""
         if id_ not in self.ids:
             return False
-        setattr(self.kept(id_, name), name, None)
+        setattr(self.record(id_, name), name, None)
         return True
 
     def settle(self, results: Mapping[asyncio.Task[Any] | None, object]) -> None:
@@ -260,19 +219,19 @@ class LoadedData:
         try:
             yield
         finally:
-            for kept, name, value in taken_out:
-                setattr(kept, name, value)
+            for record, name, value in taken_out:
+                setattr(record, name, value)
 
-    def _take_out_empty(self) -> list[tuple[Kept, DataName, object]]:
+    def _take_out_empty(self) -> list[tuple[IdRecord, DataName, object]]:
         """Take out what was only looked at, which is not stored."""
-        taken_out: list[tuple[Kept, DataName, object]] = []
+        taken_out: list[tuple[IdRecord, DataName, object]] = []
         for id_, unit in self._units.items():
             if not unit.touched or unit.value is None:
                 continue
-            kept: Kept = unit.data
+            record: IdRecord = unit.data
             for name in _NAMES:
-                value = getattr(kept, name)
+                value = getattr(record, name)
                 if self.persistence.is_empty(name, value, made=(id_, name) in self._made):
-                    taken_out.append((kept, name, value))
-                    setattr(kept, name, None)
+                    taken_out.append((record, name, value))
+                    setattr(record, name, None)
         return taken_out

@@ -15,8 +15,9 @@ from telegram.ext import Application, BasePersistence, ContextTypes, Conversatio
 from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._bot_data import code_of, uses_bot_data
 from chatsession.integrations.telegram_ext._conversations import Conversations
-from chatsession.integrations.telegram_ext._loaded import DataName, Id, Kept, Kind, LoadedData, kept_type, merged
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
+from chatsession.integrations.telegram_ext._loaded import LoadedData
+from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord, StoredName, merged, record_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
 from chatsession.observing import SessionEvent
@@ -27,7 +28,7 @@ from chatsession.unit_of_work.unit import UnitOfWork
 
 _log = logging.getLogger("chatsession")
 
-_KINDS: tuple[Kind, ...] = ("user_data", "chat_data", "bot_data")
+_KINDS: tuple[StoredName, ...] = ("user_data", "chat_data", "bot_data")
 _NOTHING_BY_ITSELF = PersistenceInput(bot_data=False, chat_data=False, user_data=False, callback_data=False)
 """Whatever python-telegram-bot would load at the start, keep in memory, and store now and then."""
 
@@ -93,14 +94,14 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.refreshes_chat_data: bool = self.stored.chat_data and _overrides(kind, "refresh_chat_data")
         self._per_bot = per_bot
         given = {name: wanted for name, wanted in (types or {}).items() if wanted is not None}
-        makers: dict[Kind, Any] = {name: getattr(context_types, name) for name in _KINDS}
-        self._makers: dict[Kind, Callable[[], Any]] = makers
+        makers: dict[StoredName, Any] = {name: getattr(context_types, name) for name in _KINDS}
+        self._makers: dict[StoredName, Callable[[], Any]] = makers
         wanted = {name: _type_of(name, maker, given.get(name)) for name, maker in makers.items()}
         self.types: dict[str, Any] = {**wanted, "callback_data": given.get("callback_data", Any)}
         """What stored data must fit."""
         storage = open_storage(storage) if isinstance(storage, str) else storage
-        self._kept: SessionManager[Kept] = SessionManager(
-            kept_type(wanted["user_data"], wanted["chat_data"]),
+        self._records: SessionManager[IdRecord] = SessionManager(
+            record_type(wanted["user_data"], wanted["chat_data"]),
             storage=storage,
             prefix=f"{prefix}id:",
             merge=merged,
@@ -129,7 +130,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             ),
             self.soon,
         )
-        everything = (self._kept, self._bot_data, self.keyboards.manager)
+        everything = (self._records, self._bot_data, self.keyboards.manager)
         self.managers: dict[str, SessionManager[Any]] = {manager.options.name: manager for manager in everything}
         """By name; they share the storage."""
         self._uses: dict[object, bool] = {}
@@ -154,9 +155,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         message_id = self.conversations.message_id(update)
         return LoadedData(self, None if chat is None else chat.id, None if user is None else user.id, message_id, ctx)
 
-    def unit(self, id_: Id, ctx: object = None) -> UnitOfWork[Kept]:
-        """The unit of work of what is kept under an id."""
-        return self._kept.units.unit(self.key(id_), ctx)
+    def unit(self, id_: Id, ctx: object = None) -> UnitOfWork[IdRecord]:
+        """The unit of work of what is stored under an id."""
+        return self._records.units.unit(self.key(id_), ctx)
 
     def bot_unit(self, ctx: object = None) -> UnitOfWork[Any]:
         """The unit of work of `bot_data`."""
@@ -164,13 +165,13 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     def key(self, id_: Id) -> str:
         """The key under which an id is stored."""
-        return f"{self._kept.runtime.prefix}{self.scope}{id_}"
+        return f"{self._records.runtime.prefix}{self.scope}{id_}"
 
-    def fresh(self, name: Kind) -> Any:
+    def fresh(self, name: StoredName) -> Any:
         """New data for somebody who has none."""
         return self._makers[name]()
 
-    def is_empty(self, name: Kind, value: Any, *, made: bool) -> bool:
+    def is_empty(self, name: StoredName, value: Any, *, made: bool) -> bool:
         """Whether there is nothing in it to store.
 
         Args:
@@ -197,7 +198,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     async def move_chat(self, old: int | None, new: int | None) -> None:
         """Move what a group has to the supergroup that it became."""
         if old is not None and new is not None and old != new:
-            await move(self._kept.runtime, self.key(old), self.key(new))
+            await move(self._records.runtime, self.key(old), self.key(new))
             if self.conversations.follow_chats:
                 async with self.unit(new) as session:
                     session.data.moved = (old, new)
@@ -213,7 +214,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     def now(self) -> float:
         """The time by the storage's clock, as Unix seconds."""
-        return self._kept.storage.now()
+        return self._records.storage.now()
 
     # Its life.
 
@@ -261,17 +262,17 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def get_user_data(self) -> dict[int, Any]:
         """The `user_data` of all users; takes the memory that it takes."""
-        return {id_: kept.user_data async for id_, kept in self._all() if kept.user_data is not None}
+        return {id_: record.user_data async for id_, record in self._all() if record.user_data is not None}
 
     async def get_chat_data(self) -> dict[int, Any]:
         """The `chat_data` of all chats; takes the memory that it takes."""
-        return {id_: kept.chat_data async for id_, kept in self._all() if kept.chat_data is not None}
+        return {id_: record.chat_data async for id_, record in self._all() if record.chat_data is not None}
 
     async def get_conversations(self, name: str) -> dict[tuple[int | str, ...], object]:
         """The states of all conversations of a handler; takes the memory that they take."""
         found: dict[tuple[int | str, ...], object] = {}
-        async for kept in self._all_kept():
-            for key, state in kept.conversations.get(name, {}).items():
+        async for record in self._all_records():
+            for key, state in record.conversations.get(name, {}).items():
                 found[tuple(msgspec.json.decode(key))] = state[0] if isinstance(state, tuple) else state
         return found
 
@@ -287,9 +288,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """Replace the state of a conversation, after the update that is running; `None`: it is over."""
         id_ = self.conversations.home(name, key)
         async with self.unit(id_) as session:
-            kept = session.data
-            self.conversations.put(kept, name, key, new_state)
-            if kept.empty:
+            record = session.data
+            self.conversations.put(record, name, key, new_state)
+            if record.empty:
                 session.data = None
 
     async def drop_user_data(self, user_id: int) -> None:
@@ -333,21 +334,21 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     async def change(self, id_: int, name: DataName, data: Any) -> None:
         """Replace the data of an id, after the update that is running; `None`: forget it."""
         async with self.unit(id_) as session:
-            kept = session.data
-            setattr(kept, name, None if self.is_empty(name, data, made=False) else data)
-            if kept.empty:
+            record = session.data
+            setattr(record, name, None if self.is_empty(name, data, made=False) else data)
+            if record.empty:
                 session.data = None
 
-    async def _all_kept(self) -> AsyncIterator[Kept]:
-        async for _, kept in self._kept.entries():
-            yield kept
+    async def _all_records(self) -> AsyncIterator[IdRecord]:
+        async for _, record in self._records.entries():
+            yield record
 
-    async def _all(self) -> AsyncIterator[tuple[int, Kept]]:
+    async def _all(self) -> AsyncIterator[tuple[int, IdRecord]]:
         scope = self.scope
-        async for key, kept in self._kept.entries():
+        async for key, record in self._records.entries():
             id_ = key[len(scope) :]
             if key.startswith(scope) and id_.lstrip("-").isdecimal():
-                yield int(id_), kept
+                yield int(id_), record
 
     @property
     def scope(self) -> str:

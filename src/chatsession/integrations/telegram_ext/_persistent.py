@@ -22,8 +22,8 @@ from chatsession.integrations.telegram_ext._views import loaded_data
 from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._loaded import DataName
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._records import DataName
 
 _log = logging.getLogger("chatsession")
 

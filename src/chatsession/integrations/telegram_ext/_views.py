@@ -9,8 +9,9 @@ from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._work import working
 
 if TYPE_CHECKING:
-    from chatsession.integrations.telegram_ext._loaded import DataName, LoadedData
+    from chatsession.integrations.telegram_ext._loaded import LoadedData
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._records import DataName
 
 
 class DataOfUpdate(Mapping[int, Any]):
