@@ -17,7 +17,7 @@ from itertools import count
 from chatsession import MemoryStorage
 from chatsession.integrations.telegram_ext import setup_persistence
 from chatsession.integrations.telegram_ext._ids import ids_of_update
-from chatsession.integrations.telegram_ext._work import Scope, working
+from chatsession.integrations.telegram_ext._shared_scope import Scope, working
 from telegram.ext import ApplicationBuilder, ConversationHandler
 
 build, made, check = ApplicationBuilder.build, ConversationHandler.__init__, ConversationHandler.check_update

@@ -17,7 +17,7 @@ from chatsession.integrations.polling.delivery import belongs_to_update, note_un
 from chatsession.integrations.telegram_ext._handlers import serve_handler
 from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
 from chatsession.integrations.telegram_ext._usage import attributes_used
-from chatsession.integrations.telegram_ext._work import Scope, Served, Work, working
+from chatsession.integrations.telegram_ext._shared_scope import Scope, Served, Work, working
 from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")

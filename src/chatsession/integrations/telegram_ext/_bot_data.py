@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from telegram.ext import BaseHandler, ConversationHandler
 
-from chatsession.integrations.telegram_ext._work import working
+from chatsession.integrations.telegram_ext._shared_scope import working
 
 _NAME = "bot_data"
 _FOREIGN = sys.stdlib_module_names | {"telegram", "chatsession", "apscheduler", "msgspec"}

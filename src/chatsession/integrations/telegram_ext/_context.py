@@ -9,7 +9,7 @@ from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 from chatsession.errors import SessionActionError, SessionError, SessionNameError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
-from chatsession.integrations.telegram_ext._work import SCOPE, Scope
+from chatsession.integrations.telegram_ext._shared_scope import SCOPE, Scope
 from chatsession.integrations.update_scope import SessionBinding
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from telegram.ext import BaseHandler, ConversationHandler
 
 from chatsession.integrations.telegram_ext._usage import Attributes, attributes_used
-from chatsession.integrations.telegram_ext._work import Work, working
+from chatsession.integrations.telegram_ext._shared_scope import Work, working
 
 AnyHandler = BaseHandler[Any, Any, Any]
 

@@ -17,7 +17,7 @@ from msgspec import Struct, defstruct
 from telegram import CallbackQuery, InlineKeyboardMarkup, Message, Update
 from telegram.ext import CallbackDataCache
 
-from chatsession.integrations.telegram_ext._work import working
+from chatsession.integrations.telegram_ext._shared_scope import working
 from chatsession.manager import SessionManager
 
 if TYPE_CHECKING:

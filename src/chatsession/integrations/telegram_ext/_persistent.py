@@ -19,7 +19,7 @@ from telegram.ext import Application, ConversationHandler
 from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
 from chatsession.integrations.telegram_ext._bot_data import lock_where_used
 from chatsession.integrations.telegram_ext._views import loaded_data
-from chatsession.integrations.telegram_ext._work import working
+from chatsession.integrations.telegram_ext._shared_scope import working
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence

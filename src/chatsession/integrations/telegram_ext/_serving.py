@@ -11,7 +11,7 @@ from chatsession.integrations.telegram_ext._methods import methods_of_bot
 from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 from chatsession.integrations.telegram_ext._persistent import PersistentApplication
 from chatsession.integrations.telegram_ext._views import DataOfUpdate
-from chatsession.integrations.telegram_ext._work import Scope, Served, working
+from chatsession.integrations.telegram_ext._shared_scope import Scope, Served, working
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings
 

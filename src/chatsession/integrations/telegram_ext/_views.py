@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chatsession.errors import SessionError
-from chatsession.integrations.telegram_ext._work import working
+from chatsession.integrations.telegram_ext._shared_scope import working
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._loaded import LoadedData
