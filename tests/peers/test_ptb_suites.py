@@ -17,7 +17,8 @@ from itertools import count
 from chatsession import MemoryStorage
 from chatsession.integrations.telegram_ext import setup_persistence
 from chatsession.integrations.telegram_ext._ids import ids_of_update
-from chatsession.integrations.telegram_ext._shared_scope import Scope, working
+from chatsession.integrations.telegram_ext._context_scope import ContextScope
+from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 from telegram.ext import ApplicationBuilder, ConversationHandler
 
 build, made, check = ApplicationBuilder.build, ConversationHandler.__init__, ConversationHandler.check_update
@@ -39,11 +40,11 @@ def make_persistent(self, *given, **options):
 
 def check_in_update(self, update):
     # The tests ask for a state between updates; memory answers without waiting.
-    if working.get() is not None or not hasattr(self._conversations, "_conversations"):
+    if shared_scope.get() is not None or not hasattr(self._conversations, "_conversations"):
         return check(self, update)
 
     async def asked():
-        async with Scope(latest[0].served, lambda: ids_of_update(update, 1)) as work:
+        async with ContextScope(latest[0].served, lambda: ids_of_update(update, 1)) as work:
             await work.load_data()
             return check(self, update)
 

@@ -14,10 +14,11 @@ from telegram.ext import Application, CallbackContext, Job
 
 from chatsession.errors import SessionError
 from chatsession.integrations.polling.delivery import belongs_to_update, note_undone
+from chatsession.integrations.telegram_ext._context_scope import ContextScope
 from chatsession.integrations.telegram_ext._handlers import serve_handler
 from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations.telegram_ext._shared_scope import Served, SharedScope, shared_scope
 from chatsession.integrations.telegram_ext._usage import attributes_used
-from chatsession.integrations.telegram_ext._shared_scope import Scope, Served, Work, working
 from chatsession.integrations.update_context import UpdateContext
 
 R = TypeVar("R")
@@ -53,30 +54,30 @@ class ServedApplication(_Base):
             await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        scope = Scope(self.served, lambda: self._ids_of(update), update)
-        token = working.set(scope.work)
+        scope = ContextScope(self.served, lambda: self._ids_of(update), update)
+        token = shared_scope.set(scope.shared)
         try:
-            if await self._told(self._begin(scope.work, update), update):
+            if await self._told(self._begin(scope.shared, update), update):
                 await super().process_update(update)
         except BaseException:
-            await scope.work.fail()
+            await scope.shared.fail()
             raise
         else:
-            await self._told(scope.work.leave(), update)
+            await self._told(scope.shared.leave(), update)
         finally:
-            working.reset(token)
+            shared_scope.reset(token)
 
     async def session_context_made(self, context: AnyContext, refresh_data: Callable[[], Awaitable[None]]) -> None:
         """A new context is about to be used. In a job, that is by its callback; else by the first handler."""
-        work = working.get()
+        shared = shared_scope.get()
         if context.job is not None:
             self._take_over(context, context.job, refresh_data)
-        elif work is None:  # somebody refreshes a context of their own
+        elif shared is None:  # somebody refreshes a context of their own
             await refresh_data()
         else:
-            work.scope.bind(context)
+            shared.scope.bind(context)
             await refresh_data()
-            await work.refresh_data()
+            await shared.refresh_data()
 
     async def process_error(
         self,
@@ -88,24 +89,24 @@ class ServedApplication(_Base):
         if isinstance(coroutine, PartOfUpdate):
             coroutine = cast("PartOfUpdate[Any]", coroutine).coroutine
         note_undone(error)
-        work = working.get()
-        if work is None or update is None or work.scope.update is not update:
+        shared = shared_scope.get()
+        if shared is None or update is None or shared.scope.update is not update:
             return await super().process_error(update, error, job, coroutine)
-        if work.opened or work.data is not None:
-            await work.fail()
-        if await super().process_error(update, error, job, coroutine) or work.unopenable:
+        if shared.opened or shared.data is not None:
+            await shared.fail()
+        if await super().process_error(update, error, job, coroutine) or shared.unopenable:
             return True
         if not _left_its_handler(error):
             return False
-        return not await self._go_on(work.scope)
+        return not await self._go_on(shared.scope)
 
     def create_task(
         self, coroutine: Any, update: object | None = None, *, name: str | None = None
     ) -> asyncio.Task[Any]:
-        work = working.get()
-        if work is None or update is None or work.scope.update is not update:
+        shared = shared_scope.get()
+        if shared is None or update is None or shared.scope.update is not update:
             return super().create_task(coroutine, update, name=name)
-        part = PartOfUpdate(work, coroutine)
+        part = PartOfUpdate(shared, coroutine)
         task = super().create_task(cast("Awaitable[Any]", part), update, name=name)
         part.runs_in(task)
         belongs_to_update(task)
@@ -124,11 +125,11 @@ class ServedApplication(_Base):
     def add_error_handler(self, callback: Any, block: Any = True) -> None:
         super().add_error_handler(ErrorHandler(self, callback), block)
 
-    async def _begin(self, work: Work, update: object) -> None:
+    async def _begin(self, shared: SharedScope, update: object) -> None:
         """Load what is looked at before the first handler."""
         if moves_chat(update):
-            await work.follow_chat()
-        await work.load_data()
+            await shared.follow_chat()
+        await shared.load_data()
         if self.served.persistence is not None:
             await self.served.persistence.keyboards.insert(update)
 
@@ -142,11 +143,11 @@ class ServedApplication(_Base):
             return False
         return True
 
-    async def _go_on(self, scope: Scope) -> bool:
+    async def _go_on(self, scope: ContextScope) -> bool:
         """A handler has failed, and python-telegram-bot goes on with those of later groups."""
-        if scope.work.ended:
+        if scope.shared.ended:
             scope.renew()
-            if len(self.handlers) > 1 and not await self._told(scope.work.load_data(), scope.update):
+            if len(self.handlers) > 1 and not await self._told(scope.shared.load_data(), scope.update):
                 return False
         return True
 
@@ -168,22 +169,22 @@ class ServedApplication(_Base):
             bot_id = self.served.bot_id_of(self.bot)
             return ids_of_job(job, bot_id) if update is None else ids_of_update(update, bot_id)
 
-        scope = Scope(self.served, ids)
+        scope = ContextScope(self.served, ids)
         scope.bind(context)
 
         async def run(context: AnyContext) -> None:
             job.callback = callback
             if timed_out is not None:
                 scope.bind(timed_out)
-            async with scope as work:
-                await work.load_data()
-                if work.data is not None and not work.data.persistence.conversations.is_over(work.data, job):
+            async with scope as shared:
+                await shared.load_data()
+                if shared.data is not None and not shared.data.persistence.conversations.is_over(shared.data, job):
                     return
                 await refresh_data()
-                await work.refresh_data()
-                await work.load_bot_data_for(callback, type(context))
-                if work.needs_sessions(attributes_used(callback, 0, type(context))):
-                    await work.open()
+                await shared.refresh_data()
+                await shared.load_bot_data_for(callback, type(context))
+                if shared.needs_sessions(attributes_used(callback, 0, type(context))):
+                    await shared.open()
                 await callback(context)
 
         job.callback = run
@@ -193,13 +194,13 @@ class PartOfUpdate(Generic[R]):
     """A task that belongs to an update, such as a handler with `block=False`: the update is done when it is.
 
     Args:
-        work: in which it takes part.
+        shared: the scope in which it takes part.
         coroutine: what it does.
     """
 
-    def __init__(self, work: Work, coroutine: Awaitable[R]) -> None:
+    def __init__(self, shared: SharedScope, coroutine: Awaitable[R]) -> None:
         self.coroutine = coroutine
-        self._work = work
+        self._shared = shared
         self._begun = False
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -210,16 +211,16 @@ class PartOfUpdate(Generic[R]):
         try:
             result = await self.coroutine
         except BaseException as error:
-            await self._work.end(error)
+            await self._shared.end(error)
             raise
-        self._work.results[asyncio.current_task()] = result
-        await self._work.end(None)
+        self._shared.results[asyncio.current_task()] = result
+        await self._shared.end(None)
         return result
 
     def runs_in(self, task: asyncio.Task[Any]) -> None:
         """Its task was made. An eager one (`asyncio.eager_task_factory`) may have ended already."""
         if not task.done():
-            self._work.users.add(task)
+            self._shared.users.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
@@ -228,7 +229,7 @@ class PartOfUpdate(Generic[R]):
         if inspect.iscoroutine(self.coroutine):
             self.coroutine.close()
         _log.warning("a handler or task of an update was cancelled before it began: %r", task.get_name())
-        ending = asyncio.ensure_future(self._work.fail())
+        ending = asyncio.ensure_future(self._shared.fail())
         _endings.add(ending)
         ending.add_done_callback(_endings.discard)
 
@@ -245,15 +246,15 @@ class ErrorHandler:
 
     async def __call__(self, update: object, context: AnyContext) -> None:
         application = self._application
-        scope = Scope(application.served, lambda: application.ids_of_error(update, context.job), update)
+        scope = ContextScope(application.served, lambda: application.ids_of_error(update, context.job), update)
         scope.bind(context)
-        async with scope as work:
-            await work.prepare()
+        async with scope as shared:
+            await shared.prepare()
             with contextlib.suppress(
                 SessionError
             ):  # perhaps the one that is told; the data then says why it is not there
-                await work.load_data()
-                await work.load_bot_data_for(self.callback, type(context))
+                await shared.load_data()
+                await shared.load_bot_data_for(self.callback, type(context))
             await self.callback(update, context)
 
     def __eq__(self, other: object) -> bool:

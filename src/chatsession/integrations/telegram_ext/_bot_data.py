@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from telegram.ext import BaseHandler, ConversationHandler
 
-from chatsession.integrations.telegram_ext._shared_scope import working
+from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 
 _NAME = "bot_data"
 _FOREIGN = sys.stdlib_module_names | {"telegram", "chatsession", "apscheduler", "msgspec"}
@@ -54,9 +54,9 @@ def _locking(callback: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(callback)
     async def run(*given: Any) -> Any:
-        work = working.get()
-        if work is not None and work.data is not None:
-            await work.data.load_bot_data()
+        shared = shared_scope.get()
+        if shared is not None and shared.data is not None:
+            await shared.data.load_bot_data()
         return await callback(*given)
 
     return run

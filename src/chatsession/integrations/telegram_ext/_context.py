@@ -9,7 +9,7 @@ from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 from chatsession.errors import SessionActionError, SessionError, SessionNameError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
-from chatsession.integrations.telegram_ext._shared_scope import SCOPE, Scope
+from chatsession.integrations.telegram_ext._context_scope import SCOPE, ContextScope
 from chatsession.integrations.update_scope import SessionBinding
 
 T = TypeVar("T")
@@ -153,8 +153,8 @@ def _check(given: type[object], attribute: object, binding: SessionBinding[Any])
         )
 
 
-def _scope(context: object) -> Scope:
-    scope: Scope | None = getattr(context, SCOPE, None)
+def _scope(context: object) -> ContextScope:
+    scope: ContextScope | None = getattr(context, SCOPE, None)
     if scope is None:
         raise SessionError(
             "this context has no sessions: it belongs to no update, job or error handler of an application for which "

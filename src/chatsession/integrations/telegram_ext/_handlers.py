@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from telegram.ext import BaseHandler, ConversationHandler
 
+from chatsession.integrations.telegram_ext._shared_scope import SharedScope, shared_scope
 from chatsession.integrations.telegram_ext._usage import Attributes, attributes_used
-from chatsession.integrations.telegram_ext._shared_scope import Work, working
 
 AnyHandler = BaseHandler[Any, Any, Any]
 
@@ -26,23 +26,23 @@ class ServedHandler(_Handler):
     """A callback, and the attributes of its context that it uses."""
 
     def handle_update(self, update: Any, application: Any, check_result: Any, context: Any) -> Any:
-        work = working.get()
-        if work is None:
+        shared = shared_scope.get()
+        if shared is None:
             return super().handle_update(update, application, check_result, context)
         callback, attributes = self.known
-        if work.needs_sessions(attributes if self.callback is callback else None):
-            work.wanted = True  # said now: a handler that does not block runs later, those of later groups before it
-        handling = self._open_and_handle(work, update, application, check_result, context)
+        if shared.needs_sessions(attributes if self.callback is callback else None):
+            shared.wanted = True  # said now: a handler that does not block runs later, those of later groups before it
+        handling = self._open_and_handle(shared, update, application, check_result, context)
         handling.__name__ = "handle_update"  # which error handlers see as `context.coroutine`
         return handling
 
     async def _open_and_handle(
-        self, work: Work, update: Any, application: Any, check_result: Any, context: Any
+        self, shared: SharedScope, update: Any, application: Any, check_result: Any, context: Any
     ) -> object:
-        await work.let_others_begin()
-        if work.wanted:
-            await work.open()
-        if work.redelivered:
+        await shared.let_others_begin()
+        if shared.wanted:
+            await shared.open()
+        if shared.redelivered:
             return None
         return await super().handle_update(update, application, check_result, context)
 

@@ -17,7 +17,7 @@ from msgspec import Struct, defstruct
 from telegram import CallbackQuery, InlineKeyboardMarkup, Message, Update
 from telegram.ext import CallbackDataCache
 
-from chatsession.integrations.telegram_ext._shared_scope import working
+from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 from chatsession.manager import SessionManager
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class Keyboards:
         if task is None:
             return
         task.add_done_callback(lambda _: self._being_stored.pop(uuid))
-        work = working.get()
-        if work is not None and work.data is not None:
-            work.data.under_way.append(task)
+        shared = shared_scope.get()
+        if shared is not None and shared.data is not None:
+            shared.data.under_way.append(task)
 
     async def put(self, uuid: str, sent_at: float, buttons: dict[str, Any]) -> None:
         """Store a keyboard."""
@@ -112,11 +112,11 @@ class Keyboards:
 
     def dropped(self, uuid: str) -> None:
         """Forget a keyboard, with the update that does so."""
-        work = working.get()
-        if work is None or work.data is None:
+        shared = shared_scope.get()
+        if shared is None or shared.data is None:
             self._soon(lambda: self.manager.delete(uuid))
         else:
-            work.data.afterwards.append(lambda: self.manager.delete(uuid))
+            shared.data.afterwards.append(lambda: self.manager.delete(uuid))
 
     def cleared(self, sent_before: float | None) -> None:
         """Forget all keyboards, or those that were sent before some time."""

@@ -18,8 +18,8 @@ from telegram.ext import Application, ConversationHandler
 
 from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
 from chatsession.integrations.telegram_ext._bot_data import lock_where_used
+from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 from chatsession.integrations.telegram_ext._views import loaded_data
-from chatsession.integrations.telegram_ext._shared_scope import working
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
@@ -102,17 +102,17 @@ class PersistentApplication(ServedApplication):
         self._afterwards(lambda: persistence.move_chat(old, new))
 
     def _drop(self, name: DataName, id_: int) -> None:
-        work, persistence = working.get(), self._persisted
-        if work is None or work.data is None or not work.data.drop(name, id_):
+        shared, persistence = shared_scope.get(), self._persisted
+        if shared is None or shared.data is None or not shared.data.drop(name, id_):
             self._afterwards(lambda: persistence.change(id_, name, None))
 
     def _afterwards(self, action: Any) -> None:
         """Do something to other data than what is loaded: after the update, or at once if there is none."""
-        work = working.get()
-        if work is None or work.data is None or work.ended:
+        shared = shared_scope.get()
+        if shared is None or shared.data is None or shared.ended:
             self._persisted.soon(action)
         else:
-            work.data.afterwards.append(action)
+            shared.data.afterwards.append(action)
 
 
 def is_initialized(application: AnyApplication) -> bool:

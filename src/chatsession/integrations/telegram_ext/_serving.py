@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from chatsession.integrations.telegram_ext._application import AnyApplication, ErrorHandler, ServedApplication
+from chatsession.integrations.telegram_ext._context_scope import ContextScope
 from chatsession.integrations.telegram_ext._methods import methods_of_bot
 from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 from chatsession.integrations.telegram_ext._persistent import PersistentApplication
+from chatsession.integrations.telegram_ext._shared_scope import Served, shared_scope
 from chatsession.integrations.telegram_ext._views import DataOfUpdate
-from chatsession.integrations.telegram_ext._shared_scope import Scope, Served, working
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings
 
@@ -68,7 +69,7 @@ async def open_persistence(
     served = served_by(application)
     if served.persistence is None:
         raise ValueError("open_persistence needs an application for which setup_persistence was called")
-    work = working.get()
+    shared = shared_scope.get()
     ctx = UpdateContext(
         chat_id=chat_id,
         user_id=user_id,
@@ -77,8 +78,8 @@ async def open_persistence(
         bot_id=application.bot.id,
         update=None,
     )
-    async with Scope(Served(SessionBindings(), served.persistence), lambda: ctx) as inner:
-        await inner.load_data(None if work is None else work.data)
+    async with ContextScope(Served(SessionBindings(), served.persistence), lambda: ctx) as inner:
+        await inner.load_data(None if shared is None else shared.data)
         if bot_data and inner.data is not None:
             await inner.data.load_bot_data()
         yield

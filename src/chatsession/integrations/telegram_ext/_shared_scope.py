@@ -1,11 +1,10 @@
-"""The unit of work of an update, of a job's run, or of an error handler: who takes part in it, and how it ends."""
+"""The scope of an update, of a job's run, or of an error handler: which tasks share it, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar, Token
-from types import TracebackType
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telegram import Bot
@@ -21,6 +20,7 @@ from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
+    from chatsession.integrations.telegram_ext._context_scope import ContextScope
     from chatsession.integrations.telegram_ext._loaded import LoadedData
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
 
@@ -61,16 +61,16 @@ class Served(NamedTuple):
             await self.bindings.release()
 
 
-class Work:
-    """The sessions that are stored together, or not at all; and the tasks that still work with them.
+class SharedScope:
+    """The sessions and data that are stored together, or not at all, and the tasks that still use them.
 
     Args:
-        scope: of which it is the work.
+        scope: to which it belongs.
         served: what was set up.
         ids: whose they are; asked for only if somebody wants them.
     """
 
-    def __init__(self, scope: Scope, served: Served, ids: Callable[[], UpdateContext]) -> None:
+    def __init__(self, scope: ContextScope, served: Served, ids: Callable[[], UpdateContext]) -> None:
         self.scope = scope
         self._first = asyncio.current_task()
         self.users: set[asyncio.Task[Any] | None] = {self._first}
@@ -113,7 +113,7 @@ class Work:
         """Lock and load what python-telegram-bot would have in memory.
 
         Args:
-            outer: the data of the update inside of which this work is done, if there is one.
+            outer: the data of the update inside of which this is, if there is one.
         """
         if self._persistence is not None:
             self.data = self._persistence.loaded(self.update_scope.context, outer)
@@ -219,7 +219,7 @@ class Work:
             await data.finish()
 
     async def fail(self) -> None:
-        """A task has failed, and with it all of this work: nothing is written."""
+        """A task has failed, and with it all others: nothing is written."""
         if self.ended:
             return
         self.ended = True
@@ -239,85 +239,5 @@ class Work:
             unit.reassign(task)
 
 
-class Scope:
-    """Where contexts find their sessions: in the work of one update, of one run of a job, or of an error handler.
-
-    Args:
-        served: what was set up.
-        ids: whose they are.
-        update: that it is about, if it is about one.
-    """
-
-    def __init__(self, served: Served, ids: Callable[[], UpdateContext], update: object | None = None) -> None:
-        self.update = update
-        self._served = served
-        self.bound = False
-        self._ids = ids
-        self._token: Token[Work | None] | None = None
-        self.work = Work(self, served, ids)
-
-    @property
-    def current(self) -> Work:
-        """The work in which this task takes part."""
-        work = working.get()
-        return work if work is not None and work.scope is self else self.work
-
-    def bind(self, context: object) -> None:
-        """Let a context find its sessions here."""
-        self.bound = True
-        for binding in self.work.bindings.all:
-            setattr(context, f"_{binding.name}_holder", InScope(self, binding.name))
-        setattr(context, SCOPE, self)
-
-    def renew(self) -> None:
-        """What follows is a work of its own, because the one before has failed."""
-        self.work = Work(self, self._served, self._ids)
-        working.set(self.work)
-
-    async def __aenter__(self) -> Work:
-        self._token = working.set(self.work)
-        return self.work
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._token is not None
-        working.reset(self._token)
-        await self.work.end(error)
-
-
-class InScope:
-    """Stands behind an attribute of a context (`flavors.Holder`)."""
-
-    __slots__ = ("_name", "_scope")
-
-    def __init__(self, scope: Scope, name: str) -> None:
-        self._scope = scope
-        self._name = name
-
-    @property
-    def data(self) -> Any:
-        return self._scope.current.holder(self._name).data
-
-    @data.setter
-    def data(self, value: Any) -> None:
-        self._scope.current.holder(self._name).data = value
-
-    async def save(self) -> None:
-        """Commit now, and go on."""
-        await self._scope.current.holder(self._name).save()
-
-    async def release(self) -> None:
-        """Commit now, and let the next update in."""
-        await self._scope.current.holder(self._name).release()
-
-    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
-        """Send something once it is committed."""
-        self._scope.current.holder(self._name).after_commit(action, *args, **kwargs)
-
-
-SCOPE = "_chatsession_scope"
-"""The attribute of a context behind which its `Scope` is."""
-
-working: ContextVar[Work | None] = ContextVar("chatsession_telegram_ext", default=None)
-"""The work in which a task takes part."""
+shared_scope: ContextVar[SharedScope | None] = ContextVar("chatsession_telegram_ext", default=None)
+"""The scope in which a task takes part."""

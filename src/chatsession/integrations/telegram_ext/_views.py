@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chatsession.errors import SessionError
-from chatsession.integrations.telegram_ext._shared_scope import working
+from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._loaded import LoadedData
@@ -43,8 +43,8 @@ def loaded_data(persistence: SessionPersistence, what: str) -> LoadedData:
     Raises:
         SessionError: there is no such update.
     """
-    work = working.get()
-    data = None if work is None else work.data
+    shared = shared_scope.get()
+    data = None if shared is None else shared.data
     if data is None or data.persistence is not persistence:
         raise SessionError(
             f"{what} is not loaded: it is loaded with each update, and this is outside of any; "
