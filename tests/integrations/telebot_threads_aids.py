@@ -119,6 +119,9 @@ class ContextFromAfar:
     async def release_session(self) -> None:
         await in_a_thread(self._context.release_session)
 
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        self._context.after_commit(action, *args, **kwargs)
+
 
 async def in_a_thread(function: Callable[[], Any]) -> Any:
     """Call a function in a thread of its own: one of a pool could be that which holds the key for another update."""

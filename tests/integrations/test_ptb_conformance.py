@@ -43,6 +43,9 @@ class Access:
     async def release_session(self) -> None:
         await self._context.release_session()
 
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        self._context.after_commit(action, *args, **kwargs)
+
 
 class TextHandler(BaseHandler[Update, Any, None]):
     """Takes messages with text, and inline queries."""

@@ -43,6 +43,7 @@ from chatsession.testing.integration_suite.ending import EndingTests
 from chatsession.testing.integration_suite.incoming import Incoming, Kind
 from chatsession.testing.integration_suite.loading import LoadingTests
 from chatsession.testing.integration_suite.moving import MovingTests
+from chatsession.testing.integration_suite.sending import SendingTests
 from chatsession.testing.integration_suite.suite import IntegrationSuite
 from chatsession.testing.integration_suite.together import TogetherTests
 
@@ -61,6 +62,6 @@ __all__ = [
 
 
 class IntegrationConformance(
-    LoadingTests, EndingTests, TogetherTests, CrowdTests, BadInputTests, AgainTests, MovingTests
+    LoadingTests, EndingTests, TogetherTests, CrowdTests, BadInputTests, AgainTests, MovingTests, SendingTests
 ):
     """The whole suite; a subclass named `Test…` overrides the fixture `make_driver`."""

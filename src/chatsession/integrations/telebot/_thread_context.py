@@ -70,6 +70,6 @@ class SyncSessionContext(Generic[T]):
             SessionClosedError: the update is done, or the session was released.
             SessionKeyError: the update has no session.
         """
-        if not isinstance(self._update_session.opened, UnitOfWork):
+        if self._update_session.unit is None:
             self.load_session()
         self._update_session.holder.after_commit(action, *args, **kwargs)

@@ -32,6 +32,10 @@ class SessionAccess(Protocol):
         """As `Session.release`."""
         ...
 
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """As `SessionContext.after_commit`."""
+        ...
+
 
 class NeutralSession(Generic[T]):
     """One session, as the suite's handlers use it.
@@ -59,6 +63,10 @@ class NeutralSession(Generic[T]):
     async def release(self) -> None:
         """Commit now, and let the next update in."""
         await self._access.release_session()
+
+    def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
+        """Send something once it is committed."""
+        self._access.after_commit(action, *args, **kwargs)
 
 
 class NeutralContext:
