@@ -65,6 +65,23 @@ def test_a_state_read_before_a_rerun_does_not_date_the_session() -> None:
     )
 
 
+def test_what_is_handed_on_within_a_process_does_not_date_the_session() -> None:
+    """The second life is read before it is stored, while others still see the first."""
+    first, second = State(1, "one:a"), State(1, "one:b")
+
+    def update(name: str, read: State, started: float, read_at: float, ended: float, effect: Effect) -> Update:
+        return Update(f"one:{name}", "chat", started, read, ended, Fate.COMMITTED, None, effect, read_at)
+
+    lives = [
+        update("a", EMPTY, 0, 1, 2, Effect.COUNT),
+        update("d", first, 2.1, 2.1, 10, Effect.DELETE),
+        update("b", EMPTY, 2.2, 2.2, 11, Effect.COUNT),
+        update("e", second, 2.3, 2.3, 12, Effect.DELETE),
+        update("look", first, 9, 9, 9, Effect.NOTHING),
+    ]
+    assert faults(*lives) == []
+
+
 def test_many_lives_that_overlap_in_time() -> None:
     lives: list[Update] = []
     for n in range(50):

@@ -43,14 +43,14 @@ class _Life:
         self.over = chain[-1].effect is Effect.DELETE
         self.end = EMPTY if self.over else _written(chain[-1])
         seen = [
-            reader
+            (update, reader)
             for update in chain
             if update.writes != EMPTY
             for reader in readers.get(_written(update), ())
             if _was_stored(reader, update)
         ]
-        self.begun = min(min(map(_end, chain)), min(map(_read_by, seen), default=math.inf))
-        self.going = max(max(map(_asked, chain)), max((reader.started for reader in seen), default=-math.inf))
+        self.begun = min(min(map(_end, chain)), min((_seen_by(*pair) for pair in seen), default=math.inf))
+        self.going = max(max(map(_asked, chain)), max((reader.started for _, reader in seen), default=-math.inf))
 
 
 def faults_of_key(
@@ -275,8 +275,11 @@ def _end(update: Update) -> float:
     return update.ended if update.ended is not None and update.fate is Fate.COMMITTED else math.inf
 
 
-def _read_by(update: Update) -> float:
-    return math.inf if update.read_at is None else update.read_at
+def _seen_by(writer: Update, reader: Update) -> float:
+    """By then, what the writer wrote was stored: within a process, it is read before it is."""
+    if reader.process == writer.process or reader.read_at is None:
+        return _end(reader)
+    return reader.read_at
 
 
 def _asked(update: Update) -> float:
