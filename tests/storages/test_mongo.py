@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import pytest
 from _mongo_proxy import MongoProxy
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 from pymongo.collection import Collection
 
 from chatsession import SessionConflictError, SessionManager, SessionTooLargeError, open_storage
@@ -270,6 +271,60 @@ async def test_a_document_edited_by_hand(storage: MongoStorage, documents: Colle
     assert isinstance(odd["value"]["count"], ObjectId), "nothing is written over what cannot be read"
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("expires_at", "tomorrow", "has an expires_at that is not a date"),
+        ("token", "a word", "a field of its document has a wrong type"),
+        ("commits", 5, "a field of its document has a wrong type"),
+        ("lock", "a word", None),
+        ("lock", {"token": "a word"}, None),
+        ("version", "a word", None),
+        ("version", None, None),
+    ],
+)
+async def test_a_document_with_an_odd_field(
+    storage: MongoStorage,
+    documents: Collection[dict[str, Any]],
+    field: str,
+    value: object,
+    message: str | None,
+    size: int,
+) -> None:
+    """It concerns its own session only, and says what is wrong where nothing can be done about it."""
+    async with SessionManager(int, storage=storage) as sessions:
+        keys = ["odd", *(f"chat-{n}" for n in range(size - 1))]
+        for key in keys:
+            await sessions.put(key, 1)
+        documents.update_one({"_id": "odd"}, {"$set": {field: value}})
+        odd, *others = await asyncio.gather(
+            *(sessions.update(key, lambda count: count + 1) for key in keys), return_exceptions=True
+        )
+        assert others == [2] * (size - 1)
+        if message is None:
+            assert odd == 2
+        else:
+            assert isinstance(odd, StorageError)
+            assert str(odd).startswith("session 'odd': ")
+            assert message in str(odd)
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=UTC), b"bytes", float("nan"), Decimal128("1")])
+async def test_values_by_hand_that_json_does_not_have_are_refused(
+    storage: MongoStorage, documents: Collection[dict[str, Any]], value: object
+) -> None:
+    documents.insert_one({"_id": "chat", "value": {"when": [value]}})
+    before = documents.find_one({"_id": "chat"})
+    async with SessionManager(dict[str, Any], storage=storage) as sessions:
+        with pytest.raises(StorageError, match="session 'chat': its document in MongoDB has a value that JSON cannot"):
+            await sessions.update("chat", lambda found: {**found, "count": 1})
+    after = documents.find_one({"_id": "chat"})
+    assert after is not None
+    assert before is not None
+    assert repr(after["value"]) == repr(before["value"])
+
+
 async def test_a_change_by_hand_during_an_update_conflicts(
     storage: MongoStorage, documents: Collection[dict[str, Any]]
 ) -> None:
@@ -358,6 +413,73 @@ class TestWhatIsRefused:
             async with MongoStorage(mongo_server.url, collection=documents.name):
                 pass
         assert list(documents.index_information()) == ["_id_"]
+
+    async def test_documents_of_another_kind_whose_ids_are_texts(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.insert_one({"_id": "fsm:1:2", "state": "s", "data": {}})
+        with pytest.raises(StorageError, match="has documents that are no sessions; name another collection"):
+            async with MongoStorage(mongo_server.url, collection=documents.name):
+                pass
+
+    async def test_a_collection_by_which_two_keys_are_the_same(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.database.create_collection(documents.name, collation={"locale": "en", "strength": 2})
+        with pytest.raises(StorageError, match="with a collation, by which two keys may be the same"):
+            async with MongoStorage(mongo_server.url, collection=documents.name):
+                pass
+
+    @pytest.mark.parametrize(
+        ("layout", "field", "name", "options"),
+        [
+            ("grammy", "key", "chatsession_key", {}),
+            ("chatsession", "expires_at", "chatsession_expires_at", {}),
+            ("chatsession", "expires_at", "mine", {"expireAfterSeconds": 5}),
+        ],
+    )
+    async def test_an_index_that_does_something_else(
+        self,
+        mongo_server: MongoServer,
+        documents: Collection[dict[str, Any]],
+        layout: Any,
+        field: str,
+        name: str,
+        options: Any,
+    ) -> None:
+        documents.create_index(field, name=name, **options)
+        with pytest.raises(StorageError, match=f"the index {name} of .* is not as sessions need it; drop it"):
+            async with MongoStorage(mongo_server.url, collection=documents.name, layout=layout):
+                pass
+
+    async def test_an_index_of_the_same_kind_may_have_any_name(
+        self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
+    ) -> None:
+        documents.create_index("key", unique=True)
+        async with MongoStorage(mongo_server.url, collection=documents.name, layout="grammy"):
+            pass
+        assert "chatsession_key" not in documents.index_information()
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("mongodb://u:s3cret@127.0.0.1:99999/bot", "pymongo refused the settings"),
+            ("mongodb://u:s3cret@127.0.0.1:abc/bot", "pymongo refused the settings"),
+            ("mongodb://u:s3cret@x@127.0.0.1/bot", "write %40 for @"),
+            ("mongodb://u:s3cret@127.0.0.1/b.o", "the names of the database and the collection"),
+            ("mongodb://u:s3cret@127.0.0.1/bot?w=0&journal=false", "leave out w=0"),
+            ("mongodb+srv://u:s3cret@nowhere.invalid/bot", "cannot be found by DNS"),
+        ],
+    )
+    async def test_a_url_that_is_wrong_when_it_is_used(self, url: str, message: str) -> None:
+        with pytest.raises(StorageError, match=message) as caught:
+            async with open_storage(url):
+                pass
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+    def test_a_file_that_cannot_be_read(self) -> None:
+        with pytest.raises(StorageError, match="tlsCertificateKeyFile in the URL"):
+            open_storage("mongodb://host/bot?tls=true&tlsCertificateKeyFile=/nowhere")
 
     async def test_grammys_collection_without_its_layout(
         self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from bson import ObjectId
 from msgspec.structs import replace
 from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import OperationFailure, WriteConcernError
 
-from chatsession.errors import SessionError, StorageUnavailableError
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT, TOUCH, Change, Committed, Outcome
 from chatsession.storages.mongo import _statements
 from chatsession.storages.mongo._calls import Calls
@@ -23,11 +23,14 @@ from chatsession.storages.mongo._records import (
     seconds_of,
     stored_value,
     too_large,
-    value_of,
+    version_in,
 )
 
 _LARGEST_STATEMENT = 8_000_000
 """Bytes of BSON; a statement has 16 MiB, and names each key three times."""
+
+_MOST_TRIES = 20
+"""Of a change that seems possible and is not made; a second will do, unless others write all the time."""
 
 
 async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcome | None]:
@@ -37,11 +40,14 @@ async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcom
     async def call(again: bool) -> None:
         if again:
             await _settle(calls, commits)
-        while pending := [commit for commit in commits if commit.outcome is None]:
+        for _ in range(_MOST_TRIES):
+            pending = [commit for commit in commits if commit.outcome is None]
             if len(pending) == 1:
                 await _make_one(calls, pending[0])
-            else:
+            elif pending:
                 await _make(calls, pending)
+        for commit in commits:
+            commit.outcome = commit.outcome or CONFLICT
         late = [commit.change.lease for commit in commits if commit.leaves_lock and commit.change.lease]
         if late:
             held = [{calls.layout.key: lease.key, **_statements.held(lease)} for lease in late]
@@ -137,7 +143,7 @@ class Commit:
         """
         change = self.change
         now = estimate if document is None else seconds_of(document["now"]) or estimate
-        if document is not None and self.name in document.get("commits", ()):
+        if document is not None and self.name in _names_in(document):
             self.made(document)
             return
         version = None if document is None else self._version_in(document)
@@ -183,15 +189,22 @@ class Commit:
 
         Not if the version that it was to replace is still remembered: then its own name would be, too.
         """
-        names = () if document is None else document.get("commits", ())
+        names = _names_in(document)
         return len(names) >= _statements.COMMITS_REMEMBERED and self.change.expect not in names
 
     def _version_in(self, document: Document) -> object:
         if not document["has_value"] or is_over(document):
             return None
-        if "version" in document:
-            return document["version"]
-        return value_of(self.change.key, document["value"]) if "value" in document else ObjectId()
+        try:
+            return version_in(self.change.key, document)
+        except (KeyError, StorageError):  # another program's value, which was not asked for, or cannot be read
+            return ObjectId()
+
+
+def _names_in(document: Document | None) -> Sequence[object]:
+    """The names of the last commits; none where somebody put something else in their place."""
+    names = document.get("commits") if document else None
+    return cast("list[object]", names) if isinstance(names, list) else ()
 
 
 async def _make_one(calls: Calls, commit: Commit) -> None:

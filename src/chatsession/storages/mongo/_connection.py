@@ -70,6 +70,8 @@ class Connection:
         options = self.client.options
         chosen = options.write_concern.document
         write = WriteConcern(**{"w": "majority", "j": True, **chosen})  # pyright: ignore[reportArgumentType] - keywords
+        if not write.acknowledged:
+            raise StorageError("sessions in MongoDB need acknowledged writes; leave out w=0")
         return self.client[self._database].get_collection(
             self._collection,
             read_preference=ReadPreference.PRIMARY,

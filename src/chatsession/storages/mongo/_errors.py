@@ -14,6 +14,7 @@ DUPLICATE_KEY = 11000
 TOO_LARGE = (17419, 17420, 10334, 16493)
 
 _HINTS = {
+    2: "it does not take a setting of the URL; w asks for a replica set",
     13: "the user lacks a right on the collection; grant it readWrite on the database",
     18: "the name or the password is wrong (a user of another database needs ?authSource=…)",
     26: "the collection is missing",
@@ -27,6 +28,9 @@ _HINTS = {
     8000: "the name or the password is wrong",
     11000: "two documents of the collection have the same key; remove one of them",
 }
+
+_WRONG_TYPE = {2, 14, 28, 16554}
+"""A document's field is not of the type that the update needs."""
 
 # Transient: the server is shutting down, stepping down or full, or another operation was faster.
 _PASSING = {6, 7, 50, 64, 89, 91, 112, 133, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436}
@@ -63,9 +67,16 @@ def as_storage_error(error: Exception, server: str) -> StorageError:
         return StorageUnavailableError(
             f"{server} cannot be reached, or no server of it is the primary; do the servers run, and is the URL right?"
         )
-    if isinstance(error, driver.ConfigurationError | driver.InvalidName):
+    if isinstance(error, driver.InvalidURI):
         return StorageError(
-            f"pymongo refused the settings ({type(error).__name__}); are the URL and its options right?"
+            "pymongo cannot read the URL; in a name or password, write %40 for @, %3A for :, %2F for / and %25 for %"
+        )
+    if isinstance(error, driver.ConfigurationError) and _is_of_dns(error):
+        return StorageUnavailableError(f"{server} cannot be found by DNS; is the URL right?")
+    if isinstance(error, driver.ConfigurationError | driver.InvalidName | ValueError):
+        return StorageError(
+            f"pymongo refused the settings ({type(error).__name__}); are the URL and its options right, and the names "
+            "of the database and the collection?"
         )
     if isinstance(error, driver.InvalidOperation | RuntimeError):
         return StorageError(
@@ -79,9 +90,14 @@ def as_storage_error(error: Exception, server: str) -> StorageError:
     return StorageError(f"pymongo refused a call ({type(error).__name__})")
 
 
+def _is_of_dns(error: BaseException) -> bool:
+    return type(error.__cause__ or error.__context__).__module__.startswith("dns.")
+
+
 def refusal(code: object, server: str, key: str) -> StorageError:
     """The error of one document that the server refused to change."""
-    return StorageError(f"{server} refused: {_hint(code)}", key=key)
+    hint = "a field of its document has a wrong type; delete what was added by hand"
+    return StorageError(f"{server} refused: {hint if code in _WRONG_TYPE else _hint(code)}", key=key)
 
 
 def _from_server(error: driver.OperationFailure, server: str) -> StorageError:

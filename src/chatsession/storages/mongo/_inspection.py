@@ -14,7 +14,12 @@ from chatsession.storages.mongo._scanning import with_prefix
 async def locks(calls: Calls, prefix: str, limit: int) -> Sequence[HeldLock]:
     """`ListsLocks.list_locks`."""
     name = calls.layout.key
-    query = {"$and": [{"lock.until": {"$gt": date_of(calls.now())}}, with_prefix(calls.layout, prefix)]}
+    query = {
+        "$and": [
+            {"lock.until": {"$gt": date_of(calls.now())}, "lock.token": {"$type": "long"}},
+            with_prefix(calls.layout, prefix),
+        ]
+    }
 
     async def call(_again: bool) -> Sequence[Document]:
         return await calls.collection.find(query, {name: True, "lock": True, "queue": True}).limit(limit).to_list()
@@ -22,10 +27,10 @@ async def locks(calls: Calls, prefix: str, limit: int) -> Sequence[HeldLock]:
     held: list[HeldLock] = []
     for document in await calls.run(call):
         lock = document["lock"]
-        until, since = seconds_of(lock["until"]), seconds_of(lock["since"])
+        until, since = seconds_of(lock["until"]), seconds_of(lock.get("since"))
         assert until is not None
         waiters = len(document.get("queue", ()))
-        holder = f"process {str(lock['waiter']).partition('-')[0]}"
+        holder = f"process {str(lock.get('waiter')).partition('-')[0]}"
         held.append(HeldLock(document[name], int(lock["token"]), until, holder, since, waiters))
     return held
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from pymongo import UpdateMany, UpdateOne
+from pymongo.errors import OperationFailure, WriteConcernError
 
 from chatsession.errors import StorageError
 from chatsession.storages.base import Lease, Locked, LockRequest
 from chatsession.storages.mongo._calls import Calls
-from chatsession.storages.mongo._records import STORED_FIELDS, Document, record_in
+from chatsession.storages.mongo._errors import DUPLICATE_KEY, passes, refusal
+from chatsession.storages.mongo._records import STORED_FIELDS, Document, lock_in, record_in
 from chatsession.storages.mongo._statements import (
     FREE,
     UNLOCK,
@@ -89,42 +91,53 @@ class Locks:
         if self.wakeups is not None:
             await self.wakeups.stop()
 
-    async def _try(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document]:
+    async def _try(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document | StorageError | None]:
         """Lock what is free, then queue for the rest; returns the documents as they are then."""
         now = self._calls.now()
         waiting = [request for request in requests if again or request.waiter in self._waiting]
         fresh = [request for request in requests if not (again or request.waiter in self._waiting)]
         if len(requests) == 1:
-            return await self._try_one(requests[0], now, is_fresh=not waiting)
-        documents = await self._make(self._updates(fresh, waiting, now), requests)
-        refused = [request for request in fresh if not _is_granted(request, documents.get(request.key))]
+            return {requests[0].key: await self._try_one(requests[0], now, is_fresh=not waiting)}
+        found = await self._make(fresh, waiting, now)
+        refused = [request for request in fresh if not _is_granted(request, found.get(request.key))]
         if refused:
-            documents |= await self._make(self._updates([], refused, now), refused)
-        return documents
-
-    def _updates(
-        self, fresh: Sequence[LockRequest], waiting: Sequence[LockRequest], now: float
-    ) -> list[UpdateOne | UpdateMany]:
-        layout = self._calls.layout
-        together = [lock_together(fresh, layout, now)] if fresh else []
-        return together + [UpdateOne({layout.key: each.key}, lock_or_queue(each, now), upsert=True) for each in waiting]
+            found |= await self._make([], refused, now)
+        return found
 
     async def _make(
-        self, updates: Sequence[UpdateOne | UpdateMany], requests: Sequence[LockRequest]
-    ) -> dict[str, Document]:
-        await self._calls.write(updates)
-        return await self._calls.find([request.key for request in requests], _FIELDS)
+        self, fresh: Sequence[LockRequest], waiting: Sequence[LockRequest], now: float
+    ) -> dict[str, Document | StorageError]:
+        layout = self._calls.layout
+        updates: list[UpdateOne | UpdateMany] = [
+            UpdateOne({layout.key: each.key}, lock_or_queue(each, now), upsert=True) for each in waiting
+        ]
+        if fresh:
+            updates.append(lock_together(fresh, layout, now))
+        _, refused = await self._calls.write(updates)
+        found: dict[str, Document | StorageError] = {}
+        found |= await self._calls.find([request.key for request in (*waiting, *fresh)], _FIELDS)
+        for request, code in ((waiting[place], code) for place, code in refused.items() if place < len(waiting)):
+            if code != DUPLICATE_KEY:
+                found[request.key] = refusal(code, self._calls.server, request.key)
+        return found
 
-    async def _try_one(self, request: LockRequest, now: float, *, is_fresh: bool) -> Mapping[str, Document]:
+    async def _try_one(self, request: LockRequest, now: float, *, is_fresh: bool) -> Document | StorageError | None:
         key = {self._key: request.key}
         found = None
-        if is_fresh:
-            found = await self._calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
-        if found is None:
-            found = await self._calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
-        return {request.key: found} if found else await self._calls.find([request.key], _FIELDS)
+        try:
+            if is_fresh:
+                found = await self._calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
+            if found is None:
+                found = await self._calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
+        except OperationFailure as error:
+            if passes(error) or isinstance(error, WriteConcernError):
+                raise
+            return refusal(error.code, self._calls.server, request.key)
+        return found or (await self._calls.find([request.key], _FIELDS)).get(request.key)
 
-    def _granted(self, request: LockRequest, document: Document | None) -> Locked | StorageError | None:
+    def _granted(self, request: LockRequest, document: Document | StorageError | None) -> Locked | StorageError | None:
+        if isinstance(document, StorageError):
+            return document
         waiter = request.waiter
         if document is None or not _is_granted(request, document):
             self._waiting.add(waiter)
@@ -143,6 +156,8 @@ class Locks:
             self.wakeups.stop_waiting(waiter)
 
 
-def _is_granted(request: LockRequest, document: Document | None) -> bool:
-    lock = document.get("lock") if document else None
-    return bool(document and lock and lock["waiter"] == request.waiter and lock["token"] == document["token"])
+def _is_granted(request: LockRequest, document: Document | StorageError | None) -> bool:
+    if document is None or isinstance(document, StorageError):
+        return False
+    lock = lock_in(document)
+    return lock.get("waiter") == request.waiter and lock.get("token") == document.get("token")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, TypeAlias, TypeGuard, cast
 
 import msgspec
-from bson import Int64
+from bson import Int64, ObjectId
 from bson import encode as to_bson
 from bson.errors import BSONError
 
@@ -84,11 +85,19 @@ def stored_value(key: str, value: bytes) -> tuple[object, int]:
     return value, len(value)
 
 
-def value_of(key: str, stored: object) -> bytes:
-    """The bytes of a stored value; raises `StorageError` if somebody stored what JSON does not have."""
+def value_of(key: str, stored: object, *, is_foreign: bool = False) -> bytes:
+    """The bytes of a stored value; raises `StorageError` if somebody stored what JSON does not have.
+
+    Args:
+        key: of the session.
+        stored: as it is in the document.
+        is_foreign: another program wrote it, so that it may have dates and other values that would come back changed.
+    """
     if isinstance(stored, bytes):
         return stored
     try:
+        if is_foreign:
+            _check_plain(stored)
         return _to_json(stored)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StorageError(
@@ -107,12 +116,35 @@ def record_in(key: str, document: Document | None) -> Record | StorageError | No
 
 
 def record_of(key: str, document: Document) -> Record:
-    """Make the record of a document with a value. Raises `StorageError` as `value_of` does.
+    """Make the record of a document with a value.
 
-    Where another program wrote the document, it has no version; then the value stands for it.
+    Raises:
+        StorageError: somebody gave it a value that JSON does not have, or an `expires_at` that is no date.
     """
-    value = value_of(key, document["value"])
-    return Record(value, document.get("version", value), seconds_of(document.get("expires_at")))
+    expires_at = document.get("expires_at")
+    if expires_at is not None and not isinstance(expires_at, datetime):
+        raise StorageError("its document in MongoDB has an expires_at that is not a date; remove it there", key=key)
+    version = version_in(key, document)
+    value = version if isinstance(version, bytes) else value_of(key, document["value"])
+    return Record(value, version, seconds_of(expires_at))
+
+
+def version_in(key: str, document: Document) -> object:
+    """The version of a document with a value: where another program wrote it, the value stands for it.
+
+    Raises:
+        StorageError: as `record_of`.
+    """
+    version = document.get("version")
+    if isinstance(version, ObjectId):
+        return version
+    return value_of(key, document["value"], is_foreign=True)
+
+
+def lock_in(document: Document | None) -> Document:
+    """The lock in a document; empty where there is none, or something else in its place."""
+    lock = document.get("lock") if document else None
+    return cast("Document", lock) if isinstance(lock, dict) else {}
 
 
 def is_whole(document: Document | None) -> TypeGuard[Document]:
@@ -127,7 +159,7 @@ def is_whole(document: Document | None) -> TypeGuard[Document]:
 def is_over(document: Document) -> bool:
     """Whether the session in a document has expired, by the server's clock when it read the document."""
     expires_at = document.get("expires_at")
-    return expires_at is not None and expires_at <= document["now"]
+    return isinstance(expires_at, datetime) and expires_at <= document["now"]
 
 
 def seconds_of(time: object) -> float | None:
@@ -138,6 +170,21 @@ def seconds_of(time: object) -> float | None:
 def date_of(seconds: float) -> datetime:
     """The date in a document of a Unix time."""
     return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), LONGEST_TIME))
+
+
+def _check_plain(value: object) -> None:
+    """Raise an error if a value has parts that JSON does not have."""
+    if isinstance(value, dict):
+        for each in cast("dict[str, object]", value).values():
+            _check_plain(each)
+    elif isinstance(value, list):
+        for each in cast("list[object]", value):
+            _check_plain(each)
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"the number {value}")
+    elif value is not None and not isinstance(value, str | int):
+        raise TypeError(f"a {type(value).__name__}")
 
 
 def _is_flat(value: bytes, decoded: object) -> bool:

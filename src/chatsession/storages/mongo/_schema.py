@@ -15,6 +15,7 @@ _OLDEST = (6, 0)
 _SECONDS_KEPT = 3600
 """So long, a document outlives its session: a lock on it may, and tokens must not begin anew."""
 _LOOKED_AT = 20
+_OPTIONS = ("unique", "expireAfterSeconds", "partialFilterExpression", "sparse")
 
 
 async def check_server(client: Client) -> Mapping[str, Any]:
@@ -34,7 +35,9 @@ async def prepare(collection: Collection, layout: Layout, *, create: bool) -> No
     await _check_kind(collection)
     await _check_documents(collection, layout)
     known = await collection.index_information()
-    missing = [index for index in _indexes(layout) if index.document["name"] not in known]
+    missing = [index for index in _indexes(layout) if not any(_serves(each, index) for each in known.values())]
+    for index in missing:
+        _check_free(index, known, collection)
     if missing and not create:
         names = ", ".join(index.document["name"] for index in missing)
         raise StorageError(
@@ -60,9 +63,40 @@ def _indexes(layout: Layout) -> list[IndexModel]:
     return indexes
 
 
+def _serves(known: Mapping[str, Any], index: IndexModel) -> bool:
+    """Whether an index does what one of sessions does, whatever its name."""
+    return _fields(known) == _fields(index.document) and all(
+        known.get(option) == index.document.get(option) for option in _OPTIONS
+    )
+
+
+def _check_free(index: IndexModel, known: Mapping[str, Mapping[str, Any]], collection: Collection) -> None:
+    """Raise `StorageError` if another index is in the way of one of sessions."""
+    for name, each in known.items():
+        if name == index.document["name"] or (_fields(each) == _fields(index.document) and _is_alike(each, index)):
+            raise StorageError(
+                f"the index {name} of the collection {collection.full_name} is not as sessions need it; drop it, and "
+                "open the storage again"
+            )
+
+
+def _is_alike(known: Mapping[str, Any], index: IndexModel) -> bool:
+    """Whether MongoDB takes two indexes of the same fields for the same one, with other options."""
+    return known.get("unique") == index.document.get("unique") and (
+        known.get("partialFilterExpression") == index.document.get("partialFilterExpression")
+    )
+
+
+def _fields(index: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(dict(index["key"]).items())
+
+
 async def _check_kind(collection: Collection) -> None:
     async for found in await collection.database.list_collections(filter={"name": collection.name}):
-        kind = "a capped collection" if found.get("options", {}).get("capped") else f"a {found['type']}"
+        options = found.get("options", {})
+        kind = "a capped collection" if options.get("capped") else f"a {found['type']}"
+        if "collation" in options:
+            kind = "a collection with a collation, by which two keys may be the same"
         if kind != "a collection":
             raise StorageError(
                 f"{collection.full_name} is {kind}, where sessions cannot be stored; name another collection"
@@ -70,8 +104,9 @@ async def _check_kind(collection: Collection) -> None:
 
 
 async def _check_documents(collection: Collection, layout: Layout) -> None:
-    async for document in collection.find({}, {"_id": True, layout.key: True, "key": True}, limit=_LOOKED_AT):
-        if isinstance(document.get(layout.key), str):
+    fields = {"_id": True, layout.key: True, "key": True, "idle": True, "kind": {"$type": "$value"}}
+    async for document in collection.find({}, fields, limit=_LOOKED_AT):
+        if isinstance(document.get(layout.key), str) and ("idle" in document or document["kind"] != "missing"):
             continue
         hint = "add layout=grammy" if isinstance(document.get("key"), str) else "name another collection"
         raise StorageError(f"the collection {collection.full_name} has documents that are no sessions; {hint}")

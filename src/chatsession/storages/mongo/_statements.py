@@ -18,7 +18,7 @@ from pymongo import UpdateMany
 
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH, Change, Lease, LockRequest
 from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import Document, date_of, stored_value
+from chatsession.storages.mongo._records import Document, date_of, lock_in, stored_value
 
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""
@@ -52,8 +52,7 @@ def held(lease: Lease) -> Expression:
 
 def has_token(token: int, document: Document | None) -> bool:
     """Whether the lock in a document has this token; it may be over, if nobody has taken the key since."""
-    lock = document.get("lock") if document else None
-    return bool(lock and lock["token"] == token)
+    return lock_in(document).get("token") == token
 
 
 def holds(token: int, document: Document | None) -> bool:
@@ -244,7 +243,8 @@ def missing(change: Change, now: datetime) -> Expression:
 
 def _is_version(change: Change, now: datetime) -> Expression:
     if isinstance(change.expect, bytes):  # of a document that another program wrote
-        same: Expression = {"version": {"$exists": False}, "value": {"$eq": stored_value(change.key, change.expect)[0]}}
+        no_version = {"$not": {"$type": "objectId"}}
+        same: Expression = {"version": no_version, "value": {"$eq": stored_value(change.key, change.expect)[0]}}
     else:  # what is no version of MongoDB's is none that it stores
         same = {"version": change.expect if isinstance(change.expect, ObjectId) else ObjectId()}
     if _may_be_over(change, now):

@@ -122,7 +122,7 @@ class MongoStorage(Storage):
                 return
             try:
                 await run(self._open, str(self._connection), self._retry_for)
-            except RuntimeError as error:  # pymongo's, if the client was used in another event loop
+            except (RuntimeError, ValueError) as error:  # of pymongo: another event loop's client; a port that is none
                 raise as_storage_error(error, str(self._connection)) from None
             except BaseException:
                 await self._connection.close()
