@@ -24,7 +24,13 @@ BOT = Path(__file__).parents[2] / "examples/pizza_bot.py"
 @pytest.fixture
 async def playground() -> AsyncIterator[Playground]:
     """With the pizza bot."""
-    async with stage(BOT) as on:
+    async with running(BOT) as playground:
+        yield playground
+
+
+@asynccontextmanager
+async def running(script: Path) -> AsyncIterator[Playground]:
+    async with stage(script) as on:
         playground = Playground(on)
         running = asyncio.create_task(playground.run())
         assert await playground.rooms.until(lambda: playground.is_running or running.done(), timeout=60)
@@ -99,6 +105,13 @@ async def test_what_is_sent_around_a_kill_counts_once(playground: Playground) ->
         assert [text for n, text in enumerate(answers) if text not in answers[:n]] == [
             f"Pizza number {number} for this chat!" for number in range(1, 9)
         ]
+
+
+async def test_a_kill_tells_what_other_polling_loses() -> None:
+    async with running(BOT.with_name("pizza_bot_ptb.py")) as playground:
+        ann = playground.rooms.all[0]
+        playground.rush(ann)
+        assert await playground.rooms.until(lambda: any("and lost" in line.text for line in ann.lines), timeout=120)
 
 
 async def test_axe_finds_nothing_on_a_phone_or_a_desktop(playground: Playground) -> None:

@@ -75,19 +75,23 @@ class Rooms:
         self.note_change()
         return room
 
-    def say(self, room: Room, text: str, who: str = "") -> None:
+    def say(self, room: Room, text: str, who: str = "") -> Update:
         """Write to the bot.
 
         Args:
             room: where.
             text: what.
             who: the name of somebody in the room; by default the first one.
+
+        Returns:
+            The update that brings it to the bot.
         """
         user = next((user for user in room.people if user.name == who), room.people[0])
         update = room.chat.send(text, user=user)
         self.last = room, update
         self._waiting.add(update.id)
         self._add(room, Line("own", user.name, text, update))
+        return update
 
     def redeliver(self, update: Update) -> None:
         """Deliver an update once more, as Telegram does when it is not sure that the bot has it."""
