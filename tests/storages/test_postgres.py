@@ -15,7 +15,7 @@ from _pg_proxy import PgProxy
 from chatsession import LazySessionFlavor, SessionManager, open_storage
 from chatsession.errors import StorageError
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest
-from chatsession.storages.postgres import PostgresStorage, _storage
+from chatsession.storages.postgres import PostgresStorage, _database, _storage
 from chatsession.testing.conformance.single import delete, lock, put, read, request, scan_all_keys, try_lock, unlock
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.postgres import PgBouncer, PostgresServer
@@ -36,8 +36,14 @@ def bouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 async def pool(postgres_server: PostgresServer) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    async with asyncpg.create_pool(postgres_server.url, min_size=0, max_size=4) as pool:
-        yield pool
+    pool = await asyncpg.create_pool(postgres_server.url, min_size=0, max_size=4)
+    yield pool
+    try:
+        async with asyncio.timeout(60):  # a connection that was not given back would keep it open for ever
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+        raise
 
 
 @pytest.fixture
@@ -283,3 +289,24 @@ def test_a_url_with_wrong_options(options: str, message: str) -> None:
 
 def _one_more(count: int) -> int:
     return count + 1
+
+
+async def test_it_closes_though_the_pool_cannot_reset_a_connection(
+    postgres_server: PostgresServer, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = asyncio.Event()
+
+    async def reset(_: object) -> None:
+        if stuck.is_set():
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(_database, "_SECONDS_TO_RELEASE", 0.1)
+    async with asyncpg.create_pool(postgres_server.url, min_size=0, max_size=4, reset=reset) as pool:
+        storage = PostgresStorage(pool=pool, table=table)
+        await storage.open()
+        wakeups = storage._database.wakeups
+        assert wakeups is not None
+        assert await wakeups.start()
+        stuck.set()
+        async with asyncio.timeout(60):
+            await storage.close()

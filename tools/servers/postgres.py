@@ -20,6 +20,8 @@ from tools.servers._process import (
 _USER = "chat"
 _PASSWORD = "s3cret-pw"
 _DATABASE = "chat"
+_PATIENCE = 600
+"""Seconds after which a program counts as stuck, such as SQL that waits for a lock which nobody gives back."""
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -99,7 +101,9 @@ class PostgresServer:
 
     def run(self, name: str, *arguments: str, input: str | None = None) -> str:  # noqa: A002 - as subprocess has it
         """Run one of PostgreSQL's own programs and return what it printed."""
-        done = subprocess.run([_program(name), *arguments], input=input, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [_program(name), *arguments], input=input, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
         if done.returncode:
             raise ServerFailedError(f"{name} failed:\n{done.stderr}")
         return done.stdout

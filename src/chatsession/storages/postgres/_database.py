@@ -29,6 +29,8 @@ _log = logging.getLogger("chatsession")
 
 _PREPARED_STATEMENTS = 100
 _SMALLEST_POOL_TO_LISTEN = 3
+_SECONDS_TO_RELEASE = 5
+"""Without a bound, the storage would not close while the server does not answer."""
 
 
 class Database:
@@ -151,4 +153,4 @@ class Database:
             return Wakeups(self._schema.channel, partial(self._hosts.connect, statements=0), close_quickly)
         if source.get_max_size() < _SMALLEST_POOL_TO_LISTEN:  # calls need the connections
             return None
-        return Wakeups(self._schema.channel, source.acquire, source.release)
+        return Wakeups(self._schema.channel, source.acquire, partial(source.release, timeout=_SECONDS_TO_RELEASE))

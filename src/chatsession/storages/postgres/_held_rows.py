@@ -98,3 +98,8 @@ class HeldRows:
         self._known.update(dict.fromkeys(keys))
         while len(self._known) > _MOST_KNOWN:  # chats that never came back
             del self._known[next(iter(self._known))]
+
+
+def of_key(item: Change | LockRequest, error: StorageError) -> StorageError:
+    """The same error, of one item of a batch."""
+    return type(error)(str(error), key=item.key)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import uuid
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
@@ -15,15 +13,13 @@ from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, 
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.postgres import _inspection
 from chatsession.storages.postgres._database import Database
-from chatsession.storages.postgres._driver import Connection, Pool, Row
+from chatsession.storages.postgres._driver import Connection, Pool
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
-from chatsession.storages.postgres._held_rows import HeldRows
+from chatsession.storages.postgres._held_rows import HeldRows, of_key
+from chatsession.storages.postgres._locks import Locks
 from chatsession.storages.postgres._records import (
-    LONGEST_TIME,
     Batch,
     commit_call,
-    lock_call,
-    number,
     outcome,
     parts,
     record,
@@ -36,8 +32,6 @@ Layout: TypeAlias = Literal["chatsession", "grammy"]
 
 _LARGEST_CALL = 50_000_000
 """Bytes; a message to PostgreSQL has room for 1 GiB, and the server copies what is in it a few times."""
-_LONGEST_SLEEP = 0.9
-"""Seconds; a waiter that has not repeated its request for 2.5 s counts as dead."""
 
 
 class PostgresStorage(Storage):
@@ -124,10 +118,9 @@ class PostgresStorage(Storage):
         self._scanner = Scanner(self._database, self._schema)
         self._sweeper = Sweeper(self._database, self._schema, sweep_interval)
         self._held_rows = HeldRows(self._find_held)
+        self._locks = Locks(self._database, self._schema, self._held_rows)
         self._create = create
         self._opening = asyncio.Lock()
-        # Waiter at the head of a queue -> seconds until the lease that it waits for ends.
-        self._remaining: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<PostgresStorage: {self._schema} {self._database}>"
@@ -153,13 +146,13 @@ class PostgresStorage(Storage):
             self.is_open = False
             await self._sweeper.stop()
             await self._database.close()
-            self._remaining.clear()
+            self._locks.clear()
 
     def forget(self, *, inherited: bool) -> None:
         self._database.forget(inherited=inherited)
         self._sweeper.forget()
         self._opening = asyncio.Lock()
-        self._remaining.clear()
+        self._locks.clear()
         super().forget(inherited=inherited)
 
     def now(self) -> float:
@@ -173,7 +166,8 @@ class PostgresStorage(Storage):
         batch = Batch(keys)
         results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
         if batch.keys:
-            for key, *columns in await self._call("SELECT * FROM {read}($1)", batch.keys):
+            sql = self._schema.sql("SELECT * FROM {read}($1)")
+            for key, *columns in await self._database.fetch(sql, batch.keys):
                 results[batch.place_of[str(key)]] = record(*columns)
         return results
 
@@ -185,65 +179,16 @@ class PostgresStorage(Storage):
         return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        return await self._held_rows.isolated(self._lock_together, requests, _refusal)
-
-    async def _lock_together(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        batch = Batch(requests)
-        results: list[Locked | SessionError | None] = [batch.refused.get(place) for place in range(len(requests))]
-        function, arguments = lock_call(batch)
-        sql = self._schema.sql(f"SELECT * FROM {function}($1, $2, $3, $4)")
-
-        async def call(connection: Connection, again: bool) -> Sequence[Row]:
-            return await connection.fetch(sql, *arguments, again)
-
-        for key, token, remaining, *columns in await self._database.run(call) if batch.keys else ():
-            place = batch.place_of[str(key)]
-            request = requests[place]
-            if token is not None:
-                results[place] = Locked(Lease(request.key, cast("int", token)), record(*columns))
-            elif remaining is not None:
-                self._remaining[request.waiter] = cast("float", remaining)
-        return results
+        return await self._locks.lock(requests)
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        # A lease that cannot be renewed counts as lost: it may be, by the time its row is free.
-        return await self._held_rows.isolated(partial(self._renew_together, seconds), leases, _lost)
-
-    async def _renew_together(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
-        batch = Batch(leases)
-        results = [False] * len(leases)
-        if batch.keys:
-            tokens = [number(lease.token) for lease in batch.items]
-            ((held,),) = await self._call("SELECT {renew}($1, $2, $3)", batch.keys, tokens, min(seconds, LONGEST_TIME))
-            for place, mine in zip(batch.places, cast("list[bool]", held), strict=True):
-                results[place] = mine
-        return results
+        return await self._locks.renew(leases, seconds)
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
-        for request in requests:
-            self._remaining.pop(request.waiter, None)
-        for error in await self._held_rows.isolated(self._abandon_together, requests, _refusal):
-            if error is not None:
-                raise error
-
-    async def _abandon_together(self, requests: Sequence[LockRequest]) -> Sequence[StorageError | None]:
-        batch = Batch(requests)
-        if batch.keys:
-            await self._call("SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items])
-        return [None] * len(requests)
+        await self._locks.abandon(requests)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        most = min(_LONGEST_SLEEP, self._remaining.pop(request.waiter, _LONGEST_SLEEP) + 0.002)
-        wakeups = self._database.wakeups
-        if wakeups is None:
-            await _pause(attempt, most)
-            return
-        await wakeups.check()
-        if wakeups.listening:
-            await wakeups.wait(request.waiter, most * random.uniform(0.9, 1.0))
-        elif not await wakeups.start():
-            await _pause(attempt, most)
-        # Otherwise it listens from now on: the key may have been unlocked before, so the caller tries again at once.
+        await self._locks.wait(request, attempt)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         return await self._scanner.page(prefix, cursor, limit, values=True)
@@ -265,7 +210,7 @@ class PostgresStorage(Storage):
         return await _inspection.facts(self._database, self._schema)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        return await self._held_rows.isolated(self._commit_together, changes, _refusal, sessions=True)
+        return await self._held_rows.isolated(self._commit_together, changes, of_key, sessions=True)
 
     async def _commit_together(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         batch = Batch(changes)
@@ -292,19 +237,3 @@ class PostgresStorage(Storage):
         batch = Batch(asked)
         rows = await self._database.fetch(self._schema.query("held_rows"), batch.keys, sessions)
         return {asked[batch.place_of[str(key)]] for (key,) in rows}
-
-    async def _call(self, sql: str, *arguments: object) -> Sequence[Row]:
-        return await self._database.fetch(self._schema.sql(sql), *arguments)
-
-
-def _refusal(item: Change | LockRequest, error: StorageError) -> StorageError:
-    return type(error)(str(error), key=item.key)
-
-
-def _lost(_lease: Lease, _error: StorageError) -> bool:
-    return False
-
-
-async def _pause(attempt: int, most: float) -> None:
-    """Without wake-ups: ask soon at first, then ten times a second."""
-    await asyncio.sleep(min(0.004 * 1.5 ** min(attempt, 20), 0.1, most) * random.uniform(0.7, 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
 from chatsession.storages.postgres._driver import Connection, drop_without_loop
@@ -121,7 +122,8 @@ class Wakeups:
                     await connection.remove_listener(self._channel, self._wake)
         except Exception:  # the connection is given up anyway
             connection.terminate()
-        await self._release(connection)
+        with suppress(Exception):  # a pool drops a connection that it cannot reset
+            await self._release(connection)
 
     def _wake(self, _connection: object, _pid: int, _channel: str, waiter: str) -> None:
         self._heard = asyncio.get_running_loop().time()
