@@ -1,4 +1,4 @@
-"""Calls that are tried again when the connection or the server fails, within a bound."""
+"""Calls that are repeated when the connection or the server fails, within a bound of time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from chatsession.storages.postgres._errors import as_storage_error, is_row_held,
 Result = TypeVar("Result")
 
 Call: TypeAlias = Callable[[Connection, bool], Awaitable[Result]]
-"""Takes a connection, and whether an earlier try of the same call may have been carried out unnoticed."""
+"""Takes a connection, and whether an earlier attempt of the same call may have been executed unnoticed."""
 
 _FIRST_TRY = 3.0
-"""Seconds. A firewall that forgot a connection drops what is sent on it without a word; a new connection works."""
+"""Seconds. A firewall that forgot a connection silently drops what is sent on it; a new connection works."""
 
 
 class Calls:
@@ -27,7 +27,7 @@ class Calls:
 
     Args:
         connections: where the connections come from.
-        retry_for: seconds that a call takes at most, with all its tries.
+        retry_for: the most seconds that a call takes, with all attempts.
     """
 
     def __init__(self, connections: Connections, retry_for: float) -> None:
@@ -35,12 +35,12 @@ class Calls:
         self._retry_for = retry_for
 
     async def run(self, call: Call[Result]) -> Result:
-        """Make a call that can stand being made again.
+        """Make a call that may be repeated.
 
         Raises:
-            RowHeldError: another transaction holds a row for long, and the call has certainly changed nothing.
-            StorageUnavailableError: no try succeeded in time.
-            StorageError: the server refused the call, and would again.
+            RowHeldError: another transaction holds a row for a long time, and the call has certainly changed nothing.
+            StorageUnavailableError: no attempt succeeded in time.
+            StorageError: the server refused the call, and would refuse it again.
         """
         trial = _Trial()
         try:
@@ -49,7 +49,7 @@ class Calls:
                     try:
                         return await self._try(call, trial)
                     except Exception as error:
-                        # A row may also be held by an earlier try of this call, which the server has yet to end.
+                        # The row may also be held by an earlier attempt of this call, which goes on in the server.
                         if not passes(error) and not (is_row_held(error) and trial.tries > 1):
                             raise as_storage_error(error) from None
                         trial.failure = error

@@ -8,7 +8,7 @@ from chatsession.storages.postgres._driver import Connection
 
 
 class ServerClock:
-    """Tells the server's time without asking it each time.
+    """Knows the server's time without asking for it each time.
 
     The client's clock may be wrong, and may be set while the program runs. So the time is the server's last answer
     plus the time since then, measured by a clock that is never set.
@@ -19,7 +19,7 @@ class ServerClock:
         self._measured = 0.0
 
     def now(self) -> float:
-        """Unix time in seconds; the client's own until the server was asked."""
+        """Return Unix time in seconds: this machine's until the server has been asked."""
         if self._server_time is None:
             return time.time()
         return self._server_time + _uptime() - self._measured
@@ -38,5 +38,5 @@ class ServerClock:
 
 
 def _uptime() -> float:
-    """Seconds since some moment, including those that the machine slept."""
+    """Return seconds since some moment, including the time for which the machine slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

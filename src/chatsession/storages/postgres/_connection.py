@@ -12,18 +12,18 @@ from chatsession.storages.postgres._errors import spoils
 
 
 class Connections(Protocol):
-    """A source of connections, each for the time of one call."""
+    """A source of connections, each of which is used for one call at a time."""
 
     async def acquire(self) -> Connection:
         """Wait for a free connection; open one where needed."""
         ...
 
     def release(self, connection: Connection) -> None:
-        """Give a connection back."""
+        """Return a connection."""
         ...
 
     async def drop_idle(self) -> None:
-        """Let later calls open new connections: one that was just used gave no answer, others may be as dead."""
+        """Close idle connections: one that was just used did not answer, and the others may be dead as well."""
         ...
 
     async def close(self) -> None:

@@ -40,7 +40,7 @@ class Database:
         source: the URL, or the pool.
         schema: the tables and functions that must be in it.
         most: the most connections that are opened.
-        retry_for: seconds that a call takes at most, with all its tries.
+        retry_for: the most seconds that a call takes, with all attempts.
         pooler: whether connections go through a pooler; `None`: detect it.
     """
 
@@ -111,13 +111,13 @@ class Database:
         self._pool_is_inherited |= inherited
 
     async def run(self, call: Call[Result]) -> Result:
-        """Make a call that can stand being made again; see `Calls.run`."""
+        """Make a call that may be repeated; see `Calls.run`."""
         if self._calls is None:
             raise StorageError("the storage is not open; use it inside `async with storage`, or call open() first")
         return await self._calls.run(call)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
-        """Run a statement that can stand being run again, and return its rows."""
+        """Run a statement that may be repeated, and return its rows."""
 
         async def call(connection: Connection, _again: bool) -> Sequence[Row]:
             return await connection.fetch(sql, *arguments)

@@ -55,7 +55,7 @@ async def connect(url: str, *, statements: int, timeout: float) -> Connection:
 
 
 def drop_without_loop(connection: Connection, *, inherited: bool) -> None:
-    """Give up a connection whose event loop is gone.
+    """Drop a connection whose event loop is gone.
 
     Args:
         connection: as it was opened, or borrowed from a pool.

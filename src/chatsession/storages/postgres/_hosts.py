@@ -9,14 +9,14 @@ from chatsession.storages.postgres._errors import passes
 
 
 class Hosts:
-    """Connects to the first server that answers; one that does not is tried last from then on.
+    """Connects to the first server that answers. A server that does not answer is tried last from then on.
 
-    asyncpg gives all servers of a URL one time limit together, so that the first one, when it has vanished without a
-    word, would take all of it.
+    asyncpg has one time limit for all servers of a URL, so that a first server that silently drops packets would use
+    it up.
 
     Args:
         url: as asyncpg takes it.
-        timeout: seconds for one connection, with all tries.
+        timeout: seconds for one connection, with all attempts.
     """
 
     def __init__(self, url: str, timeout: float) -> None:

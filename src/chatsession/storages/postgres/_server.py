@@ -27,5 +27,5 @@ async def check_server(connection: Connection) -> None:
 
 
 async def is_pooled(connection: Connection) -> bool:
-    """Whether a pooler such as PgBouncer is in between; it gives its clients made-up process ids."""
+    """Whether a pooler such as PgBouncer is in between, which gives its clients invented process ids."""
     return await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()

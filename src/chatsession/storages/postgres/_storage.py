@@ -61,7 +61,7 @@ class PostgresStorage(Storage):
             `chat_sessions`, or `sessions` in the layout of grammY.
         create: create and migrate the tables when the storage opens; `False`: only check them (see `schema_sql`).
         connections: the most connections that are opened, besides one for wake-ups.
-        retry_for: seconds for which a call is tried in all before it fails.
+        retry_for: seconds for which a call is retried before it fails.
         sweep_interval: about how many seconds pass between two sweeps of expired sessions.
         pooler: whether connections go through a pooler such as PgBouncer, which shares them among transactions. Then
             nothing is kept in a connection from one transaction to the next: no prepared statements (one more round

@@ -1,4 +1,4 @@
-"""Deletes expired sessions from time to time, because PostgreSQL does not do that by itself."""
+"""Deletes expired sessions periodically, because PostgreSQL does not do so by itself."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Sweep from now on."""
+        """Start sweeping."""
         self._task = asyncio.create_task(self._run(), name="chatsession: sweep of PostgreSQL")
 
     async def stop(self) -> None:
-        """Sweep no more."""
+        """Stop sweeping."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -52,7 +52,7 @@ class Sweeper:
         self._task = None
 
     async def sweep(self, limit: int) -> list[int]:
-        """Delete at most so many expired rows of each table; returns how many of each, the sessions first."""
+        """Delete at most `limit` expired rows of each table; returns how many of each, the sessions first."""
         ((swept,),) = await self._database.fetch(self._schema.sql("SELECT {sweep}($1)"), limit)
         return cast("list[int]", swept)
 

@@ -50,7 +50,7 @@ class Wakeups:
         return self._connection is not None and not self._connection.is_closed()
 
     async def check(self) -> None:
-        """Give the connection up if it was silent for long and answers no more."""
+        """Close the connection if it was silent for a long time and no longer answers."""
         if not self.listening or self._is_fresh():
             return
         async with self._starting:
@@ -120,7 +120,7 @@ class Wakeups:
             if not connection.is_closed():
                 async with asyncio.timeout(2):
                     await connection.remove_listener(self._channel, self._wake)
-        except Exception:  # the connection is given up anyway
+        except Exception:  # the connection is closed in any case
             connection.terminate()
         with suppress(Exception):  # a pool drops a connection that it cannot reset
             await self._release(connection)

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION {read}(keys text[])
 RETURNS TABLE (session_key text, value bytea, version bigint, expires_at float8)
 LANGUAGE plpgsql
--- Plans are kept for long, and must be right for the day when the tables are large: by the index, key for key.
+-- Plans are kept for a long time, and must also suit tables that have grown: look up each key in the index.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$

@@ -1,7 +1,7 @@
 -- The sessions: what people query, as in  SELECT key, data->>'count' FROM chat_sessions;
 CREATE TABLE {sessions} (
-    -- The session key; one that PostgreSQL cannot index (longer than 2,000 bytes, or with a NUL) stands here as
-    -- U+0001 and its SHA-256 in hexadecimal, and as it is in whole_key.
+    -- The session key. Where PostgreSQL cannot index it (longer than 2,000 bytes, or with a NUL), this is U+0001 and its
+    -- SHA-256 in hexadecimal, and whole_key has the key itself.
     key text COLLATE "C" PRIMARY KEY,
     whole_key bytea,
     -- What is stored: data where it is JSON that jsonb can hold, raw where it is not.
@@ -18,10 +18,10 @@ CREATE INDEX {expiry_index} ON {sessions} (expires_at) WHERE expires_at IS NOT N
 -- Versions and fencing tokens.
 CREATE SEQUENCE {numbers};
 
--- Who holds a key until when, and who waits for it, in order of arrival. Unlogged: a lock costs no write-ahead log
+-- The holder of each key, when its lease ends, and its waiters in order of arrival. Unlogged: a lock costs no write-ahead log
 -- and no fsync. A crash of the server empties the table (and a replica that takes over has it empty): holders take
--- their leases back (see recover), and the era keeps tokens growing. Who comes after a crash may get a lock that is
--- still held; then the holder's commit is refused, because its lease is not the newest.
+-- their leases back (see recover), and the era keeps tokens growing. After a crash, another process may get a lock
+-- that is still held; then the holder's commit is refused, because its lease is not the newest.
 CREATE UNLOGGED TABLE {leases} (
     key text COLLATE "C" PRIMARY KEY,
     token bigint NOT NULL,
