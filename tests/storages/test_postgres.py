@@ -15,7 +15,7 @@ from _pg_proxy import PgProxy
 from chatsession import LazySessionFlavor, SessionManager, open_storage
 from chatsession.errors import StorageError
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest
-from chatsession.storages.postgres import PostgresStorage, _database, _storage
+from chatsession.storages.postgres import PostgresStorage, _database, _locks
 from chatsession.testing.conformance.single import delete, lock, put, read, request, scan_all_keys, try_lock, unlock
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.postgres import PgBouncer, PostgresServer
@@ -177,7 +177,7 @@ async def test_no_update_is_lost_where_transactions_see_one_moment(postgres_serv
 async def test_a_waiter_is_woken(
     storage: PostgresStorage, other: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
     async with asyncio.timeout(60):
         for key in ("first", "second"):
             held = await lock(storage, key)

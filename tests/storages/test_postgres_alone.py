@@ -10,7 +10,7 @@ import pytest
 
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Committed, Expect, Lease, Locked, Outcome, Record
-from chatsession.storages.postgres import PostgresStorage, _storage
+from chatsession.storages.postgres import PostgresStorage, _locks
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock
 from tools.servers.postgres import PostgresServer
 
@@ -133,7 +133,7 @@ async def test_after_a_crash_of_the_server_a_holder_commits_alone(postgres_serve
 async def test_a_single_change_wakes_the_waiter(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
     table = next(_tables)
     async with (
         asyncio.timeout(60),

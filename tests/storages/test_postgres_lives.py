@@ -19,7 +19,7 @@ from _pg_proxy import PgProxy
 from chatsession import SessionManager, open_storage
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
-from chatsession.storages.postgres import PostgresStorage, _storage, _wakeups
+from chatsession.storages.postgres import PostgresStorage, _locks, _wakeups
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, value_of
 from tools.servers.postgres import PgBouncer, PostgresServer
 
@@ -254,7 +254,7 @@ async def test_wakeups_forgotten_by_a_firewall(
     postgres_server: PostgresServer, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_wakeups, "_LONGEST_SILENCE", 0.0)
-    monkeypatch.setattr(_storage, "_LONGEST_SLEEP", 3600.0)
+    monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
     async with (
         asyncio.timeout(60),
         PgProxy(postgres_server.url) as proxy,
