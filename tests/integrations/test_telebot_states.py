@@ -20,8 +20,9 @@ from telebot.states.asyncio import StateContext, StateMiddleware
 from telebot.storage import StateMemoryStorage as SyncMemoryStorage
 from telebot.types import Message
 from telebot_aids import feed, make_bot
+from telebot_threads_aids import QuietThreadBot, parsed
 
-from chatsession import SessionClosedError, SessionConflictError, SessionEncodeError, SessionManager
+from chatsession import SessionClosedError, SessionConflictError, SessionEncodeError, SessionManager, sync
 from chatsession.integrations.telebot import SessionStateStorage, SyncSessionStateStorage, setup_fsm, setup_sessions
 
 
@@ -59,6 +60,34 @@ def bot(storage: SessionStateStorage, errors: list[BaseException]) -> AsyncTeleB
     bot.add_custom_filter(StateFilter(bot))
     setup_fsm(bot, storage)
     return bot
+
+
+@pytest.mark.parametrize("first", ["from", "to"])
+async def test_the_states_of_a_group_follow_it(bot: AsyncTeleBot, storage: SessionStateStorage, first: str) -> None:
+    ann, ben = (Moved(storage, chat_id=-5, user_id=user) for user in (1, 2))
+    await ann.ask("set_state", state=Order.size)
+    await ben.ask("set_state", state=Order.address)
+    told = [
+        message("", chat=group(-1005), migrate_from_chat_id=-5),
+        message("", chat=group(-5), migrate_to_chat_id=-1005),
+    ]
+    await feed(bot, *(told if first == "from" else reversed(told)))
+    assert [await Moved(storage, chat_id=-1005, user_id=user).ask("get_state") for user in (1, 2)] == [
+        "Order:size",
+        "Order:address",
+    ]
+
+
+def test_the_states_of_a_group_follow_it_in_a_telebot(tmp_path: Path) -> None:
+    states = SyncSessionStateStorage(f"sqlite:///{tmp_path}/bot.db")
+    bot = QuietThreadBot([], threaded=False, state_storage=states)
+    with sync.SessionManager(Pizza, storage="memory:") as sessions:
+        setup_sessions(bot, sessions)
+        bot.register_message_handler(lambda message: None, commands=["start"])
+        states.set_state(-5, 1, Order.size, bot_id=42)
+        bot.process_new_updates([parsed(message("", chat=group(-5), migrate_to_chat_id=-1005))])
+        assert states.get_state(-1005, 1, bot_id=42) == "Order:size"
+    states.close()
 
 
 class TestStorage:

@@ -16,8 +16,9 @@ from telebot.types import Message
 from telebot_threads_aids import QuietThreadBot, parsed
 
 import chatsession
-from chatsession import SessionClosedError, SessionKeyError, SessionTooLargeError, per_user
+from chatsession import SessionClosedError, SessionConflictError, SessionKeyError, SessionTooLargeError, per_user
 from chatsession.integrations.telebot import SyncSessionContext, setup_sessions
+from chatsession.integrations.webhooks import handle
 from chatsession.sync import SessionManager
 
 PATIENCE = 60
@@ -88,7 +89,7 @@ def test_next_steps_and_replies(bot: QuietThreadBot, sessions: SessionManager[Pi
     def on_text(message: Message, session: Pizza) -> None:
         bot.register_next_step_handler(message, ask_topping)
 
-    feed(bot, "order", "salami", "large", "order", "ham", "small")
+    feed(bot, "order", "salami", "conflict", "order", "ham", "small")
     assert chat_of(sessions) == Pizza(2, ["salami large", "ham small"])
 
 
@@ -288,3 +289,39 @@ def test_the_other_kind_of_manager_is_refused(sessions: SessionManager[Pizza]) -
         setup_sessions(AsyncTeleBot("42:token"), sessions)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="needs an AsyncTeleBot or a TeleBot"):
         setup_sessions(object(), sessions)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_webhook_waits_until_an_update_is_done(sessions: SessionManager[Pizza], threaded: bool) -> None:
+    errors, told = list[BaseException](), list[tuple[str, int]]()
+    bot = QuietThreadBot(errors, threaded=threaded)
+    setup_sessions(bot, sessions)
+
+    @sessions.action
+    def tell(text: str) -> None:
+        told.append((text, (sessions.get(1) or Pizza()).count))
+
+    @bot.message_handler()
+    def on_message(message: Message, session: Pizza, ctx: SyncSessionContext[Pizza]) -> None:
+        session.count += 1
+        ctx.after_commit(tell, message.text)
+        if message.text == "burn":
+            raise ZeroDivisionError
+        if message.text == "conflict":
+            raise SessionConflictError("it was changed", key="1")
+
+    handle(bot.process_new_updates, [parsed(message("hello"))])
+    assert told == [("hello", 1)]
+    handle(bot.process_new_updates, [parsed(message("burn"))])
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+    with pytest.raises(SessionConflictError):
+        handle(bot.process_new_updates, [parsed(message("conflict"))])
+    assert (told, sessions.get(1)) == ([("hello", 1)], Pizza(1))
+    bot.end_threads()
+
+
+def test_an_action_without_asyncio_is_not_async(sessions: SessionManager[Pizza]) -> None:
+    async def tell() -> None: ...
+
+    with pytest.raises(TypeError, match="not async"):
+        sessions.action(tell)

@@ -17,7 +17,7 @@ from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, PLACE, AskedSessions, check_hooks
-from chatsession.integrations.telebot._ids import context_of, payloads
+from chatsession.integrations.telebot._ids import chats_of_move, context_of, payloads
 from chatsession.integrations.telebot._methods import methods_of_bot
 from chatsession.integrations.telebot._states import SessionStateStorage, key_of
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
@@ -95,6 +95,8 @@ class Dispatch:
         scope = UpdateScope(self.bindings, context)
         edge = _Edge(scope)
         calls = ({**handler, "function": _Call(self, handler["function"], payload, edge)} for handler in handlers or ())
+        if self.states is not None and context.moves_chat:  # before one of the records is locked, and cannot move
+            await self.states.follow_chat(self._bot.bot_id, *chats_of_move(context))
         async with self._states_of(payload) as states:
             if states is not None:
                 edge.states = states

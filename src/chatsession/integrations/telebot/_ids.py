@@ -33,6 +33,12 @@ def context_of(bot: Any, payload: Any, update_id: int | None, methods: Methods |
     )
 
 
+def chats_of_move(context: UpdateContext) -> tuple[int, int]:
+    """The group and the supergroup that it became, where `context.moves_chat`."""
+    assert context.chat_id is not None
+    return context.moved_from or context.chat_id, context.moved_to or context.chat_id
+
+
 def _user_id(payload: Any) -> int | None:
     if isinstance(payload, types.ChatBoostUpdated):
         # Of the other sources, the user is not who boosts, but who got it as a gift.

@@ -71,6 +71,10 @@ class SessionStateStorage(StateStorageBase):
         """Wait for what is under way, then disconnect; later calls raise `SessionClosedError`."""
         await self.states.aclose()
 
+    async def follow_chat(self, bot_id: int | None, old: int, new: int) -> None:
+        """A group became a supergroup: move the records of its members."""
+        await self.states.move_all(chat_prefix(bot_id, old), chat_prefix(bot_id, new))
+
     async def set_state(
         self,
         chat_id: int,
@@ -230,11 +234,16 @@ def setting(place: str, field: str, value: object) -> Callable[[StateRecord], St
     return change
 
 
+def chat_prefix(bot_id: int | None, chat_id: int) -> str:
+    """How the keys of a chat's conversations begin."""
+    return f"{bot_id or ''}:{chat_id}:"
+
+
 def state_key(
     chat_id: int, user_id: int, business_connection_id: str | None, thread_id: int | None, bot_id: int | None
 ) -> StateKey:
     """Where the record of a conversation is."""
-    owner = f"{bot_id or ''}:{chat_id}:{user_id}"
+    owner = f"{chat_prefix(bot_id, chat_id)}{user_id}"
     if not thread_id and not business_connection_id:
         return StateKey(owner, owner)
     return StateKey(f"{owner}:{thread_id or ''}:{business_connection_id or ''}", owner)

@@ -13,7 +13,7 @@ from telebot.storage import StateStorageBase
 
 from chatsession.integrations.states.options import StateOptions, options_of
 from chatsession.integrations.states.records import EMPTY, StateRecord, copied, plain
-from chatsession.integrations.telebot._states import checked_state, setting, state_key
+from chatsession.integrations.telebot._states import chat_prefix, checked_state, setting, state_key
 from chatsession.storages import Storage
 from chatsession.sync import Session, SessionManager
 
@@ -48,6 +48,11 @@ class SyncSessionStateStorage(StateStorageBase):
     def close(self) -> None:
         """Wait for what is under way, then disconnect; later calls raise `SessionClosedError`."""
         self.sessions.close()
+
+    def follow_chat(self, bot_id: int | None, old: int, new: int) -> None:
+        """A group became a supergroup: move the records of its members."""
+        units = self.sessions.asynchronous.units
+        self.sessions.join().call(units.move_all, chat_prefix(bot_id, old), chat_prefix(bot_id, new))
 
     def set_state(
         self,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.telebot._ids import chats_of_move
 from chatsession.integrations.telebot._thread_context import SyncSessionContext
+from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage
 from chatsession.integrations.telebot._turns import Turn
 from chatsession.integrations.update_scope import SessionBinding, UpdateScope, name_taken
 
@@ -33,6 +35,9 @@ class ThreadUpdate:
         try:
             if self.scope.context.moves_chat:
                 self.call(self.scope.follow_chat)
+                bot = self.dispatch.bot
+                if isinstance(bot.current_states, SyncSessionStateStorage):
+                    bot.current_states.follow_chat(bot.bot_id, *chats_of_move(self.scope.context))
             if task == self.dispatch.handle:
                 self._handle(edge, payload, **kwargs)
             else:
