@@ -176,6 +176,30 @@ async def test_a_commit_behind_many_others_is_not_called_refused(
         assert "not known whether the change was made" in str(outcome)
 
 
+async def test_a_commit_beside_one_that_is_refused_is_not_called_refused(proxy: MongoProxy, collection: str) -> None:
+    """Of a batch, the server only tells how many it made; which, is read, and others may have written by then."""
+    async with (
+        MongoStorage(proxy.url, collection=collection, retry_for=60) as storage,
+        MongoStorage(proxy.direct_url, collection=collection) as other,
+    ):
+        changes: list[Change] = []
+        for key in ("made", "refused"):
+            version = await put(storage, key, b"1")
+            held = await lock(storage, key)
+            changes.append(Change(key, Action.PUT, b"2", version, lease=held.lease, unlock=True))
+        await commit(other, Change("refused", Action.DELETE))
+        proxy.cut_before = b"\x02find\0"
+        proxy.shut()
+        committing = asyncio.create_task(storage.commit_many(changes))
+        await proxy.was_cut.wait()
+        for _ in range(10):
+            assert await put(other, "made", b"3")
+        await proxy.open()
+        made, refused = await committing
+        assert isinstance(made, StorageUnavailableError)
+        assert not isinstance(refused, Committed)
+
+
 async def test_connections_that_a_firewall_forgot_are_noticed(proxy: MongoProxy, collection: str) -> None:
     async with (
         MongoStorage(proxy.url, collection=collection, retry_for=30) as storage,

@@ -239,6 +239,9 @@ async def _make(calls: Calls, commits: Sequence[Commit]) -> None:
         for commit in commits:
             if commit.result_is_known:
                 commit.made()
+    if made or refused:  # some were made, perhaps, and others may write before it is read which
+        for commit in commits:
+            commit.in_doubt = True
     await _look(calls, commits)
 
 
