@@ -34,9 +34,6 @@ class BotInThisProcess:
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
 
-    async def stand_by(self) -> None:
-        pass
-
     async def kill(self) -> None:
         assert self._task is not None
         self._task.cancel()

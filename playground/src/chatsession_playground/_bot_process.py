@@ -27,7 +27,7 @@ class BotDiedError(RuntimeError):
 class BotProcess:
     """A bot's script, run unchanged against a Bot API server. `async with` makes sure that it ends.
 
-    After `stand_by`, the next start is quick: a second process waits with the framework imported.
+    A second process always stands by with the framework imported, which takes most of the time of a start.
 
     Args:
         script: the file, which makes its bot from the environment's `BOT_TOKEN`.
@@ -69,10 +69,7 @@ class BotProcess:
         """Start the script, for the first time or again."""
         self._current, self._standby = self._standby or await self._prepare(), None
         self._current.go()
-
-    async def stand_by(self) -> None:
-        """Get a process ready for the next start."""
-        self._standby = self._standby or await self._prepare()
+        self._standby = await self._prepare()
 
     async def kill(self) -> None:
         """End the process at once (SIGKILL): nothing of it runs any more when this returns."""

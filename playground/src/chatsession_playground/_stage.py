@@ -35,7 +35,6 @@ class Stage:
             await self.bot.while_alive(contact)
         finally:
             contact.cancel()
-        await self.bot.stand_by()  # not before, since two processes that import a framework are slow to start
 
 
 @asynccontextmanager
