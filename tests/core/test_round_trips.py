@@ -529,14 +529,20 @@ class Talk(msgspec.Struct):
     by_id: dict[int, list[str] | None] = {}
 
 
-PROVEN: list[tuple[Any, Any]] = [
+PROVEN: list[Any] = [
     (list[Item], [Item("a", 1), Item()]),
     (dict[str, list[Item] | Item | None], {"a": [Item()], "b": Item(), "c": None}),
     (Talk, Talk([Item()], by_id={1: ["a"], 2: None})),
     (dict[str, Any], {"a": [1, 2.5, {"b": [True, None, "x", []]}], "b": {}}),
     (set[str] | dict[str, int] | int, {"a", "b"}),
     (list[dt.datetime | None], [dt.datetime(2026, 1, 1, tzinfo=dt.UTC), None]),
-    (tuple[Literal["user", 1], ...], ("user", 1)),
+    pytest.param(
+        tuple[Literal["user", 1], ...],
+        ("user", 1),
+        marks=pytest.mark.skipif(
+            not hasattr(msgspec.inspect, "_sort_literal_args"), reason="msgspec below 0.22 refuses such a Literal"
+        ),
+    ),
     (dict[str, UUID | float], {"a": UUID(int=1), "b": 0.5}),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -193,8 +194,10 @@ def test_10a_with_the_object_its_unknown_fields_go() -> None:
 
 def test_10a_what_a_model_takes_itself_is_not_unknown() -> None:
     assert change(Open, {"x": 1, "y": 2}, lambda model: delattr(model, "x")) == {"cat": None, "y": 2}
-    assert change(Owner, {"n": "a"}, lambda owner: setattr(owner, "name", "b"))["name"] == "b"
-    assert "n" not in change(Owner, {"n": "a"}, lambda owner: setattr(owner, "name", "b"))
+    by_name = "by_name" in inspect.signature(Owner.model_validate_json).parameters
+    name = "name" if by_name else "n"  # as pydantic has it below 2.11
+    assert change(Owner, {"n": "a"}, lambda owner: setattr(owner, "name", "b")).items() >= {name: "b"}.items()
+    assert ("n" in change(Owner, {"n": "a"}, lambda owner: setattr(owner, "name", "b"))) != by_name
     assert change(Legacy, {"n": 3}, lambda legacy: setattr(legacy, "count", 4)) == {"count": 4}
 
 

@@ -72,7 +72,7 @@ class Offline:
 
 
 def user(user_id: int) -> raw.types.User:
-    return raw.types.User(id=user_id, first_name=f"User {user_id}", access_hash=1, usernames=[])
+    return raw.types.User(id=user_id, first_name=f"User {user_id}", access_hash=1)
 
 
 def chat(chat_id: int, **more: Any) -> Any:
@@ -87,7 +87,6 @@ def chat(chat_id: int, **more: Any) -> Any:
             access_hash=1,
             megagroup=True,
             default_banned_rights=rights,
-            usernames=[],
             **more,
         )
     return raw.types.Chat(
@@ -113,9 +112,7 @@ def new_message(message: Any) -> Any:
 def written(text: str = "🍕", *, user_id: int | None = 7, chat_id: int = 7, **more: Any) -> Any:
     """A message; `user_id=None` for the posts of channels."""
     from_id = None if user_id is None or chat_id > 0 else raw.types.PeerUser(user_id=user_id)
-    return raw.types.Message(
-        id=next(_ids), peer_id=peer(chat_id), from_id=from_id, date=DATE, message=text, entities=[], **more
-    )
+    return raw.types.Message(id=next(_ids), peer_id=peer(chat_id), from_id=from_id, date=DATE, message=text, **more)
 
 
 def service(action: Any, *, user_id: int = 7, chat_id: int = 7) -> Any:
