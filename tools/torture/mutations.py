@@ -147,8 +147,8 @@ def no_memory_of_commits(_: Sessions) -> None:
 
     commit_call = redis.commit_call
 
-    def as_the_first(memory: bytes, keys: Any, keep: int, changes: Any, *, once: bool) -> Any:
-        call = commit_call(memory, keys, keep, changes, once=True)
+    def as_the_first(memory: bytes, keys: Any, keep: int, changes: Any, *, ahead: Any, once: bool) -> Any:
+        call = commit_call(memory, keys, keep, changes, ahead=ahead, once=True)
         call.again = call.command
         return call
 
