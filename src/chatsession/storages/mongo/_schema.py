@@ -104,9 +104,9 @@ async def _check_kind(collection: Collection) -> None:
 
 
 async def _check_documents(collection: Collection, layout: Layout) -> None:
-    fields = {"_id": True, layout.key: True, "key": True, "idle": True, "kind": {"$type": "$value"}}
+    fields = {"_id": True, layout.key: True, "key": True, "token": True, "kind": {"$type": "$value"}}
     async for document in collection.find({}, fields, limit=_LOOKED_AT):
-        if isinstance(document.get(layout.key), str) and ("idle" in document or document["kind"] != "missing"):
+        if isinstance(document.get(layout.key), str) and ("token" in document or document["kind"] != "missing"):
             continue
         hint = "add layout=grammy" if isinstance(document.get("key"), str) else "name another collection"
         raise StorageError(f"the collection {collection.full_name} has documents that are no sessions; {hint}")

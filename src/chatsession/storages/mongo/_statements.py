@@ -124,6 +124,7 @@ def lock_or_queue(request: LockRequest, now: float) -> list[Expression]:
             "$set": {
                 "lock": {"$cond": ["$granted", _lock(request, "$token", now, waiter), "$lock"]},
                 "waited": {"$cond": [{"$eq": ["$queue", []]}, "$$REMOVE", True]},
+                "idle": {"$cond": [{"$eq": [{"$type": "$value"}, "missing"]}, True, "$$REMOVE"]},
                 "granted": "$$REMOVE",
             }
         },
