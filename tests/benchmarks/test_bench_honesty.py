@@ -156,4 +156,4 @@ def test_a_part_of_the_groups_leaves_the_pages_alone(tmp_path: Path) -> None:
 
 
 def test_the_groups_are_there() -> None:
-    assert len(set(GROUPS)) == len(GROUPS) == 18
+    assert len(set(GROUPS)) == len(GROUPS) == 20

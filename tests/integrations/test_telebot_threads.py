@@ -89,7 +89,7 @@ def test_next_steps_and_replies(bot: QuietThreadBot, sessions: SessionManager[Pi
     def on_text(message: Message, session: Pizza) -> None:
         bot.register_next_step_handler(message, ask_topping)
 
-    feed(bot, "order", "salami", "conflict", "order", "ham", "small")
+    feed(bot, "order", "salami", "large", "order", "ham", "small")
     assert chat_of(sessions) == Pizza(2, ["salami large", "ham small"])
 
 

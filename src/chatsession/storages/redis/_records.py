@@ -115,6 +115,9 @@ class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
     def __str__(self) -> str:
         return sha1(self.value, usedforsecurity=False).hexdigest()
 
+    def __repr__(self) -> str:  # the same whether it was read under a lease or not
+        return f"Digest({self})"
+
     def __eq__(self, other: object) -> bool:
         return str(self) == str(other)
 
