@@ -194,11 +194,11 @@ def _by_fields(cls: type, names: tuple[str, ...], other_slots: Sequence[str]) ->
         if other_slots and (found := _by_name(given, back, other_slots)) is not None:
             return found
         try:
-            ours, theirs = get(given), get(back)
-        except AttributeError:
-            return _by_name(given, back, names)
-        if ours == theirs and _are_plain(ours):
-            return None
+            ours = get(given)
+            if ours == get(back) and _are_plain(ours):
+                return None
+        except (AttributeError, ArithmeticError):  # a field was deleted; a Decimal is a signalling NaN
+            pass
         return _by_name(given, back, names)
 
     return compare
