@@ -167,7 +167,7 @@ def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
         setup_sessions("client", sessions)  # type: ignore[arg-type]
 
     monkeypatch.delattr(handlers, "ErrorHandler")
-    with pytest.raises(SessionError, match=r"need kurigram 2\.2\.19 or newer"):
+    with pytest.raises(SessionError, match=r"need kurigram 2\.2\.25 or newer"):
         setup_sessions(Client("bot", in_memory=True), sessions)
 
 

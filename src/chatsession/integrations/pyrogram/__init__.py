@@ -8,7 +8,7 @@ except ImportError as error:
     if (error.name or "").partition(".")[0] != "pyrogram":
         raise
     raise ImportError(
-        "chatsession.integrations.pyrogram needs kurigram 2.2.19 or newer: pip install 'chatsession[pyrogram]'"
+        "chatsession.integrations.pyrogram needs kurigram 2.2.25 or newer: pip install 'chatsession[pyrogram]'"
     ) from error
 
 __all__ = [

@@ -182,6 +182,6 @@ def _check_version() -> None:
     missing = [name for name in required if not hasattr(Dispatcher, name)]
     if missing or not hasattr(handlers, "ErrorHandler"):
         raise SessionError(
-            f"sessions need kurigram 2.2.19 or newer; the installed pyrogram {pyrogram.__version__} is not it; "
+            f"sessions need kurigram 2.2.25 or newer; the installed pyrogram {pyrogram.__version__} is not it; "
             "install it by pip install 'chatsession[pyrogram]'"
         )
