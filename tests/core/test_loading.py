@@ -465,15 +465,21 @@ async def test_key_is_the_one_given_without_the_prefix(storage: Any) -> None:
     assert await value_of(storage, "bot:42") == b"1"
 
 
-async def test_9_multi_reads_in_one_round_trip_where_they_share_a_storage(sqlite: Any) -> None:
+def lock_calls_of(storage: Any) -> list[int]:
+    """How many keys each call will lock from now on."""
     calls: list[int] = []
-    original = sqlite.lock_many
+    original = storage.lock_many
 
     async def lock_many(requests: Any) -> Any:
         calls.append(len(requests))
         return await original(requests)
 
-    sqlite.lock_many = lock_many
+    storage.lock_many = lock_many
+    return calls
+
+
+async def test_9_multi_reads_in_one_round_trip_where_they_share_a_storage(sqlite: Any) -> None:
+    calls = lock_calls_of(sqlite)
     a, b = (SessionManager(int, storage=sqlite, prefix=prefix) for prefix in ("a:", "b:"))
     middleware = multi_session(a=a, b=b)
     await middleware(Context("chat"), lambda: steps(1))
@@ -482,14 +488,7 @@ async def test_9_multi_reads_in_one_round_trip_where_they_share_a_storage(sqlite
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since Python 3.12")
 async def test_9_eager_tasks_share_trips_as_others_do(sqlite: Any) -> None:
-    calls: list[int] = []
-    original = sqlite.lock_many
-
-    async def lock_many(requests: Any) -> Any:
-        calls.append(len(requests))
-        return await original(requests)
-
-    sqlite.lock_many = lock_many
+    calls = lock_calls_of(sqlite)
     sessions = SessionManager(int, storage=sqlite)
     loop = asyncio.get_running_loop()
     loop.set_task_factory(vars(asyncio)["eager_task_factory"])
