@@ -37,6 +37,7 @@ class Message(msgspec.Struct):
     chat: Chat
     text: str = ""
     migrate_to_chat_id: int | None = None
+    migrate_from_chat_id: int | None = None
 
 
 class Update(msgspec.Struct):
@@ -80,6 +81,9 @@ async def on_update(request: Request) -> Response:
         return Response()
     if message.migrate_to_chat_id is not None:  # the group became a supergroup: its session goes along
         await sessions.move(message.chat.id, message.migrate_to_chat_id)
+        return Response()
+    if message.migrate_from_chat_id is not None:  # the same, told in the supergroup, and before what is said there
+        await sessions.move(message.migrate_from_chat_id, message.chat.id)
         return Response()
     ctx = Context(update.update_id, message, request.state.http)
     await with_session(ctx, lambda: on_message(ctx))
