@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import re
@@ -20,6 +19,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page
 
 from browsers import chromium
+from built_once import built_once
 
 ROOT = Path(__file__).parents[1]
 SEARCHED = {
@@ -55,13 +55,7 @@ def build(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The built site; built once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "built-site"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "site").exists():
-            build(folder)
+    folder = built_once(tmp_path_factory, worker_id, "built-site", build, "site")
     return folder / "site"
 
 

@@ -29,8 +29,7 @@ class MongoStorage(Storage):
 
     `db.sessions.find({"value.cart.total": {$gt: 100}})` finds sessions by what is in them. What is no JSON (encrypted
     or compressed sessions) is stored as bytes. A document without `value` is no session: it holds a lock or the last
-    token of a key, and MongoDB deletes it an hour
-    after it was used.
+    token of a key, and MongoDB deletes it an hour after it was used.
 
     Durability: a commit that was awaited is on the disks of a majority of the servers (`w: majority, journal: true`)
     and survives a failover. Whoever writes `w` or `journal` into the URL, or gives a client with a write concern,
