@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,15 @@ from aiogram import Bot, Dispatcher
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 from aiogram.types import ErrorEvent, FSInputFile, InlineKeyboardButton, InlineKeyboardMarkup, Message
+from polling_bots import retry_quickly, until
 
 from chatsession import SessionActionError, SessionManager, StorageUnavailableError
 from chatsession.integrations.aiogram import SessionContext, setup_sessions, start_polling
-from chatsession.integrations.polling import poller
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.unit_of_work import outbox
 from chatsession_playground.bot_api import BotApiServer
 
 Counts = dict[str, int]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until something has happened."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no event
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -43,9 +35,7 @@ async def api() -> AsyncIterator[BotApiServer]:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "FIRST_RETRY", 0.01)
-    monkeypatch.setattr(poller, "FIRST_BACK_OFF", 0.01)
-    monkeypatch.setattr(outbox, "PAUSES", [0.01, 0.01])
+    retry_quickly(monkeypatch)
 
 
 def bot_of(api: BotApiServer) -> Bot:

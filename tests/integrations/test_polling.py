@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from polling_bots import BOTS, PollingBot
+from polling_bots import BOTS, PollingBot, retry_quickly, until
 
 from chatsession import SessionManager, StorageUnavailableError
-from chatsession.integrations.polling import poller
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
-from chatsession.unit_of_work import outbox
 from chatsession_playground.bot_api import BotApiServer
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until something has happened."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no event
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -33,9 +24,7 @@ async def api() -> AsyncIterator[BotApiServer]:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "FIRST_RETRY", 0.01)
-    monkeypatch.setattr(poller, "FIRST_BACK_OFF", 0.01)
-    monkeypatch.setattr(outbox, "PAUSES", [0.01, 0.01])
+    retry_quickly(monkeypatch)
 
 
 @pytest.fixture(params=list(BOTS))
