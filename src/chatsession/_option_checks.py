@@ -1,4 +1,4 @@
-"""What each option takes, said in one sentence when it gets something else."""
+"""Checks of the options: each error says in one sentence what the option takes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class _Rule(NamedTuple):
 
     takes: str
     fits: Callable[[object], bool]
-    """Whether a value has a type that the option takes; if not, it is a `TypeError`."""
+    """Whether the option takes values of this type; if not, it is a `TypeError`."""
     makes_sense: Callable[[object], bool] = lambda _: True
-    """Whether a value of such a type is one that the option takes; if not, it is a `ValueError`."""
+    """Whether the option takes this value; if not, it is a `ValueError`."""
 
 
 def check_options(options: Mapping[str, object]) -> None:
-    """Check those options that can be checked one by one.
+    """Check each option by itself.
 
     Args:
         options: by name.
 
     Raises:
-        TypeError: a value has a type that the option does not take.
-        ValueError: a value has the right type, but makes no sense.
+        TypeError: a value has a wrong type.
+        ValueError: a value has the right type, but is invalid.
     """
     for name, rule in _RULES.items():
         value = options[name]

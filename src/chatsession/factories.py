@@ -1,4 +1,4 @@
-"""`session`, `lazy_session` and `multi_session`: middlewares made of options."""
+"""`session`, `lazy_session` and `multi_session`: middlewares made from options."""
 
 from __future__ import annotations
 
@@ -48,41 +48,46 @@ def session(
 ) -> StrictMiddleware[SessionManager[T]]:
     """Make a middleware that loads the session before the rest of the chain runs and stores it afterwards.
 
-    The context class inherits from `SessionFlavor`. To close the storage, use the middleware by `async with`, or
+    The context class must inherit from `SessionFlavor`. To close the storage, use the middleware in `async with`, or
     call its `aclose`.
 
     Args:
-        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
-            it such a session is `None`.
-        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
-        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
-            in memory and end with the process, which one log line says at start.
-        get_session_key: from the context of an update to the key of its session; may be async.
-        prefix: is put before every key.
-        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        initial: makes the value of a new session: a class, or a function without parameters. Without it, the value of a
+            new session is `None`.
+        type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
+            annotation.
+        storage: where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL for `open_storage`. Without
+            it, they are kept in memory and lost when the process ends; the log says so at start.
+        get_session_key: returns the key of the session for the context of an update; may be async. `None` means that
+            the update has no session.
+        prefix: put before every key. Managers that share a storage need different prefixes.
+        ttl: how long a session is kept, in seconds or as a `timedelta`; `None`: for ever. See `expiry`.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
-        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
-            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
-        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
-            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
-            protection at all.
-        lock_timeout: seconds for which a key may make no progress, however long its queue is; `None`: wait for ever.
-        lock_lease: seconds after which the key of a process that died is free again.
-        max_size: bytes that an encoded session may have at most.
-        codec: how values become bytes; without it, JSON.
-        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
-            Each is 32 bytes or their base64, see `generate_encryption_key`.
-        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
-        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
-        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
-            delivers them again; 0: none. A lazy session is then loaded before its handler.
-        merge: makes one session of two when a group that became a supergroup had one under either id: called with
-            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
-        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
-            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
-        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+        migrations: functions that convert the data of older versions of your bot, by version: `{1: f, 2: g, 10.1: h}`.
+            Those above the stored version run in order; the next write stores the result.
+        concurrency: `"exclusive"`: updates of one key run one after another, in all processes that share the storage;
+            `"optimistic"`: they run in parallel, and the one that commits second gets a `SessionConflictError`;
+            `"last-write-wins"`: they run in parallel, and the last commit overwrites the others.
+        lock_timeout: seconds to wait while the queue of a key makes no progress, before `SessionLockTimeoutError`;
+            `None`: for ever.
+        lock_lease: seconds after which the lock of a dead process is free again. It is renewed while a handler runs.
+        max_size: the largest size of an encoded session, in bytes. A larger one is refused with
+            `SessionTooLargeError`.
+        codec: converts values to bytes and back; without it, JSON.
+        encryption_keys: the first key encrypts what is stored; the others only decrypt what they encrypted earlier.
+            Each is 32 bytes or their base64; see `generate_encryption_key`.
+        allow_unencrypted: with `encryption_keys`, also read sessions that are not encrypted yet.
+        compression: compress encoded sessions of more than this many bytes (Zstandard); `None`: never.
+        deduplicate: how many updates each session remembers. When Telegram delivers one of them again, its handler
+            does not run again. 0: none. With it, a lazy session is loaded before its handler runs.
+        merge: combines two sessions when a group becomes a supergroup and both ids have one; called with the value of
+            the old id and that of the new one. Without it, the new id's session is kept and the old one is set aside.
+        on_decode_error: what happens to stored data that does not fit the type. `"raise"`: a `SessionDecodeError`;
+            `"quarantine"`: it is set aside under another key, and the session starts afresh; `"reset"`: it is
+            dropped, and the session starts afresh.
+        observe: called with a `SessionEvent` when a session ends, for metrics, traces and logs; see
             `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
-        name: under which name sessions are given to handlers.
+        name: the context attribute or handler parameter that holds the session.
 
     Returns:
         An async callable `(ctx, next)`.
@@ -155,9 +160,9 @@ def lazy_session(
     observe: Callable[[SessionEvent], object] | None = None,
     name: str = "session",
 ) -> LazyMiddleware[SessionManager[T]]:
-    """Make a middleware that reads nothing until a handler asks: `await ctx.session`.
+    """Make a middleware that loads the session when a handler first awaits it: `await ctx.session`.
 
-    The context class inherits from `LazySessionFlavor`. Arguments and closing as with `session`.
+    The context class must inherit from `LazySessionFlavor`. For arguments and closing, see `session`.
     """
     return LazyMiddleware(
         SessionManager.from_options(
@@ -192,17 +197,17 @@ def multi_session(
     lazy: bool = False,
     **fragments: SessionOptions[Any] | SessionManager[Any],
 ) -> MultiMiddleware:
-    """Make a middleware for several sessions, `ctx.session.<name>` each, with keys, storages and options of their own.
+    """Make a middleware for several sessions, `ctx.session.<name>`, each with its own keys, storage and options.
 
-    They are locked in one order and loaded in one round trip where they share a storage. `ctx.session = None`
-    deletes all of them.
+    They are always locked in the same order. Those that share a storage are loaded in one round trip.
+    `ctx.session = None` deletes all of them.
 
     Args:
-        lazy: read each only when it is asked for: `await ctx.session.<name>`.
+        lazy: load each session when it is first used: `await ctx.session.<name>`.
         fragments: the sessions by name.
 
     Raises:
-        ValueError: two fragments would have the same keys in the same storage, and need prefixes.
+        ValueError: two fragments would have the same keys in the same storage; give them different prefixes.
 
     Examples:
         >>> from chatsession import MemoryStorage, SessionOptions, multi_session, per_user
@@ -227,6 +232,6 @@ def _manager_of(given: SessionOptions[Any] | SessionManager[Any], storages: dict
     if not isinstance(url, str):
         return SessionManager.from_options(given)
     storage = storages.get(url) or open_storage(url)
-    if storage.shared:  # then all who name this URL mean the same, and one object serves them
+    if storage.shared:  # one object then serves all fragments with this URL
         storages[url] = storage
     return SessionManager.from_options(replace(given, storage=storage))

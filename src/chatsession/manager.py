@@ -1,4 +1,4 @@
-"""`SessionManager`: owns one kind of session, from its options to the life of its storage."""
+"""`SessionManager`: one kind of session, with its options and its storage."""
 
 from __future__ import annotations
 
@@ -40,51 +40,56 @@ _log = logging.getLogger("chatsession")
 
 _PAGE = 500
 UPDATE_TRIES = 50
-"""How often `update` begins anew when somebody else was faster."""
+"""How often `update` starts over when another commit was faster."""
 
 
 class SessionManager(Generic[T]):
-    """One kind of session: how its values are made, where they are kept, and how they are guarded.
+    """One kind of session: how its values are made, where they are kept, and how they are protected.
 
-    It connects when it is first used and disconnects at `aclose`, or does both by `async with`. All its methods may
-    be used concurrently, from one event loop.
+    It connects when it is first used and disconnects at `aclose`; `async with` does both. All its methods may be used
+    concurrently, from one event loop.
 
     Args:
-        initial: makes the value of a session that is not stored; a class, or a function without parameters. Without
-            it such a session is `None`.
-        type: what stored data must fit; needed only when `initial` is neither a class nor has a return annotation.
-        storage: a `Storage`, a `StorageAdapter` of your own, or a URL for `open_storage`; without it sessions live
-            in memory and end with the process, which one log line says at start.
-        get_session_key: from the context of an update to the key of its session; may be async.
-        prefix: is put before every key.
-        ttl: seconds (or a `timedelta`) after the last access at which a session is forgotten.
+        initial: makes the value of a new session: a class, or a function without parameters. Without it, the value of a
+            new session is `None`.
+        type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
+            annotation.
+        storage: where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL for `open_storage`. Without
+            it, they are kept in memory and lost when the process ends; the log says so at start.
+        get_session_key: returns the key of the session for the context of an update; may be async. `None` means that
+            the update has no session.
+        prefix: put before every key. Managers that share a storage need different prefixes.
+        ttl: how long a session is kept, in seconds or as a `timedelta`; `None`: for ever. See `expiry`.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
-        migrations: brings data of older versions of your bot up to date: functions from old data to new, by version,
-            as in `{1: f, 2: g, 10.1: h}` (see `chatsession.serialization.migrations.Migrations`).
-        concurrency: `"exclusive"`: updates of one key run one after another; `"optimistic"`: they run in
-            parallel, and the one that commits second gets a `SessionConflictError`; `"last-write-wins"`: no
-            protection at all.
-        lock_timeout: seconds for which a key may make no progress, however long its queue is; `None`: wait for ever.
-        lock_lease: seconds after which the key of a process that died is free again.
-        max_size: bytes that an encoded session may have at most.
-        codec: how values become bytes; without it, JSON.
-        encryption_keys: encrypt what is stored; the newest key first, older ones after it to read what they encrypted.
-            Each is 32 bytes or their base64, see `generate_encryption_key`.
-        allow_unencrypted: read what is not encrypted although there are `encryption_keys`, while old data is changed.
-        compression: bytes above which what is stored is compressed (Zstandard); `None`: never.
-        deduplicate: so many updates are remembered with each session, and do not run their handler when Telegram
-            delivers them again; 0: none. A lazy session is then loaded before its handler.
-        merge: makes one session of two when a group that became a supergroup had one under either id: called with
-            the old chat's data and the new one's. Without it the new one's stays, and the old one's is set aside.
-        on_decode_error: what to do with stored data that does not fit the type: `"raise"` a `SessionDecodeError`;
-            `"quarantine"`: set it aside under another key and start afresh; `"reset"`: start afresh.
-        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+        migrations: functions that convert the data of older versions of your bot, by version: `{1: f, 2: g, 10.1: h}`.
+            Those above the stored version run in order; the next write stores the result.
+        concurrency: `"exclusive"`: updates of one key run one after another, in all processes that share the storage;
+            `"optimistic"`: they run in parallel, and the one that commits second gets a `SessionConflictError`;
+            `"last-write-wins"`: they run in parallel, and the last commit overwrites the others.
+        lock_timeout: seconds to wait while the queue of a key makes no progress, before `SessionLockTimeoutError`;
+            `None`: for ever.
+        lock_lease: seconds after which the lock of a dead process is free again. It is renewed while a handler runs.
+        max_size: the largest size of an encoded session, in bytes. A larger one is refused with
+            `SessionTooLargeError`.
+        codec: converts values to bytes and back; without it, JSON.
+        encryption_keys: the first key encrypts what is stored; the others only decrypt what they encrypted earlier.
+            Each is 32 bytes or their base64; see `generate_encryption_key`.
+        allow_unencrypted: with `encryption_keys`, also read sessions that are not encrypted yet.
+        compression: compress encoded sessions of more than this many bytes (Zstandard); `None`: never.
+        deduplicate: how many updates each session remembers. When Telegram delivers one of them again, its handler
+            does not run again. 0: none. With it, a lazy session is loaded before its handler runs.
+        merge: combines two sessions when a group becomes a supergroup and both ids have one; called with the value of
+            the old id and that of the new one. Without it, the new id's session is kept and the old one is set aside.
+        on_decode_error: what happens to stored data that does not fit the type. `"raise"`: a `SessionDecodeError`;
+            `"quarantine"`: it is set aside under another key, and the session starts afresh; `"reset"`: it is
+            dropped, and the session starts afresh.
+        observe: called with a `SessionEvent` when a session ends, for metrics, traces and logs; see
             `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
-        name: under which name sessions are given to handlers.
+        name: the context attribute or handler parameter that holds the session.
 
     Raises:
         TypeError: values of this type cannot be stored.
-        ValueError: an option has a value that makes no sense.
+        ValueError: an option has an invalid value.
         StorageError: the storage's URL is wrong.
 
     Examples:
@@ -188,7 +193,7 @@ class SessionManager(Generic[T]):
 
     @staticmethod
     def from_options(options: SessionOptions[V]) -> SessionManager[V]:
-        """Make a manager of options that are at hand as one object."""
+        """Make a manager from a `SessionOptions` object."""
         manager = cast("SessionManager[V]", SessionManager.__new__(SessionManager))
         manager._setup(options)
         return manager
@@ -216,45 +221,47 @@ class SessionManager(Generic[T]):
         return f"<SessionManager {self.options.name!r} on {self.storage!r}>"
 
     def open(self, key: str | int) -> Session[T]:
-        """Open one session, in an update or outside of any, as safely as there.
+        """Open one session from anywhere: a background task, a script, or the handler of another chat's update.
+
+        It has the same guarantees as a session in a handler.
 
         Args:
-            key: as `get_session_key` would give it, without the prefix.
+            key: as `get_session_key` returns it, without the prefix.
 
         Returns:
-            The session, to be entered by `async with`, which waits for the key and loads.
+            The session. `async with` waits for the key, loads the session, and commits it at the end of the block.
 
         Raises:
-            SessionKeyError: the key cannot be one.
+            SessionKeyError: the key is empty, of a wrong type or not valid Unicode.
         """
         return self._unit(key)
 
     def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
-        """Open several sessions at once; two callers with the same keys in any order never block each other for good.
+        """Open several sessions at once, without deadlocks: the keys are always locked in the same order.
 
-        Each is committed atomically by itself. If one holds a value that cannot be stored, none is written.
+        Each session is committed atomically by itself. If one of them cannot be encoded, none is written.
 
         Args:
             keys: the keys, each once.
 
         Returns:
-            To be entered by `async with`, which gives the sessions in the order of the keys.
+            A group. `async with` opens the sessions and returns them in the order of the keys.
         """
         return SessionGroup([self._unit(key) for key in keys])
 
     async def update(self, key: str | int, function: Callable[[T], T | Awaitable[T | None] | None]) -> T:
-        """Change a session atomically: read, call the function, write; again if somebody else was faster.
+        """Change a session atomically: read it, call the function, write the result; retry after a conflict.
 
         Args:
             key: the session's key.
-            function: takes the data and returns the new data, or changes what it was given and returns `None`; may
-                be async. It may run several times, each time with freshly loaded data.
+            function: takes the data and returns the new data, or changes the data in place and returns `None`; may be
+                async. After a conflict it is called again, with freshly loaded data.
 
         Returns:
             The data as it was stored.
 
         Raises:
-            SessionConflictError: somebody else was faster 50 times in a row.
+            SessionConflictError: another commit was faster 50 times in a row.
         """
         tries = 0
         while True:
@@ -274,9 +281,9 @@ class SessionManager(Generic[T]):
                 return data
 
     async def get(self, key: str | int) -> T | None:
-        """Look at a session without waiting for anybody: what the last commit stored, or `None` if nothing is.
+        """Read what the last commit stored, without waiting for a lock; `None` if there is no session.
 
-        The value is a copy; changing it changes nothing.
+        The value is a copy: changing it does not change the session.
         """
         full = self._full(key)
         runtime = self.runtime
@@ -300,7 +307,7 @@ class SessionManager(Generic[T]):
         return None if unpacked.empty else serializer.loads(key, unpacked.data)
 
     async def put(self, key: str | int, value: T) -> None:
-        """Store a value in the place of whatever is stored, after the update that is running for the key.
+        """Replace what is stored, whatever it is. Waits for the update that is running for the key.
 
         Raises:
             SessionEncodeError: the value cannot be stored; nothing was written.
@@ -309,10 +316,10 @@ class SessionManager(Generic[T]):
             session.data = value
 
     async def delete(self, key: str | int) -> bool:
-        """Delete a session, after the update that is running for it.
+        """Delete a session. Waits for the update that is running for the key.
 
         Returns:
-            Whether there was one.
+            Whether there was a session.
         """
         async with self.open(key) as session:
             existed = session.exists
@@ -320,13 +327,13 @@ class SessionManager(Generic[T]):
         return existed
 
     async def count(self) -> int:
-        """How many sessions are stored; reads all keys, with constant memory."""
+        """The number of stored sessions. Reads all keys, in constant memory."""
         return sum([1 async for _ in self.keys()])
 
     async def keys(self) -> AsyncIterator[str]:
-        """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
+        """The keys of all stored sessions, without the prefix, in constant memory; for example for a broadcast.
 
-        Sessions that come or go meanwhile may or may not be among them.
+        Sessions that are stored or deleted during the iteration may or may not be included.
         """
         prefix = self.runtime.prefix
         if self.runtime.serializer.pipeline is None:
@@ -337,7 +344,7 @@ class SessionManager(Generic[T]):
             yield key[len(prefix) :]
 
     async def entries(self) -> AsyncIterator[tuple[str, T]]:
-        """All stored sessions as key and data, without locks and with constant memory.
+        """All stored sessions as pairs of key and data, without locks, in constant memory.
 
         Raises:
             SessionDecodeError: a session does not fit its type.
@@ -348,15 +355,15 @@ class SessionManager(Generic[T]):
             yield key[len(prefix) :], serializer.loads(key, record.value if unpacked is None else unpacked.data)
 
     async def move(self, old: str | int, new: str | int) -> None:
-        """Move a session to another key, for good: whoever opens the old key finds it under the new one.
+        """Move a session to another key for good: from then on, the old key leads to the new one.
 
-        For a group that became a supergroup; integrations do it by themselves. It happens atomically and once,
-        however often, in whichever process and at whatever moment it is called. If both keys have a session, `merge`
-        makes one of the two; without it the new one's stays and the old one's is set aside.
+        For a group that became a supergroup; the integrations do this on their own. The move is atomic and happens
+        once, however often and in however many processes it is called. If both keys have a session, `merge` combines
+        them; without it the session of the new key is kept and that of the old key is set aside.
 
         Args:
-            old: the key, as in `open`, under which the session is.
-            new: the key that it gets.
+            old: the session's key, as in `open`.
+            new: its new key.
 
         Raises:
             SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.
@@ -370,18 +377,18 @@ class SessionManager(Generic[T]):
         resume: str | None = None,
         progress: Callable[[RewriteReport], object] | None = None,
     ) -> RewriteReport:
-        """Store all sessions in the form of today: migrated, and encrypted with the newest key.
+        """Store all sessions in their current form: migrated, and encrypted with the newest key.
 
-        Safe while bots run: each session is locked for a moment. What is in that form already is not written, so an
-        interrupted run may simply be made again, or go on with `resume=report.cursor`. Expiry is not touched.
+        Safe while bots run: each session is locked for a moment. Sessions that are in this form already are not
+        written, so an interrupted run can be repeated, or continued with `resume=report.cursor`. Expiry stays as it is.
 
         Args:
-            dry_run: only count what would be done, and what would fail.
-            resume: where an earlier run stopped, `RewriteReport.cursor`.
+            dry_run: only count what would be rewritten and what would fail.
+            resume: the `RewriteReport.cursor` at which an earlier run stopped.
             progress: called with the report after each page.
 
         Returns:
-            How many were looked at, rewritten, and could not be, with the reasons.
+            How many sessions were examined and rewritten, how many failed, and why.
         """
         return await rewrite_all(self.runtime, dry_run=dry_run, resume=resume, progress=progress)
 
@@ -392,11 +399,11 @@ class SessionManager(Generic[T]):
     def action(self, function: ActionFunction | None = None, *, name: str | None = None) -> object:
         """Register an async function, so that `ctx.after_commit` can store a call of it.
 
-        It is found again by its name, after a restart too: a function that was renamed keeps the old name by `name=`.
+        Stored calls refer to it by name, also after a restart: pass `name=` to keep the old name of a renamed function.
 
         Args:
-            function: is called with the arguments that `after_commit` was given, which must be JSON.
-            name: under which calls are stored; without it, the function's own.
+            function: called with the arguments that `after_commit` was given; they must be JSON.
+            name: the name in stored calls; without it, the function's own.
 
         Raises:
             TypeError: the function is not async.
@@ -417,36 +424,36 @@ class SessionManager(Generic[T]):
         return register if function is None else register(function)
 
     def middleware(self) -> StrictMiddleware[Self]:
-        """The strict middleware `(ctx, next)` over these sessions."""
+        """The middleware `(ctx, next)` that loads the session before the rest of the chain runs."""
         return StrictMiddleware(self)
 
     def lazy_middleware(self) -> LazyMiddleware[Self]:
-        """The lazy middleware `(ctx, next)` over these sessions: nothing is read until it is asked for."""
+        """The middleware `(ctx, next)` that loads the session when it is first used."""
         return LazyMiddleware(self)
 
     async def key_of(self, ctx: object, scope: str = "") -> str | None:
         """The stored key (with the prefix) of a context's session; `None` if it has none.
 
         Args:
-            ctx: what `get_session_key` is given.
-            scope: is put between the prefix and the key.
+            ctx: the argument of `get_session_key`.
+            scope: put between the prefix and the key.
 
         Raises:
-            SessionKeyError: `get_session_key` gave something that is no key.
+            SessionKeyError: `get_session_key` returned something that is not a key.
         """
         return await self.units.key_of(ctx, scope)
 
     async def start(self) -> None:
-        """Connect now rather than at the first use; also after `aclose`, to go on."""
+        """Connect now rather than at the first use. After `aclose`, connect again."""
         await self.runtime.start()
 
     async def aclose(self, timeout: float = 30.0) -> None:
-        """Let no session begin any more, wait for those that are open, and disconnect.
+        """Open no more sessions, wait for those that are open, and disconnect.
 
-        A storage that was open before its managers came is left open. May be called twice.
+        A storage that was open before its managers is left open. May be called twice.
 
         Args:
-            timeout: seconds to wait for open sessions; what is open then cannot commit any more.
+            timeout: seconds to wait for open sessions; those still open afterwards cannot commit.
         """
         left = await self.runtime.stop(timeout)
         if left:
@@ -475,7 +482,7 @@ class SessionManager(Generic[T]):
 
 
 class SessionGroup(Generic[T]):
-    """Several sessions that open and end together; made by `SessionManager.open_many`."""
+    """Several sessions that begin and end together; made by `SessionManager.open_many`."""
 
     def __init__(self, units: list[UnitOfWork[T]]) -> None:
         self._units = units

@@ -28,47 +28,45 @@ Expiry: TypeAlias = Literal["sliding", "fixed"]
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions(Generic[T]):
-    """How sessions of one kind are made, found, guarded and kept.
+    """The options of one kind of session.
 
     Args:
-        initial: makes the value of a session that is not stored: a class, or a function without parameters. Without
-            it, the value of such a session is `None`.
+        initial: makes the value of a new session: a class, or a function without parameters. Without it, the value of a
+            new session is `None`.
         type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
             annotation.
         storage: where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL for `open_storage`. Without
-            it they are kept in memory and are lost when the process ends.
-        get_session_key: gives the key of the session for the context of an update; may be async. `None` means that
+            it, they are kept in memory and lost when the process ends; the log says so at start.
+        get_session_key: returns the key of the session for the context of an update; may be async. `None` means that
             the update has no session.
-        prefix: is put before every key. Managers that share a storage need different prefixes.
+        prefix: put before every key. Managers that share a storage need different prefixes.
         ttl: how long a session is kept, in seconds or as a `timedelta`; `None`: for ever. See `expiry`.
         expiry: `"sliding"`: `ttl` counts from the last access; `"fixed"`: from when the session was first stored.
-        migrations: functions that bring data of older versions of your bot up to date, by version: `{1: f, 2: g,
-            10.1: h}`. They run in order from the stored version up, and the result is stored with the next write.
+        migrations: functions that convert the data of older versions of your bot, by version: `{1: f, 2: g, 10.1: h}`.
+            Those above the stored version run in order; the next write stores the result.
         concurrency: `"exclusive"`: updates of one key run one after another, in all processes that share the storage;
             `"optimistic"`: they run in parallel, and the one that commits second gets a `SessionConflictError`;
             `"last-write-wins"`: they run in parallel, and the last commit overwrites the others.
-        lock_timeout: seconds to wait for a key that makes no progress, before `SessionLockTimeoutError`; `None`: for
-            ever.
-        lock_lease: seconds after which the key of a process that died is free again. It is renewed while a handler
-            runs.
-        max_size: the most bytes that an encoded session may have; a larger one is refused with
+        lock_timeout: seconds to wait while the queue of a key makes no progress, before `SessionLockTimeoutError`;
+            `None`: for ever.
+        lock_lease: seconds after which the lock of a dead process is free again. It is renewed while a handler runs.
+        max_size: the largest size of an encoded session, in bytes. A larger one is refused with
             `SessionTooLargeError`.
-        codec: turns values into bytes and back; without it, JSON.
-        encryption_keys: encrypts what is stored with the first key; the others only decrypt what they have encrypted.
-            Each is 32 bytes or their base64, see `generate_encryption_key`.
-        allow_unencrypted: with `encryption_keys`, also reads sessions that are not encrypted, until all have been
-            rewritten.
-        compression: compresses encoded sessions of more than so many bytes (Zstandard); `None`: never.
-        deduplicate: how many updates are remembered with each session. One of them does not run its handler again
-            when Telegram delivers it again. 0: none. A lazy session is then loaded before its handler.
-        merge: makes one value of two when a group that became a supergroup has a session under both ids; called with
-            the old id's value and the new one's. Without it the new one's stays, and the old one's is set aside.
-        on_decode_error: what happens with stored data that does not fit the type. `"raise"`: a `SessionDecodeError`;
-            `"quarantine"`: it is set aside under another key, and the session starts afresh; `"reset"`: the session
-            starts afresh.
-        observe: called with a `SessionEvent` when a session has ended, for metrics, traces and logs; see
+        codec: converts values to bytes and back; without it, JSON.
+        encryption_keys: the first key encrypts what is stored; the others only decrypt what they encrypted earlier.
+            Each is 32 bytes or their base64; see `generate_encryption_key`.
+        allow_unencrypted: with `encryption_keys`, also read sessions that are not encrypted yet.
+        compression: compress encoded sessions of more than this many bytes (Zstandard); `None`: never.
+        deduplicate: how many updates each session remembers. When Telegram delivers one of them again, its handler
+            does not run again. 0: none. With it, a lazy session is loaded before its handler runs.
+        merge: combines two sessions when a group becomes a supergroup and both ids have one; called with the value of
+            the old id and that of the new one. Without it, the new id's session is kept and the old one is set aside.
+        on_decode_error: what happens to stored data that does not fit the type. `"raise"`: a `SessionDecodeError`;
+            `"quarantine"`: it is set aside under another key, and the session starts afresh; `"reset"`: it is
+            dropped, and the session starts afresh.
+        observe: called with a `SessionEvent` when a session ends, for metrics, traces and logs; see
             `chatsession.telemetry` for OpenTelemetry, and `log_sessions`.
-        name: the attribute of the context, or the parameter of handlers, that has the session.
+        name: the context attribute or handler parameter that holds the session.
 
     Raises:
         TypeError: an option has a value of a type that it does not take, or the types do not fit each other.
@@ -76,47 +74,47 @@ class SessionOptions(Generic[T]):
     """
 
     initial: Callable[[], T] | None = None
-    """Makes the value of a session that is not stored: a class, or a function without parameters."""
+    """Makes the value of a new session: a class, or a function without parameters."""
     type: builtins.type[T] | None = None
-    """The type that stored data must fit; without it, the one that `initial` tells."""
+    """The type that stored data must fit; without it, the one that `initial` makes."""
     storage: Storage | StorageAdapter[T] | str | None = field(default=None, repr=False)  # a URL may hold a password
     """Where sessions are kept: a `Storage`, your own `StorageAdapter`, or a URL; without it, in memory."""
     get_session_key: GetSessionKey = per_chat
-    """Gives the key of the session for the context of an update; may be async."""
+    """Returns the key of the session for the context of an update; may be async."""
     prefix: str = ""
-    """Is put before every key, so that managers can share a storage."""
+    """Put before every key, so that managers can share a storage."""
     ttl: float | timedelta | None = None
     """How long a session is kept, in seconds or as a `timedelta`; `None`: for ever."""
     expiry: Expiry = "sliding"
     """Whether `ttl` counts from the last access (`"sliding"`) or from when the session was first stored (`"fixed"`)."""
     migrations: Mapping[float, Migration] | None = None
-    """Functions that bring data of older versions of your bot up to date, by version: `{1: f, 2: g}`."""
+    """Functions that convert the data of older versions of your bot, by version: `{1: f, 2: g}`."""
     concurrency: Concurrency = "exclusive"
-    """How updates of one key meet: `"exclusive"`, `"optimistic"` or `"last-write-wins"`."""
+    """What happens to concurrent updates of one key: `"exclusive"`, `"optimistic"` or `"last-write-wins"`."""
     lock_timeout: float | None = 60.0
-    """Seconds to wait for a key that makes no progress; `None`: for ever."""
+    """Seconds to wait while the queue of a key makes no progress; `None`: for ever."""
     lock_lease: float = 20.0
-    """Seconds after which the key of a process that died is free again."""
+    """Seconds after which the lock of a dead process is free again."""
     max_size: int = 16 * 1024 * 1024
-    """The most bytes that an encoded session may have."""
+    """The largest size of an encoded session, in bytes."""
     codec: Codec[T] | None = None
-    """Turns values into bytes and back; without it, JSON."""
+    """Converts values to bytes and back; without it, JSON."""
     encryption_keys: Sequence[str | bytes] = field(default=(), repr=False)
-    """Encrypts what is stored with the first key; the others only decrypt."""
+    """The first key encrypts what is stored; the others only decrypt what they encrypted earlier."""
     allow_unencrypted: bool = False
-    """With `encryption_keys`, also reads sessions that are not encrypted."""
+    """With `encryption_keys`, also read sessions that are not encrypted yet."""
     compression: int | None = None
-    """Compresses encoded sessions of more than so many bytes; `None`: never."""
+    """Compress encoded sessions of more than this many bytes; `None`: never."""
     deduplicate: int = 0
-    """How many updates are remembered with each session, so that a redelivered one does not run again."""
+    """How many updates each session remembers, so that a redelivered one does not run again."""
     merge: Callable[[T, T], T] | None = None
-    """Makes one value of two when a group that became a supergroup has a session under both ids."""
+    """Combines two sessions when a group becomes a supergroup and both ids have one."""
     on_decode_error: OnDecodeError = "raise"
-    """What happens with stored data that does not fit the type: `"raise"`, `"quarantine"` or `"reset"`."""
+    """What happens to stored data that does not fit the type: `"raise"`, `"quarantine"` or `"reset"`."""
     observe: Callable[[SessionEvent], object] | None = None
-    """Called with a `SessionEvent` when a session has ended."""
+    """Called with a `SessionEvent` when a session ends."""
     name: str = "session"
-    """The attribute of the context, or the parameter of handlers, that has the session."""
+    """The context attribute or handler parameter that holds the session."""
 
     def __post_init__(self) -> None:
         check_options(vars(self))
@@ -133,7 +131,7 @@ class SessionOptions(Generic[T]):
 
     @property
     def value_type(self) -> object:
-        """The type of the values: `type`, or what `initial` tells; `typing.Any` if neither is known."""
+        """The type of the values: `type`, or what `initial` makes; `typing.Any` if neither is known."""
         if self.type is not None or self.initial is None:
             return Any if self.type is None else self.type
         initial = self.initial
@@ -149,7 +147,7 @@ class SessionOptions(Generic[T]):
 
 
 def _check_made(initial: object, wanted: object) -> None:
-    """A class makes what it is called, which must fit `type`; of functions and generic types nothing is known here."""
+    """The instances of a class must fit `type`; nothing is known here of what functions and generic types make."""
     if not isinstance(initial, builtins.type) or not isinstance(wanted, builtins.type):
         return
     if is_typeddict(wanted) or getattr(wanted, "_is_protocol", False) or (initial, wanted) == (int, float):

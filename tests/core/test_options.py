@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from chatsession import SessionManager, SessionOptions, options
+from chatsession import SessionManager, SessionOptions, options, session
 
 
 def identity(data: Any) -> Any:
@@ -107,3 +108,13 @@ def test_every_option_is_described_for_editors() -> None:
     names = {field.name for field in fields(SessionOptions)}
     assert described == names
     assert all(f"    {name}: " in (SessionOptions.__doc__ or "") for name in names)
+
+
+def test_each_option_is_described_alike_wherever_it_is_taken() -> None:
+    described = [_described(each) for each in (SessionOptions, SessionManager, session)]
+    assert described[0] == described[1] == described[2]
+
+
+def _described(function: Callable[..., object]) -> str:
+    arguments = (function.__doc__ or "").partition("    Args:\n")[2]
+    return arguments.partition("\n\n")[0]

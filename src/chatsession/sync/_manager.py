@@ -52,11 +52,11 @@ class SessionManager(Generic[T]):
     other sessions and cannot use any. `initial`, `observe` and the function of `update` are called in your thread.
 
     Args:
-        initial: makes the value of a session that is not stored: a class, or a function without parameters. Without
-            it, the value of such a session is `None`.
+        initial: makes the value of a new session: a class, or a function without parameters. Without it, the value of a
+            new session is `None`.
         type: the type that stored data must fit. Needed only when `initial` is neither a class nor has a return
             annotation.
-        **options: as those of `chatsession.SessionManager`.
+        **options: the same as those of `chatsession.SessionManager`.
 
     Raises:
         TypeError: values of this type cannot be stored.
