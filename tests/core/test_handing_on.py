@@ -375,7 +375,7 @@ async def test_what_nobody_handled_for_what_is_never_stored_is_not_done(storage:
         async def put_aside() -> None:
             unit = UpdateSession(sessions, context, per_bot=False, lazy=False)
             seen.append(await unit.load())
-            unit.forget_mere_look()
+            unit.discard_if_only_read()
             await unit.holder.commit()
 
         storage.gate.set()

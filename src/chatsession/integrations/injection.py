@@ -1,4 +1,4 @@
-"""Handlers that name sessions as parameters, in frameworks that have no place of their own for that."""
+"""Sessions as handler parameters, for frameworks without parameter injection of their own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 def named_sessions(function: Callable[..., object], given: int, names: Collection[str]) -> frozenset[str]:
-    """The sessions that a handler names.
+    """The sessions that a handler names as parameters.
 
     Args:
         function: the handler.
-        given: how many of its first parameters are the framework's.
-        names: of all sessions and their contexts.
+        given: how many of its first parameters the framework fills.
+        names: the names of all sessions and their contexts.
     """
     parameters = parameters_of(function)
     positional = [each.name for each in parameters if each.kind in _POSITIONAL]
@@ -31,7 +31,7 @@ def named_sessions(function: Callable[..., object], given: int, names: Collectio
 
 
 async def keywords_of(scope: UpdateScope, names: Collection[str]) -> dict[str, object] | None:
-    """Load the sessions that a handler names; its keywords, or `None` if they have all seen the update."""
+    """Load the named sessions. Returns them as keyword arguments, or `None` if all of them have seen the update."""
     values = await scope.load(names)
     scope.handled = True
     if scope.redelivered:
@@ -49,10 +49,10 @@ async def run_handler(
     """Run one handler as one unit of work.
 
     Args:
-        scope: of the update.
-        names: of the sessions that the handler asks for.
-        call: runs it, with these sessions as keywords.
-        control_flow: exceptions that are not failures: they commit.
+        scope: the sessions of the update.
+        names: the names of the sessions that the handler takes.
+        call: runs the handler with these sessions as keyword arguments.
+        control_flow: exceptions that are not failures: the sessions are committed.
     """
     try:
         keywords = await keywords_of(scope, names)

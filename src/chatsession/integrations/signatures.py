@@ -1,4 +1,4 @@
-"""The parameters of handlers, also of those that a decorator hides."""
+"""The parameters of handlers, including those behind decorators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if sys.version_info >= (3, 14):
 
 
 def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
-    """The parameters of a function; none if it has no signature to look at."""
+    """The parameters of a function; none if its signature is not available."""
     try:
         return list(inspect.signature(function, **_OPTIONS).parameters.values())
     except (TypeError, ValueError):
@@ -27,15 +27,15 @@ def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
 
 
 def takes_keywords(parameters: Collection[inspect.Parameter]) -> bool:
-    """Whether `**kwargs` is among them."""
+    """Whether `**kwargs` is among the parameters."""
     return any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def parameters_behind(function: AnyCallable) -> frozenset[str]:
-    """The parameters of what a decorator hides, which calls it with the `**kwargs` that it takes itself.
+    """The parameters of the functions to which a wrapper without `functools.wraps` passes its `**kwargs`.
 
-    With `functools.wraps` nothing is hidden. Without it, the decorated function is found where the wrapper keeps it:
-    in the variables around it, in its `functools.partial`, or in the attributes of its object.
+    The wrapped function is found where the wrapper keeps it: in its closure, in a `functools.partial`, or in the
+    attributes of its object.
     """
     names: set[str] = set()
     wrappers, seen = [function], {id(function)}
@@ -52,13 +52,13 @@ def parameters_behind(function: AnyCallable) -> frozenset[str]:
 
 
 def bound_values(function: AnyCallable) -> Mapping[str, object]:
-    """The keywords that `functools.partial` has bound, also behind decorators that use `functools.wraps`."""
+    """The keyword arguments bound by `functools.partial`, also behind decorators that use `functools.wraps`."""
     function = inspect.unwrap(function, stop=lambda each: isinstance(each, partial))
     return function.keywords if isinstance(function, partial) else {}
 
 
 def _kept_by(function: AnyCallable) -> Iterator[AnyCallable]:
-    """The functions that a function, a method, a partial or an object could call."""
+    """The functions that a function, a method, a partial or an object keeps, and could call."""
     if isinstance(function, partial):
         kept: list[object] = [function.func, *function.args]
     elif inspect.ismethod(function):

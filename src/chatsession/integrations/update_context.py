@@ -1,4 +1,4 @@
-"""Where an update comes from: what a `get_session_key` function is given, the same in every framework."""
+"""`UpdateContext`: the argument of a `get_session_key` function, the same in every framework."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from chatsession.actions import Methods
 
 
 class UpdateContext(Struct, frozen=True, kw_only=True):
-    """What a `get_session_key` function is given: where an update comes from, and the update itself.
+    """Where an update comes from: the argument of a `get_session_key` function.
 
     Attributes:
-        chat_id: of the chat, if the update has one.
-        user_id: of the user who caused it, if it has one.
-        thread_id: of the topic in a forum.
-        business_connection_id: of the business account on whose behalf the chat is led.
-        bot_id: of the bot that got the update; 0 if it is not known yet.
-        update: as the framework gives it.
-        update_id: of the update, if it has one.
-        moved_from: the group that this chat was, if the update says so (`migrate_from_chat_id`).
-        moved_to: the supergroup that this chat has become, if the update says so (`migrate_to_chat_id`).
-        bot_methods: what `after_commit` calls of that bot.
+        chat_id: the id of the chat, if the update has one.
+        user_id: the id of the user who caused the update, if there is one.
+        thread_id: the id of the forum topic, if there is one.
+        business_connection_id: the id of the business account's connection, if the chat is one of a business account.
+        bot_id: the id of the bot that received the update; 0 if it is not known yet.
+        update: the framework's update.
+        update_id: the id of the update, if it has one.
+        moved_from: the former id of this chat, if the update says so (`migrate_from_chat_id`).
+        moved_to: the new id of this chat, if the update says so (`migrate_to_chat_id`).
+        bot_methods: the bot's methods, for `after_commit`.
     """
 
     chat_id: int | None
@@ -36,5 +36,5 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
 
     @property
     def moves_chat(self) -> bool:
-        """Whether the update says that a group became a supergroup."""
+        """Whether a group became a supergroup."""
         return self.moved_to is not None or self.moved_from is not None

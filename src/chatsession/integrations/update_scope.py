@@ -1,4 +1,4 @@
-"""All sessions of one update: loaded by name, and committed as a whole or not at all. Every framework uses it."""
+"""All sessions of one update: loaded by name, and committed together or not at all. Used by every framework."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 _log = logging.getLogger("chatsession")
 
 _PROPOSED = ("state_", "chat_state", "chatsession_state")
-"""Names for managers whose own name is taken."""
+"""Names to propose for a manager whose name is taken."""
 
 
 class SessionBinding(Generic[T]):
-    """One manager, as it was set up for one bot.
+    """One manager, as set up for one bot.
 
     Args:
         sessions: the manager.
-        lazy: sessions are read only when they are asked for.
+        lazy: load sessions only when they are used.
         per_bot: keep the sessions of several bots apart.
     """
 
@@ -43,7 +43,7 @@ class SessionBinding(Generic[T]):
         )
         self.context_name: str = "ctx" if self.name == "session" else f"{self.name}_ctx"
         self.names: frozenset[str] = frozenset((self.name, self.context_name))
-        """The parameters by which handlers ask for these sessions."""
+        """The handler parameters that stand for these sessions."""
 
     def check_names(self, taken: Collection[str], source: str = "") -> None:
         """Raises `SessionNameError` if handlers get something else under these names; see `name_taken`."""
@@ -51,14 +51,14 @@ class SessionBinding(Generic[T]):
             raise name_taken(name, taken, source)
 
     def check_bound(self, handler: AnyCallable) -> None:
-        """Raises `SessionNameError` if `functools.partial` has bound one of these names in a handler."""
+        """Raises `SessionNameError` if `functools.partial` binds one of these names in a handler."""
         self.check_names(bound_values(handler), "bound by functools.partial")
 
     def check_beside(self, other: SessionBinding[Any]) -> None:
-        """Raises `ValueError` if the other one has the same name, or the same keys in the same storage."""
+        """Raises `ValueError` if another binding has the same name, or the same keys in the same storage."""
         if other.name == self.name:
             raise ValueError(
-                f"sessions of the name {self.name!r} are set up already; "
+                f"sessions named {self.name!r} are set up already; "
                 "give the second SessionManager another name, as in SessionManager(…, name='cart')"
             )
         if other.per_bot == self.per_bot:
@@ -77,20 +77,20 @@ class SessionBinding(Generic[T]):
 
 
 class SessionBindings:
-    """All managers of one bot, in the order in which they were set up, which is the order in which they are locked."""
+    """All managers of one bot, in the order in which they were set up and are locked."""
 
     def __init__(self) -> None:
         self.all: list[SessionBinding[Any]] = []
         self.names: frozenset[str] = frozenset()
-        """The parameters by which handlers ask for sessions."""
+        """The handler parameters that stand for sessions."""
         self.deduplicate: bool = False
-        """One of them remembers updates."""
+        """Whether one of the managers remembers updates."""
 
     def check(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
-        """Raises `ValueError` (`SessionNameError`) if it could not be told from what handlers get already.
+        """Raises `ValueError` (`SessionNameError`) if a binding clashes with another, or with something else.
 
         Args:
-            binding: the manager that is about to be added.
+            binding: the binding to be added.
             taken: names under which handlers get something else.
         """
         binding.check_names(taken)
@@ -98,24 +98,24 @@ class SessionBindings:
             binding.check_beside(other)
 
     def add(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
-        """Add one more; raises as `check`."""
+        """Add a binding; raises as `check` does."""
         self.check(binding, taken)
         self.all.append(binding)
         self.names |= binding.names
         self.deduplicate = self.deduplicate or binding.sessions.runtime.deduplicate
 
     def check_bound(self, handler: AnyCallable) -> None:
-        """As `SessionBinding.check_bound`, for all of them."""
+        """`SessionBinding.check_bound` for all bindings."""
         for binding in self.all:
             binding.check_bound(handler)
 
     def check_given(self, given: Mapping[str, object], source: str, names: Collection[str] | None = None) -> None:
-        """Raises `SessionNameError` if somebody else gives handlers something under the name of a session.
+        """Raises `SessionNameError` if handlers get something else under the name of a session.
 
         Args:
-            given: what handlers would get, without the sessions; their contexts may be among it.
-            source: where it comes from.
-            names: to look at; `None`: those of all sessions and their contexts.
+            given: the handlers' arguments without the sessions; the sessions' contexts may be among them.
+            source: where the arguments come from.
+            names: the names to check; `None`: those of all sessions and their contexts.
         """
         for name in self.names if names is None else names:
             if name in given and not isinstance(given[name], (SessionContext, LazySessionContext)):
@@ -127,20 +127,20 @@ class SessionBindings:
             await binding.start()
 
     async def release(self, timeout: float = 30.0) -> None:
-        """The bot stops: close the storages that no other bot uses, once their sessions are closed.
+        """The bot stops: close the storages that no other bot uses, once their sessions have ended.
 
         Args:
-            timeout: seconds to wait for these at most.
+            timeout: seconds to wait for the sessions.
         """
         await asyncio.gather(*[asyncio.ensure_future(binding.release(timeout)) for binding in self.all])
 
 
 def name_taken(name: str, taken: Collection[str], source: str = "") -> SessionNameError:
-    """The error of a name under which handlers get two different things.
+    """The error for a name under which handlers would get two different things.
 
     Args:
-        name: of the session or of its context.
-        taken: all names of other things; a mapping tells what these are.
+        name: the name of the session or of its context.
+        taken: the names of all other things, or a mapping from these names to the things.
         source: where they come from.
     """
     thing = f"a {type(cast('Mapping[str, object]', taken)[name]).__name__} " if isinstance(taken, Mapping) else ""
@@ -153,11 +153,11 @@ def name_taken(name: str, taken: Collection[str], source: str = "") -> SessionNa
 
 
 class UpdateScope:
-    """What the handlers of one update do to sessions: committed as a whole, or not at all.
+    """The sessions of one update: committed together, or not at all.
 
     Args:
-        bindings: the managers of the bot.
-        context: where the update comes from.
+        bindings: the bot's managers.
+        context: the update.
     """
 
     __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions")
@@ -168,23 +168,23 @@ class UpdateScope:
         self.sessions: list[UpdateSession[Any]] = []
         """In the order of the bindings."""
         self.contexts: dict[str, object] = {}
-        """What filters, middlewares and handlers get under the names of contexts, and load by."""
+        """The contexts by their names, for filters, middlewares and handlers."""
         self.handled: bool = False
-        """A handler has run; if none does, what filters or middlewares merely looked at is not stored."""
+        """Whether a handler has run. If none has, sessions that filters or middlewares only read are not stored."""
         self.beside: UnitOfWork[Any] | None = None
-        """What is committed together with the sessions, and may remember updates, too."""
+        """A unit of work (the FSM's) that is committed together with the sessions, and may remember updates too."""
         for binding in bindings.all:
             session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
             self.sessions.append(session)
             self.contexts[binding.context_name] = binding.context_class(session)
 
     async def follow_chat(self) -> None:
-        """A group became a supergroup: let its sessions follow."""
+        """Move the sessions of a group that became a supergroup."""
         for session in self.sessions:
             await session.follow_chat()
 
     async def load(self, names: Collection[str]) -> dict[str, object]:
-        """Load the sessions that somebody names; gives the values under the names of the managers."""
+        """Load the named sessions. Returns their values by the names of their managers."""
         values: dict[str, object] = {}
         for binding, session in zip(self.bindings.all, self.sessions, strict=False):
             if binding.name in names:
@@ -196,7 +196,7 @@ class UpdateScope:
 
     @property
     def redelivered(self) -> bool:
-        """Whether all sessions that were loaded have seen this update, which then must not be handled again."""
+        """Whether all loaded sessions have seen this update, which then must not be handled again."""
         if not self.bindings.deduplicate and self.beside is None:
             return False
         seen = all_redelivered([self.beside, *[session.unit for session in self.sessions]])
@@ -205,7 +205,7 @@ class UpdateScope:
         return seen
 
     async def commit(self) -> None:
-        """The update is done: prepare all sessions, then commit all, or none."""
+        """The update is done: prepare all sessions, then commit all of them or none."""
         opened = self.close()
         if len(opened) == 1:
             await opened[0].commit()
@@ -213,10 +213,10 @@ class UpdateScope:
             await commit_all(opened)
 
     def close(self) -> list[Unit]:
-        """The update is done: gives the sessions that were opened, for the caller to commit."""
+        """The update is done: returns the opened sessions, for the caller to commit."""
         if not self.handled:
             for session in self.sessions:
-                session.forget_mere_look()
+                session.discard_if_only_read()
         return [opened for session in self.sessions if (opened := session.close()) is not None]
 
     async def abort(self) -> None:

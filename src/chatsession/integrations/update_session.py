@@ -1,4 +1,4 @@
-"""The session of one update: opened when it is first asked for, and ended with the update."""
+"""The session of one update: opened when it is first used, and ended with the update."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _log = logging.getLogger("chatsession")
 
 
 class UpdateSession(Generic[T]):
-    """The session of one manager in one update, however many filters, middlewares and handlers use it.
+    """The session of one manager in one update, shared by its filters, middlewares and handlers.
 
     Args:
-        manager: of the sessions.
-        context: whose session it is.
+        manager: the manager.
+        context: the update.
         per_bot: keep the sessions of several bots apart.
-        lazy: read only when it is asked for.
+        lazy: load the session only when it is used.
     """
 
     __slots__ = (
@@ -51,17 +51,17 @@ class UpdateSession(Generic[T]):
         self._per_bot = per_bot
         self._lazy = lazy
         self.opened: UnitOfWork[T] | LazySession[T] | None = None
-        """`None`: nobody has asked for it, or the update has none."""
+        """`None`: it has not been used, or the update has none."""
         self._resolved = False
-        """Somebody has asked for it, and it is known whether the update has one."""
+        """It is known whether the update has a session."""
         self._opening = False
         self._opening_ended: asyncio.Future[None] | None = None
-        """For those who ask for it meanwhile."""
+        """For others that open it at the same time."""
         self._closed = False
         self._made_as: object = None
 
     async def open(self) -> None:
-        """Open it for somebody who is about to use it, unless it is open, or the update has none."""
+        """Open the session, unless it is open already or the update has none."""
         while self._opening:
             await self._wait_until_open()
         if self._closed:
@@ -116,7 +116,7 @@ class UpdateSession(Generic[T]):
         return f"{self._context.bot_id}:"
 
     async def load(self) -> T:
-        """Open the session if need be, and give its value."""
+        """Open the session if necessary, and return its value."""
         await self.open()
         holder = self.holder
         value = await holder if isinstance(holder, LazySession) else holder.data
@@ -149,12 +149,12 @@ class UpdateSession(Generic[T]):
         return unit is not None and unit.redelivered
 
     def close(self) -> UnitOfWork[T] | LazySession[T] | None:
-        """Let nobody use it any more: gives the session, if one was opened, for the caller to end."""
+        """Refuse further use. Returns the session, if one was opened, for the caller to commit or abort."""
         self._closed = True
         return self.opened
 
-    def forget_mere_look(self) -> None:
-        """Nobody handled the update: store nothing if a new session was read and not changed."""
+    def discard_if_only_read(self) -> None:
+        """No handler ran: store nothing if a new session was only read."""
         unit = self.unit
         if unit is None or unit.exists or unit.assigned or unit.outbox is not None:
             return
@@ -166,10 +166,10 @@ class UpdateSession(Generic[T]):
             unit.write_nothing()
 
     async def follow_chat(self) -> None:
-        """A group became a supergroup: move the sessions of the old chat to the new one.
+        """Move the sessions of a group that became a supergroup to the new chat.
 
-        Moves the session to which this update belongs, and with `per_user_in_chat` those of all members. A
-        `get_session_key` of your own is asked for the key of either chat, by a context with that `chat_id`.
+        Moves the session of this update, and with `per_user_in_chat` those of all members. A `get_session_key` of your
+        own is called for each of the two chats, with a context that has its `chat_id`.
         """
         context = self._context
         if context.moved_to is not None:
@@ -193,7 +193,7 @@ def _misused() -> SessionClosedError:
 
 
 class _Context(Generic[T]):
-    """What the two kinds of context have in common."""
+    """The methods of both kinds of context."""
 
     __slots__ = ("_update_session",)
 
@@ -201,7 +201,7 @@ class _Context(Generic[T]):
         self._update_session = update_session
 
     async def load_session(self) -> T:
-        """Give the value where it is not loaded for you: in filters, middlewares and class-based handlers."""
+        """Load the session where it is not loaded for you: in filters, middlewares and class-based handlers."""
         return await self._update_session.load()
 
     async def save_session(self) -> None:
@@ -216,14 +216,14 @@ class _Context(Generic[T]):
         """Send something when the session is committed, in order, and not at all when it is not.
 
         With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
-        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
-        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+        sent, Telegram delivers the update again: the stored actions are sent, and the handler does not run again.
+        Without `deduplicate`, or with a `StorageAdapter`, they are sent after the commit and are not stored.
 
         Args:
-            action: a method call as the framework has it (aiogram's `message.answer("…")`, without `await`); the name
-                of a method of the bot (`"send_message"`); or a function that was registered by `@sessions.action`.
-            *args: for a name or a function.
-            **kwargs: for a name or a function.
+            action: the framework's object for a method call (aiogram's `message.answer("…")`, without `await`), the
+                name of a bot method (`"send_message"`), or a function registered with `@sessions.action`.
+            *args: positional arguments for a name or a function.
+            **kwargs: keyword arguments for a name or a function.
 
         Raises:
             SessionActionError: it is not an action, or it cannot be stored.
@@ -234,7 +234,7 @@ class _Context(Generic[T]):
 
 
 class SessionContext(_Context[T]):
-    """What a handler gets that names `ctx`: `ctx.session` to read, assign, and delete by `ctx.session = None`."""
+    """The parameter `ctx` of a handler: `ctx.session` reads and assigns; `ctx.session = None` deletes."""
 
     __slots__ = ()
 
@@ -254,7 +254,7 @@ class SessionContext(_Context[T]):
 
 
 class LazySessionContext(_Context[T]):
-    """What a handler gets that names `ctx` under `lazy=True`: `await ctx.session` reads, when it is first asked."""
+    """The parameter `ctx` of a handler with `lazy=True`: the first `await ctx.session` loads the session."""
 
     __slots__ = ()
 
