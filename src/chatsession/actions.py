@@ -1,4 +1,4 @@
-"""What `after_commit` takes: registered functions, and methods of a bot as its framework has them."""
+"""What `after_commit` takes: registered functions, and bot methods as the framework has them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Arguments: TypeAlias = tuple[str, list[Any], dict[str, Any]]
 
 
 class Methods(Protocol):
-    """The methods of one bot. A context has them as `bot_methods`."""
+    """The methods of one bot; the attribute `bot_methods` of a context."""
 
     def encode(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """An action as it can be stored.
+        """Encode an action for storage.
 
         Args:
-            action: what the framework has as a method call, or the name of a method.
-            args: for a name.
-            kwargs: for a name.
+            action: the framework's object for a method call, or the name of a method.
+            args: positional arguments, if `action` is a name.
+            kwargs: keyword arguments, if `action` is a name.
 
         Raises:
             SessionActionError: it is not an action of this framework, or cannot be stored.
@@ -36,7 +36,7 @@ class Methods(Protocol):
         ...
 
     async def call(self, action: object, args: tuple[Any, ...] | list[Any], kwargs: dict[str, Any]) -> None:
-        """Call a method, as it was handed over or as it was stored (its name with the encoded arguments).
+        """Call a method, given as in `encode`, or as its name with the encoded arguments.
 
         Raises:
             UnknownActionError: there is no method of this name.
@@ -44,21 +44,21 @@ class Methods(Protocol):
         ...
 
     def translate(self, error: Exception, /) -> Exception:
-        """What an error of the framework means: one of the errors below, or the same error if it is none of them."""
+        """Translate an error of the framework to one of the errors below; any other error is returned as it is."""
         ...
 
 
 def methods_of(ctx: object) -> Methods | None:
-    """The methods of the bot to which a context belongs, if it says so."""
+    """The methods of a context's bot, if it has any."""
     return getattr(ctx, "bot_methods", None)
 
 
 class UnknownActionError(Exception):
-    """No action has this name any more."""
+    """There is no action of this name (any more)."""
 
 
 class RefusedError(Exception):
-    """Telegram refuses the request, and would refuse it again."""
+    """Telegram refused the request for good."""
 
 
 class RetryLaterError(Exception):
@@ -78,14 +78,14 @@ class UnreachableError(Exception):
 
 
 class ActionFunctions:
-    """The functions that were registered by name with a manager."""
+    """The functions that were registered with a manager, by name."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, ActionFunction] = {}
         self._names: dict[Callable[..., object], str] = {}
 
     def add(self, function: ActionFunction, name: str | None) -> ActionFunction:
-        """Register a function, by its own name if it is given no other.
+        """Register a function under a name; `None`: under its own.
 
         Raises:
             TypeError: it is not an async function.
@@ -97,7 +97,7 @@ class ActionFunctions:
         return function
 
     def add_blocking(self, function: Callable[..., object], name: str | None) -> None:
-        """Register a function that is not async, and is called in a thread.
+        """Register a function that is not async. It is called in a thread.
 
         Raises:
             TypeError: it is async.
@@ -118,14 +118,14 @@ class ActionFunctions:
         self._names[function] = name
 
     def get(self, name: str) -> ActionFunction | None:
-        """The function of a name, if there is one."""
+        """The function registered under a name, if there is one."""
         return self._by_name.get(name)
 
     def name_of(self, action: object) -> str | None:
-        """The name of a registered function, also if that is what was given; `None`: it is not registered.
+        """The name of a registered function, given as the function or as the name; `None`: it is something else.
 
         Raises:
-            SessionActionError: it is a function, and not registered.
+            SessionActionError: it is a function that is not registered.
         """
         if isinstance(action, str):
             return action if action in self._by_name else None

@@ -1,4 +1,4 @@
-"""Conditions on the data of sessions, for people who search: `step=ask_address`."""
+"""Conditions for searching sessions by their data: `step=ask_address`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Condition(NamedTuple):
     """A place in a session's data, and the value that it must have.
 
     Args:
-        path: names of fields and numbers of list items, from the outside to the inside.
-        value: the text of a string there, or any value as JSON.
+        path: names of fields and indexes of list items, from the outside in.
+        value: the text of a string, or any value as JSON.
     """
 
     path: tuple[str, ...]
@@ -23,7 +23,7 @@ class Condition(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Read `step=ask_address`, or `cart.0.size=30` for what lies deeper.
+        """Parse `step=ask_address`, or `cart.0.size=30` for nested values.
 
         Raises:
             ValueError: there is no `=`, or no path before it.
@@ -34,7 +34,7 @@ class Condition(NamedTuple):
         return cls(tuple(path.split(".")), value)
 
     def holds(self, data: bytes | None) -> bool:
-        """Whether it is true of a session's data, which must be JSON."""
+        """Whether a session's data meets the condition. Data that is not JSON meets none."""
         try:
             found = _at(None if data is None else msgspec.json.decode(data), self.path)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -65,10 +65,10 @@ def _is_json_of(text: str, value: Any) -> bool:
 
 
 class Words(NamedTuple):
-    """Words that stand somewhere in a session's data, in any case of letters."""
+    """A text to find anywhere in a session's data, ignoring case."""
 
     words: str
 
     def holds(self, data: bytes | None) -> bool:
-        """Whether they are in there."""
+        """Whether a session's data contains it."""
         return data is not None and self.words.casefold() in data.decode(errors="replace").casefold()

@@ -1,4 +1,4 @@
-"""What a person sees of stored bytes, and what becomes of them when that person has changed what is seen."""
+"""Stored bytes as people read and edit them, and back."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap
 Kind: TypeAlias = Literal["json", "text", "hex"]
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes that a compressed session may have; a small forged frame must not fill the memory."""
+"""The largest decompressed size, in bytes, so that a small forged frame cannot fill the memory."""
 _BYTES_A_LINE = 32
 _HEADROOM = 20
-"""Calls."""
+"""Stack frames."""
 
 
 class View(Struct, frozen=True):
-    """Stored bytes, less the steps that a manager puts round a session's data."""
+    """Stored bytes, decrypted, decompressed and without envelope as far as possible."""
 
     kind: Kind
     data: bytes | None
-    """`None`: nothing can be shown, or nothing is there (see `hidden`)."""
+    """`None`: it cannot be shown (see `hidden`), or there is none."""
     hidden: bool = False
-    """It is encrypted, and its key is not at hand."""
+    """It is encrypted, and its encryption key is not available."""
     problem: str = ""
-    """Why it cannot be taken apart any further."""
+    """Why it cannot be unpacked any further."""
     encrypted: bool = False
     compressed: bool = False
     envelope: Envelope | None = None
@@ -40,7 +40,7 @@ class View(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The data as text, to be read and edited."""
+        """The data as text, for reading and editing."""
         data = self.data or b""
         if self.kind == "hex":
             return "\n".join(data[i : i + _BYTES_A_LINE].hex(" ") for i in range(0, len(data), _BYTES_A_LINE))
@@ -48,22 +48,22 @@ class View(Struct, frozen=True):
 
 
 class UnusableTextError(ValueError):
-    """What was typed cannot be stored in the form that it was said to have."""
+    """Edited text is not valid in the form that it is said to have."""
 
 
 def view(key: str, stored: bytes, keyring: Keyring | None) -> View:
-    """Take stored bytes apart as far as possible; never fails."""
-    seen = _apart(key, stored, keyring)
+    """Unpack stored bytes as far as possible. Never fails."""
+    seen = _unpacked(key, stored, keyring)
     return seen if seen.data is None or seen.problem else structs.replace(seen, kind=kind_of(seen.data))
 
 
 def data_in(key: str, stored: bytes, keyring: Keyring | None) -> bytes | None:
-    """The data alone, as `view` finds it."""
-    return _apart(key, stored, keyring).data
+    """The data of stored bytes, unpacked as by `view`."""
+    return _unpacked(key, stored, keyring).data
 
 
-def _apart(key: str, stored: bytes, keyring: Keyring | None) -> View:
-    """A view whose kind is not known yet if there is data."""
+def _unpacked(key: str, stored: bytes, keyring: Keyring | None) -> View:
+    """A view. The kind of its data is not determined yet."""
     encrypted = stored.startswith(SEALED)
     if encrypted and keyring is None:
         return View("hex", None, hidden=True, encrypted=True, problem="It is encrypted, and no key was given.")
@@ -86,25 +86,25 @@ def _apart(key: str, stored: bytes, keyring: Keyring | None) -> View:
 
 
 def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | None) -> bytes:
-    """Turn edited text into what is to be stored, with the same steps round it as before.
+    """Pack edited text for storage, with the same envelope, compression and encryption as before.
 
     Args:
-        key: the session key.
+        key: the session's key.
         seen: what was stored before.
         text: the new data.
-        kind: how the text is meant.
+        kind: the form of the text.
         keyring: encrypts what was encrypted before.
 
     Raises:
-        UnusableTextError: the text is not of that kind.
+        UnusableTextError: the text is not valid in this form.
     """
     data = _parsed(text, kind)
-    if seen.problem:  # what cannot be taken apart is edited and stored as a whole
+    if seen.problem:  # what cannot be unpacked is edited and stored as a whole
         return data
     envelope = seen.envelope
     if envelope is not None:
         if not seen.framed and kind != "json":
-            raise UnusableTextError("This session lies in an envelope of JSON, so that it can only be JSON itself.")
+            raise UnusableTextError("This session is stored in a JSON envelope, so it must be JSON itself.")
         data = wrap(
             data,
             json=not seen.framed,
@@ -120,7 +120,7 @@ def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | 
 
 
 def kind_of(data: bytes) -> Kind:
-    """JSON if it is that, else text if an editor gives it back unchanged, else hexadecimal."""
+    """JSON if it is valid JSON, else text if an editor returns it unchanged, else hexadecimal."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -134,7 +134,7 @@ def kind_of(data: bytes) -> Kind:
 
 
 def is_json(value: bytes) -> bool:
-    """Whether it is valid JSON, and nested so little that it can be read from further down the stack too."""
+    """Whether it is valid JSON, and not nested so deeply that it could not be read from further down the stack."""
     try:
         _decode_from_below(value, _HEADROOM)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -179,7 +179,7 @@ def _parsed(text: str, kind: Kind) -> bytes:
 
 
 def _placed(message: str, data: bytes) -> str:
-    """A message of msgspec's, with line and column instead of a count of bytes."""
+    """A message of msgspec, with line and column instead of a byte offset."""
     message = message.removeprefix("JSON is malformed: ")
     found = re.search(r" \(byte (\d+)\)$", message)
     if found is None:

@@ -1,4 +1,4 @@
-"""Copies sessions from one storage into another, or out of a file, while bots use them."""
+"""Copies sessions from one storage to another, or from a file, while bots use them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ Existing = Literal["keep", "replace"]
 
 @dataclass
 class CopyReport:
-    """The result of a copy, or its result so far."""
+    """The result of a copy, or its progress."""
 
     written: int = 0
-    """Sessions that were stored in the target."""
+    """Sessions that were written to the target."""
     same: int = 0
-    """They were in the target already, with the same data."""
+    """Sessions that the target already had, with the same data."""
     kept: int = 0
-    """The target has another session under that key, and keeps it (see `existing`)."""
+    """Sessions that were not copied because the target has another one under the key (see `existing`)."""
     expired: int = 0
-    """They had expired before they were copied."""
+    """Sessions that expired before they were copied."""
     failed: int = 0
     bytes: int = 0
-    """Of all sessions looked at."""
+    """The size of all sessions that were examined."""
     troubles: list[str] = field(default_factory=list[str])
-    """Why sessions failed: the first 100."""
+    """Why sessions failed: the first 100 reasons."""
     cursor: str | None = None
-    """Where to continue, as `resume_after`, if this is cut off; `None`: at the beginning, or all is done."""
+    """Where to continue after an interruption, as `resume_after`; `None`: at the beginning, or everything is done."""
     done: bool = False
 
     @property
     def seen(self) -> int:
-        """All that were looked at."""
+        """All sessions that were examined."""
         return self.written + self.same + self.kept + self.expired + self.failed
 
 
@@ -55,27 +55,27 @@ async def copy(
     progress: Callable[[CopyReport], object] | None = None,
     existing: Existing = "keep",
 ) -> CopyReport:
-    """Copy sessions as they lie, with what is left of their time to live; bots may work on either side meanwhile.
+    """Copy sessions as stored, with their remaining time to live. Bots may use both storages meanwhile.
 
-    Each session is what one commit of the source left. It is written under the key's lock, so that no update on the
-    target loses what it does. Doing it again writes nothing but what differs, so that a bot can be moved almost
-    without a stop: copy while it runs, stop it, copy again with `existing="replace"`, start it on the target. What was
-    deleted in the source after it was copied stays in the target.
+    Each copied session is the result of one commit in the source. It is written under the key's lock, so that no
+    update on the target is lost. Copying again writes only what differs, so that a bot can be moved almost without
+    downtime: copy while it runs, stop it, copy again with `existing="replace"`, and start it on the target. Sessions
+    that were deleted in the source after they were copied stay in the target.
 
     Args:
-        source: it is only read.
-        target: it may be in use.
+        source: only read.
+        target: may be in use.
         prefix: copy the sessions of the manager with this prefix; `None`: all sessions.
         dry_run: write nothing, and report what would be written.
-        resume_after: `cursor` of the report of a copy that was cut off.
-        progress: is called with the same report, periodically.
-        existing: what to do with a key under which the target has something else: `"keep"` or `"replace"` that.
+        resume_after: the `cursor` in the report of an interrupted copy.
+        progress: called with the report after each page.
+        existing: what to do if the target has something else under a key: `"keep"` or `"replace"` it.
 
     Returns:
-        What became of how many. It cannot be told apart whether a session with a time to live is the same but for it.
+        The report. A session that differs only in its time to live counts as the same.
 
     Raises:
-        StorageError: one of the storages failed; what is written is complete. Continue with `resume_after`.
+        StorageError: one of the storages failed. What was written is complete; continue with `resume_after`.
 
     Examples:
         >>> import asyncio
@@ -91,7 +91,7 @@ async def copy(
     report = CopyReport(cursor=resume_after)
     async with Writer(target, report, existing=existing, dry_run=dry_run) as writer:
         async for entries, cursor in pages(source, await scope_of(source, prefix), resume_after):
-            ahead = target.now() - source.now()  # seconds; each storage tells expiry by its own clock
+            ahead = target.now() - source.now()  # seconds; each storage measures expiry by its own clock
             await writer.put_all((key, record.value, _later(record.expires_at, ahead)) for key, record in entries)
             report.cursor = cursor
             if progress is not None:
@@ -101,12 +101,12 @@ async def copy(
 
 
 class Writer:
-    """Puts sessions into a storage that may be in use.
+    """Writes sessions to a storage that may be in use.
 
     Args:
         storage: the target.
-        report: counts what became of each.
-        existing: what to do where something else is stored.
+        report: counts the results.
+        existing: what to do if something else is stored under a key.
         dry_run: only count.
     """
 
@@ -125,9 +125,9 @@ class Writer:
         await self._maintenance.__aexit__()
 
     async def put_all(self, sessions: Iterable[tuple[str, bytes, float | None]]) -> None:
-        """Put several sessions (key, value, expiry by the target's clock); returns when all of them are settled.
+        """Write several sessions, given as key, value and expiry by the target's clock.
 
-        The marks of managers are left out (`maintenance.is_mark`).
+        The records of managers' prefixes are left out (`maintenance.is_mark`).
         """
         wanted = {key: (value, expires_at) for key, value, expires_at in sessions if not is_mark(key)}
         stored = await self._read(list(wanted))
@@ -137,7 +137,7 @@ class Writer:
                     self._report.bytes += len(value)
                     if not self._is_settled(key, value, expires_at, stored.get(key)):
                         group.create_task(self._put(key, value, expires_at))
-        except BaseExceptionGroup as errors:  # one says what is wrong with the storage
+        except BaseExceptionGroup as errors:  # the first tells enough
             raise errors.exceptions[0] from None
 
     async def _read(self, keys: list[str]) -> dict[str, Record | SessionError | None]:
@@ -150,7 +150,7 @@ class Writer:
     def _is_settled(
         self, key: str, value: bytes, expires_at: float | None, stored: Record | SessionError | None
     ) -> bool:
-        """Count what need not, or must not, be written."""
+        """Whether a session need not, or must not, be written; it is then counted."""
         report = self._report
         if isinstance(stored, SessionError):
             self._fail(stored)
@@ -196,7 +196,7 @@ def _later(expires_at: float | None, seconds: float) -> float | None:
 
 
 def same(one: bytes, other: bytes) -> bool:
-    """Do both mean the same, as JSON if they are that? (Some storages keep what JSON means, not how it was written.)"""
+    """Whether two values are equal, as JSON if possible: some storages do not keep how JSON was written."""
     if one == other:
         return True
     try:

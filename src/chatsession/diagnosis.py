@@ -1,4 +1,4 @@
-"""What is wrong with stored sessions: those that do not decode, are torn, orphaned, set aside or expired."""
+"""Finds stored sessions with problems: undecodable, torn, orphaned, set aside or expired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_UNREADABLE = 1000
 
 
 class Finding(NamedTuple):
-    """Something that is wrong; `why` holds no session data."""
+    """A problem. `why` holds no session data."""
 
     key: str
     trouble: Trouble
@@ -36,16 +36,16 @@ class Finding(NamedTuple):
 async def examine_all(
     storage: Storage, scope: Scope, manager: SessionManager[Any] | None = None
 ) -> AsyncGenerator[tuple[int, list[Finding]]]:
-    """Look at stored sessions, page by page.
+    """Examine stored sessions, page by page.
 
     Args:
-        storage: it is only read.
+        storage: only read.
         scope: which sessions.
-        manager: tries its type, migrations and encryption keys on the sessions that are its own.
+        manager: decodes its own sessions, with its type, migrations and encryption keys.
 
     Returns:
-        For each page, how many sessions it had and what is wrong with them. The last page has what lies beside
-        sessions: data that was set aside, locks of dead holders, files that cannot be read.
+        For each page, the number of its sessions and their problems. The last page is about other things than
+        sessions: data that was set aside, locks of dead holders, unreadable files.
     """
     own = Scope() if manager is None else await scope_of(storage, manager.runtime.prefix)
     async for entries, _ in pages(storage, scope):
@@ -57,12 +57,12 @@ async def examine_all(
 
 
 def examine(key: str, value: bytes, manager: SessionManager[Any] | None, now: float) -> Finding | None:
-    """Look at one session.
+    """Examine one session.
 
     Args:
-        key: the session.
+        key: its key.
         value: what is stored.
-        manager: of the session; knows its type, migrations and encryption keys. `None`: check the form only.
+        manager: its manager, which decodes it; `None`: only check the form.
         now: Unix time.
     """
     if not value:

@@ -1,4 +1,4 @@
-"""The errors of the library: each says what happened, to which key, and what to do next.
+"""The errors of the library. Each says what happened, to which key, and what to do next.
 
 No message ever contains session data or credentials.
 """
@@ -12,7 +12,7 @@ class SessionError(Exception):
     """Base of every error that this library raises.
 
     Attributes:
-        key: the session key that the error is about, or `None` when it is about no single key.
+        key: the session's key, or `None` if the error is not about a single session.
     """
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
@@ -21,35 +21,35 @@ class SessionError(Exception):
 
 
 class SessionKeyError(SessionError):
-    """There is no usable key: the update has no chat, the key function returned `None`, or the key is not storable."""
+    """There is no usable key: the update has no chat, the key function returned `None`, or the key cannot be stored."""
 
 
 class SessionNameError(SessionError, ValueError):
-    """Handlers would get two different things under the name of the session; the manager needs another `name`."""
+    """Handlers get something else under the name of the session; the manager needs another `name`."""
 
 
 class SessionConflictError(SessionError):
-    """Somebody else changed the session since it was loaded, or took its lock over; nothing was written."""
+    """The session was changed elsewhere since it was loaded, or its lock was lost; nothing was written."""
 
 
 class SessionLockTimeoutError(SessionError, TimeoutError):
-    """The key stayed locked by others for longer than `lock_timeout`."""
+    """The key stayed locked, without progress, for longer than `lock_timeout`."""
 
 
 class SessionClosedError(SessionError):
-    """The session (or its manager) is used after its end; the change would have been lost."""
+    """The session (or its manager) was used after its end; the change would have been lost."""
 
 
 class SessionEncodeError(SessionError):
-    """The value cannot be stored in a form that can be read back; nothing was written."""
+    """The value cannot be encoded, or would not come back equal; nothing was written."""
 
 
 class SessionDecodeError(SessionError):
-    """What is stored does not fit the session's type; it is left in storage untouched."""
+    """The stored data does not fit the session's type; it stays in the storage as it is."""
 
 
 class SessionDecryptError(SessionDecodeError):
-    """What is stored cannot be decrypted with the keys at hand; it is left untouched, whatever `on_decode_error` is."""
+    """The stored data cannot be decrypted with the given keys; it stays as it is, whatever `on_decode_error` says."""
 
 
 class SessionTooLargeError(SessionError):
@@ -57,22 +57,22 @@ class SessionTooLargeError(SessionError):
 
 
 class SessionMigrationError(SessionError):
-    """Stored data cannot be brought to the newest version; it is left in storage untouched."""
+    """The stored data cannot be migrated to the newest version; it stays in the storage as it is."""
 
 
 class SessionActionError(SessionError):
-    """What was handed to `after_commit` is not an action, cannot be stored, or was handed over outside an update."""
+    """The argument of `after_commit` is not an action or cannot be stored, or there is no update."""
 
 
 class SessionUnsentError(SessionError):
-    """The session is committed, and an action of `after_commit` could not be sent yet; it is stored with the session.
+    """The session is committed, but an action of `after_commit` could not be sent yet; it is stored with the session.
 
-    Telegram must deliver the update again: then the handler does not run, and what is stored is sent.
+    When Telegram delivers the update again, the stored action is sent, and the handler does not run again.
     """
 
 
 class StorageError(SessionError):
-    """The storage refused or failed; what is stored is as it was before."""
+    """The storage refused an operation or failed; what is stored has not changed."""
 
 
 class StorageUnavailableError(StorageError, ConnectionError):

@@ -11,22 +11,22 @@ T = TypeVar("T")
 
 
 class Holder(Protocol):
-    """The object behind `ctx.session` during an update: an open session, a lazy one, several, or none."""
+    """What `ctx.session` stands for during an update: an open session, a lazy one, several, or none."""
 
     @property
     def data(self) -> object:
-        """What reading the attribute gives."""
+        """The value of the attribute."""
         ...
 
     @data.setter
     def data(self, value: object) -> None: ...
 
     async def save(self) -> None:
-        """Commit now, stay open."""
+        """Commit now, and stay open."""
         ...
 
     async def release(self) -> None:
-        """Commit now and let the next update run."""
+        """Commit now, and let the next update run."""
         ...
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
@@ -35,9 +35,9 @@ class Holder(Protocol):
 
 
 class SessionAttribute(Generic[T]):
-    """An attribute of a context through which handlers reach the session of the update.
+    """A context attribute through which handlers use the session of the update.
 
-    `SessionFlavor` has one of the name `session`; declare more of them for managers with other names.
+    `SessionFlavor` declares one named `session`; declare more of them for managers with other names.
 
     Examples:
         >>> class Context(SessionFlavor[dict[str, int]]):
@@ -85,24 +85,24 @@ class _SaveAndRelease:
         """Send something when the session is committed, in order, and not at all when it is not.
 
         With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
-        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
-        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+        sent, Telegram delivers the update again: the stored actions are sent, and the handler does not run again.
+        Without `deduplicate`, or with a `StorageAdapter`, they are sent after the commit and are not stored.
 
         Args:
-            action: a function that was registered by `@sessions.action`, or its name; or a method of the bot, as its
-                framework has it, where the context has `bot_methods`.
-            *args: for it, as JSON has them.
-            **kwargs: for it, as JSON has them.
+            action: a function registered with `@sessions.action`, or its name; or, if the context has `bot_methods`, a
+                method of the bot as its framework has it.
+            *args: positional arguments for it, as JSON.
+            **kwargs: keyword arguments for it, as JSON.
 
         Raises:
-            SessionActionError: it is not an action, it cannot be stored, or this is not an update.
+            SessionActionError: it is not an action, it cannot be stored, or there is no update.
             SessionClosedError: the update is done, or the session was released.
         """
         holder_of(self, "session").after_commit(action, *args, **kwargs)
 
 
 class SessionFlavor(_SaveAndRelease, Generic[T]):
-    """Adds `ctx.session` to a context class: the value; assign to replace, assign `None` to delete.
+    """Adds `ctx.session` to a context class: read the value, assign to replace it, assign `None` to delete it.
 
     Examples:
         >>> class Context(SessionFlavor[dict[str, int]]):
@@ -114,7 +114,7 @@ class SessionFlavor(_SaveAndRelease, Generic[T]):
 
 
 class LazySessionFlavor(_SaveAndRelease, Generic[T]):
-    """Adds a lazy `ctx.session` to a context class: `await ctx.session` gives the value."""
+    """Adds a lazy `ctx.session` to a context class: `await ctx.session` loads and returns the value."""
 
     session: _LazyAttribute[T] = _LazyAttribute()
 
@@ -131,7 +131,7 @@ class Binding:
     def __init__(self, name: str) -> None:
         self._name = name
         self._slot = f"_{name}_holder"
-        self._fitting: type | None = None  # the context class that was seen last: mostly there is one
+        self._fitting: type | None = None  # the context class that was checked last; most bots have one
 
     def bind(self, ctx: object, holder: object) -> None:
         """Bind a context. Raises `SessionError` if its class has no such attribute."""

@@ -1,11 +1,11 @@
 """Which session an update belongs to: functions `(ctx) -> key`.
 
 They read `chat_id`, `user_id`, `thread_id` and `business_connection_id` of the context, or `chat.id` and
-`from_user.id` where it has those instead. `None` means that this update has no session: its handlers
-run, and only using the session is an error.
+`from_user.id` if it has those instead. `None` means that the update has no session: its handlers run, and using the
+session in them is an error.
 
-A chat of a business account is not the chat that the same person has with the bot itself: its keys begin with the id
-of the business connection.
+A person's chat with a business account is not that person's chat with the bot: its keys begin with the id of the
+business connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GetSessionKey: TypeAlias = Callable[[Any], "Key | Awaitable[Key]"]
 
 
 def per_chat(ctx: object) -> str | None:
-    """One session for each chat; the default, as in grammY.
+    """One session for each chat; the default.
 
     Examples:
         >>> from types import SimpleNamespace
@@ -36,7 +36,7 @@ def per_chat(ctx: object) -> str | None:
 
 
 def per_user(ctx: object) -> str | None:
-    """One session for each user, wherever they write.
+    """One session for each user, in all chats together.
 
     Examples:
         >>> from types import SimpleNamespace
@@ -75,15 +75,15 @@ def checked(key: object, prefix: str, source: object) -> str | None:
     """The key as the storage gets it, or `None`.
 
     Args:
-        key: what a key function, or a user, gave.
-        prefix: is put before it.
-        source: where the key came from, for the message.
+        key: from a key function or a caller.
+        prefix: put before the key.
+        source: where the key comes from, for the message.
 
     Raises:
-        SessionKeyError: the key is not a `str` or `int`, is empty, or is no valid Unicode.
+        SessionKeyError: the key is not a `str` or `int`, is empty, or is not valid Unicode.
     """
     if type(key) is str and key and (full := prefix + key).isascii():
-        return full  # as nearly all keys are
+        return full  # nearly all keys
     if key is None:
         return None
     if isinstance(key, bool) or not isinstance(key, (str, int)):
@@ -103,10 +103,10 @@ def checked(key: object, prefix: str, source: object) -> str | None:
 
 
 def update_id_of(ctx: object) -> int | str | None:
-    """The id of a context's update, with that of its bot where that is known; `None`: it has none.
+    """The id of a context's update, with the bot's id if that is known; `None`: the update has none.
 
     Raises:
-        SessionError: the context says nothing about it.
+        SessionError: the context has no such attribute.
     """
     holder: Any = ctx
     if not hasattr(holder, "update_id"):

@@ -1,4 +1,4 @@
-"""How the command line and the inspector reach stored sessions, as bytes, while bots use them."""
+"""Access to stored sessions as bytes, for the command line and the inspector, while bots use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCK_TIMEOUT = 60.0
 _LARGEST_PAGE = 500
 _SMALLEST_PAGE = 4
 _PAGE_BYTES = 4_000_000
-"""About how much one page of an enumeration may hold in memory."""
+"""The approximate size of one page of an enumeration in memory."""
 _SET_ASIDE = {
     QUARANTINE: "it did not decode, and was set aside; mend it and set it, or rm it",
     MOVED: "it was in the way when a chat moved, and was set aside; rm it",
@@ -31,10 +31,10 @@ _SET_ASIDE = {
 
 
 class Maintenance:
-    """Changes stored bytes as a bot would: under the key's lock. Used by `async with`.
+    """Changes stored bytes as a bot does: under the key's lock. Use it in `async with`.
 
     Args:
-        storage: opened at the beginning unless it is open, and closed at the end if it was opened here.
+        storage: opened at the beginning if it is not open, and then closed at the end.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -59,16 +59,17 @@ class Maintenance:
         wait: float = LOCK_TIMEOUT,
         committing: AbstractContextManager[object] | None = None,
     ) -> Record | None:
-        """Store bytes under a key, or delete what is stored, after the update that is running for it.
+        """Store bytes under a key, or delete it. Waits for the update that is running for the key.
 
         Args:
-            key: the session key, with its prefix.
+            key: the session's key, with its prefix.
             value: what to store; `None` deletes.
-            seen: tells whether what is stored is what the change is meant for (see `unchanged`); `None`: anything is.
-            ttl: seconds to live.
-            expires_at: Unix time at which it expires, instead; `None`: never. Without either, the expiry stays.
+            seen: whether the change applies to what is stored (see `unchanged`); `None`: to anything.
+            ttl: the new time to live, in seconds.
+            expires_at: instead of `ttl`, the Unix time at which it expires; `None`: never. Without either, the expiry
+                stays.
             wait: seconds to wait for a running update.
-            committing: is entered while the storage makes the change.
+            committing: entered while the storage makes the change.
 
         Returns:
             What was stored before.
@@ -90,7 +91,7 @@ class Maintenance:
 
 
 async def break_lock(storage: Storage, lock: HeldLock) -> bool:
-    """Take a lock from its holder, whose update then fails; returns whether it still was the same lock."""
+    """Take a lock from its holder, whose update then fails. Returns whether it was still the same lock."""
     change = Change(lock.key, Action.KEEP, lease=Lease(lock.key, lock.token), unlock=True)
     (outcome,) = await storage.commit_many([change])
     if isinstance(outcome, SessionError):
@@ -99,13 +100,13 @@ async def break_lock(storage: Storage, lock: HeldLock) -> bool:
 
 
 def unchanged(seen: Record | None) -> Callable[[Record | None], bool]:
-    """A condition for `Maintenance.change`: the same version is stored as was seen, or still nothing."""
+    """A condition for `Maintenance.change`: what is stored still has the version that was seen, or is still missing."""
     version = None if seen is None else seen.version
     return lambda record: (None if record is None else record.version) == version
 
 
 async def read(storage: Storage, key: str) -> Record | None:
-    """What is stored under a key now; waits for no update."""
+    """Read what is stored under a key now, without waiting for a running update."""
     (found,) = await storage.read_many([key])
     if isinstance(found, SessionError):
         raise found
@@ -121,19 +122,19 @@ class Scope:
     """Longer prefixes, of other managers."""
 
     def covers(self, key: str) -> bool:
-        """Whether a key belongs to it."""
+        """Whether the scope covers a key."""
         if key.startswith(RESERVED) and not self.prefix.startswith(tuple(_SET_ASIDE)):
             return False
         return key.startswith(self.prefix) and not key.startswith(PREFIXES) and not is_foreign(key, self.others)
 
 
 def is_mark(key: str) -> bool:
-    """Whether this is not the key of a session, but the place where a manager writes its prefix down."""
+    """Whether this is not a session's key, but the one under which a manager records its prefix."""
     return key.startswith(PREFIXES)
 
 
 async def scope_of(storage: Storage, prefix: str | None) -> Scope:
-    """The sessions of the manager with this prefix, less those of managers with a longer one; `None`: all sessions."""
+    """The sessions of the manager with this prefix, without those of managers with longer ones; `None`: all."""
     return Scope() if prefix is None else Scope(prefix, await longer_prefixes(storage, prefix))
 
 
@@ -144,14 +145,14 @@ async def pages(
     total: int = 0,
     wanted: Callable[[str, Record], bool] | None = None,
 ) -> AsyncGenerator[tuple[list[tuple[str, Record]], str | None]]:
-    """Stored sessions in pages, smaller ones where sessions are large, each with the cursor of the next.
+    """Enumerate stored sessions in pages, each with the cursor of the next. The larger the sessions, the fewer a page.
 
     Args:
-        storage: it is only read.
+        storage: only read.
         scope: which sessions.
         cursor: where to begin.
-        total: end after so many sessions; 0: never.
-        wanted: gives a subset of the sessions; `None`: all of them.
+        total: stop after this many sessions; 0: never.
+        wanted: a filter; `None`: all of them.
     """
     limit = _SMALLEST_PAGE
     seen = 0
@@ -177,7 +178,7 @@ async def pages(
 async def key_pages(
     storage: Storage, scope: Scope, cursor: str | None = None, limit: int = _LARGEST_PAGE
 ) -> AsyncGenerator[tuple[list[str], str | None]]:
-    """The keys of stored sessions in pages of at most `limit`; otherwise as `pages`."""
+    """Enumerate the keys of stored sessions in pages of at most `limit` keys; see `pages`."""
     while True:
         keys, cursor = await storage.scan_keys(scope.prefix, cursor, limit)
         yield [key for key in keys if scope.covers(key)], cursor
@@ -186,16 +187,16 @@ async def key_pages(
 
 
 async def count(storage: Storage, scope: Scope) -> int:
-    """How many sessions there are."""
+    """The number of sessions."""
     return sum([len(keys) async for keys, _ in key_pages(storage, scope)])
 
 
 async def set_aside(storage: Storage, scope: Scope) -> AsyncGenerator[tuple[str, str]]:
-    """Keys under which data was set aside that did not decode, or that was in the way of a chat that moved.
+    """Enumerate data that was set aside because it did not decode, or because a chat moved to its key.
 
     Args:
-        storage: it is only read.
-        scope: which sessions the data was of.
+        storage: only read.
+        scope: the sessions to which the data belonged.
 
     Returns:
         Each key, and why its data was set aside.
@@ -208,7 +209,7 @@ async def set_aside(storage: Storage, scope: Scope) -> AsyncGenerator[tuple[str,
 
 
 async def updates_set_aside(storage: Storage) -> AsyncGenerator[tuple[str, bytes]]:
-    """The updates that took a bot down, and were set aside by its polling: their keys, and what is stored."""
+    """Enumerate the updates that polling has set aside because they killed the bot: their keys and stored bytes."""
     cursor: str | None = None
     while True:
         page, cursor = await storage.scan(SET_ASIDE, cursor, _LARGEST_PAGE)

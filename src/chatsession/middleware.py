@@ -1,4 +1,4 @@
-"""Sessions for any `(ctx, next)` middleware chain: strict, lazy, and several at once."""
+"""Middlewares for any `(ctx, next)` chain: strict, lazy, and with several sessions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Next: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Manager(Protocol):
-    """What a middleware needs of a `SessionManager`."""
+    """The part of `SessionManager` that a middleware uses."""
 
     @property
     def units(self) -> Units[Any]:
-        """Makes its units of work."""
+        """The factory of its units of work."""
         ...
 
     async def start(self) -> None:
@@ -36,7 +36,7 @@ M = TypeVar("M", bound=Manager)
 
 
 class _Middleware:
-    """What the middlewares have in common: they own managers, and close them."""
+    """Base of the middlewares: owns managers, and closes them."""
 
     def __init__(self, managers: Iterable[Manager]) -> None:
         self._managers = list(managers)
@@ -56,7 +56,7 @@ class _Middleware:
 
 
 class _OneSession(_Middleware, Generic[M]):
-    """What strict and lazy middlewares have in common: one session, of one manager."""
+    """Base of the middlewares with one session, of one manager."""
 
     def __init__(self, manager: M) -> None:
         super().__init__([manager])
@@ -66,7 +66,7 @@ class _OneSession(_Middleware, Generic[M]):
 
 
 class StrictMiddleware(_OneSession[M]):
-    """Loads before `next()`, commits after it; made by `session` and `SessionManager.middleware`."""
+    """Loads the session before `next()` and commits it afterwards; made by `session` or `SessionManager.middleware`."""
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         units = self._units
@@ -92,7 +92,7 @@ class StrictMiddleware(_OneSession[M]):
 
 
 class LazyMiddleware(_OneSession[M]):
-    """Loads on first access; made by `lazy_session` and `SessionManager.lazy_middleware`."""
+    """Loads the session on first access; made by `lazy_session` or `SessionManager.lazy_middleware`."""
 
     async def __call__(self, ctx: Any, next: Next) -> None:  # noqa: A002 - the field's name for it
         key = await self._units.key_of(ctx)
@@ -143,7 +143,7 @@ class MultiMiddleware(_Middleware):
     async def _open_lazily(
         self, ctx: object, keys: dict[str, str | None], units: dict[str, Unit]
     ) -> list[UnitOfWork[Any]]:
-        """Load only the fragments that remember updates; in one order, like all who open several."""
+        """Load only the fragments that remember updates, in the order in which sessions are always locked."""
         lazies = {name: self.fragments[name].units.lazy_unit(key, ctx) for name, key in keys.items() if key is not None}
         units.update(lazies)
         self._bind(ctx, units)
@@ -161,7 +161,7 @@ class MultiMiddleware(_Middleware):
 
 
 class MultiSession:
-    """`ctx.session` under `multi_session`: one attribute for each fragment, and nothing else."""
+    """`ctx.session` with `multi_session`: one attribute for each fragment."""
 
     def __init__(self, fragments: dict[str, Holder]) -> None:
         object.__setattr__(self, _FRAGMENTS, fragments)
@@ -187,7 +187,7 @@ def _fragment(session: MultiSession, name: str) -> Holder:
 
 
 class _AllFragments:
-    """Stands behind the attribute that holds a `MultiSession`."""
+    """The holder behind a `ctx.session` that is a `MultiSession`."""
 
     def __init__(self, fragments: dict[str, Holder]) -> None:
         self._fragments = fragments
@@ -195,7 +195,7 @@ class _AllFragments:
 
     @property
     def data(self) -> MultiSession:
-        """The fragments; assign `None` to delete them all."""
+        """The fragments; assign `None` to delete all of them."""
         return self._session
 
     @data.setter
@@ -209,7 +209,7 @@ class _AllFragments:
                 holder.data = None
 
     async def save(self) -> None:
-        """Commit all fragments now, and go on."""
+        """Commit all fragments now, and keep them open."""
         for holder in self._fragments.values():
             await holder.save()
 
@@ -226,7 +226,7 @@ class _AllFragments:
 
 
 class NoSession:
-    """Stands behind the attribute where the update has no key: every use tells why."""
+    """The holder behind a `ctx.session` without a key: every use raises an error that says why there is none."""
 
     def __init__(self, error: SessionKeyError) -> None:
         self._error = error
@@ -246,10 +246,10 @@ class NoSession:
         """There is nothing to commit."""
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
-        """There is nothing to commit, so that nothing would be sent."""
+        """Raises: nothing will be committed, so nothing would be sent."""
         raise self._error
 
 
 def _remembers(holder: Any) -> bool:
-    unit: UnitOfWork[Any] | None = getattr(holder, "opened", holder)  # of a lazy one
+    unit: UnitOfWork[Any] | None = getattr(holder, "opened", holder)  # a lazy session has a unit of work once opened
     return unit is not None and unit.update_id is not None

@@ -12,20 +12,20 @@ Outcome: TypeAlias = Literal["written", "deleted", "touched", "unchanged", "fail
 
 
 class SessionEvent(Struct, frozen=True, kw_only=True):
-    """One open session, from the request for it to its end. It holds no session data.
+    """The life of one open session, from the request to the commit. Holds no session data.
 
     Attributes:
-        key: the key, without the prefix.
-        name: of the manager.
-        outcome: `"written"`, `"deleted"`; `"touched"`: only the time to live was counted anew; `"unchanged"`: no write
-            was needed; `"failed"`: the handler failed or was cancelled, and nothing was written; `"conflict"`: nothing
-            was written because another update was faster; `"error"`: it could not be opened or stored.
-        error: the name of the error's class, where there was one.
-        started: when it was asked for, Unix time in seconds.
-        wait: seconds until it was loaded: queue, lock and read.
+        key: the session's key, without the prefix.
+        name: the manager's `name`.
+        outcome: `"written"`, `"deleted"`; `"touched"`: only the time to live was renewed; `"unchanged"`: no write was
+            needed; `"failed"`: the handler failed or was cancelled, and nothing was written; `"conflict"`: another
+            update was faster, and nothing was written; `"error"`: the session could not be opened or stored.
+        error: the name of the error's class, if there was one.
+        started: the time of the request, in Unix seconds.
+        wait: seconds until the session was loaded (queue, lock and read).
         held: seconds that the handler ran.
-        commit: seconds that storing it took.
-        read_bytes: size of what was stored; 0: nothing was.
+        commit: seconds to store it.
+        read_bytes: size of what was stored; 0 if nothing was.
         written_bytes: size of what was written.
     """
 
@@ -42,13 +42,13 @@ class SessionEvent(Struct, frozen=True, kw_only=True):
 
 
 Observer: TypeAlias = Callable[[SessionEvent], object]
-"""Called when a session has ended, in the task that ended it. It must be quick, and its errors are only logged."""
+"""Called when a session has ended, in the task that ended it. It must be fast; its errors are only logged."""
 
 _log = logging.getLogger("chatsession")
 
 
 def log_sessions(event: SessionEvent) -> None:
-    """An observer that writes one line a session to the logger `chatsession`, with all fields as `extra`.
+    """An observer that logs one line per session to the logger `chatsession`, with all fields as `extra`.
 
     Examples:
         >>> from chatsession import SessionManager, log_sessions

@@ -1,4 +1,4 @@
-"""Managers of one bot have keys of their own, so that none waits for, or overwrites, the sessions of another."""
+"""Checks that the managers of one bot use different keys, so that none waits for, or overwrites, another's sessions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from chatsession.keys import per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.manager import SessionManager
 
-_KEYS_OF_OURS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
-"""They give the same keys in private chats."""
+_OUR_KEY_FUNCTIONS = frozenset((per_chat, per_topic, per_user, per_user_in_chat))
+"""They return equal keys in private chats."""
 
 
 def check_separate(named: Iterable[tuple[str, SessionManager[Any]]]) -> None:
-    """Make sure that no two managers of one bot have the same keys in the same storage, and wait for each other.
+    """Raise an error if two managers of one bot have the same keys in the same storage.
 
     Args:
-        named: managers, and what their user calls them.
+        named: managers with the names by which their user knows them.
 
     Raises:
-        ValueError: two have.
+        ValueError: two managers have the same keys.
     """
     for (earlier_name, earlier), (name, manager) in combinations(named, 2):
         if _same_storage(earlier, manager) and _same_keys(earlier, manager):
@@ -36,4 +36,4 @@ def _same_storage(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
 
 def _same_keys(one: SessionManager[Any], other: SessionManager[Any]) -> bool:
     functions = {one.options.get_session_key, other.options.get_session_key}
-    return one.options.prefix == other.options.prefix and (len(functions) == 1 or functions <= _KEYS_OF_OURS)
+    return one.options.prefix == other.options.prefix and (len(functions) == 1 or functions <= _OUR_KEY_FUNCTIONS)

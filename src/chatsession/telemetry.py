@@ -1,4 +1,4 @@
-"""Traces and metrics of sessions through OpenTelemetry. Needs its API."""
+"""Traces and metrics of sessions through OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def _retries(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
 
 
 class OpenTelemetry:
-    """An observer that makes a span and metrics of each session.
+    """An observer that records a span and metrics for each session.
 
     Metrics, each with the attributes `session.name` and `session.outcome`: histograms `chatsession.wait` (queue,
     lock and read), `chatsession.held` and `chatsession.commit` in seconds, `chatsession.read.size` and
-    `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes show conflicts and writes
-    that were not needed. `chatsession.retries` counts the calls to Redis, PostgreSQL, NATS and MongoDB that this
-    process had to retry, by `storage`. Spans are named `session <name>`, are children of the span that is current when
-    the session ends, and have the same attributes.
+    `chatsession.write.size` in bytes, and the counter `chatsession.sessions`, whose outcomes show conflicts and
+    unnecessary writes. `chatsession.retries` counts the calls to Redis, PostgreSQL, NATS and MongoDB that this process
+    had to retry, by `storage`. Spans are named `session <name>`, are children of the span that is current when the
+    session ends, and have the same attributes.
 
     Args:
-        keys: put the session key on spans; off, because it tells who the user is.
-        tracer_provider: where spans go; without it, to the global provider.
-        meter_provider: where metrics go; without it, to the global provider.
+        keys: put the session's key on spans; off by default, because the key identifies the user.
+        tracer_provider: for spans; without it, the global provider.
+        meter_provider: for metrics; without it, the global provider.
 
     Examples:
         >>> from chatsession import SessionManager
