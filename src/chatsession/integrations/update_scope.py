@@ -58,7 +58,7 @@ class SessionBinding(Generic[T]):
         """Raises `ValueError` if another binding has the same name, or the same keys in the same storage."""
         if other.name == self.name:
             raise ValueError(
-                f"sessions named {self.name!r} are set up already; "
+                f"sessions of the name {self.name!r} are set up already; "
                 "give the second SessionManager another name, as in SessionManager(…, name='cart')"
             )
         if other.per_bot == self.per_bot:
