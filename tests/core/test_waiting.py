@@ -68,7 +68,46 @@ async def test_15_progress_in_another_process_counts(make_storage: Callable[[], 
         assert await here.get("chat") == 9
 
 
-@pytest.mark.parametrize("by", ["wait_for", "gather", "shield", "task", "group", "wait"])
+async def test_15_progress_elsewhere_counts_for_those_who_queue(make_storage: Callable[[], Storage]) -> None:
+    """One of this process waits for the other process, and the rest for that one."""
+    async with make_storage() as one, make_storage() as other:
+        if not one.shared:
+            return
+        there = SessionManager(int, storage=one)
+        here = SessionManager(int, storage=other, lock_timeout=0.6)
+        async with asyncio.TaskGroup() as group:
+            held = asyncio.Event()
+
+            async def busy() -> None:
+                async with there.open("chat") as s:
+                    held.set()
+                    for _ in range(8):
+                        await asyncio.sleep(0.1)
+                        s.data += 1
+                        await s.save()
+
+            group.create_task(busy())
+            await held.wait()
+            for _ in range(3):
+                group.create_task(add(here, "chat"))
+        assert await here.get("chat") == 11
+
+
+async def test_15_all_who_queue_give_up_together(make_storage: Callable[[], Storage]) -> None:
+    async with make_storage() as one, make_storage() as other:
+        if not one.shared:
+            return
+        there = SessionManager(int, storage=one)
+        here = SessionManager(int, storage=other, lock_timeout=0.3)
+        async with there.open("chat"):
+            waits = [asyncio.create_task(add(here, "chat")) for _ in range(20)]
+            started = asyncio.get_running_loop().time()
+            results = await asyncio.gather(*waits, return_exceptions=True)
+            assert asyncio.get_running_loop().time() - started < 20 * 0.3
+        assert {type(result) for result in results} == {SessionLockTimeoutError}
+
+
+@pytest.mark.parametrize("by", ["wait_for", "gather", "shield", "task", "group", "wait", "as_completed"])
 async def test_15_a_task_that_is_awaited_inside_is_told_at_once(storage: Any, by: str) -> None:
     counters = SessionManager(int, storage=storage)
 
@@ -83,6 +122,10 @@ async def test_15_a_task_that_is_awaited_inside_is_told_at_once(storage: Any, by
         (task,), _ = await asyncio.wait([asyncio.ensure_future(inside())])
         await task
 
+    async def as_completed() -> None:
+        for done in asyncio.as_completed([inside()]):
+            await done
+
     ways: dict[str, Callable[[], Any]] = {
         "wait_for": lambda: asyncio.wait_for(inside(), 60),
         "gather": lambda: asyncio.gather(inside()),
@@ -90,6 +133,7 @@ async def test_15_a_task_that_is_awaited_inside_is_told_at_once(storage: Any, by
         "task": lambda: asyncio.create_task(inside()),
         "group": in_a_group,
         "wait": wait,
+        "as_completed": as_completed,
     }
     with pytest.raises((SessionError, ExceptionGroup)) as caught:
         async with counters.open("chat"):

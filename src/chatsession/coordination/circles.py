@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeAlias, cast
 
 _Task: TypeAlias = "asyncio.Task[object]"
@@ -84,10 +84,13 @@ def _told_by(callback: object) -> Iterator[asyncio.Future[Any]]:
         bound = cast("functools.partial[object]", callback)
         if _is_asyncios(bound.func):
             yield from (each for each in bound.args if isinstance(each, asyncio.Future))
-    elif _is_asyncios(callback):  # of `gather`, `wait` and `shield`
-        for cell in getattr(callback, "__closure__", None) or ():
-            if isinstance(found := cast("object", cell.cell_contents), asyncio.Future):
+    elif _is_asyncios(callback):  # of `gather`, `wait`, `shield` and `as_completed`
+        cells = getattr(callback, "__closure__", None) or ()
+        for found in (*(cast("object", cell.cell_contents) for cell in cells), getattr(owner, "_done", None)):
+            if isinstance(found, asyncio.Future):
                 yield cast("asyncio.Future[Any]", found)
+            elif isinstance(found, asyncio.Queue):  # from which the caller of `as_completed` takes what is done
+                yield from cast("Iterable[asyncio.Future[Any]]", getattr(cast("object", found), "_getters", ()))
 
 
 def _is_asyncios(function: object) -> bool:

@@ -98,7 +98,7 @@ class Coordinator:
         self._cache: LeaseCache[Acquired] = LeaseCache(self._give_back)
         self._reads: Batcher[str, Record | None] = batcher_for(storage, storage.read_many)
         self._commits = CommitQueue(storage, lost=self.leases.drop)
-        self._locks = Locks(storage, self.leases, self._commits.unlock, self.read)
+        self._locks = Locks(storage, self.leases, self._commits.unlock, self.read, self.queue)
 
     async def drain(self) -> None:
         """Give back all leases, and wait until nothing is waiting or under way."""

@@ -26,14 +26,16 @@ class KeyQueue(Generic[Handover]):
         unclaimed: takes a handover whose waiter was cancelled, if nobody else waits.
     """
 
-    __slots__ = ("_holders", "_queues", "_unclaimed", "released")
+    __slots__ = ("_holders", "_queues", "_unclaimed", "progress", "watched")
 
     def __init__(self, unclaimed: Callable[[Handover], object]) -> None:
         self._unclaimed = unclaimed
         self._holders: dict[str, asyncio.Task[object] | None] = {}
-        self._queues: dict[str, deque[asyncio.Future[Handover | None]]] = {}
-        self.released: dict[str, float] = {}
-        """When each key that has waiters was last released, by the event loop's clock."""
+        self._queues: dict[str, deque[_Waiter[Handover]]] = {}
+        self.progress: dict[str, float] = {}
+        """When each key that has waiters last made progress, by the event loop's clock."""
+        self.watched: set[str] = set()
+        """Keys whose holder waits for another process, and calls `looked` as long as it does."""
 
     def __len__(self) -> int:
         """How many keys are held."""
@@ -59,19 +61,19 @@ class KeyQueue(Generic[Handover]):
 
         Args:
             key: one that `try_enter` refused.
-            timeout: seconds for which one holder may keep the key; `None`: for ever.
+            timeout: seconds for which the key may make no progress; `None`: for ever.
 
         Raises:
             SessionError: the holder of the key waits for this task, so that both would wait for ever.
-            SessionLockTimeoutError: one holder kept the key for longer than `timeout`.
+            SessionLockTimeoutError: the key made no progress for `timeout` seconds.
         """
         task = asyncio.current_task()
         wait = Wait(task, self, key)
         if wait.closes_a_circle():
             raise _circle(key, same=self._holders[key] is task)
-        entered: asyncio.Future[Handover | None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(key, deque()).append(entered)
-        alarm = _Alarm(self, key, wait, entered, timeout)
+        waiter = _Waiter(self, key, wait, timeout)
+        self._queues.setdefault(key, deque()).append(waiter)
+        entered = waiter.entered
         try:
             handover = await entered
         except BaseException:
@@ -80,10 +82,10 @@ class KeyQueue(Generic[Handover]):
                 if not self.release(key, handover) and handover is not None:
                     self._unclaimed(handover)
             else:
-                self._leave(key, entered)
+                self._leave(key, waiter)
             raise
         finally:
-            alarm.stop()
+            waiter.stop()
             wait.end()
         self._holders[key] = task
         return handover
@@ -92,14 +94,14 @@ class KeyQueue(Generic[Handover]):
         """Give the key, and the handover, to the waiter that has waited longest; `False` if nobody waits."""
         queue = self._queues.get(key)
         while queue:
-            entered = queue.popleft()
+            entered = queue.popleft().entered
             if not queue:
                 del self._queues[key]
-                self.released.pop(key, None)
+                self.progress.pop(key, None)
             if not entered.done():
                 self._holders[key] = None  # until the waiter wakes up, which enters itself
                 if queue:
-                    self.released[key] = asyncio.get_running_loop().time()
+                    self.progress[key] = asyncio.get_running_loop().time()
                 entered.set_result(handover)
                 return True
         del self._holders[key]
@@ -110,34 +112,34 @@ class KeyQueue(Generic[Handover]):
         if key in self._holders:
             self._holders[key] = task
 
-    def _leave(self, key: str, entered: asyncio.Future[Handover | None]) -> None:
+    def looked(self, key: str, *, progressed: bool) -> None:
+        """End the waits for a watched key that last too long; `progressed`: other processes go on with it."""
+        if progressed and key in self._queues:
+            self.progress[key] = asyncio.get_running_loop().time()
+        for waiter in self._queues.get(key, ()):
+            waiter.give_up_if_late()
+
+    def _leave(self, key: str, waiter: _Waiter[Handover]) -> None:
         queue = self._queues.get(key)
-        if queue is None or entered not in queue:
+        if queue is None or waiter not in queue:
             return
-        queue.remove(entered)
+        queue.remove(waiter)
         if not queue:
             del self._queues[key]
-            self.released.pop(key, None)
+            self.progress.pop(key, None)
 
 
-class _Alarm(Generic[Handover]):
-    """Ends the wait for a key that makes no progress."""
+class _Waiter(Generic[Handover]):
+    """A wait for a key, which ends if the key makes no progress."""
 
-    __slots__ = ("_entered", "_key", "_queue", "_since", "_timeout", "_timer", "_wait")
+    __slots__ = ("_key", "_queue", "_since", "_timeout", "_timer", "_wait", "entered")
 
-    def __init__(
-        self,
-        queue: KeyQueue[Handover],
-        key: str,
-        wait: Wait,
-        entered: asyncio.Future[Handover | None],
-        timeout: float | None,
-    ) -> None:
+    def __init__(self, queue: KeyQueue[Handover], key: str, wait: Wait, timeout: float | None) -> None:
         loop = asyncio.get_running_loop()
+        self.entered: asyncio.Future[Handover | None] = loop.create_future()
         self._queue = queue
         self._key = key
         self._wait = wait
-        self._entered = entered
         self._timeout = timeout
         self._since = loop.time()
         first = _SECOND_LOOK if timeout is None else min(timeout, _SECOND_LOOK)
@@ -146,21 +148,29 @@ class _Alarm(Generic[Handover]):
     def stop(self) -> None:
         self._timer.cancel()
 
+    def give_up_if_late(self) -> float:
+        """End the wait if it is time; gives the seconds until then."""
+        if self._timeout is None or self.entered.done():
+            return 0
+        progress = max(self._since, self._queue.progress.get(self._key, 0.0))
+        left = progress + self._timeout - asyncio.get_running_loop().time()
+        if left <= 0:
+            self.entered.set_exception(_timed_out(self._key, self._timeout))
+        return left
+
     def _look(self) -> None:
-        if self._entered.done():
+        if self.entered.done():
             return
         if self._wait.closes_a_circle():
-            self._entered.set_exception(_circle(self._key, same=False))
+            self.entered.set_exception(_circle(self._key, same=False))
             return
         if self._timeout is None:
             return
         loop = asyncio.get_running_loop()
-        progress = max(self._since, self._queue.released.get(self._key, 0.0))
-        left = progress + self._timeout - loop.time()
-        if left > 0:
+        if self._key in self._queue.watched:  # whoever watches it tells when to give up
+            self._timer = loop.call_later(min(self._timeout, _SECOND_LOOK), self._look)
+        elif (left := self.give_up_if_late()) > 0:
             self._timer = loop.call_later(left, self._look)
-        else:
-            self._entered.set_exception(_timed_out(self._key, self._timeout))
 
 
 def _circle(key: str, *, same: bool) -> SessionError:

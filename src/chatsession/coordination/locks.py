@@ -8,15 +8,17 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
+from typing import Any
 
 from chatsession.coordination.batching import Batcher, log_failure
+from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.lanes import batcher_for
 from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.errors import SessionError, SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Record, Storage
 
-_FIRST_LOOK = 0.1
-"""Of the time that a waiter waits at most, after which it looks for the first time what is stored."""
+_BETWEEN_LOOKS = 0.1
+"""Of the time that a waiter waits at most, after which it looks again whether something new is stored."""
 _NOT_SEEN = object()
 
 
@@ -28,9 +30,10 @@ class Locks:
         leases: renews what was granted.
         unlock: gives a lease back.
         read: reads a key without locking it.
+        queue: those of this process who wait for a key.
     """
 
-    __slots__ = ("_abandons", "_leases", "_locks", "_names", "_read", "_storage", "_unlock")
+    __slots__ = ("_abandons", "_leases", "_locks", "_names", "_queue", "_read", "_storage", "_unlock")
 
     def __init__(
         self,
@@ -38,11 +41,13 @@ class Locks:
         leases: LeaseRenewer,
         unlock: Callable[[Lease], object],
         read: Callable[[str], Awaitable[Record | None]],
+        queue: KeyQueue[Any],
     ) -> None:
         self._storage = storage
         self._leases = leases
         self._unlock = unlock
         self._read = read
+        self._queue = queue
         self._locks: Batcher[LockRequest, Locked | None] = batcher_for(storage, storage.lock_many)
         self._abandons: Batcher[LockRequest, None] = batcher_for(storage, self._abandon_many)
         self._names = map(f"{secrets.token_hex(8)}-{{}}".format, count(1))
@@ -123,23 +128,27 @@ class Locks:
             attempt += 1
 
     async def _watch(self, key: str, timeout: float | None, limit: asyncio.Timeout) -> None:
-        """End a wait when nothing new was stored under the key for `timeout` seconds."""
+        """End all waits for a key under which nothing new was stored for as long as they may take."""
         if timeout is None:
             return
         since = time.monotonic()
         seen: object = _NOT_SEEN
-        await asyncio.sleep(_FIRST_LOOK * timeout)
-        while True:
-            version = await self._version(key)
-            now = time.monotonic()
-            if version != seen and seen is not _NOT_SEEN:
-                since = now
-            seen = version
-            left = since + timeout - now
-            if left <= 0:
-                limit.reschedule(asyncio.get_running_loop().time())
-                return
-            await asyncio.sleep(left)
+        left = timeout
+        self._queue.watched.add(key)
+        try:
+            while left > 0:
+                await asyncio.sleep(min(left, _BETWEEN_LOOKS * timeout))
+                version = await self._version(key)
+                progressed = version != seen and seen is not _NOT_SEEN
+                seen = version
+                now = time.monotonic()
+                if progressed:
+                    since = now
+                self._queue.looked(key, progressed=progressed)
+                left = since + timeout - now
+            limit.reschedule(asyncio.get_running_loop().time())
+        finally:
+            self._queue.watched.discard(key)
 
     async def _version(self, key: str) -> object:
         try:
