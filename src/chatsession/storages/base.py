@@ -68,9 +68,9 @@ class LockRequest(Struct, frozen=True, gc=False):
 
     key: str
     waiter: str
-    """Names this request among all others, in all processes."""
+    """Unique among all requests, in all processes."""
     seconds: float
-    """How long the lease lasts when it is not renewed."""
+    """How long the lease lasts unless it is renewed."""
 
 
 class Locked(Struct, frozen=True, gc=False):
@@ -115,7 +115,7 @@ class Change(Struct, frozen=True, gc=False):
     unlock: bool = False
     expect_until: float | None = None
     """Unix time at which the expected version expires, by the storage's clock (`Record.expires_at`). From then on the
-    change is also carried out if nothing is stored; before, absence means that somebody deleted the session."""
+    change is also carried out if nothing is stored; before, absence means that the session was deleted elsewhere."""
 
     def accepts(self, stored: Version | None, now: float) -> bool:
         """Whether `expect` holds.
@@ -165,7 +165,7 @@ RENAMED_OPTIONS = {
     "patience": "retry_for",
     "timeout": "retry_for",
 }
-"""Former names of the back ends' options, and the present ones, which an error proposes."""
+"""Former names of the back ends' options, and their present names, which the error proposes."""
 
 
 class Storage(ABC):
@@ -180,13 +180,13 @@ class Storage(ABC):
     shared: ClassVar[bool] = True
     """Other processes can reach the same data. If not, the queue within the process is the only lock needed."""
     batch_size: ClassVar[int] = 500
-    """The most items that the core puts into one call."""
+    """The largest number of items in one call of the core."""
     batches_in_flight: ClassVar[int] = 1
-    """The most calls of one kind that the core makes at the same time."""
+    """The largest number of concurrent calls of one kind by the core."""
     verbatim: ClassVar[bool] = True
     """What is read is byte for byte what was written (a `jsonb` column, for one, is not verbatim)."""
     keeps_values: ClassVar[bool] = False
-    """Keeps values of any kind instead of bytes, as a user's own `StorageAdapter` does."""
+    """Stores values of any kind instead of bytes, as a user's own `StorageAdapter` does."""
     expiring: bool = True
     """Records can have a time to live."""
     single_process: bool = False
@@ -215,10 +215,10 @@ class Storage(ABC):
         return time.time()
 
     def lane_of(self, key: str) -> str:
-        """Name the part of the storage that answers for a key, such as one server of a cluster.
+        """The name of the part of the storage that serves a key, such as one server of a cluster.
 
-        Keys of different lanes do not travel together, so that a part that does not answer holds up its own keys
-        only. A storage with one part does not override this.
+        Keys of different lanes are never in one batch, so that a part that does not answer holds up only its own
+        keys. A storage with one part does not override this.
         """
         return ""
 
@@ -231,11 +231,11 @@ class Storage(ABC):
         self.is_open = False
 
     def forget(self, *, inherited: bool) -> None:
-        """Drop everything that belongs to an event loop or a process that no longer uses this object.
+        """Drop everything that belongs to an event loop or process that no longer uses this object.
 
         That is every connection, thread, file, socket, task, future and name of a lock's holder. Called without a
-        running event loop or from a new one; awaits nothing and never fails. Afterwards `is_open` is `False`, and
-        `open` starts anew, with names and randomness of its own.
+        running event loop or from a new one; never waits and never fails. Afterwards `is_open` is `False`, and
+        `open` starts from scratch, with new names and new randomness.
 
         A back end that owns such resources overrides this and calls it at the end.
 
@@ -266,7 +266,7 @@ class Storage(ABC):
             changes: at most one for each key.
 
         Returns:
-            In the order of the changes: what became of each.
+            In the order of the changes: the outcome of each.
         """
 
     @abstractmethod
@@ -290,9 +290,9 @@ class Storage(ABC):
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:  # noqa: B027 - only queues need it
         """Withdraw requests that will not be repeated.
 
-        Each leaves its key's queue. If it was granted meanwhile, its lock is released: that is how a lock is given
-        back whose answer was lost, so that nobody knows its lease. A request that is neither waiting nor granted is
-        ignored, and so is one whose lease ran out; no lock of another request is ever touched.
+        Each leaves its key's queue. If it was granted meanwhile, its lock is released: this is how a lock is released
+        when the answer with its lease was lost. A request that is neither waiting nor granted is ignored, and so is
+        one whose lease has expired. Locks of other requests are never touched.
 
         Args:
             requests: at most one for each key, as they were given to `lock_many`.
@@ -340,16 +340,16 @@ class Storage(ABC):
 class ImmediateStorage(Storage):
     """Base of the back ends whose calls never wait: one key at a time, and no coroutine for it.
 
-    A subclass with a `read_many` or `commit_many` of its own is called by these, as any other storage.
+    A subclass that overrides `read_many` or `commit_many` is called through these, like any other storage.
     """
 
     @abstractmethod
     def read(self, key: str) -> Record | None:
-        """As `read_many`, of one key."""
+        """`read_many` for one key."""
 
     @abstractmethod
     def commit(self, change: Change) -> Outcome:
-        """As `commit_many`, of one change."""
+        """`commit_many` for one change."""
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return [self.read(key) for key in keys]

@@ -57,7 +57,7 @@ class EnhancedStorage(Generic[T]):
         self._migrations = migrations
 
     async def read(self, key: str) -> T | None:
-        """The data, up to date; `None` if there is none or it has expired."""
+        """The migrated data; `None` if there is none or it has expired."""
         stored = await settled(self._storage.read(key))
         if stored is None:
             return None
@@ -81,11 +81,11 @@ class EnhancedStorage(Generic[T]):
         await settled(self._storage.write(key, envelope))
 
     async def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Delete a key."""
         await settled(self._storage.delete(key))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """The optional methods, where the adapter has them."""
+        """The optional methods that the adapter has."""
         optional = {
             "has": self._has,
             "read_all_keys": self._keys,

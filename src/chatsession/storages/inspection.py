@@ -1,4 +1,4 @@
-"""What some storages can tell beyond what every `Storage` must: for people who look after one, never for the core.
+"""Optional powers of storages, for people who administer one; never used by the core.
 
 A storage has a power when it has the method; callers ask `isinstance(storage, ListsLocks)`.
 """
@@ -25,24 +25,24 @@ def size_text(number: float) -> str:
 
 
 class HeldLock(Struct, frozen=True):
-    """A key that somebody holds at this moment."""
+    """A key that is locked at this moment."""
 
     key: str
     token: int
-    """The fencing token; giving it back (`Change` with `unlock`) breaks the lock."""
+    """The fencing token. A `Change` with this lease and `unlock` breaks the lock."""
     until: float
     """Unix time in seconds at which the lease ends unless it is renewed."""
     holder: str | None = None
-    """As far as the storage knows it."""
+    """As far as it is known."""
     since: float | None = None
     """Unix time in seconds at which it was locked; `None`: not kept by this storage."""
     waiters: int = 0
     dead: bool = False
-    """The holder is certainly gone; whoever comes next gets the lock at once."""
+    """The holder certainly no longer exists; the next request gets the lock immediately."""
 
 
 class Fact(Struct, frozen=True):
-    """Something worth knowing of a storage; holds no credentials and no session data."""
+    """A fact about a storage, without credentials or session data."""
 
     name: str
     value: str
@@ -52,21 +52,21 @@ class Fact(Struct, frozen=True):
 
 @runtime_checkable
 class ListsLocks(Protocol):
-    """Knows which keys are locked."""
+    """Lists the locked keys."""
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        """Give the locks whose lease has not run out.
+        """List the locks whose lease has not expired.
 
         Args:
             prefix: the beginning of their keys; empty: all.
-            limit: the most to give.
+            limit: the largest number to return.
         """
         ...
 
 
 @runtime_checkable
 class Tells(Protocol):
-    """Knows about its server, or its file."""
+    """Reports facts about its server or file."""
 
     async def facts(self) -> Sequence[Fact]:
         """Versions, sizes, and how durable a commit is."""
@@ -75,24 +75,24 @@ class Tells(Protocol):
 
 @runtime_checkable
 class CountsExpired(Protocol):
-    """Keeps expired sessions until they are swept, and can count them."""
+    """Counts expired sessions that have not been swept yet."""
 
     async def count_expired(self) -> int:
-        """Give the number of expired sessions that still take room."""
+        """The number of expired sessions that still take space."""
         ...
 
 
 @runtime_checkable
 class ListsUnreadable(Protocol):
-    """Keeps sessions where other things may lie between them, which an enumeration leaves out."""
+    """Lists what is stored among its sessions but is not a readable session; enumerations leave it out."""
 
     async def list_unreadable(self, limit: int) -> Sequence[Fact]:
-        """Find what lies there and cannot be read as a session.
+        """List what cannot be read as a session.
 
         Args:
-            limit: the most to return.
+            limit: the largest number to return.
 
         Returns:
-            For each its name, and what is wrong with it.
+            The name of each, and its problem.
         """
         ...

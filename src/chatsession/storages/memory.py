@@ -43,7 +43,7 @@ class MemoryStorage(ImmediateStorage):
     Args:
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
             of its own; `None`: never.
-        clock: gives the time as Unix seconds.
+        clock: returns Unix time in seconds.
 
     Examples:
         >>> from chatsession import MemoryStorage, SessionManager

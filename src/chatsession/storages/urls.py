@@ -1,4 +1,4 @@
-"""From a URL to a storage, importing only the back end that the URL names."""
+"""Makes storages from URLs. Only the back end that a URL names is imported."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _LOCAL = ("memory", "sqlite", "file")
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
-    """Make the storage that a URL names. It connects when it is first used, or by `async with`.
+    """Make the storage that a URL names. It connects when it is first used, or in `async with`.
 
     Args:
         url: `memory:`, `sqlite:///relative.db` or `sqlite:////absolute.db`, `file:///absolute/folder`, `redis://…`,
             `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, `redis+unix:///path`, `valkey://…`, `valkeys://…`,
             `postgresql://…`, `nats://…`, `mongodb://…` or `mongodb+srv://…`. Options follow a `?`; they are the
             arguments of that storage (`chatsession.storages.sqlite.SQLiteStorage`, …).
-        create: whether an SQLite file or a folder of sessions may be made. If not, one that is missing, or that holds
-            something else, is refused and left as it is, and one that cannot be written to can still be read.
+        create: whether an SQLite file or a folder of sessions may be created. If not, one that is missing, or that has
+            other contents, is refused and left as it is, and one that is not writable can still be read.
 
     Returns:
         A storage that the caller closes.
 
     Raises:
-        StorageError: the scheme is unknown, or the rest of the URL is not what that storage needs.
+        StorageError: the scheme is unknown, or the rest of the URL is not valid for that storage.
         ImportError: the storage needs an extra that is not installed; the message says which.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The background sweep of storages whose server does not expire records by itself."""
+"""The background sweep of storages whose server does not expire records."""
 
 from __future__ import annotations
 

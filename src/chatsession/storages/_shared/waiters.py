@@ -34,7 +34,7 @@ class WaiterRegistry:
             waiting.set_result(None)
 
     def must_wait(self, waiter: str, seconds: float) -> None:
-        """Note how long the lease lasts that a waiter waits for: its holder may die, and wake nobody."""
+        """Note when the lease for which a waiter waits ends: a holder that dies wakes no waiter."""
         self._free_at[waiter] = asyncio.get_running_loop().time() + seconds
 
     def stop_waiting(self, waiter: str) -> None:

@@ -1,7 +1,7 @@
-"""Sessions in a folder: one JSON file each, to be read, mended and backed up with everyday tools.
+"""Sessions in a folder: one JSON file each, which everyday tools can read, repair and back up.
 
 Durability: a session that was committed outlasts the process, and with `fsync` (the default) a power cut too: the new
-value is written beside the old one and synced, moved into its place in one step, and the folder synced. A process that
+value is written to a new file and synced, renamed over the old one, and the folder is synced. A process that
 is killed at any moment leaves the old value or the new one, never a part.
 
 Several processes of one machine may share the folder: who holds a session is written in small files that are changed
@@ -10,7 +10,7 @@ from, so that a change by hand is noticed as well. The folder must lie on a loca
 named pipes; on a network file system, and on Windows, use another storage (such as SQLite). The names of the files are
 safe on all systems, so that a folder can be moved there and back.
 
-A session's expiry is kept in a link beside it, which points to a time, so that the file itself stays plain JSON. A
+A session's expiry is kept in a symbolic link next to it, which points to a time, so that the file stays plain JSON. A
 file that is empty, no file, or not readable is reported as `StorageError`, and never overwritten.
 """
 

@@ -1,4 +1,4 @@
-"""One session's files: read, written beside and moved into place, and their errors put into words."""
+"""Reads, writes and renames the files of one session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COARSEST = 2_000_000_000
 """Nanoseconds: the coarsest clock of any file system (FAT)."""
 _PAGE = 4096
 _PATIENCE, _PAUSE = 0.5, 0.005
-"""Seconds: how long to wait for another program that writes in place, and the pause between two looks."""
+"""Seconds to wait for another program that writes in place, and the pause between two checks."""
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
@@ -39,7 +39,7 @@ class Expiry(NamedTuple):
 
     at: float
     mtime_ns: int | None
-    """Of the file that it holds for: not for what others wrote since. `None`: it holds for any."""
+    """The file's time when the expiry was set: it does not apply to later contents. `None`: it always applies."""
 
 
 def read(path: str) -> tuple[bytes, Stamp] | None:
@@ -65,14 +65,14 @@ def read(path: str) -> tuple[bytes, Stamp] | None:
             data += more
     finally:
         os.close(file)
-    # Only blanks: this stands for one blank less (see `draft`).
+    # Only blanks: one of them was added (see `_draft`).
     return data[:-1] if data.isspace() else data, _stamp(status)
 
 
 def read_settled(path: str) -> tuple[bytes, Stamp] | None:
-    """As `read`, where others write in place: waits a moment for a file that may be in the middle of that.
+    """As `read`, for files that others write in place: waits a moment if a file may be only half written.
 
-    A file is emptied first and then filled page by page, so that one of full pages may not yet be all of it.
+    Such a file is truncated and then filled page by page, so a file of full pages may not be complete.
     """
     before: Stamp | None = None
     end = time.monotonic() + _PATIENCE
@@ -95,7 +95,7 @@ def mtime_of(path: str) -> int | None:
 
 
 def look(path: str) -> Stamp | None:
-    """A session's version; `None` if there is no such file. Raises as `read`."""
+    """A session's version; `None` if there is no such file. Raises as `read` does."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -105,10 +105,10 @@ def look(path: str) -> Stamp | None:
 
 
 def draft_all(drafts: Iterable[tuple[str, bytes]], *, sync: bool) -> dict[str, OSError]:
-    """Write new files, many at a time, so that the disk can take them together.
+    """Write new files, many at a time, so that the disk can sync them together.
 
     Args:
-        drafts: where to write, and what.
+        drafts: the paths and contents of the files.
         sync: whether they must outlast a power cut.
 
     Returns:
@@ -142,9 +142,9 @@ def newer_than(path: str, other: Stamp | None) -> Stamp:
 
 
 def read_expiry(path: str) -> Expiry | None:
-    """When a session expires: a link that points to the time, for all to see; `None` if there is no link.
+    """When a session expires, from the link that points to the time; `None` if there is no link.
 
-    Behind the time may stand, after a blank, for which writing of the file it holds.
+    The time may be followed by a space and the `mtime_ns` of the file to which it applies.
     """
     try:
         target = os.readlink(path)
@@ -188,7 +188,7 @@ def sync_folders(folders: Collection[str]) -> dict[str, OSError]:
             finally:
                 os.close(file)
         except FileNotFoundError:
-            continue  # nothing was ever stored there, and nothing was removed
+            continue  # nothing was stored there or removed from it
         except OSError as error:
             failures[folder] = error
     return failures
@@ -217,11 +217,11 @@ def _stamp(status: os.stat_result) -> Stamp:
 def _draft(path: str, data: bytes) -> int:
     file = os.open(path, _WRITE, 0o666)
     try:
-        # A session is never empty or blank in JSON; should a codec make one so, a blank more tells it from a torn file.
+        # JSON is never empty or blank. If a codec's output is, an extra space distinguishes it from a torn file.
         rest = memoryview(data + b" " if not data or data.isspace() else data)
         while rest:
             rest = rest[os.write(file, rest) :]
-        # The kernel's own stamp may be some milliseconds coarse, and two drafts get the same.
+        # The kernel's own time stamps may be milliseconds coarse, so that two drafts would get the same.
         os.utime(file, ns=(now := time.time_ns(), now))
     except BaseException:
         os.close(file)
@@ -231,7 +231,7 @@ def _draft(path: str, data: bytes) -> int:
 
 def _finish(files: dict[str, int], failures: dict[str, OSError], *, sync: bool) -> None:
     if sync and hasattr(os, "posix_fadvise"):
-        for file in files.values():  # starts all the writing, so that the syncs below wait for it only once
+        for file in files.values():  # start writing all of them, so that the syncs below overlap
             with suppress(OSError):
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     for path, file in files.items():

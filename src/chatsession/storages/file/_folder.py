@@ -48,31 +48,31 @@ Result = TypeVar("Result")
 
 
 class Waiting(NamedTuple):
-    """Not locked; it is worth another try when woken, or at this time, when the holder's lease ends."""
+    """Not locked: try again when woken, or at this time, when the holder's lease ends."""
 
     until: float
 
 
 class Draft(NamedTuple):
-    """A value on its way to its place."""
+    """A new value, written to a file that is to be renamed."""
 
     path: str
     error: SessionError | None = None
 
 
 class SessionFolder:
-    """Opens a folder for one storage object.
+    """A folder that one storage object has open.
 
     Args:
-        root: the folder; made where it is missing.
+        root: the folder; created if it is missing.
         naming: how files are named.
-        clock: gives the time as Unix seconds.
+        clock: returns Unix time in seconds.
         sync: whether what is committed must outlast a power cut.
-        create: whether the folder may be made; if not, one that cannot be written to is only read.
+        create: whether the folder may be created; if not, one that is not writable is only read.
         retry_for: seconds to wait for a lock file.
 
     Raises:
-        StorageError: the folder cannot be made, or not be written to.
+        StorageError: the folder cannot be created, or is not writable.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class SessionFolder:
             raise storage_error(error) from None
 
     def _prepare(self, *, may_fail: bool) -> None:
-        """Make what is needed beside the sessions, and tidy up."""
+        """Create the subfolders, and remove what dead processes left behind."""
         try:
             for folder in (self._own / "locks", self._wakeups, self._drafts):
                 folder.mkdir(parents=True, exist_ok=True)
             with exclusive(self._own / "opening", self._retry_for):
-                self._clear_up_after_the_dead()
+                self._remove_leftovers()
                 self.pipe = Pipe(self._wakeups)
         except OSError as error:
             if not may_fail or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -125,18 +125,18 @@ class SessionFolder:
             )
 
     def read(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
-        """As `Storage.read_many`."""
+        """See `Storage.read_many`."""
         found = [_guarded(key, lambda key=key: self.files.load(self._name(key))) for key in keys]
         if None in found:
             self._check_presence()
         return found
 
     def lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | Waiting | SessionError]:
-        """As `Storage.lock_many`, with the time of the next attempt in place of `None`."""
+        """See `Storage.lock_many`; returns the time of the next attempt instead of `None`."""
         return self._each(requests, self._lock)
 
     def renew(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        """As `Storage.renew_many`."""
+        """See `Storage.renew_many`."""
         until_then = self._each(
             leases,
             lambda shard, lease: shard.renew(self._name(lease.key), lease.token, seconds, self._clock()),
@@ -147,14 +147,14 @@ class SessionFolder:
         return [result is True for result in until_then]
 
     def abandon(self, requests: Sequence[LockRequest]) -> None:
-        """As `Storage.abandon_many`."""
+        """See `Storage.abandon_many`."""
         self._each(
             requests,
             lambda shard, request: shard.abandon(self._name(request.key), request.waiter, self._clock(), self._wake),
         )
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        """As `Storage.commit_many`."""
+        """See `Storage.commit_many`."""
         drafts = self._draft(changes)
         touched: defaultdict[str, list[str]] = defaultdict(list)
         try:
@@ -182,7 +182,7 @@ class SessionFolder:
     def _each(
         self, items: Sequence[Item], work: Callable[[Shard, Item], Result | SessionError]
     ) -> list[Result | SessionError]:
-        """Do some work for each item, under the lock file that covers its key."""
+        """Call a function for each item, under the lock file that covers its key."""
         results: dict[str, Result | SessionError] = {}
         groups: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -252,7 +252,7 @@ class SessionFolder:
         if draft is None or draft.error is not None:
             return (draft and draft.error) or StorageError("it was not written", key=change.key)
         if stored.expired:
-            self.files.remove(name)  # so that nothing that expired comes back, should this process end right here
+            self.files.remove(name)  # so that it does not come back if this process ends right here
         return Committed(self.files.put(name, change.value, draft.path, change.ttl, stored))
 
     def _draft(self, changes: Sequence[Change]) -> dict[str, Draft]:
@@ -269,7 +269,7 @@ class SessionFolder:
         return drafts
 
     def _check_presence(self) -> None:
-        """Raise `StorageError` if the folder is gone, as when it was unmounted: then nothing in it is known."""
+        """Raise `StorageError` if the folder was removed or replaced, for example unmounted."""
         try:
             if _identity(self._presence) == self._identity:
                 return
@@ -277,7 +277,7 @@ class SessionFolder:
             pass
         raise StorageError(f"the folder {self.root} was removed or replaced while it was in use; open it again")
 
-    def _clear_up_after_the_dead(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Remove what killed processes left behind."""
         alive: set[str] = set()
         for name in os.listdir(self._wakeups):

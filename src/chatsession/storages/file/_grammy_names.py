@@ -1,8 +1,8 @@
-"""From a session key to the name of its file as grammY's file storage has it: the key itself.
+"""Maps a session key to its file name in grammY's file storage: the key itself.
 
 grammY keeps the session of key `bot:42` in `42/bot:42.json`; the folder is the key's last two UTF-16 code units. Keys
 that it cannot store, or only outside of its folder (such as `a/b` or `..`), are kept in `other/`, where grammY never
-looks, under the names that the library's own layout gives them.
+looks, under their names in the library's own layout.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from chatsession.storages.file._names import shard_of
 __all__ = ["FOREIGN", "check_folded", "folder_of", "is_digest", "is_folder", "key_of", "name_at", "name_of", "shard_of"]
 
 FOREIGN = True
-"""Others write these files too, in place."""
+"""grammY writes these files too, in place."""
 
 OTHER = "other"
 LONGEST = 247
-"""Of the 255 bytes that file systems grant a name; the rest is for `.expires`."""
+"""Bytes, of the 255 that file systems allow; the rest is for `.expires`."""
 _LONGEST_OF_GRAMMY = 250
 
 
 def name_of(key: str) -> str:
-    """The name of the key's file, without what comes behind the dot; `other/…` for keys that grammY cannot store.
+    """The name of the key's file, without the extension; `other/…` for keys that grammY cannot store.
 
     Raises:
-        SessionKeyError: the key is empty, no valid Unicode, or some bytes longer than can be stored beside its expiry.
+        SessionKeyError: the key is empty, not valid Unicode, or a few bytes too long for a file with an expiry.
     """
     own = _names.name_of(key)  # refuses what is not a key
     if "/" in key or "\0" in key or _tail(key) in (".", ".."):
@@ -38,7 +38,7 @@ def name_of(key: str) -> str:
 
 
 def key_of(name: str) -> str | None:
-    """The key that has this name; `None` if no key has it, or a long one whose name does not tell it."""
+    """The key that has this name; `None` if no key has it, or if the name is the digest of a long key."""
     folder, slash, rest = name.partition("/")
     key = name if not slash else _names.key_of(rest) if folder == OTHER else None
     if key is None:
@@ -50,17 +50,17 @@ def key_of(name: str) -> str | None:
 
 
 def is_digest(name: str) -> bool:
-    """Is it the name of a key too long to be read from it?"""
+    """Whether a name is the digest of a long key."""
     return name.startswith(f"{OTHER}/") and _names.is_digest(name.removeprefix(f"{OTHER}/"))
 
 
 def folder_of(name: str) -> str:
-    """The folder in which the file lies."""
+    """The folder of the file."""
     return OTHER if "/" in name else _tail(name)
 
 
 def is_folder(name: str) -> bool:
-    """May a folder of this name hold sessions?"""
+    """Whether a folder of this name may contain sessions."""
     return name == OTHER or len(name) <= 2
 
 
@@ -70,7 +70,7 @@ def name_at(folder: str, file: str) -> str:
 
 
 def check_folded(key: str) -> None:
-    """Raises `SessionKeyError` if a file system that folds case or normalises may take the name for another's."""
+    """Raises `SessionKeyError` if a file system that folds case or normalises may confuse the name with another."""
     if "/" not in name_of(key) and not (key.isascii() and key == key.lower()):
         raise SessionKeyError(
             "this file system takes upper and lower case for the same, so that grammY's names are not safe for it",
@@ -79,5 +79,5 @@ def check_folded(key: str) -> None:
 
 
 def _tail(key: str) -> str:
-    """The last two UTF-16 code units, as JavaScript cuts them; half a character becomes U+FFFD on the disk."""
+    """The last two UTF-16 code units, as in JavaScript; half a surrogate pair becomes U+FFFD on the disk."""
     return key.encode("utf-16-le", "surrogatepass")[-4:].decode("utf-16-le", "replace")

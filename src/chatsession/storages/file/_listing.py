@@ -1,4 +1,4 @@
-"""Which sessions there are: names read from the folders a part at a time, in order, so that one can go on anywhere."""
+"""Enumerates the session files of a folder, in order and in pages, so that an enumeration can continue anywhere."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class _Window(NamedTuple):
 
     names: list[str]
     last: bool
-    """Does none follow?"""
+    """Whether no names follow."""
 
 
 class Listing:
-    """Gives the names of files in pages.
+    """Returns the names of files in pages.
 
     Args:
         root: the folder of all sessions.
         naming: how files are named.
-        suffix: what a file's name must end with; it is left off.
+        suffix: what file names must end with; it is removed.
     """
 
     def __init__(self, root: str, naming: Naming, suffix: str) -> None:
@@ -38,7 +38,7 @@ class Listing:
         self._windows: dict[tuple[str, str], _Window] = {}
 
     def after(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
-        """At most `limit` names behind a cursor, and the next cursor (`None`: these were the last)."""
+        """At most `limit` names after a cursor, and the next cursor (`None`: these were the last)."""
         started, _, last = (cursor or "/").partition("/")
         found: list[str] = []
         for folder in folders(self._root, self._naming):
@@ -85,7 +85,7 @@ def folders(root: str, naming: Naming) -> list[str]:
 
 
 def names_in(root: str, folder: str, suffix: str) -> Iterator[str]:
-    """The names of the files in one folder that end with `suffix`, which is left off."""
+    """The names of the files in one folder that end with `suffix`, without the suffix."""
     try:
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:

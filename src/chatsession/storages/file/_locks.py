@@ -63,7 +63,7 @@ class Shard(msgspec.Struct, array_like=True):
             _enqueue(hold.queue, waiter)
             return None
         hold.queue = hold.queue[1:]
-        # By the clock too, so that tokens still grow should the file be lost.
+        # Based on the clock too, so that tokens keep growing if the file is lost.
         self.last_token = hold.token = max(self.last_token + 1, int(now * 1_000_000))
         hold.until, hold.seconds, hold.waiter = now + seconds, seconds, waiter.waiter
         return hold.token
@@ -133,7 +133,7 @@ class LockFiles:
 
     Args:
         folder: where they are.
-        clock: gives the time as Unix seconds.
+        clock: returns Unix time in seconds.
         retry_for: seconds to wait for one. It is held for some microseconds, unless its holder was stopped just then.
     """
 
@@ -144,7 +144,7 @@ class LockFiles:
 
     @contextmanager
     def open(self, number: int) -> Generator[Shard]:
-        """Lock one lock file; what the block changes in it is written unless the block raises.
+        """Lock one lock file, and write what the block changes in it, unless the block raises.
 
         Raises:
             StorageUnavailableError: another process has had it for `retry_for` seconds.

@@ -1,6 +1,6 @@
-"""From a session key to the name of its file, and back: readable where that is safe, and never two keys on one name.
+"""Maps a session key to a file name and back: readable where that is safe, and unique for each key.
 
-A name holds only `a-z 0-9 _ - %` and, in an escape, `A-F`: it is the same name to a file system that folds case or
+A name consists of `a-z 0-9 _ - %` and, in an escape, `A-F`: it is the same name to a file system that folds case or
 normalises Unicode, means nothing special to any system, and cannot leave its folder. `%2F` stands for the byte `/`,
 as in a URL; upper case letters are escaped too, because `Bob` and `bob` are one file on macOS and Windows.
 A key whose name would be too long is kept under its digest, `=` and 64 hex digits, with the key itself in a file of
@@ -19,7 +19,7 @@ from chatsession.errors import SessionKeyError
 
 
 class Naming(Protocol):
-    """What a module offers that names files: this one, or `_grammy_names`."""
+    """The functions of a module that names files: this one, or `_grammy_names`."""
 
     @property
     def FOREIGN(self) -> bool: ...  # noqa: N802 - a module's constant
@@ -34,24 +34,24 @@ class Naming(Protocol):
 
 
 FOREIGN = False
-"""Nobody else writes these files, but for people who mend them."""
+"""Other programs do not write these files; people may edit them."""
 
 LONGEST = 200
-"""Of the 255 bytes that file systems grant a name; the rest is room for what comes behind the dot."""
+"""Bytes, of the 255 that file systems allow; the rest is for the extension."""
 
 _PLAIN = re.compile(r"[a-z0-9_-]+")
 _NAME = re.compile(r"(?:[a-z0-9_-]|%[0-9A-F]{2})+")
 _DIGEST = re.compile(r"=[0-9a-f]{64}")
 _ESCAPES = [chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"%{byte:02X}" for byte in range(256)]
-# What names devices on Windows, whatever stands behind the dot.
+# Names of devices on Windows, with any extension.
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 
 
 def name_of(key: str) -> str:
-    """The name of the key's file, without what comes behind the dot.
+    """The name of the key's file, without the extension.
 
     Raises:
-        SessionKeyError: the key is empty, or no valid Unicode.
+        SessionKeyError: the key is empty, or not valid Unicode.
     """
     if len(key) <= LONGEST and _PLAIN.fullmatch(key) and key not in _DEVICES:
         return key
@@ -65,7 +65,7 @@ def name_of(key: str) -> str:
 
 
 def key_of(name: str) -> str | None:
-    """The key that has this name; `None` if no key has it, or a long one whose name does not tell it."""
+    """The key that has this name; `None` if no key has it, or if the name is the digest of a long key."""
     if not _NAME.fullmatch(name):
         return None
     try:
@@ -76,17 +76,17 @@ def key_of(name: str) -> str | None:
 
 
 def is_digest(name: str) -> bool:
-    """Is it the name of a key too long to be read from it?"""
+    """Whether a name is the digest of a long key."""
     return _DIGEST.fullmatch(name) is not None
 
 
 def folder_of(name: str) -> str:
-    """The folder in which the file lies: the name's last two characters, as in grammY's file storage."""
+    """The folder of the file: the name's last two characters, as in grammY's file storage."""
     return name[-2:]
 
 
 def is_folder(name: str) -> bool:
-    """May a folder of this name hold sessions?"""
+    """Whether a folder of this name may contain sessions."""
     return len(name) <= 2
 
 

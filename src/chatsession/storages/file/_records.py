@@ -16,28 +16,28 @@ VALUE, EXPIRES, KEY = ".json", ".expires", ".key"
 
 
 class Stored(NamedTuple):
-    """What lies at a place."""
+    """What is stored under a name."""
 
     version: Version | None
-    """`None`: nothing that still counts."""
+    """`None`: nothing, or it has expired."""
     stamp: _disk.Stamp | None
-    """Of the file, expired or not."""
+    """The version of the file, expired or not."""
     limited: bool
-    """Is there an expiry, though it may not hold?"""
+    """Whether there is an expiry, even one that does not apply."""
     expired: bool
 
 
 class SessionFiles:
     """Reads and writes the files of sessions.
 
-    Where grammY writes them too (`naming.FOREIGN`), it takes no lock and writes in place. So a file is read when it has
-    come to rest, its version is a digest of what it holds, and an expiry holds only for what was written here.
+    grammY (`naming.FOREIGN`) takes no lock and writes its files in place. So a file is then read once it has
+    stopped changing, its version is a digest of its contents, and an expiry applies only to what was written here.
 
     Args:
         root: the folder of all sessions.
         naming: how files are named.
-        clock: gives the time as Unix seconds.
-        draft_path: gives a path for a file on its way to its place.
+        clock: returns Unix time in seconds.
+        draft_path: returns a path for a file to be renamed later.
         sync: whether what is written must outlast a power cut.
     """
 
@@ -55,7 +55,7 @@ class SessionFiles:
         return f"{self._root}/{self._naming.folder_of(name)}"
 
     def path(self, name: str) -> str:
-        """A session's place, without what comes behind the dot."""
+        """The path of a session's file, without the extension."""
         return f"{self.folder(name)}/{name.rpartition('/')[2]}"
 
     def load(self, name: str) -> Record | None:
@@ -69,7 +69,7 @@ class SessionFiles:
         return None if found is None else Record(found[0], self._version(*found), expires_at)
 
     def look(self, name: str) -> Stored:
-        """What is there now. Raises as `load`."""
+        """Look at what is stored now. Raises as `load` does."""
         path = self.path(name)
         stamp = version = None
         if not self._naming.FOREIGN:
@@ -82,13 +82,13 @@ class SessionFiles:
         return Stored(None if expired else version, stamp, expiry is not None, expired)
 
     def has_expired(self, name: str) -> bool:
-        """Has this session expired?"""
+        """Whether a session has expired."""
         path = self.path(name)
         expires_at = self._time(path, _disk.read_expiry(path + EXPIRES))
         return expires_at is not None and expires_at <= self._clock()
 
     def key(self, name: str) -> str:
-        """The key of a file found in the folder. Raises `StorageError` if it is none of ours."""
+        """The key of a file found in the folder. Raises `StorageError` if it is not the file of a session."""
         path = self.path(name)
         key = self._naming.key_of(name)
         if key is None and self._naming.is_digest(name) and (found := _disk.read(path + KEY)) is not None:
@@ -98,7 +98,7 @@ class SessionFiles:
         return key
 
     def put(self, name: str, value: bytes, draft: str, ttl: float | None, stored: Stored) -> Version:
-        """Move a draft of a value into its place, and return its version."""
+        """Rename a draft to the session's file, and return its version."""
         path = self.path(name)
         self._make_folder(os.path.dirname(path))
         stamp = _disk.newer_than(draft, stored.stamp)
@@ -109,7 +109,7 @@ class SessionFiles:
         return self._version(value, stamp)
 
     def touch(self, name: str, ttl: float | None, stored: Stored) -> None:
-        """Count a session's time to live from now on."""
+        """Restart a session's time to live."""
         if stored.stamp is not None and stored.version is not None:
             self._set_expiry(self.path(name), ttl, stored.stamp, stored)
 
@@ -130,7 +130,7 @@ class SessionFiles:
             _disk.remove(path + EXPIRES)
 
     def _time(self, path: str, expiry: _disk.Expiry | None) -> float | None:
-        """When what is stored expires: never, if others have written it since."""
+        """When what is stored expires: never, if others have written the file since."""
         if expiry is None or expiry.mtime_ns is None:
             return expiry and expiry.at
         return expiry.at if _disk.mtime_of(path + VALUE) in (None, expiry.mtime_ns) else None

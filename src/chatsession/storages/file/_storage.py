@@ -42,24 +42,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LONGEST_WAIT = 1.0
-"""Seconds after which a waiter tries again although nobody woke it; also how it shows that it is still there."""
+"""Seconds after which a waiter tries again without being woken, which also shows that it is still alive."""
 
 
 class FileStorage(Storage):
     """Keeps each session in a JSON file of its own.
 
     Args:
-        folder: where; made where it is missing. The session of chat 424242 is `42/424242.json` in it, as with grammY's
+        folder: created if it is missing. The session of chat 424242 is `42/424242.json` in it, as with grammY's
             file storage; characters that are not safe in a file name are escaped as in URLs (`%2F`).
         layout: how files are named: `"chatsession"` as above; `"grammy"` exactly as by grammY's file storage, so that a
             bot written with it can use the same folder (see `docs/grammy.md`).
-        fsync: whether a commit waits until the disk has it. Without, a commit outlasts the process, but of the last
-            half minute some may be lost, or be empty files, after a power cut.
+        fsync: whether a commit waits for the disk. Without it, a commit outlasts the process, but those of the last
+            half minute may be lost, or leave empty files, after a power cut.
         retry_for: seconds to wait for a lock file that another process keeps, until `StorageUnavailableError`.
         sweep_interval: seconds between sweeps of expired sessions.
-        create: whether the folder may be made. If not, a folder without sessions is refused and left as it is, and one
-            that cannot be written to can still be read.
-        clock: gives the time as Unix seconds, the same for all processes that share the folder.
+        create: whether the folder may be created. If not, a folder without sessions is refused unchanged, and one
+            that is not writable can still be read.
+        clock: returns Unix time in seconds; the same for all processes that share the folder.
 
     Examples:
         >>> from chatsession import SessionManager
@@ -190,7 +190,7 @@ class FileStorage(Storage):
         return self._folder
 
     async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do some work that may wait for the disk, in a thread."""
+        """Call a function that may wait for the disk, in a thread."""
         if self._threads is not None and self._process != os.getpid():
             raise StorageError(
                 f"the folder {self._root} was opened before this process was forked; open it in each process"

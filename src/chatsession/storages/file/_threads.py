@@ -16,18 +16,18 @@ class _Job(NamedTuple):
     work: Callable[[], Any] | None
     """`None`: the thread ends."""
     done: asyncio.Future[Any] | None
-    """`None`: nobody waits for it."""
+    """`None`: the result is not awaited."""
 
 
 class Threads:
-    """A few daemon threads, which work for as long as anything in the process does.
+    """A few daemon threads, which work until the process ends.
 
-    Those of `concurrent.futures` take nothing more once the main thread has ended, although event loops in other
-    threads go on, and have locks to give back.
+    Those of `concurrent.futures` accept no work once the main thread has ended, although event loops in other
+    threads still run and have locks to release.
 
     Args:
-        most: how many there are at most; each is started when it is needed.
-        name: what they are called.
+        most: the largest number of threads; each is started when it is needed.
+        name: the beginning of their names.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -38,7 +38,7 @@ class Threads:
         self._unfinished = 0
 
     def run(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        """Do some work in one of the threads."""
+        """Call a function in one of the threads."""
         if self._unfinished >= len(self._threads) < self._most:
             thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -78,13 +78,13 @@ class Threads:
             except Exception as error:
                 result = error
             _tell(done, result)
-            del work, done, result  # or what they hold would stay until the next job
+            del work, done, result  # otherwise they would be kept until the next job
 
 
 def _tell(done: asyncio.Future[Any] | None, result: object) -> None:
     if done is None:
         return
-    with suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+    with suppress(RuntimeError):  # the loop was closed
         done.get_loop().call_soon_threadsafe(_settle, done, result)
 
 

@@ -1,6 +1,6 @@
 """Wakes waiters of other processes, through a named pipe that each open storage reads.
 
-A pipe without a reader shows at once that its process is gone.
+A pipe without a reader shows immediately that its process has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chatsession.storages._shared.waiters import WAKE_TOKEN_LENGTH, wake_token
 
 
 class Pipe:
-    """The named pipe of one open storage. Make it while no other process tidies up (see `_folder.SessionFolder`).
+    """The named pipe of one open storage. Create it while no other process tidies up (see `_folder.SessionFolder`).
 
     Args:
         folder: where all pipes are.
@@ -26,7 +26,7 @@ class Pipe:
         self.name = secrets.token_hex(8)
         self._path = folder / self.name
         os.mkfifo(self._path)
-        # For reading and writing, so that the pipe does not end when it has no other writer.
+        # Opened for writing too, so that the pipe stays open without another writer.
         self._file = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -43,7 +43,7 @@ class Pipe:
         self._path.unlink(missing_ok=True)
 
     def forget(self, *, inherited: bool) -> None:
-        """Drop the pipe of a closed event loop, or, in a forked child, that of the parent, which goes on using it."""
+        """Drop the pipe of a closed event loop, or, in a forked child, the parent's, which the parent still uses."""
         os.close(self._file)  # a descriptor of this process: an inherited one would make the parent seem alive for ever
         if not inherited:
             self._path.unlink(missing_ok=True)
@@ -56,14 +56,14 @@ class Pipe:
 
 
 def wake(pipe: Path, waiter: str) -> bool:
-    """Wake a waiter; returns whether its process is still there."""
+    """Wake a waiter. Returns whether its process still exists."""
     try:
         file = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         os.write(file, wake_token(waiter).encode())
-    except BlockingIOError:  # its process does not read, but is there: it may have been stopped
+    except BlockingIOError:  # its process exists but does not read; it may be stopped
         pass
     except OSError:
         return False
@@ -73,7 +73,7 @@ def wake(pipe: Path, waiter: str) -> bool:
 
 
 def is_read(pipe: Path) -> bool:
-    """Whether the process that made this pipe is still there."""
+    """Whether the process that created this pipe still exists."""
     try:
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
