@@ -1,4 +1,4 @@
-"""Aids for tests: what proves a storage, and real servers to prove it against."""
+"""Conformance suites for storages and integrations, and a fixture for the tests of your own bot."""
 
 try:
     import pytest

@@ -1,10 +1,10 @@
-"""For the tests of your own bot: its sessions in memory, at hand to fill and to look at, in a time that you move.
+"""For the tests of your own bot: keeps its sessions in memory, where tests can set and read them and move the time.
 
 In `conftest.py`:
 
     pytest_plugins = ["chatsession.testing.bots"]
 
-and in a test, with `sessions` being the `SessionManager` of your bot, whatever storage it has:
+and in a test, where `bot.sessions` is the `SessionManager` of your bot, with any storage:
 
     async def test_a_pizza_counts(tested_sessions):
         async with tested_sessions(bot.sessions) as stored:
@@ -34,14 +34,14 @@ _BEGINNING = 1_800_000_000.0
 
 
 class StoredSessions(Generic[T]):
-    """What a manager has stored, while it is tested."""
+    """The sessions of a manager under test."""
 
     def __init__(self, sessions: SessionManager[T], clock: list[float]) -> None:
         self._sessions = sessions
         self._clock = clock
 
     async def put(self, key: str | int, value: T) -> None:
-        """Store a session, in place of what is there."""
+        """Store a session, replacing what is stored."""
 
         def replaced(_: T) -> T:
             return value
@@ -49,21 +49,21 @@ class StoredSessions(Generic[T]):
         await self._sessions.update(key, replaced)
 
     async def get(self, key: str | int) -> T | None:
-        """What is stored; `None` if nothing is."""
+        """The stored value; `None` if there is none."""
         return await self._sessions.get(key)
 
     async def all(self) -> dict[str, T]:
-        """Everything that is stored, by key."""
+        """All stored values by key."""
         return {key: value async for key, value in self._sessions.entries()}
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for `ttl`."""
+        """Move the clock forward, for `ttl`."""
         self._clock[0] += seconds
 
 
 @contextlib.asynccontextmanager
 async def in_memory(sessions: SessionManager[T]) -> AsyncGenerator[StoredSessions[T], None]:
-    """Let a manager keep its sessions in memory for a while, whatever its storage is; that one is not touched.
+    """Let a manager keep its sessions in memory for the duration of a test. Its own storage is not touched.
 
     Examples:
         >>> import asyncio
@@ -98,5 +98,5 @@ TestedSessions: TypeAlias = Callable[[SessionManager[Any]], AbstractAsyncContext
 
 @pytest.fixture
 def tested_sessions() -> TestedSessions:
-    """`in_memory`, as a fixture."""
+    """`in_memory` as a fixture."""
     return in_memory

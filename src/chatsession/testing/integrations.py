@@ -1,6 +1,6 @@
-"""The conformance suite of integrations: the same scenarios in every framework, by its real dispatcher.
+"""The conformance suite of integrations: the same scenarios in every framework, through its real dispatcher.
 
-Needs `pip install 'chatsession[testing]'`, and pytest-asyncio in its mode `auto`. To add a framework, write one driver
+Needs `pip install 'chatsession[testing]'` and pytest-asyncio in mode `auto`. To add a framework, write a driver
 and subclass `IntegrationConformance` in a test file:
 
     from chatsession.testing.integrations import FrameworkDriver, IntegrationConformance, MakeDriver
@@ -17,13 +17,13 @@ and subclass `IntegrationConformance` in a test file:
         def make_driver(self) -> MakeDriver:
             return MyDriver
 
-Updates are described without any framework (`Incoming`); `Incoming.bot_api()` is the same as the Bot API's JSON. The
-handlers of the suite get a `NeutralContext`, made by the driver from what its framework's handler was given:
+Updates are described independently of frameworks (`Incoming`); `Incoming.bot_api()` is their Bot API JSON. The
+handlers of the suite get a `NeutralContext`, which the driver makes from the arguments of its framework's handler:
 
     async def handler(message, ctx):                    # as the users of this framework write it
         await neutral(NeutralContext(message.text, {"session": ctx}))
 
-Each scenario runs on sessions in memory and in a SQLite file.
+Each scenario runs with sessions in memory and in an SQLite file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The conformance suite with which anybody proves a `Storage` of their own.
+"""The conformance suite for storages, to test a `Storage` of your own.
 
-Needs `pip install 'chatsession[testing]'`. Subclass `StorageConformance` in a test file and say how storages are made:
+Needs `pip install 'chatsession[testing]'`. Subclass `StorageConformance` in a test file and define `make_storage`:
 
     from chatsession.testing.storages import MakeStorage, StorageConformance
 
@@ -9,10 +9,10 @@ Needs `pip install 'chatsession[testing]'`. Subclass `StorageConformance` in a t
         def make_storage(self, tmp_path) -> MakeStorage:
             return lambda: MyStorage(tmp_path / "data")
 
-The function is called several times in one test; the storage objects it returns work on the same data, as processes
-would that share it. Each test begins with empty data. The fixture may be async, to start or to empty a server.
+The function is called several times in a test; the storages it returns must share their data, like processes that
+use the same server. Each test must begin with empty data. The fixture may be async, to start or clear a server.
 
-A storage that takes a clock is moved through time without waiting for it:
+If a storage takes a clock, the suite moves it instead of waiting:
 
         @pytest.fixture
         def clock(self) -> MovableClock:
@@ -22,7 +22,7 @@ A storage that takes a clock is moved through time without waiting for it:
         def make_storage(self, tmp_path, clock) -> MakeStorage:
             return lambda: MyStorage(tmp_path / "data", clock=clock)
 
-Without that, time passes really; `tick` is the shortest time to live that makes sense (see `StorageSuite` for all
+Without a clock, the suite really waits; `tick` is the shortest sensible time to live (see `StorageSuite` for all
 settings).
 """
 

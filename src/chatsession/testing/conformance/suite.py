@@ -1,4 +1,4 @@
-"""What all parts of the suite share: how a storage is made, opened again, and moved through time."""
+"""Shared by all parts of the suite: how storages are made and opened again, and how time passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OpenAnother: TypeAlias = Callable[[], Awaitable[Storage]]
 
 
 class MovableClock:
-    """A clock for storages that take one: it stands still until it is moved.
+    """A clock for storages that take one. It stands still until it is moved.
 
     Args:
         now: Unix time in seconds.
@@ -30,15 +30,15 @@ class MovableClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let this much time pass."""
+        """Move the clock forward."""
         self.now += seconds
 
 
 class Time:
-    """How time passes for a storage: at once if its clock can be moved, really where a server keeps the time.
+    """How time passes for a storage: immediately if its clock can be moved, in real time otherwise.
 
     Args:
-        clock: the storage's clock; `None`: it has none that can be moved.
+        clock: the storage's clock; `None`: it cannot be moved.
         tick: seconds; tests measure times to live and leases in ticks.
     """
 
@@ -48,15 +48,15 @@ class Time:
 
     @property
     def ample(self) -> float:
-        """Ticks in which a busy machine makes a few calls, though it stalls meanwhile."""
+        """Ticks that are enough for a few calls even on a busy machine."""
         return 2.0 if self.clock else 8.0
 
     def seconds(self, ticks: float) -> float:
-        """So many ticks in seconds."""
+        """A number of ticks in seconds."""
         return ticks * self._tick
 
     async def passes(self, ticks: float) -> None:
-        """Return so many ticks later."""
+        """Return after a number of ticks."""
         if self.clock is None:
             await asyncio.sleep(self.seconds(ticks))
         else:
