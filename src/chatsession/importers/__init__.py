@@ -1,6 +1,6 @@
-"""Import existing data: the sessions of another library become those of a `SessionManager`.
+"""Imports the data of other libraries into the sessions of a `SessionManager`.
 
-A module for each origin reads entries: `chatsession.importers.ptb`, `chatsession.importers.aiogram_fsm`,
+A module for each source reads entries: `chatsession.importers.ptb`, `chatsession.importers.aiogram_fsm`,
 `chatsession.importers.grammy`, and for states `chatsession.importers.aiogram_mongo` and
 `chatsession.importers.telebot_states`. `import_into` stores them as sessions, and `import_states` as states.
 """

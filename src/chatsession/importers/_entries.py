@@ -1,4 +1,4 @@
-"""Entries read from the place where a bot kept its data before."""
+"""Entries: the old data of a bot, piece by piece."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One piece of a bot's old data, on its way into a session.
+    """One piece of a bot's old data, to be imported as a session.
 
-    It has the ids that `per_chat`, `per_user` and the other key functions look at, as far as they are known.
+    It has the ids that `per_chat`, `per_user` and the other key functions use, as far as they are known.
 
     Attributes:
-        origin: where it lies, such as `chat_data[42]` or a key of Redis.
+        origin: where it was found, such as `chat_data[42]` or a key of Redis.
         kind: what it is, such as `"user_data"`.
         data: the data, as dicts, lists, strings, numbers, dates and the like.
-        key: the session key that it had; `None`: the manager's `get_session_key` tells.
+        key: the session key that it had; `None`: the manager's `get_session_key` determines it.
         state: aiogram's state, if there was one.
         destiny: aiogram's destiny; `None`: not in its keys.
-        version: of the data, as in `migrations`; `None`: older than all.
-        migrate: the data is a session's, which the manager's `migrations` bring up to date.
-        problem: why it could not be read; the same words for all entries with the same problem.
-        note: this is nothing to import, but something that an import leaves behind.
+        version: the schema version of the data, as in `migrations`; `None`: before the first.
+        migrate: the data is a session's, to which the manager's `migrations` apply.
+        problem: why it could not be read; the same text for all entries with the same problem.
+        note: what this is, if it is not to be imported but only reported as left behind.
     """
 
     origin: str

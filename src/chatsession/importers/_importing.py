@@ -1,4 +1,4 @@
-"""Entries become sessions, each under its lock and once. What cannot be imported is counted and named."""
+"""Stores entries as sessions, each once and under its lock. Entries that cannot be imported are counted and named."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _TRIES = 5
 
 @dataclass
 class ImportReport:
-    """What `import_into` did, or would do. It never holds data.
+    """What `import_into` did, or would do. Holds no data.
 
     Attributes:
-        seen: entries that were found.
-        imported: those that became sessions (or, in a dry run, would).
-        existing: those whose session was there already and was kept.
-        skipped: those for which `convert` gave `None`.
-        failures: origin and reason of those that could not be imported, the first thousand.
-        reasons: how many could not be imported for which kind of reason.
-        left_behind: what the sessions have no place for (paths of fields, aiogram's state), and how often.
+        seen: how many entries were found.
+        imported: how many were stored as sessions (or, in a dry run, would be).
+        existing: how many were left out because their session exists already.
+        skipped: how many were left out by `convert`, which returned `None`.
+        failures: origin and reason of the first thousand that could not be imported.
+        reasons: how many could not be imported, by kind of reason.
+        left_behind: what the sessions cannot hold (paths of fields, aiogram's state), and how often.
     """
 
     seen: int = 0
@@ -73,22 +73,22 @@ async def import_into(
     that it already imported are kept.
 
     Args:
-        sessions: where to.
-        entries: from where, as `chatsession.importers.ptb.entries` and the others give them.
-        convert: makes the data of a session; `None` leaves the entry out. Without it the entry's data must fit the
-            sessions' type as it is.
-        key: gives the session key of an entry, without the manager's prefix. Without it that is the key which the
-            entry had, or what the manager's `get_session_key` makes of the entry.
-        on_existing: `"keep"` sessions that are there already, or `"replace"` them.
-        dry_run: store nothing, but find out what would be, and what fails.
-        progress: is called with the report so far, periodically.
+        sessions: the target.
+        entries: the source, such as `chatsession.importers.ptb.entries(…)`.
+        convert: returns the session's value, or `None` to leave the entry out. Without it, the entry's data must fit
+            the sessions' type as it is.
+        key: returns the session key of an entry, without the manager's prefix. Without it, the key is the one that the
+            entry had, or the one that the manager's `get_session_key` returns for the entry.
+        on_existing: `"keep"` sessions that exist already, or `"replace"` them.
+        dry_run: store nothing, and report what would be stored and what would fail.
+        progress: called periodically with the report so far.
 
     Returns:
-        How many entries became sessions, and what could not be imported and why.
+        How many entries were imported, and which could not be, and why.
 
     Raises:
-        TypeError: there is no `convert`, and the sessions' type has no form in JSON.
-        StorageUnavailableError: the storage cannot be reached; make the import again when it can.
+        TypeError: there is no `convert`, and the sessions' type cannot be represented in JSON.
+        StorageUnavailableError: the storage cannot be reached; run the import again when it can.
         SessionError: the source cannot be read.
 
     Examples:
@@ -132,10 +132,10 @@ class _Import(Generic[T]):
         self._dry_run = dry_run
         self._fit = Fit(sessions.options) if convert is None else None
         self._origins: dict[str, str] = {}
-        """By session key: what was imported there in this run."""
+        """The origin of what was imported in this run, by session key."""
 
     async def take(self, entry: Entry) -> None:
-        """Import one entry, or count why not."""
+        """Import one entry, or count why it cannot be imported."""
         report = self.report
         if entry.note is not None:
             report.left_behind[entry.note] += 1
@@ -211,13 +211,13 @@ class _Import(Generic[T]):
         self.report.existing += 1
 
     def _claim(self, key: str, entry: Entry) -> None:
-        """Two entries with the same key, as of two users in a chat, must not overwrite each other."""
+        """Raise if another entry, such as another user's in the chat, has the same key and would be overwritten."""
         if self._origins.setdefault(key, entry.origin) != entry.origin:
             raise _LeftOut("another entry has the same session key: pass key=… or convert=…, to tell or choose them")
 
 
 class _LeftOut(Exception):  # noqa: N818 - no error, and never seen outside
-    """Why an entry is not imported; the same words for all with the same reason."""
+    """Why an entry is not imported; the same text for all entries with the same reason."""
 
 
 V = TypeVar("V")

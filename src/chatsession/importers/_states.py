@@ -1,4 +1,4 @@
-"""Entries become states, in the storage that a bot's `setup_fsm` gives."""
+"""Stores entries as states, in the storage that `setup_fsm` returns."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ async def import_states(
     already imported is kept.
 
     Args:
-        storage: where to: what `setup_fsm` gives.
-        entries: from where, such as `aiogram_fsm.entries(url)` or `telebot_states.pickle_entries(path)`.
-        bot_id: of the bot whose states they are, where their keys do not say it, as aiogram's do not by default.
-        on_existing: `"keep"` states that are there already, or `"replace"` them.
-        dry_run: store nothing, but find out what would be, and what fails.
-        progress: is called with the report so far, again and again.
+        storage: the target, as returned by `setup_fsm`.
+        entries: the source, such as `aiogram_fsm.entries(url)` or `telebot_states.pickle_entries(path)`.
+        bot_id: the id of the bot, if the keys do not contain it; aiogram's do not by default.
+        on_existing: `"keep"` states that exist already, or `"replace"` them.
+        dry_run: store nothing, and report what would be stored and what would fail.
+        progress: called periodically with the report so far.
 
     Returns:
-        How many entries became states, and what could not be imported and why.
+        How many entries were imported, and which could not be, and why.
 
     Raises:
-        StorageUnavailableError: the storage cannot be reached; make the import again when it can.
+        StorageUnavailableError: the storage cannot be reached; run the import again when it can.
         SessionError: the source cannot be read.
 
     Examples:

@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
 _PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
 
 _LARGEST_ID = 2**63
-"""Above all ids of Telegram; others have no name that a message could show, or none that Python makes."""
+"""Above all ids of Telegram; Python cannot even print some that are larger."""
 _PER_TURN = 10
 
 
@@ -34,7 +34,7 @@ async def entries(
     single_file: bool | None = None,
     allow: Sequence[str] = (),
 ) -> AsyncGenerator[Entry]:
-    """Read what a bot kept by `PicklePersistence`, one kind of it.
+    """Read one kind of the data that a bot kept in a `PicklePersistence`.
 
     Entries of `user_data` have a `user_id` and those of `chat_data` a `chat_id`, so that sessions `per_user` or
     `per_chat` find their keys; that of `bot_data` has the key `"bot"`. Stop the old bot first: it writes its file
@@ -43,8 +43,8 @@ async def entries(
 
     Args:
         path: the `filepath` of the `PicklePersistence`.
-        kind: which of its data.
-        single_file: as given to the `PicklePersistence`; `None`: what lies there tells.
+        kind: the kind of data.
+        single_file: as given to the `PicklePersistence`; `None`: detect it.
         allow: patterns of class names, such as `"myapp.models.*"` or `"telegram.*"`: objects of these classes become
             dicts of their attributes (enums their values). An entry with objects of other classes is not imported.
             Dates, sets, decimals, UUIDs and the dicts of `collections` need no permission.
@@ -57,7 +57,7 @@ async def entries(
     found = await asyncio.to_thread(_read, Path(path), kind, single_file)
     plain = Plain(allow)
     for number, (id_, data) in enumerate(found.data):
-        if data is not None and pairs_of(data) != []:  # whom it has only seen, python-telegram-bot has empty dicts for
+        if data is not None and pairs_of(data) != []:  # python-telegram-bot keeps empty dicts for everyone it has seen
             yield _entry(kind, id_, data, plain)
         if number % _PER_TURN == 0:
             await asyncio.sleep(0)
@@ -69,13 +69,13 @@ async def entries(
 
 class _Found(NamedTuple):
     data: list[tuple[object, object]]
-    """By the id of the user or the chat; of the bot: one, without an id."""
+    """The data by the id of the user or chat; for the bot, a single item without an id."""
     conversations: int
     callback_data: bool
 
 
 def read_parts(path: Path, names: Sequence[str], single_file: bool | None) -> dict[str, object]:
-    """Some parts of what a `PicklePersistence` has written, by name; those that it never wrote are not there.
+    """Read some parts of what a `PicklePersistence` has written, by name. Parts that it never wrote are missing.
 
     Raises:
         SessionError: the file cannot be read, or is not what a `PicklePersistence` writes.
@@ -114,7 +114,7 @@ def _by_name(pairs: list[tuple[Any, Any]]) -> dict[str, object]:
 
 
 def _several(path: Path, names: Sequence[str]) -> dict[str, object]:
-    """What `single_file=False` keeps in a file each; a kind that was never written has none."""
+    """Read the files of `single_file=False`, one for each part; parts that were never written have none."""
     files = {name: path.with_name(f"{path.name}_{name}") for name in _PARTS}
     if not any(file.exists() for file in files.values()):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -122,7 +122,7 @@ def _several(path: Path, names: Sequence[str]) -> dict[str, object]:
 
 
 def pairs_in(value: object) -> list[tuple[Any, Any]]:
-    """The pairs of a dict that was read. Raises `PickleError` if it is something else."""
+    """The pairs of a dict. Raises `PickleError` if it is not a dict."""
     pairs = [] if value is None else pairs_of(value)
     if pairs is None:
         raise PickleError("is not what a PicklePersistence writes")

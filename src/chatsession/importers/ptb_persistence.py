@@ -1,4 +1,4 @@
-"""python-telegram-bot's `PicklePersistence` becomes what `setup_persistence` keeps, conversations and buttons included.
+"""Imports python-telegram-bot's `PicklePersistence` into `setup_persistence`, with conversations and buttons.
 
 Nothing in a pickle is executed or imported.
 """
@@ -41,23 +41,23 @@ async def import_pickle(
     dry_run: bool = False,
     progress: Callable[[ImportReport], object] | None = None,
 ) -> ImportReport:
-    """Bring along what an application kept by `PicklePersistence`.
+    """Import what an application kept in a `PicklePersistence`.
 
     Stop the old bot first: it writes its file in place, and keeps what is newer in memory. Run an interrupted import
     again: what it already imported is kept. Each user and each chat is one entry of the report.
 
     Args:
-        application: for which `setup_persistence` was called, with its handlers, which tell to whom the states of
-            conversations belong. It need not be initialized.
+        application: with `setup_persistence` and its handlers, which determine to whom the states of conversations
+            belong. It need not be initialized.
         path: the `filepath` of the `PicklePersistence`.
-        single_file: as given to the `PicklePersistence`; `None`: what lies there tells.
+        single_file: as given to the `PicklePersistence`; `None`: detect it.
         allow: patterns of class names, as of `chatsession.importers.ptb.entries`.
-        on_existing: `"keep"` what is there already, or `"replace"` it.
-        dry_run: store nothing, but find out what would be, and what fails.
-        progress: is called with a report now and then.
+        on_existing: `"keep"` what exists already, or `"replace"` it.
+        dry_run: store nothing, and report what would be stored and what would fail.
+        progress: called periodically with the report of the part that is being imported.
 
     Returns:
-        How many entries were brought along, and what could not be and why.
+        How many entries were imported, and which could not be, and why.
 
     Raises:
         ValueError: `setup_persistence` was not called for the application.
@@ -162,12 +162,12 @@ class _Reading:
             self._problems[id_] = f"{kind}: {error}"
 
     def _check(self, kind: str, data: object) -> None:
-        """See that data of no special type would be what it is, once it is JSON."""
+        """Raise `CodecError` if data without a special type would not come back from JSON unchanged."""
         if self._persistence.types.get(kind) == _UNTYPED:
             _UNTYPED_CODEC.encode(cast("dict[str, Any]", data))
 
     def _put_state(self, name: object, key: object, state: object) -> str | None:
-        """Put the state of a conversation to whom it belongs; returns why that cannot be done."""
+        """Add the state of a conversation to the record of its user or chat. Returns a note if it cannot be added."""
         try:
             made: Any = self._plain(key)
             plain_state = self._plain(state)
