@@ -125,10 +125,14 @@ class MongoServer:
 
 
 class MongoReplicaSet:
-    """Three servers on 127.0.0.1, one of them the primary; a context manager."""
+    """Three servers on 127.0.0.1, one of them the primary; a context manager.
 
-    def __init__(self) -> None:
-        self.servers = [MongoServer(replica_set=True) for _ in range(3)]
+    Args:
+        arguments: further ones for each `mongod`.
+    """
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        self.servers = [MongoServer(replica_set=True, arguments=arguments) for _ in range(3)]
         self._stack = ExitStack()
 
     @property

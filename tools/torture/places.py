@@ -350,6 +350,11 @@ class Nats(Place):
         self._server.restart()
 
 
+_CHECKPOINTS = ("--syncdelay", "10")
+"""Every 10 s. When a server of MongoDB starts, it repeats what it did since the last checkpoint. With the default of
+60 s, a server that is killed more often than that takes longer every time."""
+
+
 class Mongo(Place):
     """A replica set of one server."""
 
@@ -357,7 +362,7 @@ class Mongo(Place):
     promise = "w: majority, journal: outlasts a killed server"
 
     def start(self) -> None:
-        self._server = self.stack.enter_context(MongoServer(replica_set=True))
+        self._server = self.stack.enter_context(MongoServer(replica_set=True, arguments=_CHECKPOINTS))
 
     @property
     def url(self) -> str:
@@ -383,7 +388,7 @@ class MongoReplicas(Place):
     promise = "w: majority: outlasts the death of the primary"
 
     def start(self) -> None:
-        self._servers = self.stack.enter_context(MongoReplicaSet())
+        self._servers = self.stack.enter_context(MongoReplicaSet(_CHECKPOINTS))
 
     @property
     def url(self) -> str:
