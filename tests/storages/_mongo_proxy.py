@@ -18,12 +18,14 @@ class MongoProxy(Proxy):
         trips: how many commands were sent, without those by which clients look after their connections.
         passed_on: such a command was.
         hold_back: a connection is cut when this comes, and what came is kept until `deliver`; once.
+        silent_until: no command is answered before so many were sent.
         database: the name of the database in the URL.
     """
 
     def __init__(self, port: int, database: str = "bot") -> None:
         super().__init__(port)
         self.trips = 0
+        self.silent_until = 0
         self.passed_on = asyncio.Event()
         self.hold_back: bytes | None = None
         self._kept = b""
@@ -66,7 +68,7 @@ class MongoProxy(Proxy):
         server: asyncio.StreamWriter,
     ) -> None:
         epoch = self._epoch
-        cut = asyncio.Event()
+        cut, has_sent_commands = asyncio.Event(), asyncio.Event()
 
         async def forward() -> None:
             while True:
@@ -87,11 +89,15 @@ class MongoProxy(Proxy):
                 if epoch == self._epoch:
                     server.write(message)
                     if is_command:
+                        has_sent_commands.set()
                         self.passed_on.set()
 
         async def answer() -> None:
             while True:
                 message = await _message(answers)
+                while has_sent_commands.is_set() and self.trips < self.silent_until:
+                    self.passed_on.clear()
+                    await self.passed_on.wait()
                 if cut.is_set():
                     self.was_cut.set()
                     return

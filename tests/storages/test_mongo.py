@@ -104,6 +104,22 @@ async def test_an_update_is_two_round_trips(mongo_server: MongoServer, collectio
         assert proxy.trips - before < 40, "sessions that are open at the same time travel together"
 
 
+async def test_the_sessions_of_an_update_are_locked_in_one_trip(mongo_server: MongoServer, collection: str) -> None:
+    async with (
+        MongoProxy(mongo_server.port) as proxy,
+        MongoStorage(proxy.url, collection=collection) as storage,
+        SessionManager(int, storage=storage) as sessions,
+        asyncio.timeout(20),
+    ):
+        for _ in range(2):  # absent, then stored
+            before = proxy.trips
+            proxy.silent_until = before + 3
+            async with sessions.open_many(["chat", "user", "topic"]) as opened:
+                for session in opened:
+                    session.data += 1
+            assert proxy.trips - before == 4, "one command locks and reads each, and one commits them all"
+
+
 async def test_one_process_needs_one_round_trip(mongo_server: MongoServer, collection: str) -> None:
     async with (
         MongoProxy(mongo_server.port) as proxy,

@@ -16,9 +16,8 @@ NATS JetStream KV
     The revision is the version, and `update(last=revision)` the compare-and-swap; a lock is a key that was created
     with a time to live, its revision the fencing token; waiters `watch` it.
 MongoDB
-    One statement locks many documents, and a find reads them; another one commits many of the same kind. For one key
-    alone, a single `findAndModify` locks and reads. The version is the commit's `ObjectId`; a change stream wakes
-    waiters.
+    A `findAndModify` for each key locks and reads a few; one statement locks many, and a find reads them. One statement
+    commits many of the same kind. The version is the commit's `ObjectId`; a change stream wakes waiters.
 
 Batches consist of msgspec Structs: they are immutable, and creating one takes a fifth of a named tuple's time.
 
