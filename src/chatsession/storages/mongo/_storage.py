@@ -35,7 +35,7 @@ class MongoStorage(Storage):
     and survives a failover. Whoever writes `w` or `journal` into the URL, or gives a client with a write concern,
     chooses otherwise. Reads see what a majority has.
 
-    Locking and reading take one round trip for up to four sessions at the same time, and two for more, which share their
+    Locking and reading take one round trip for up to four sessions at the same time, and two for more, which share
     statements. Committing and unlocking take one. Waiting updates of other processes are woken by a change stream on a
     replica set, and poll ten times a second on a server that is none. Sessions expire by the server's clock; their
     documents are deleted an hour later.
