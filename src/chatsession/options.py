@@ -12,6 +12,7 @@ from enum import EnumType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession._option_checks import check_options
+from chatsession._signatures import signature_of
 from chatsession.keys import GetSessionKey, per_chat
 from chatsession.observing import SessionEvent
 from chatsession.serialization.codec import Codec, JsonCodec
@@ -166,11 +167,11 @@ def _check_callable(initial: object) -> None:
             f"initial is called without arguments, but {initial!r} needs the value of a member; write initial=lambda: …"
         )
     try:
-        inspect.signature(initial).bind()
+        signature_of(initial).bind()
     except TypeError as error:
         raise TypeError(
             f"initial is called without arguments, but {initial!r} needs some ({error}); "
             "give its fields defaults, or write a function"
         ) from None
-    except ValueError:  # some built-in classes have no signature to look at
+    except ValueError:  # there is no signature to look at
         pass

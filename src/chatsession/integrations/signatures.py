@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from types import FunctionType
-from typing import Any
+
+from chatsession._signatures import signature_of
 
 AnyCallable = Callable[..., object]
-
-_OPTIONS: dict[str, Any] = {}
-if sys.version_info >= (3, 14):
-    import annotationlib
-
-    _OPTIONS["annotation_format"] = annotationlib.Format.FORWARDREF
 
 
 def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
     """The parameters of a function; none if its signature is not available."""
     try:
-        return list(inspect.signature(function, **_OPTIONS).parameters.values())
+        return list(signature_of(function).parameters.values())
     except (TypeError, ValueError):
         return []
 

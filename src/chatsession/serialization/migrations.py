@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from chatsession._signatures import signature_of
 from chatsession.errors import SessionMigrationError
 from chatsession.serialization.codec import CodecError, JsonCodec
 from chatsession.serialization.comparison import step_to
@@ -157,7 +158,7 @@ def _step(version: float, function: Migration) -> _Step:
 def _types(version: float, function: Migration) -> tuple[object, object]:
     """What a step takes and gives, as far as it says so."""
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
         signature.bind(None)
     except TypeError as error:
         raise TypeError(f"migration {version:g} is called with the old data alone: {error}") from None

@@ -29,7 +29,6 @@ is an error.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import time
 from abc import ABC, abstractmethod
@@ -39,6 +38,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, TypeAlias
 
 from msgspec import Struct
 
+from chatsession._signatures import signature_of
 from chatsession.errors import SessionError
 
 Version: TypeAlias = object
@@ -204,7 +204,7 @@ class Storage(ABC):
 
         def __new__(cls, *_: object, **options: object) -> Self:
             for old in RENAMED_OPTIONS.keys() & options.keys():
-                known = inspect.signature(cls.__init__).parameters
+                known = signature_of(cls.__init__).parameters
                 if old not in known and RENAMED_OPTIONS[old] in known:
                     raise TypeError(f"{cls.__name__} has no option {old!r}; it is named {RENAMED_OPTIONS[old]!r}")
             return super().__new__(cls)

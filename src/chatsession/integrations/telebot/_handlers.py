@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
+from chatsession._signatures import signature_of
 from chatsession.errors import SessionError
 from chatsession.integrations.injection import named_sessions
 from chatsession.integrations.update_scope import SessionBindings
@@ -49,7 +50,7 @@ class AskedSessions:
     def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
         self._bindings.check_bound(function)
         names = named_sessions(function, 1, self._bindings.names)
-        signature = inspect.signature(function)
+        signature = signature_of(function)
         rest = [each for name, each in signature.parameters.items() if name not in names]
         return names, signature.replace(parameters=rest)
 
