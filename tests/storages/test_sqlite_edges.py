@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -365,3 +366,11 @@ async def test_without_create_a_read_only_copy_can_be_read(read_only: Path, fold
     read_only.chmod(folder_mode)
     ran = subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True, check=False)  # noqa: ASYNC221 - it is short
     assert ran.stdout == "b'1'\nTrue\n", ran.stderr
+
+
+async def test_the_random_numbers_of_the_program_stay_as_seeded(path: Path) -> None:
+    random.seed(7)
+    before = random.getstate()
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+    assert random.getstate() == before

@@ -26,6 +26,9 @@ _LONGEST_PAUSE = 3600.0
 
 Result = TypeVar("Result")
 
+_random = random.SystemRandom()
+"""Not the generator of the program, which may have seeded it: the thread draws at moments of its own."""
+
 
 class _Job(NamedTuple):
     do: Callable[[sqlite3.Connection], Any]
@@ -62,7 +65,7 @@ class Worker:
         self._retry_for = retry_for
         self._idle = idle
         self._idle_interval = idle_interval
-        self._idle_due = time.monotonic() + idle_interval * random.uniform(0.5, 1.0)
+        self._idle_due = time.monotonic() + idle_interval * _random.uniform(0.5, 1.0)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._using = threading.Lock()
         """Held while the connection is used, by the thread or by a fork."""
@@ -169,7 +172,7 @@ class Worker:
             more = self._in_transaction(connection, lambda: self._idle(connection), deadline=0.0)
         except (sqlite3.Error, StorageError):  # the next one may succeed, and jobs report what is wrong
             more = False
-        self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * random.uniform(0.8, 1.2))
+        self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * _random.uniform(0.8, 1.2))
 
     def _results(self, jobs: list[_Job]) -> list[object]:
         try:
@@ -223,7 +226,7 @@ def _retried(do: Callable[[], Result], deadline: float) -> Result:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
-            time.sleep(random.uniform(0.0002, 0.002))
+            time.sleep(_random.uniform(0.0002, 0.002))
 
 
 def _tell(results: list[tuple[asyncio.Future[Any], object]]) -> None:
