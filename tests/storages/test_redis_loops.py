@@ -121,6 +121,18 @@ def test_a_loop_that_was_cut_off_leaves_nothing_behind(server: RedisServer, capl
     assert not caplog.records
 
 
+def test_it_may_be_opened_in_another_loop_without_having_been_closed(server: RedisServer) -> None:
+    storage = RedisStorage(server.url)
+
+    async def serve() -> None:
+        await storage.open()
+        await put(storage, "key", b"value")
+
+    asyncio.run(serve())
+    asyncio.run(serve())
+    storage.forget(inherited=False)
+
+
 async def test_parent_and_child_do_not_share_connections(storage: RedisStorage) -> None:
     await use(storage, "parent")
 

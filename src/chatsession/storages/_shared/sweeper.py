@@ -1,9 +1,10 @@
-"""The background sweep of storages whose server does not expire records."""
+"""Background tasks of storages: the sweep, where the server does not expire records."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any, cast
 
 from chatsession.errors import StorageError
 from chatsession.storages.base import Storage
@@ -19,3 +20,9 @@ async def sweep_now_and_then(storage: Storage, interval: float) -> None:
             await storage.sweep()
         except StorageError as error:
             _log.warning("expired sessions could not be removed: %s", error)
+
+
+def drop(task: asyncio.Task[None] | None) -> None:
+    """Drop a task whose event loop will never run it again, without the error that asyncio logs then."""
+    if task is not None:
+        cast("Any", task)._log_destroy_pending = False  # as asyncio does where it drops a task on purpose

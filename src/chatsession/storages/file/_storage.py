@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.seconds import check_seconds
-from chatsession.storages._shared.sweeper import sweep_now_and_then
+from chatsession.storages._shared.sweeper import drop, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
     Change,
@@ -141,6 +141,7 @@ class FileStorage(Storage):
 
     def forget(self, *, inherited: bool) -> None:
         threads, folder = self._threads, self._folder
+        drop(self._sweeper)
         self._threads = self._folder = self._sweeper = None
         self._opening = asyncio.Lock()
         self._waiters = WaiterRegistry()

@@ -13,6 +13,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.sweeper import drop
 from chatsession.storages.nats._errors import connection_error, is_refusal
 
 _inherited: list[object] = []
@@ -151,8 +152,7 @@ def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client 
         tasks += [made._reading_task, made._ping_interval_task, made._flusher_task, made._reconnection_task]
         _close_socket(client)
     for task in tasks:
-        if task is not None:
-            cast("Any", task)._log_destroy_pending = False  # as asyncio does where a task is dropped on purpose
+        drop(task)
 
 
 def _close_socket(client: Client) -> None:

@@ -8,15 +8,13 @@ import random
 from typing import cast
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.sweeper import drop
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._schema import Schema
 
 _log = logging.getLogger("chatsession")
 
 _SWEPT_AT_ONCE = 5000
-
-_orphans: list[asyncio.Task[None]] = []
-"""Tasks of event loops that are gone, kept because asyncio complains when a pending task is deleted."""
 
 
 class Sweeper:
@@ -47,8 +45,7 @@ class Sweeper:
 
     def forget(self) -> None:
         """As `Storage.forget`."""
-        if self._task is not None and not self._task.done():
-            _orphans.append(self._task)
+        drop(self._task)
         self._task = None
 
     async def sweep(self, limit: int) -> list[int]:

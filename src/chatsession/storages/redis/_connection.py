@@ -133,9 +133,13 @@ def once(connection: object) -> Wire:
 def hang_up(wire: Wire) -> None:
     """Close a connection at once, without awaiting: this also runs when a task is only cleaned up."""
     made = cast("Any", wire)
-    writer, made._writer, made._reader = made._writer, None, None
-    if writer is not None:
-        writer.transport.abort()
+    if made._writer is None:
+        return
+    try:
+        made._writer.transport.abort()
+    except RuntimeError:  # its event loop is closed
+        discard(wire)
+    made._writer = made._reader = None
 
 
 def discard(connection: object) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from typing import Any, cast
+from typing import cast
 
 from redis import exceptions as driver
 
+from chatsession.storages._shared.sweeper import drop
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
 from chatsession.storages.redis._connection import Wire, hang_up
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
@@ -71,10 +72,7 @@ class Wakeups:
 
     def forget(self) -> None:
         """Drop the task, whose event loop will never run it again."""
-        if self._listener is not None:
-            cast(
-                "Any", self._listener
-            )._log_destroy_pending = False  # as asyncio does where a task is dropped on purpose
+        drop(self._listener)
 
     async def _listen(self) -> None:
         pause = 0.1
