@@ -176,9 +176,9 @@ class _Campaign:
         end = time.monotonic() + self._aims.seconds
         shown = time.monotonic()
         while time.monotonic() < end and not self.hangs:
-            if nemesis.begun >= self._aims.events and crew.changed >= self._aims.updates:
+            if nemesis.happened >= self._aims.events and crew.changed >= self._aims.updates:
                 return
-            if nemesis.begun >= self._aims.events:
+            if nemesis.happened >= self._aims.events:
                 nemesis.pause = max(nemesis.pause, _LEISURE)  # what is missing are updates
             if tormenting.done():
                 tormenting.result()
@@ -186,7 +186,7 @@ class _Campaign:
             await self._look_at(crew)
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
-                print(f"  {crew.changed:,} updates, {nemesis.begun:,} events", flush=True)
+                print(f"  {crew.changed:,} updates, {nemesis.happened:,} events", flush=True)
 
     async def _look_at(self, crew: Crew) -> None:
         now = time.monotonic()

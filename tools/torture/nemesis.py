@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
@@ -16,12 +17,16 @@ from tools.torture.crew import Crew, Member, WorkerFailedError
 from tools.torture.disk import Disk
 from tools.torture.messages import Cancel, ChangeLoop, Fork, Forked, LoopChanged, Reopen, Reopened, Shift
 from tools.torture.places import Place
-from tools.torture.proxy import Direction, Proxy
+from tools.torture.proxy import Direction, Link, Proxy
 
 LARGEST_SHIFT = 1.25
 """Of a worker's clock, in leases."""
 _MOST_AT_ONCE = 5
 """Events under way."""
+
+
+class _NothingToHitError(Exception):
+    """All workers are just starting or ending, or no connection is open."""
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -54,7 +59,7 @@ class Nemesis:
 
     Attributes:
         failures: what nobody did on purpose, such as a worker that did not shut down.
-        begun: how many events there were.
+        happened: how many events there were; one that met no worker or no connection is none.
         pause: as the argument; may be changed.
     """
 
@@ -83,7 +88,8 @@ class Nemesis:
         self._quiet = False
         self._running: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
-        self.begun = 0
+        self.happened = 0
+        self._drawn = count()
         self._troubles = {
             name: trouble
             for name, trouble in self._all_troubles().items()
@@ -111,8 +117,7 @@ class Nemesis:
             return
         self._servers_in_trouble |= at_servers
         self._quiet = name == _QUIET_KILL
-        event = Event(number=self.begun, name=name, began=time.monotonic())
-        self.begun += 1
+        event = Event(number=next(self._drawn), name=name, began=time.monotonic())
         task = asyncio.create_task(self._do(trouble, event, at_servers))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -120,6 +125,8 @@ class Nemesis:
     async def _do(self, trouble: Trouble, event: Event, at_servers: bool) -> None:
         try:
             await trouble(event, Random(1_000_003 * self._seed + event.number))
+        except _NothingToHitError:
+            return
         except WorkerFailedError as error:
             self.failures.append(f"{event.name}: {error}")
         except Exception as error:
@@ -129,9 +136,10 @@ class Nemesis:
                 self._servers_in_trouble = False
             if event.name == _QUIET_KILL:
                 self._quiet = False
-            event.ended = time.monotonic()
-            with self._log.open("ab") as log:
-                log.write(msgspec.json.encode(event) + b"\n")
+        self.happened += 1
+        event.ended = time.monotonic()
+        with self._log.open("ab") as log:
+            log.write(msgspec.json.encode(event) + b"\n")
 
     def _all_troubles(self) -> dict[str, tuple[float, Trouble, bool]]:
         """By name: how often, what, and whether it is one of those of which there is one at a time."""
@@ -161,71 +169,77 @@ class Nemesis:
             troubles["disk full"] = (3, self._fill_disk, True)
         return troubles
 
-    def _draw(self, event: Event, random: Random) -> Member | None:
-        # At least one is left alone, or there would be nobody to see what happens.
+    def _draw(self, event: Event, random: Random) -> Member:
         available = self._crew.available()
         if not available:
-            event.detail = "nobody was there"
-            return None
+            raise _NothingToHitError
         member = random.choice(available)
         event.target = member.name
         return member
 
+    def _draw_links(self, event: Event, random: Random) -> list[Link]:
+        links = self._proxy(event, random).links()
+        if not links:
+            raise _NothingToHitError
+        victims = random.sample(links, random.randint(1, len(links)))
+        event.detail = f"{len(victims)} of {len(links)}"
+        return victims
+
     async def _cancel(self, event: Event, random: Random) -> None:
         count = random.randint(1, 20)
-        if member := self._draw(event, random):
-            event.detail = f"{count} handlers"
-            member.tell(Cancel(count))
+        member = self._draw(event, random)
+        event.detail = f"{count} handlers"
+        member.tell(Cancel(count))
 
     async def _shift(self, event: Event, random: Random) -> None:
         shift = random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT) * self._place.lease
         seconds = random.uniform(0.5, 4)
-        if member := self._draw(event, random):
-            event.detail = f"{shift:+.2f} s for {seconds:.1f} s"
-            member.tell(Shift(shift))
-            await asyncio.sleep(seconds)
-            if member.running:
-                member.tell(Shift(0))
+        member = self._draw(event, random)
+        event.detail = f"{shift:+.2f} s for {seconds:.1f} s"
+        member.tell(Shift(shift))
+        await asyncio.sleep(seconds)
+        if member.running:
+            member.tell(Shift(0))
 
     async def _reopen(self, event: Event, random: Random) -> None:
-        if member := self._draw(event, random):
-            member.busy = True
-            try:
-                await member.ask(Reopen(), Reopened, 60)
-            finally:
-                member.busy = False
+        member = self._draw(event, random)
+        member.busy = True
+        try:
+            await member.ask(Reopen(), Reopened, 60)
+        finally:
+            member.busy = False
 
     async def _fork(self, event: Event, random: Random) -> None:
         seconds = random.uniform(0.2, 2)
-        if member := self._draw(event, random):
-            event.detail = f"{seconds:.1f} s"
-            member.busy = True
-            try:
-                if code := (await member.ask(Fork(seconds), Forked, 120)).code:
-                    raise WorkerFailedError(f"a forked child of {member.name} ended with code {code}: {member.log()}")
-            finally:
-                member.busy = False
+        member = self._draw(event, random)
+        event.detail = f"{seconds:.1f} s"
+        member.busy = True
+        try:
+            if code := (await member.ask(Fork(seconds), Forked, 120)).code:
+                raise WorkerFailedError(f"a forked child of {member.name} ended with code {code}: {member.log()}")
+        finally:
+            member.busy = False
 
     async def _change_loop(self, event: Event, random: Random) -> None:
-        if member := self._draw(event, random):
-            member.busy = True
-            try:
-                await member.ask(ChangeLoop(), LoopChanged, 60)
-            finally:
-                member.busy = False
+        member = self._draw(event, random)
+        member.busy = True
+        try:
+            await member.ask(ChangeLoop(), LoopChanged, 60)
+        finally:
+            member.busy = False
 
     async def _stop(self, event: Event, random: Random) -> None:
         seconds = random.uniform(1.1, 2) * self._place.lease
-        if member := self._draw(event, random):
-            event.detail = f"{seconds:.1f} s"
-            member.stop()
-            await asyncio.sleep(seconds)
-            member.resume()
+        member = self._draw(event, random)
+        event.detail = f"{seconds:.1f} s"
+        member.stop()
+        await asyncio.sleep(seconds)
+        member.resume()
 
     async def _kill(self, event: Event, random: Random) -> None:
-        if member := self._draw(event, random):
-            await member.kill()
-            await self._crew.replace(member)
+        member = self._draw(event, random)
+        await member.kill()
+        await self._crew.replace(member)
 
     async def _kill_in_quiet(self, event: Event, random: Random) -> None:
         """With nothing else going on: how long does a key stay blocked?"""
@@ -237,24 +251,18 @@ class Nemesis:
         await asyncio.sleep(self._place.lease + 1)
 
     async def _terminate(self, event: Event, random: Random) -> None:
-        if member := self._draw(event, random):
-            await member.terminate(60)
-            await self._crew.replace(member)
+        member = self._draw(event, random)
+        await member.terminate(60)
+        await self._crew.replace(member)
 
     async def _cut(self, event: Event, random: Random) -> None:
-        proxy = self._proxy(event, random)
-        links = proxy.links()
-        victims = random.sample(links, random.randint(min(1, len(links)), len(links)))
-        event.detail = f"{len(victims)} of {len(links)}"
-        for link in victims:
+        for link in self._draw_links(event, random):
             link.cut()
 
     async def _half_close(self, event: Event, random: Random) -> None:
-        proxy = self._proxy(event, random)
-        links = proxy.links()
         direction = random.choice(list(Direction))
-        victims = random.sample(links, random.randint(min(1, len(links)), len(links)))
-        event.detail = f"{direction.value}, {len(victims)} of {len(links)}"
+        victims = self._draw_links(event, random)
+        event.detail = f"{direction.value}, {event.detail}"
         for link in victims:
             link.half_close(direction)
 

@@ -26,7 +26,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._upstream = port
         self._server: asyncio.Server | None = None
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self.refusing = False
         self.accepted = 0
         self.delay: dict[Direction, float] = {}
@@ -40,7 +40,7 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Link(self).client, "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: Link(self).client, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,7 +54,7 @@ class Proxy:
         self.cut()
         await asyncio.sleep(0)  # in the next turn of the loop the sockets are closed
 
-    def links(self) -> list[_Link]:
+    def links(self) -> list[Link]:
         """The connections that there are."""
         return list(self._links)
 
@@ -78,7 +78,7 @@ class Proxy:
             link.flush()
 
 
-class _Link:
+class Link:
     """One connection, with an end towards the client and one towards the server."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -123,7 +123,7 @@ class _Link:
 class _End(asyncio.Protocol):
     """Takes bytes of one direction, and passes them to the other end."""
 
-    def __init__(self, link: _Link, direction: Direction) -> None:
+    def __init__(self, link: Link, direction: Direction) -> None:
         self._link = link
         self._direction = direction
         self.other: _End = self
