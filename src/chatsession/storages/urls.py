@@ -118,9 +118,9 @@ def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
     Raises:
         StorageError: an option is unknown, was renamed, or is given twice.
     """
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    given = dict(pairs)
-    wrong = set(given) - set(known) or {name for name, _ in pairs if len(given) < len(pairs)}
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    wrong = set(names) - set(known) or {name for name in names if names.count(name) > 1}
     if wrong and "@" in parts.query:  # the names may be the end of a password
         raise StorageError(
             f"the {parts.scheme}: URL has unknown options, and an @ behind a ?; in a password, write %3F for ? and "
