@@ -19,6 +19,7 @@ class MongoProxy(Proxy):
         passed_on: such a command was.
         hold_back: a connection is cut when this comes, and what came is kept until `deliver`; once.
         silent_until: no command is answered before so many were sent.
+        instead: what answers say, and what they are to say instead; of the same length.
         database: the name of the database in the URL.
     """
 
@@ -26,6 +27,7 @@ class MongoProxy(Proxy):
         super().__init__(port)
         self.trips = 0
         self.silent_until = 0
+        self.instead = (b"", b"")
         self.passed_on = asyncio.Event()
         self.hold_back: bytes | None = None
         self._kept = b""
@@ -102,7 +104,7 @@ class MongoProxy(Proxy):
                     self.was_cut.set()
                     return
                 if epoch == self._epoch:
-                    client.write(message)
+                    client.write(message.replace(*self.instead) if self.instead[0] else message)
 
         both = [asyncio.create_task(forward()), asyncio.create_task(answer())]
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from _mongo_proxy import MongoProxy
-from bson import Decimal128, ObjectId
+from bson import Decimal128, ObjectId, encode
 from pymongo.collection import Collection
 
 from chatsession import SessionConflictError, SessionManager, SessionTooLargeError, open_storage
@@ -550,6 +550,7 @@ class TestWhatIsRefused:
             ("mongodb://host", "names no database"),
             ("mongodb://host/", "names no database"),
             ("mongodb://host/bot?nonsense=1", "unknown or given twice: nonsense"),
+            ("mongodb://host/bot?authSource=admin&w=1&w=2", "given twice: w; known are"),
             ("mongodb://host/bot?tls=perhaps", "tls in the URL has a value"),
             ("mongodb://host/bot?layout=telegraf", "the layout of a collection is one of chatsession, grammy"),
         ],
@@ -565,3 +566,24 @@ class TestWhatIsRefused:
     def test_neither_url_nor_client(self) -> None:
         with pytest.raises(StorageError, match="need a URL or a client"):
             MongoStorage()
+
+    def test_a_client_of_another_kind(self, standalone: MongoServer) -> None:
+        with standalone.client() as client, pytest.raises(StorageError, match="AsyncMongoClient, not a MongoClient"):
+            MongoStorage(client=client, database="bot")  # type: ignore[arg-type]  # that is what it refuses
+
+    async def test_a_server_older_than_6(self, mongo_server: MongoServer, collection: str) -> None:
+        version = mongo_server.command({"buildInfo": 1})["versionArray"]
+        async with MongoProxy(mongo_server.port) as proxy:
+            proxy.instead = _encoded(version), _encoded([5, *version[1:]])
+            with pytest.raises(StorageError, match=r"sessions need 6\.0 or newer; upgrade the server"):
+                async with MongoStorage(proxy.url, collection=collection):
+                    pass
+
+    async def test_w_on_a_server_without_a_replica_set(self, standalone: MongoServer, collection: str) -> None:
+        with pytest.raises(StorageError, match="w asks for several servers"):
+            async with MongoStorage(f"{standalone.url}&w=2", collection=collection):
+                pass
+
+
+def _encoded(version: list[int]) -> bytes:
+    return encode({"versionArray": version})[4:-1]

@@ -38,6 +38,8 @@ class Connection:
     """
 
     def __init__(self, source: str | Client, database: str | None, collection: str) -> None:
+        if not isinstance(source, str | AsyncMongoClient):
+            raise StorageError(f"a client of sessions is a pymongo.AsyncMongoClient, not a {type(source).__name__}")
         self._source = source
         self._database = database or _database_of(source)
         self._collection = collection

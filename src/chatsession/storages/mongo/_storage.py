@@ -204,8 +204,12 @@ class MongoStorage(Storage):
         collection = self._connection.collection()
         await measure(self._clock, self._connection.client)
         hello = await _schema.check_server(self._connection.client)
+        is_replicated = "setName" in hello or hello.get("msg") == "isdbgrid"
+        if not is_replicated and collection.write_concern.document["w"] not in (1, "majority"):
+            raise StorageError(
+                "w in the URL asks for several servers, but this is one without a replica set; leave w out"
+            )
         await _schema.prepare(collection, self._layout, create=self._create)
-        has_change_streams = "setName" in hello or hello.get("msg") == "isdbgrid"
-        wakeups = Wakeups(lambda: collection.watch(WAKE_EVENTS)) if has_change_streams else None
+        wakeups = Wakeups(lambda: collection.watch(WAKE_EVENTS)) if is_replicated else None
         self._calls = Calls(collection, self._layout, self._clock, str(self._connection), self._retry_for)
         self._locks = Locks(self._calls, wakeups)
