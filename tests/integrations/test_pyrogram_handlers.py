@@ -147,6 +147,24 @@ async def test_set_up_while_the_client_runs(offline: Offline, storage: CountingS
     assert (await sessions.get(7), await carts.get(7)) == (Pizza(1), ["salami"])
 
 
+async def test_a_refused_handler_does_not_stop_a_running_client(offline: Offline) -> None:
+    async def on_bound(client: Client, message: Any, session: Any) -> None: ...
+
+    await offline.start()
+    sessions = SessionManager(Pizza, storage="memory:")
+    offline.client.add_handler(handlers.MessageHandler(partial(on_bound, session=object())), 1)
+    setup_sessions(offline.client, sessions)
+    with pytest.raises(SessionNameError, match=r"object bound by functools\.partial"):
+        await offline.client._chatsession._wrapping  # type: ignore[attr-defined] # nothing else tells that all are in
+
+    @offline.client.on_message()
+    async def on_any(client: Client, message: Any, session: Pizza) -> None:
+        session.count += 1
+
+    await offline.feed(new_message(written()), PEOPLE)
+    assert await sessions.get(7) == Pizza(1)
+
+
 async def test_others_cost_nothing(offline: Offline, sessions: SessionManager[Pizza], storage: CountingStorage) -> None:
     setup_sessions(offline.client, sessions)
     seen: list[str] = []
@@ -214,7 +232,7 @@ async def test_per_bot_needs_the_id_of_the_bot() -> None:
 
 
 async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "bot.py")])  # the folder of the login's file
     for name, value in (("API_ID", "1"), ("API_HASH", "hash"), ("BOT_TOKEN", "42:token")):
         monkeypatch.setenv(name, value)
     answers: list[str] = []

@@ -1,4 +1,4 @@
-"""Sessions in Pyrogram's maintained fork, kurigram: handlers that name `session` or `ctx` get those of their chat."""
+"""Sessions in kurigram (a fork of Pyrogram): handlers with a parameter `session` or `ctx` get their chat's session."""
 
 try:
     from chatsession.integrations.pyrogram._setup import setup_sessions

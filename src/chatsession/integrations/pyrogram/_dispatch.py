@@ -1,4 +1,4 @@
-"""The place of one client where updates come to their handlers."""
+"""Runs the handlers of one Pyrogram client with their sessions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
 from functools import partial, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,22 +24,22 @@ from chatsession.integrations.pyrogram._methods import translated
 from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 
 _NAMES_OF_PYROGRAM = frozenset(("client",))
-_PLACE = "_chatsession"
+_ATTRIBUTE = "_chatsession"
 _ORIGINAL = "_chatsession_original"
 _FIRST = -sys.maxsize
-"""The group of what comes before all other handlers."""
-_OF_NO_UPDATE: Any = tuple(
+"""The group that runs before all other groups."""
+_WITHOUT_UPDATE: Any = tuple(
     vars(handlers).get(f"{what}Handler", ()) for what in ("Start", "Stop", "Connect", "Disconnect")
 )
 
 
 def dispatch_of(client: pyrogram.Client) -> Dispatch:
-    """What stands before the places of this client."""
-    return getattr(client, _PLACE, None) or Dispatch(client)
+    """The `Dispatch` of a client; made by the first call."""
+    return getattr(client, _ATTRIBUTE, None) or Dispatch(client)
 
 
 class Dispatch:
-    """Wraps the handlers of one client, and knows when it starts and stops."""
+    """Wraps the handlers of one client, its start and its stop."""
 
     def __init__(self, client: pyrogram.Client) -> None:
         _check_version()
@@ -59,33 +60,33 @@ class Dispatch:
             binding.check_bound(_function_of(handler))
         self._bindings.add(binding, _NAMES_OF_PYROGRAM)
         self._names.clear()
-        if getattr(self._client, _PLACE, None) is self:
+        if getattr(self._client, _ATTRIBUTE, None) is self:
             return
-        setattr(self._client, _PLACE, self)
+        setattr(self._client, _ATTRIBUTE, self)
         self._client.add_handler = self.add_handler
         self._dispatcher.start = self.start
         self._dispatcher.stop = self.stop
         self._wrap_all()
         if self._client.is_initialized:
             self._dispatcher.add_handler(self._moves, _FIRST)
-            self._wrapping = self._client.loop.create_task(self._wrap_those_on_their_way())
+            self._wrapping = self._client.loop.create_task(self._wrap_pending())
 
     def add_handler(self, handler: handlers.handler.Handler, group: int = 0) -> Any:
-        """As the client's own, with sessions."""
+        """The client's own method, with sessions."""
         self._wrap(handler)
         return self._add_handler(handler, group)
 
     async def start(self) -> None:
         """Open the storages, and start to dispatch."""
         await self._bindings.start()
-        await asyncio.sleep(0)  # handlers that were registered just before this are now where they can be found
+        await asyncio.sleep(0)  # so that handlers registered just before are in their groups
         self._wrap_all()
         self._dispatcher.groups[_FIRST] = [self._moves]
         self._dispatcher.groups = OrderedDict(sorted(self._dispatcher.groups.items()))
         await self._start()
 
     async def stop(self, *args: Any, **kwargs: Any) -> None:
-        """Let the workers handle what there is, and close the storages."""
+        """Let the workers finish, and close the storages."""
         try:
             await self._stop(*args, **kwargs)
         finally:
@@ -98,23 +99,21 @@ class Dispatch:
     def _handlers(self) -> list[Any]:
         return [handler for group in self._dispatcher.groups.values() for handler in group]
 
-    async def _wrap_those_on_their_way(self) -> None:
-        """A client that runs takes handlers when all workers are idle, one after the other; wait in the same line."""
-        locks = list(self._dispatcher.locks_list)
-        for lock in locks:
-            await lock.acquire()
-        self._wrap_all()
-        for lock in locks:
-            lock.release()
+    async def _wrap_pending(self) -> None:
+        """Wrap handlers that a running client has not added yet: it adds them under the locks of all its workers."""
+        async with AsyncExitStack() as locked:
+            for lock in list(self._dispatcher.locks_list):
+                await locked.enter_async_context(lock)
+            self._wrap_all()
 
     def _wrap(self, handler: Any) -> None:
-        if isinstance(handler, (_OF_NO_UPDATE, _Moves)):
+        if isinstance(handler, (_WITHOUT_UPDATE, _Moves)):
             return
         function = _function_of(handler)
         if hasattr(function, _ORIGINAL):
             return
         self._bindings.check_bound(function)
-        setattr(handler, _place_of_callback(handler), self._wrapped(function, _given(handler)))
+        setattr(handler, _callback_attribute(handler), self._wrapped(function, _given(handler)))
 
     def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
         is_async = inspect.iscoroutinefunction(function)
@@ -126,20 +125,20 @@ class Dispatch:
                     return function(client, *args, **sessions)
                 return client.loop.run_in_executor(client.executor, partial(function, client, *args, **sessions))
 
-            names = self._asked_for(function, given)
+            names = self._names_in(function, given)
             if not names:
                 return await call()
-            updates: list[Any] = [*args]  # or what came with one; before it, handlers of errors get two other things
-            scope = self._scope(client, updates[2 if given == 6 else 0])
+            update = args[2 if given == 6 else 0]  # error handlers get the error and the handler first
+            scope = self._scope(client, update)
             return await run_handler(scope, names, call, (StopPropagation, ContinuePropagation))
 
         setattr(serve, _ORIGINAL, function)
         return serve
 
-    def _asked_for(self, function: Callable[..., Any], given: int) -> Collection[str]:
+    def _names_in(self, function: Callable[..., Any], given: int) -> Collection[str]:
         try:
             names = self._names.get(function)
-        except TypeError:  # it can be no key
+        except TypeError:  # it is not hashable, or has no weak references
             return named_sessions(function, given, self._bindings.names)
         if names is None:
             names = self._names[function] = named_sessions(function, given, self._bindings.names)
@@ -153,25 +152,25 @@ class Dispatch:
 
 
 class _Moves(handlers.MessageHandler):
-    """Sees the service messages of a group that becomes a supergroup, before any other handler does."""
+    """Receives the service messages of a group that becomes a supergroup, before any other handler."""
 
     async def check(self, client: Any, update: Any) -> bool:
         return update.migrate_to_chat_id is not None or update.migrate_from_chat_id is not None
 
 
-def _place_of_callback(handler: Any) -> str:
-    """The attribute of a handler behind which the user's function is; pyromod puts a method of its own before it."""
+def _callback_attribute(handler: Any) -> str:
+    """The attribute of a handler that holds the user's function; pyromod moves it and wraps it with a method."""
     if getattr(handler.callback, "__self__", None) is handler:
-        return next((place for place in ("original_callback", "user_callback") if hasattr(handler, place)), "callback")
+        return next((name for name in ("original_callback", "user_callback") if hasattr(handler, name)), "callback")
     return "callback"
 
 
 def _function_of(handler: Any) -> Callable[..., Any]:
-    return getattr(handler, _place_of_callback(handler))
+    return getattr(handler, _callback_attribute(handler))
 
 
 def _given(handler: Any) -> int:
-    """How many parameters of a handler are Pyrogram's."""
+    """How many parameters of a handler Pyrogram fills."""
     if isinstance(handler, handlers.ErrorHandler):
         return 6
     return 4 if isinstance(handler, handlers.RawUpdateHandler) else 2

@@ -18,32 +18,32 @@ def setup_sessions(
 ) -> None:
     """Give the handlers of a client the sessions of their chats.
 
-    These have nothing to do with the client's login, which Pyrogram calls a session, too (`client.session`, the file
-    `my_account.session`): that one is never given to handlers, read or changed here, and its file is refused as a
-    storage. To use another word, name the manager: with `SessionManager(…, name="pizza")`
-    handlers name `pizza` and `pizza_ctx`.
+    These are not related to the client's login, which Pyrogram also calls a session (`client.session`, the file
+    `my_account.session`). The login is never passed to handlers, read or changed here, and its file is refused as a
+    storage. To use another word, name the manager: with `SessionManager(…, name="pizza")` the parameters of
+    handlers are `pizza` and `pizza_ctx`.
 
-    A handler that names `session` after the client and the update gets the data; one that names `ctx` gets a
+    A handler with a parameter `session` after the client and the update gets the data; one with `ctx` gets a
     `SessionContext`, to assign and delete. The session is locked and loaded before the handler runs, and committed
-    after it: each handler of an update is a unit of work of its own, since Pyrogram runs those of further groups also
-    if one has failed. `StopPropagation` and `ContinuePropagation` commit. For a handler that names neither, nothing is
-    locked, read or written. A handler of errors runs after the failed one has ended, and gets a session of its own. A
-    handler that is not `async` runs in its thread as ever.
+    after it: each handler of an update is a unit of work of its own, because Pyrogram runs those of later groups even
+    if one fails. `StopPropagation` and `ContinuePropagation` commit. For a handler with neither, nothing is
+    locked, read or written. An error handler runs after the failed handler has ended, and gets a session of its own. A
+    handler that is not `async` runs in a thread, as always.
 
-    The keys are those of the Bot API, so that the same bot finds its sessions in every framework. Updates of MTProto
-    have no ids by which one that is delivered again could be known: `deduplicate` has no effect.
+    The keys are those of the Bot API, so that a bot finds its sessions in every framework. Updates of MTProto
+    have no ids by which a redelivered one could be recognised: `deduplicate` has no effect.
 
-    The storage is opened when the client starts, and closed when it stops, once all updates are handled that it has
-    got. An update that waits for its chat occupies one of the client's `workers`.
+    The storage is opened when the client starts, and closed when it stops, once all updates that it has received are
+    handled. An update that waits for its chat occupies one of the client's `workers`.
 
     Args:
         client: the client; its handlers may be registered before or after, also by plugins.
         sessions: the manager. Several, with different `name`s, can be set up side by side.
-        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`.
-        per_bot: put the account's id before each key, as in `42:-1001234`, where several share a storage.
+        lazy: load the session only when it is used: `session` must be awaited, `ctx` is a `LazySessionContext`.
+        per_bot: put the account's id before each key, as in `42:-1001234`, if several accounts share a storage.
 
     Raises:
-        TypeError: this is no `Client`.
+        TypeError: it is not a `Client`.
         ValueError: handlers get something else under the manager's name already, or another manager that was set up
             has the same keys in the same storage.
         SessionError: this kurigram is too old, or it is Pyrogram itself.

@@ -1,4 +1,4 @@
-"""Sessions in Telethon: handlers of events that name `session` or `ctx` get those of their chat."""
+"""Sessions in Telethon: event handlers with a parameter `session` or `ctx` get the session of their chat."""
 
 try:
     from chatsession.integrations.telethon._setup import setup_sessions

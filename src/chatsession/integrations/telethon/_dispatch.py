@@ -1,4 +1,4 @@
-"""The place of one client where events come to their handlers."""
+"""Runs the handlers of one Telethon client with their sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("chatsession")
 
 _tl: Any = types  # generated, and without annotations that pyright could follow
 _NAMES_OF_TELETHON = frozenset(("event",))
-_PLACE = "_chatsession"
+_ATTRIBUTE = "_chatsession"
 _HOOKS = ("add_event_handler", "_dispatch_update", "_update_loop", "_disconnect_coro")
 _DRAIN_TIMEOUT = 30.0
 _handler: ContextVar[asyncio.Task[Any] | None] = ContextVar("chatsession_telethon_handler", default=None)
@@ -32,12 +32,12 @@ _handler: ContextVar[asyncio.Task[Any] | None] = ContextVar("chatsession_teletho
 
 
 def dispatch_of(client: TelegramClient) -> Dispatch:
-    """What stands before the places of this client."""
-    return getattr(client, _PLACE, None) or Dispatch(client)
+    """The `Dispatch` of a client; made by the first call."""
+    return getattr(client, _ATTRIBUTE, None) or Dispatch(client)
 
 
 class Dispatch:
-    """Wraps the handlers of one client, and knows when it connects and disconnects."""
+    """Wraps the handlers of one client, its connecting and its disconnecting."""
 
     def __init__(self, client: TelegramClient) -> None:
         _check_version()
@@ -45,7 +45,7 @@ class Dispatch:
         self._methods = NamedMethods(client, translated)
         self._bindings = SessionBindings()
         self._running: set[asyncio.Task[Any]] = set()
-        """The tasks in which handlers with sessions run, or wait for these."""
+        """The tasks of handlers with sessions, running or waiting for these."""
         self._add_event_handler: Callable[..., None] = self._client.add_event_handler
         self._update_loop: Callable[[], Awaitable[None]] = self._client._update_loop
         self._disconnect: Callable[[], Awaitable[None]] = self._client._disconnect_coro
@@ -55,10 +55,10 @@ class Dispatch:
         for _, callback in self._client._event_builders:
             binding.check_bound(_own(callback))
         self._bindings.add(binding, _NAMES_OF_TELETHON)
-        if getattr(self._client, _PLACE, None) is self:
+        if getattr(self._client, _ATTRIBUTE, None) is self:
             self._wrap_all()
             return
-        setattr(self._client, _PLACE, self)
+        setattr(self._client, _ATTRIBUTE, self)
         self._client.add_event_handler = self.add_event_handler
         self._client._update_loop = self.update_loop
         self._client._disconnect_coro = self.disconnect
@@ -67,7 +67,7 @@ class Dispatch:
         self._wrap_all()
 
     def add_event_handler(self, callback: Callable[..., Any], event: Any = None) -> None:
-        """As the client's own, with sessions."""
+        """The client's own method, with sessions."""
         self._bindings.check_bound(callback)
         self._add_event_handler(callback, event)
         self._wrap_all()
@@ -76,13 +76,13 @@ class Dispatch:
         """Open the storages, and handle updates."""
         try:
             await self._bindings.start()
-        except SessionError as error:  # raised here, nobody would see it before the end
+        except SessionError as error:  # Telethon would show it only at the end
             _log.error("the sessions' storage could not be opened, the next event will try again: %s", error)
         await self._update_loop()
 
     async def disconnect(self) -> None:
         """Wait for handlers with sessions, disconnect, and close the storages."""
-        await asyncio.sleep(0)  # an event that came just now takes its first step, by which it is known here
+        await asyncio.sleep(0)  # so that the handler of an event that has just arrived is among the running ones
         caller = _handler.get()
         if running := [task for task in self._running if task is not caller]:
             await asyncio.wait(running, timeout=_DRAIN_TIMEOUT)
@@ -108,10 +108,10 @@ class Dispatch:
 
     def _wrap_all(self) -> None:
         builders = self._client._event_builders
-        for place, (event, callback) in enumerate(builders):
+        for index, (event, callback) in enumerate(builders):
             function = _own(callback)
             if function != self._follow_chat and (names := named_sessions(function, 1, self._bindings.names)):
-                builders[place] = (event, _Handler(self, function, names))
+                builders[index] = (event, _Handler(self, function, names))
 
     async def _follow_chat(self, update: Any) -> None:
         await self._scope(update).follow_chat()
@@ -121,13 +121,13 @@ class Dispatch:
 
 
 class _Handler:
-    """A handler that asks for sessions; to Telethon, and to who removes it, it is the same as the one it wraps."""
+    """A handler with sessions. It is equal to the function that it wraps, so that Telethon finds and removes it."""
 
     def __init__(self, dispatch: Dispatch, function: Callable[..., Awaitable[Any]], names: Collection[str]) -> None:
         self.function = function
-        self._hub = dispatch
+        self._dispatch = dispatch
         self._names = names
-        self.__name__ = getattr(function, "__name__", repr(function))  # Telethon's messages have it
+        self.__name__ = getattr(function, "__name__", repr(function))  # for Telethon's messages
 
     def __repr__(self) -> str:
         return repr(self.function)
@@ -139,7 +139,7 @@ class _Handler:
         return hash(self.function)
 
     async def __call__(self, event: Any) -> Any:
-        return await self._hub.serve(self.function, event, self._names)
+        return await self._dispatch.serve(self.function, event, self._names)
 
 
 def _own(callback: Callable[..., Any]) -> Callable[..., Any]:

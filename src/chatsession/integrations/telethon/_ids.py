@@ -43,7 +43,7 @@ def _message(event: Any, update: Any) -> Any:
 
 
 def _sender_id(message: Any) -> int | None:
-    """Of the user who wrote, or of the chat on whose behalf a member did; the posts of channels have no user."""
+    """The id of the user who wrote, or of the chat on whose behalf a member wrote; posts of channels have no user."""
     if message.post:
         return None
     if message.sender_id is None and message.from_id is None:  # an anonymous admin, whose group stands for them

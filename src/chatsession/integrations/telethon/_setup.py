@@ -18,31 +18,31 @@ def setup_sessions(
 ) -> None:
     """Give the handlers of a client the sessions of their chats.
 
-    These have nothing to do with the client's login, which Telethon calls a session, too (`client.session`, the file
-    `bot.session`): that one is never given to handlers, read or changed here, and its file is refused as a storage.
-    To use another word, name the manager: with `SessionManager(…, name="pizza")` handlers name
+    These are not related to the client's login, which Telethon also calls a session (`client.session`, the file
+    `bot.session`). The login is never passed to handlers, read or changed here, and its file is refused as a storage.
+    To use another word, name the manager: with `SessionManager(…, name="pizza")` the parameters of handlers are
     `pizza` and `pizza_ctx`.
 
-    A handler that names `session` after the event gets the data; one that names `ctx` gets a `SessionContext`, to
+    A handler with a parameter `session` after the event gets the data; one with `ctx` gets a `SessionContext`, to
     assign and delete. The session is locked and loaded before the handler runs, and committed after it: each handler
-    of an update is a unit of work of its own, since Telethon runs the others also if one has failed. `StopPropagation`
-    commits. For a handler that names neither, nothing is locked, read or written.
+    of an update is a unit of work of its own, because Telethon runs the others even if one fails. `StopPropagation`
+    commits. For a handler with neither, nothing is locked, read or written.
 
-    The keys are those of the Bot API, so that the same bot finds its sessions in every framework. Updates of MTProto
-    have no ids by which one that is delivered again could be known: `deduplicate` has no effect.
+    The keys are those of the Bot API, so that a bot finds its sessions in every framework. Updates of MTProto
+    have no ids by which a redelivered one could be recognised: `deduplicate` has no effect.
 
     The storage is opened when the client connects, or by the first event. It is closed when the client disconnects:
-    before that, handlers with sessions are awaited for 30 seconds, while they can still answer; then Telethon cancels
-    what runs. A handler that itself disconnects the client is cancelled by it, and its own change is not stored.
+    before that, it waits 30 seconds for handlers with sessions, which can still answer; then Telethon cancels
+    those that still run. A handler that disconnects the client itself is cancelled, and its change is not stored.
 
     Args:
         client: the client; its handlers may be registered before or after.
         sessions: the manager. Several, with different `name`s, can be set up side by side.
-        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`.
-        per_bot: put the account's id before each key, as in `42:-1001234`, where several share a storage.
+        lazy: load the session only when it is used: `session` must be awaited, `ctx` is a `LazySessionContext`.
+        per_bot: put the account's id before each key, as in `42:-1001234`, if several accounts share a storage.
 
     Raises:
-        TypeError: this is no `TelegramClient`.
+        TypeError: it is not a `TelegramClient`.
         ValueError: handlers get something else under the manager's name already, or another manager that was set up
             has the same keys in the same storage.
         SessionError: this Telethon is too old.
