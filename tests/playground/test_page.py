@@ -14,8 +14,10 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from browsers import chromium, new_page
+from chatsession_playground._chat_room import ChatRoom
 from chatsession_playground._playground import Playground
 from chatsession_playground._stage import stage
+from chatsession_playground._style import Style
 from chatsession_playground.page import PlaygroundPage
 
 BOT = Path(__file__).parents[2] / "examples/pizza_bot.py"
@@ -107,8 +109,29 @@ async def test_what_is_sent_around_a_kill_counts_once(playground: Playground) ->
         ]
 
 
-async def test_a_kill_tells_what_other_polling_loses() -> None:
-    async with running(BOT.with_name("pizza_bot_ptb.py")) as playground:
+async def test_buttons_are_pressed_on_the_page_and_in_the_terminal() -> None:
+    async with running(BOT.with_name("shop_bot.py")) as playground, opened(playground) as page:
+        lines, sessions = page.locator("#lines"), page.locator("#sessions")
+        await page.fill("#text", "/menu")
+        await page.press("#text", "Enter")
+        await page.click(".buttons button:has-text('Diavola')")
+        await expect(lines).to_contain_text("The bot shows: Diavola is in your cart: 10 €")
+        await expect(lines.locator(".own").last).to_contain_text("[Diavola 10 €]")
+        await expect(sessions).to_contain_text('"Diavola": 1')
+
+        terminal = ChatRoom(playground, Style(False))
+        terminal.do("/press 3")
+        await expect(sessions).to_contain_text('"Tiramisù": 1')
+        await page.click("#again")
+        await expect(lines).to_contain_text("was delivered again: recognised, not counted.")
+        assert (await Axe().run(page)).response["violations"] == []
+
+
+async def test_a_kill_tells_what_other_polling_loses(tmp_path: Path) -> None:
+    script = tmp_path / "bot.py"
+    confirming = BOT.with_name("pizza_bot_ptb.py").read_text(encoding="utf-8")
+    script.write_text(confirming.replace("    setup_polling(application)", "    #"), encoding="utf-8")
+    async with running(script) as playground:
         ann = playground.rooms.all[0]
         playground.rush(ann)
         assert await playground.rooms.until(lambda: any("and lost" in line.text for line in ann.lines), timeout=120)

@@ -13,12 +13,13 @@ from ._style import Style
 
 HELP = """\
    🍕 or any text   goes to the bot, from the user in the prompt
+   /press 2         presses the second button under the bot's last message with buttons
    /as ben          you are Ben from now on: everybody has a chat, and a session, of their own
    /kill            kills the bot and starts it again
    /rush            orders five pizzas, and kills the bot while it handles the first one
    /again           delivers the last update once more
    /help, /quit     (or Ctrl-D)"""
-COMMANDS = ["/as", "/kill", "/rush", "/again", "/help", "/quit"]
+COMMANDS = ["/press", "/as", "/kill", "/rush", "/again", "/help", "/quit"]
 
 
 class ChatRoom:
@@ -52,7 +53,7 @@ class ChatRoom:
                     break
                 if line.split() == ["/quit"]:
                     break
-                self._do(line)
+                self.do(line)
             self._is_open = False
 
     def said(self, room: Room | None, line: Line) -> None:
@@ -61,8 +62,11 @@ class ChatRoom:
             where = f"{room.name}: " if room is not None and room is not self._me else ""
             self._print(self._style.note(f"   {where}{line.text}"))
         elif not self._is_typed and room is not None:
-            way = f"bot → {room.name}" if line.kind == "bot" else f"{line.who} → {_to(room)}"
+            way = f"{line.who} → {room.name if line.kind == 'bot' else _to(room)}"
             self._print(f"   {self._style.bold(way)}  {line.text}")
+            if line.buttons:
+                buttons = "  ".join(f"[{number}] {button.text}" for number, button in enumerate(line.buttons, 1))
+                self._print(f"   {self._style.faint(f'/press  {buttons}')}")
 
     def stored(self, key: str, text: str | None) -> None:
         """Print what the bot has stored, and the first time where."""
@@ -75,6 +79,12 @@ class ChatRoom:
         """Print a line that the bot's process printed or logged, unless it is its farewell."""
         self._print(self._style.faint(f"   │ {line}"))
 
+    def do(self, line: str) -> None:
+        """Do what a line of the user asks for."""
+        self._is_typed = True
+        self._do(line)
+        self._is_typed = False
+
     def _do(self, line: str) -> None:
         match line.split():
             case ["/kill"]:
@@ -85,6 +95,8 @@ class ChatRoom:
                 self._playground.deliver_again()
             case ["/help"]:
                 self._print(HELP)
+            case ["/press", *words]:
+                self._press(words)
             case ["/as", *names] if names:
                 self._me = self._playground.rooms.join(" ".join(names))
             case ["/as"]:
@@ -92,9 +104,16 @@ class ChatRoom:
             case []:
                 pass
             case _:
-                self._is_typed = True
                 self._playground.rooms.say(self._me, line)
-                self._is_typed = False
+
+    def _press(self, words: list[str]) -> None:
+        match words, self._me.last_buttons:
+            case [str(number)], Line() as line if number.isdecimal() and 0 < int(number) <= len(line.buttons):
+                self._playground.rooms.press(self._me, line, line.buttons[int(number) - 1])
+            case _, None:
+                self._print("   The bot has sent no buttons here.")
+            case _, line:
+                self._print(f"   /press needs a number from 1 to {len(line.buttons)}.")
 
     def _print(self, text: str) -> None:
         # The prompt waits in the last line: what is printed meanwhile goes above it.

@@ -162,19 +162,18 @@ async def edit_message_text(account: BotAccount, params: JsonObject) -> object:
     if params.get("inline_message_id"):
         return True
     chat, message = _message(account, params, "edit")
-    message_id = cast("int", message["message_id"])
-    if message_id not in chat.sent_by_bot:
+    if message["message_id"] not in chat.sent_by_bot:
         raise bad_request("message can't be edited")
-    content = build.text(text) | _inline_keyboard(params)
-    same = ("text", "reply_markup")
-    if [message.get(name) for name in same] == [content.get(name) for name in same]:
-        raise bad_request(
-            "message is not modified: specified new message content and reply markup are exactly the same "
-            "as a current content and reply markup of the message"
-        )
-    kept = {name: value for name, value in message.items() if name not in ("entities", "reply_markup")}
-    chat.messages[message_id] = edited = kept | content | {"edit_date": now()}
-    return edited
+    return _edited(chat, message, build.text(text) | _inline_keyboard(params), "text", "entities", "reply_markup")
+
+
+async def edit_message_reply_markup(account: BotAccount, params: JsonObject) -> object:
+    if params.get("inline_message_id"):
+        return True
+    chat, message = _message(account, params, "edit")
+    if message["message_id"] not in chat.sent_by_bot:
+        raise bad_request("message can't be edited")
+    return _edited(chat, message, _inline_keyboard(params), "reply_markup")
 
 
 async def delete_message(account: BotAccount, params: JsonObject) -> object:
@@ -247,6 +246,19 @@ def _inline_keyboard(params: JsonObject) -> JsonObject:
     return {"reply_markup": markup} if "inline_keyboard" in markup else {}
 
 
+def _edited(chat: ChatRecord, message: JsonObject, content: JsonObject, *fields: str) -> JsonObject:
+    """Put `content` in place of these fields of a message."""
+    if all(message.get(field) == content.get(field) for field in fields):
+        raise bad_request(
+            "message is not modified: specified new message content and reply markup are exactly the same "
+            "as a current content and reply markup of the message"
+        )
+    kept = {field: value for field, value in message.items() if field not in fields}
+    edited = kept | content | {"edit_date": now()}
+    chat.messages[cast("int", message["message_id"])] = edited
+    return edited
+
+
 def _message(account: BotAccount, params: JsonObject, purpose: str) -> tuple[ChatRecord, JsonObject]:
     chat = account.chat(params.get("chat_id"), cast("str | None", params.get("business_connection_id")))
     message_id = params.get("message_id")
@@ -273,6 +285,7 @@ _METHODS: dict[str, tuple[str, Method]] = {
         "getWebhookInfo": get_webhook_info,
         "sendMessage": send_message,
         "editMessageText": edit_message_text,
+        "editMessageReplyMarkup": edit_message_reply_markup,
         "deleteMessage": delete_message,
         "setMessageReaction": set_message_reaction,
         "answerCallbackQuery": answer_callback_query,

@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from ._account import Call
 from ._queue import Update
-from ._room import Line, Room
+from ._room import Button, Line, Room
 from ._stage import Stage
 from ._stored import StoredSession
-from ._updates import User
+from ._updates import JsonObject, User
 from .chats import Group
 
 PEOPLE = (User(1001, "Ann"), User(1002, "Ben"), User(1003, "Cem"))
@@ -41,6 +42,8 @@ class Rooms:
         self._people = list(PEOPLE)
         self._stored: dict[str, StoredSession] = {}
         self._waiting: set[int] = set()
+        self._pressed: dict[str, Room] = {}
+        """Where the button of each callback query is."""
         self._changed = asyncio.Event()
         self.views: list[View] = []
         self.last: tuple[Room, Update] | None = None
@@ -86,12 +89,15 @@ class Rooms:
         Returns:
             The update that brings it to the bot.
         """
-        user = next((user for user in room.people if user.name == who), room.people[0])
-        update = room.chat.send(text, user=user)
-        self.last = room, update
-        self._waiting.add(update.id)
-        self._add(room, Line("own", user.name, text, update))
-        return update
+        user = _person(room, who)
+        return self._did(room, user, text, room.chat.send(text, user=user))
+
+    def press(self, room: Room, line: Line, button: Button, who: str = "") -> Update:
+        """Press a button under a line of the bot; arguments and result otherwise as of `say`."""
+        user = _person(room, who)
+        update = room.chat.press(button.data, message=line.message_id, user=user)
+        self._pressed[str(update.payload["id"])] = room
+        return self._did(room, user, f"[{button.text}]", update)
 
     def redeliver(self, update: Update) -> None:
         """Deliver an update once more, as Telegram does when it is not sure that the bot has it."""
@@ -106,6 +112,7 @@ class Rooms:
             old = room.chat.id
             room.chat = self._group.migrate()
             room.ids = [*room.ids, room.chat.id]
+            room.forget_messages()
             self._add(room, Line("note", "", f"The group is a supergroup now: chat {old} has become {room.chat.id}."))
 
     def note(self, text: str, room: Room | None = None) -> None:
@@ -145,12 +152,29 @@ class Rooms:
     async def listen(self) -> None:
         """Show what the bot says, until cancelled."""
         while True:
-            call = await self._stage.api.next_call("sendMessage", timeout=None)
-            chat_id = cast("int", call.params.get("chat_id"))
-            room = next((room for room in self.all if chat_id in room.ids), None)
-            if room is not None:
-                text = str(call.params.get("text", "")) if call.error is None else f"(not sent: {call.error})"
-                self._add(room, Line("bot", "bot", text))
+            call = await self._stage.api.next_call(timeout=None)
+            if call.method == "answerCallbackQuery":
+                room, text = self._pressed.pop(str(call.params.get("callback_query_id")), None), call.params.get("text")
+                if room is not None and text:
+                    self.note(f"The bot shows: {text}", room)
+            elif room := self._room_of_chat(call.params.get("chat_id")):
+                self._show_message(room, call)
+
+    def _show_message(self, room: Room, call: Call) -> None:
+        match call:
+            case Call("sendMessage", error=None):
+                self._add(room, _line("bot", call.result))
+            case Call("sendMessage"):
+                self._add(room, Line("bot", "bot", f"(not sent: {call.error})"))
+            case Call("editMessageText" | "editMessageReplyMarkup", error=None):
+                edited = _line("bot, edited", call.result)
+                room.edit(edited)
+                self._tell(room, edited)
+            case Call("deleteMessage", error=None):
+                room.delete(cast("int", call.params["message_id"]))
+                self.note_change()
+            case _:
+                pass
 
     async def watch(self) -> None:
         """Show what the bot has stored and confirmed, until cancelled."""
@@ -175,6 +199,9 @@ class Rooms:
                     view.stored(key, text)
         self.note_change()
 
+    def _room_of_chat(self, chat_id: object) -> Room | None:
+        return next((room for room in self.all if chat_id in room.ids), None)
+
     def _keys_of(self, room: Room) -> list[str]:
         return [key for key in self._stored if self._room_of_key(key) is room]
 
@@ -187,6 +214,12 @@ class Rooms:
     def _private_room(self, user: User) -> Room:
         return Room(user.name, self._stage.api.private_chat(user.id, user.name), [user], [user.id])
 
+    def _did(self, room: Room, user: User, text: str, update: Update) -> Update:
+        self.last = room, update
+        self._waiting.add(update.id)
+        self._add(room, Line("own", user.name, text, update))
+        return update
+
     def _add(self, room: Room, line: Line) -> None:
         room.add(line)
         self._tell(room, line)
@@ -195,6 +228,23 @@ class Rooms:
         for view in self.views:
             view.said(room, line)
         self.note_change()
+
+
+def _person(room: Room, name: str) -> User:
+    return next((user for user in room.people if user.name == name), room.people[0])
+
+
+def _line(who: str, message: object) -> Line:
+    sent = cast("JsonObject", message)
+    markup = cast("dict[str, list[list[dict[str, str]]]]", sent.get("reply_markup", {}))
+    buttons = [button for row in markup.get("inline_keyboard", []) for button in row if "callback_data" in button]
+    return Line(
+        "bot",
+        who,
+        str(sent["text"]),
+        message_id=cast("int", sent["message_id"]),
+        buttons=tuple(Button(button["text"], button["callback_data"]) for button in buttons),
+    )
 
 
 def _text(session: StoredSession | None) -> str | None:

@@ -105,7 +105,14 @@ class PlaygroundPage:
             "name": room.name,
             "people": [user.name for user in room.people],
             "lines": [
-                {"kind": line.kind, "who": line.who, "text": line.text, "waits": self._rooms.is_waiting(line.update)}
+                {
+                    "kind": line.kind,
+                    "who": line.who,
+                    "text": line.text,
+                    "waits": self._rooms.is_waiting(line.update),
+                    "message": line.message_id,
+                    "buttons": [button.text for button in line.buttons],
+                }
                 for line in room.lines
             ],
             "sessions": sorted(room.stored.items()) or [[str(room.chat.id), None]],
@@ -127,6 +134,18 @@ class PlaygroundPage:
                 room := self._room_of(chat_id)
             ) and 0 < len(text) <= LONGEST_TEXT:
                 self._rooms.say(room, text, who)
+            case {
+                "do": "press",
+                "room": int(chat_id),
+                "who": str(who),
+                "message": int(message),
+                "button": int(number),
+            } if (
+                (room := self._room_of(chat_id))
+                and (line := next((line for line in room.lines if line.message_id == message), None))
+                and 0 <= number < len(line.buttons)
+            ):
+                self._rooms.press(room, line, line.buttons[number], who)
             case {"do": "rush", "room": int(chat_id)} if room := self._room_of(chat_id):
                 self._playground.rush(room)
             case {"do": "again"} if self._rooms.last is not None:

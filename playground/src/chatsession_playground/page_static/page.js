@@ -61,11 +61,16 @@ function roomButton([id, name]) {
   return button;
 }
 
-function line({ kind, who, text, waits }) {
+function line({ kind, who, text, waits, message, buttons }) {
   const made = element("li", { className: kind });
   if (who) made.append(element("b", {}, who));
   made.append(element("bdi", {}, text));
   if (kind === "own") made.append(mark(waits));
+  if (buttons.length) made.append(element("div", { className: "buttons" }, ...buttons.map((text, button) => {
+    const made = element("button", { type: "button", textContent: text });
+    made.addEventListener("click", () => act({ do: "press", room: chosen, who: byId("who").value, message, button }));
+    return made;
+  })));
   return made;
 }
 
