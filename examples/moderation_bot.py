@@ -15,9 +15,9 @@ from aiogram.filters import Command
 from aiogram.types import Message
 
 from chatsession import SessionManager, per_user_in_chat
-from chatsession.integrations.aiogram import LazySessionContext, setup_sessions
+from chatsession.integrations.aiogram import LazySessionContext, setup_sessions, start_polling
 
-ADMIN = int(os.environ["ADMIN"])  # the user id of who may forgive
+ADMIN = int(os.environ["ADMIN"])  # the id of the user who may forgive
 WARNINGS = 3
 
 
@@ -32,6 +32,7 @@ members = SessionManager(
     storage="sqlite:///moderation.db",
     get_session_key=per_user_in_chat,
     ttl=timedelta(days=7),
+    deduplicate=100,
 )
 dp = Dispatcher()
 setup_sessions(dp, members, lazy=True)
@@ -60,4 +61,4 @@ async def on_forgive(message: Message) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(dp.start_polling(Bot(os.environ["BOT_TOKEN"])))
+    asyncio.run(start_polling(dp, Bot(os.environ["BOT_TOKEN"])))

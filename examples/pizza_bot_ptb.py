@@ -5,7 +5,7 @@ from telegram import Message, Update
 from telegram.ext import Application, CommandHandler, ContextTypes, MessageHandler, filters
 
 from chatsession import SessionManager
-from chatsession.integrations.telegram_ext import SessionCallbackContext, setup_sessions
+from chatsession.integrations.telegram_ext import SessionCallbackContext, setup_polling, setup_sessions
 
 
 @dataclass
@@ -35,7 +35,8 @@ async def answer(update: Update, text: str) -> None:
 def main() -> None:
     builder = Application.builder().token(os.environ["BOT_TOKEN"]).context_types(ContextTypes(context=Context))
     application = builder.concurrent_updates(True).build()  # chats beside each other, each in order
-    setup_sessions(application, SessionManager(Pizza, storage="sqlite:///bot.db"))
+    setup_sessions(application, SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=100))
+    setup_polling(application)  # confirms an update to Telegram when it is done
     application.add_handler(MessageHandler(filters.Regex("🍕"), on_pizza))
     application.add_handler(CommandHandler("reset", on_reset))
     application.run_polling()

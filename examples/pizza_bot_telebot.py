@@ -6,7 +6,7 @@ from telebot.async_telebot import AsyncTeleBot
 from telebot.types import Message
 
 from chatsession import SessionManager
-from chatsession.integrations.telebot import SessionContext, setup_sessions
+from chatsession.integrations.telebot import SessionContext, setup_sessions, start_polling
 
 
 @dataclass
@@ -14,7 +14,7 @@ class Pizza:
     count: int = 0
 
 
-sessions = SessionManager(Pizza, storage="sqlite:///bot.db")
+sessions = SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=100)
 bot = AsyncTeleBot(os.environ["BOT_TOKEN"])
 setup_sessions(bot, sessions)
 
@@ -32,4 +32,4 @@ async def on_reset(message: Message, ctx: SessionContext[Pizza]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(bot.polling())
+    asyncio.run(start_polling(bot))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from telebot import TeleBot
 from telebot.types import Message
 
-from chatsession.integrations.telebot import SyncSessionContext, setup_sessions
+from chatsession.integrations.telebot import SyncSessionContext, setup_sessions, start_polling
 from chatsession.sync import SessionManager
 
 
@@ -13,7 +13,7 @@ class Pizza:
     count: int = 0
 
 
-sessions = SessionManager(Pizza, storage="sqlite:///bot.db")
+sessions = SessionManager(Pizza, storage="sqlite:///bot.db", deduplicate=100)
 bot = TeleBot(os.environ["BOT_TOKEN"], num_threads=16)
 setup_sessions(bot, sessions)
 
@@ -31,4 +31,4 @@ def on_reset(message: Message, ctx: SyncSessionContext[Pizza]) -> None:
 
 
 if __name__ == "__main__":
-    bot.infinity_polling()
+    start_polling(bot)

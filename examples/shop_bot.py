@@ -9,7 +9,7 @@ from aiogram.filters import Command
 from aiogram.types import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message
 
 from chatsession import SessionManager, open_storage, per_user
-from chatsession.integrations.aiogram import LazySessionContext, SessionContext, setup_sessions
+from chatsession.integrations.aiogram import LazySessionContext, SessionContext, setup_sessions, start_polling
 
 PRICES = {"Margherita": 8, "Diavola": 10, "Tiramisù": 5}
 
@@ -28,12 +28,12 @@ class Cart:
 
 
 storage = open_storage("sqlite:///shop.db")
-carts = SessionManager(Cart, storage=storage, name="cart", prefix="cart:", get_session_key=per_user)
-orders = SessionManager(int, storage=storage, name="orders", prefix="orders:")
+carts = SessionManager(Cart, storage=storage, name="cart", prefix="cart:", get_session_key=per_user, deduplicate=100)
+orders = SessionManager(int, storage=storage, name="orders", prefix="orders:", deduplicate=100)
 
 dp = Dispatcher()
 setup_sessions(dp, carts)
-setup_sessions(dp, orders, lazy=True)  # only who pays and who asks needs it
+setup_sessions(dp, orders, lazy=True)  # only /pay and /orders need it
 
 MENU = InlineKeyboardMarkup(
     inline_keyboard=[
@@ -82,4 +82,4 @@ async def on_orders(message: Message, orders_ctx: LazySessionContext[int]) -> No
 
 
 if __name__ == "__main__":
-    asyncio.run(dp.start_polling(Bot(os.environ["BOT_TOKEN"])))
+    asyncio.run(start_polling(dp, Bot(os.environ["BOT_TOKEN"])))

@@ -7,7 +7,7 @@ from telebot import TeleBot
 from telebot.types import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message
 
 from chatsession import open_storage, per_user
-from chatsession.integrations.telebot import SyncSessionContext, setup_sessions
+from chatsession.integrations.telebot import SyncSessionContext, setup_sessions, start_polling
 from chatsession.sync import SessionManager
 
 PRICES = {"Margherita": 8, "Diavola": 10, "Tiramisù": 5}
@@ -27,12 +27,12 @@ class Cart:
 
 
 storage = open_storage("sqlite:///shop.db")
-carts = SessionManager(Cart, storage=storage, name="cart", prefix="cart:", get_session_key=per_user)
-orders = SessionManager(int, storage=storage, name="orders", prefix="orders:")
+carts = SessionManager(Cart, storage=storage, name="cart", prefix="cart:", get_session_key=per_user, deduplicate=100)
+orders = SessionManager(int, storage=storage, name="orders", prefix="orders:", deduplicate=100)
 
 bot = TeleBot(os.environ["BOT_TOKEN"], num_threads=16)
 setup_sessions(bot, carts)
-setup_sessions(bot, orders, lazy=True)  # only who pays and who asks needs it
+setup_sessions(bot, orders, lazy=True)  # only /pay and /orders need it
 
 MENU = InlineKeyboardMarkup()
 for name, price in PRICES.items():
@@ -82,4 +82,4 @@ def on_orders(message: Message, orders_ctx: SyncSessionContext[int]) -> None:
 
 
 if __name__ == "__main__":
-    bot.infinity_polling()
+    start_polling(bot)
