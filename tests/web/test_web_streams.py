@@ -74,11 +74,10 @@ async def test_streams_end_with_the_inspector(file: Path) -> None:
         assert [event async for event in watched] == []
 
 
-@pytest.mark.parametrize("command", [["chatsession.web"], ["chatsession", "web"]])
-async def test_the_command_prints_an_address_and_ends_by_ctrl_c(command: list[str], bot: Storage, file: Path) -> None:
+async def test_the_command_prints_an_address_and_ends_by_ctrl_c(bot: Storage, file: Path) -> None:
     await put(bot, {"42": b"1"})
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *command, f"sqlite:///{file}", "--read-only"),
+        *(sys.executable, "-m", "chatsession", "web", f"sqlite:///{file}", "--read-only"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -99,33 +98,41 @@ async def test_the_command_prints_an_address_and_ends_by_ctrl_c(command: list[st
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "words", "code"),
     [
-        ("mysql://user:secret@host/", "no storage is known"),
-        ("sqlite:///nowhere/bot.db", "there is no file nowhere/bot.db"),
-        ("env:CHATSESSION_NOT_SET", "CHATSESSION_NOT_SET is not set"),
+        ("mysql://user:secret@host/", "no storage is known", 3),
+        ("sqlite:///nowhere/bot.db", "there is no file nowhere/bot.db", 3),
+        ("env:CHATSESSION_NOT_SET", "CHATSESSION_NOT_SET is not set", 2),
     ],
 )
-async def test_the_command_says_what_is_wrong_with_a_url(url: str, words: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.web", url), stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert words in errors.decode()
-    assert b"secret" not in errors
-    assert b"Traceback" not in errors
+async def test_the_command_says_what_is_wrong_with_a_url(url: str, words: str, code: int) -> None:
+    assert words in await errors_of(url, code=code)
+
+
+async def test_the_command_says_that_a_port_is_taken(inspector: Inspector) -> None:
+    errors = await errors_of("memory:", "--port", str(inspector.port), code=3)
+    assert f"port {inspector.port} of 127.0.0.1 cannot be used" in errors
+
+
+async def test_the_command_says_that_an_encryption_key_is_malformed() -> None:
+    assert "encryption key" in await errors_of("memory:", code=2, CHATSESSION_ENCRYPTION_KEYS="secret")
 
 
 async def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "starlette.py").write_text("raise ImportError('No module named starlette', name='starlette')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    assert "pip install 'chatsession[web]'" in await errors_of("memory:", code=2, PYTHONPATH=path)
+
+
+async def errors_of(*arguments: str, code: int, **environment: str) -> str:
+    """What the command says, which ends at once."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatsession.web", "memory:"),
+        *(sys.executable, "-m", "chatsession", "web", *arguments),
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | environment,
     )
     _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert b"pip install 'chatsession[web]'" in errors
+    assert process.returncode == code
+    assert b"secret" not in errors
     assert b"Traceback" not in errors
+    return " ".join(errors.decode().split())

@@ -9,7 +9,7 @@ import typer
 
 from chatsession.cli._keys import given_keys
 from chatsession.cli._options import AsJson, Url
-from chatsession.cli._running import command, from_environment
+from chatsession.cli._running import FAILED, USAGE, CommandError, command, from_environment
 from chatsession.cli._screen import emit
 
 
@@ -24,7 +24,12 @@ def web(
     from chatsession.web import serve  # needs the extra `web`, which all other commands do without
 
     announce = _emit_address if as_json else print
-    serve(from_environment(url), port=port, read_only=read_only, encryption_keys=given_keys(), announce=announce)
+    try:
+        serve(from_environment(url), port=port, read_only=read_only, encryption_keys=given_keys(), announce=announce)
+    except OSError as error:  # the port is taken
+        raise CommandError(FAILED, error.strerror or str(error)) from None
+    except ValueError as error:  # an encryption key is malformed
+        raise CommandError(USAGE, str(error)) from None
 
 
 def _emit_address(line: str) -> None:

@@ -1,6 +1,6 @@
 """A page on 127.0.0.1 to look at stored sessions, and to mend them by hand while the bot runs.
 
-* `serve(url)` runs it until Ctrl-C; so does `python -m chatsession.web URL`.
+* `serve(url)` runs it until Ctrl-C; so does the command `chatsession web URL`.
 * `inspecting(storage)` runs it inside of a program of one's own.
 
 Needs `pip install 'chatsession[web]'`.
@@ -11,8 +11,7 @@ try:
     import uvicorn
 except ImportError as error:
     raise ImportError(
-        f"the web inspector needs {error.name}: pip install 'chatsession[web]'",
-        name=__name__,  # so that `python -m chatsession.web` shows the message without a traceback
+        f"the web inspector needs {error.name}: pip install 'chatsession[web]'", name=error.name
     ) from error
 
 from chatsession.web._server import Inspector, inspecting, serve
