@@ -193,8 +193,10 @@ runpy.run_path(script, run_name="__main__")
 
 async def test_the_example(api: BotApiServer, tmp_path: Path) -> None:
     ann = api.private_chat(1)
-    # run_polling asks for the loop of a thread that has none yet, which Python deprecates from 3.12 on.
+    # run_polling asks for the loop of a thread that has none yet, which Python deprecates from 3.12 on, and calls what
+    # it deprecates from 3.14 on.
     strict = ["-W", "error", "-W", "ignore:There is no current event loop:DeprecationWarning"]
+    strict += ["-W", "ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning"]
     command = [sys.executable, *strict, "-c", RUN_AGAINST, api.url, str(EXAMPLE)]
     for conversation in (
         {"🍕": "Pizza number 1 for this chat!", "a 🍕, please": "Pizza number 2 for this chat!"},
