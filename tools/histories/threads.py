@@ -46,7 +46,7 @@ def run(options: ThreadOptions) -> None:
     name = f"{options.name}.{number}"
     with HistoryFile(Path(f"{options.history}.{number}")) as history:
         threads = [
-            threading.Thread(target=count_up, args=(options, sessions, history, f"{name}.{n}", n))
+            threading.Thread(target=count_up, args=(options, sessions, history, f"{name}:{n}", n))
             for n in range(options.threads)
         ]
         for thread in threads:
@@ -69,7 +69,7 @@ def count_up(
 ) -> None:
     """The updates of one thread."""
     for n, key in enumerate(keys_of_updates(options.updates, options.keys, seed)):
-        update = f"{name}:{n}"
+        update = f"{name}.{n}"
         while not _count_one(sessions, history, update, key):  # on a busy machine, a short lease may well be lost
             update += "+"
         os.write(sys.stdout.fileno(), b".\n")
