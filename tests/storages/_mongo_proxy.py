@@ -27,7 +27,7 @@ class MongoProxy(Proxy):
         super().__init__(port)
         self.trips = 0
         self.silent_until = 0
-        self.instead = (b"", b"")
+        self.instead: tuple[bytes, bytes] = (b"", b"")
         self.passed_on = asyncio.Event()
         self.hold_back: bytes | None = None
         self._kept = b""

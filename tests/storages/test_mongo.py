@@ -371,6 +371,22 @@ async def test_a_waiter_is_woken(storage: MongoStorage, other: MongoStorage, mon
             assert await try_lock(other, wanted) is not None
 
 
+async def test_a_waiter_tries_again_when_the_lease_ends(
+    storage: MongoStorage, other: MongoStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
+    async with asyncio.timeout(60):
+        await lock(storage, "held by one that dies", 0.6)
+        wanted = request("held by one that dies")
+        for attempt in count():
+            if await try_lock(other, wanted) is not None:
+                break
+            assert other._locks is not None
+            assert other._locks.wakeups is not None
+            await other._locks.wakeups._ready.wait()
+            await other.wait_unlocked(wanted, attempt)
+
+
 LOCKED = {"locked once", "one of two", "the other"}
 
 

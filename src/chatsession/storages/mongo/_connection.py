@@ -38,7 +38,7 @@ class Connection:
     """
 
     def __init__(self, source: str | Client, database: str | None, collection: str) -> None:
-        if not isinstance(source, str | AsyncMongoClient):
+        if not isinstance(source, str | AsyncMongoClient):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
             raise StorageError(f"a client of sessions is a pymongo.AsyncMongoClient, not a {type(source).__name__}")
         self._source = source
         self._database = database or _database_of(source)

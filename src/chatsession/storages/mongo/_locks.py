@@ -14,7 +14,7 @@ from chatsession.errors import StorageError
 from chatsession.storages.base import Lease, Locked, LockRequest
 from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, passes, refusal
-from chatsession.storages.mongo._records import STORED_FIELDS, Document, lock_in, record_in
+from chatsession.storages.mongo._records import STORED_FIELDS, Document, lock_in, record_in, seconds_locked
 from chatsession.storages.mongo._statements import (
     FREE,
     UNLOCK,
@@ -159,7 +159,7 @@ class Locks:
         if document is None or not _is_granted(request, document):
             self._waiting.add(waiter)
             if self.wakeups is not None and document is not None:
-                self.wakeups.must_wait(waiter, document["_id"])
+                self.wakeups.must_wait(waiter, document["_id"], seconds_locked(document))
             return None
         self._stop_waiting(waiter)
         record = record_in(request.key, document)

@@ -147,6 +147,12 @@ def lock_in(document: Document | None) -> Document:
     return cast("Document", lock) if isinstance(lock, dict) else {}
 
 
+def seconds_locked(document: Document) -> float:
+    """How long the lock in a document lasts from when the server read it; 0 where there is none."""
+    until = lock_in(document).get("until")
+    return (until - document["now"]).total_seconds() if isinstance(until, datetime) else 0.0
+
+
 def is_whole(document: Document | None) -> TypeGuard[Document]:
     """Whether an update's answer has what was asked for.
 

@@ -206,9 +206,7 @@ class MongoStorage(Storage):
         hello = await _schema.check_server(self._connection.client)
         is_replicated = "setName" in hello or hello.get("msg") == "isdbgrid"
         if not is_replicated and collection.write_concern.document["w"] not in (1, "majority"):
-            raise StorageError(
-                "w in the URL asks for several servers, but this is one without a replica set; leave w out"
-            )
+            raise StorageError("w asks for several servers, but this server has no replica set; leave w out of the URL")
         await _schema.prepare(collection, self._layout, create=self._create)
         wakeups = Wakeups(lambda: collection.watch(WAKE_EVENTS)) if is_replicated else None
         self._calls = Calls(collection, self._layout, self._clock, str(self._connection), self._retry_for)

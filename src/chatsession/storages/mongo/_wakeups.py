@@ -46,8 +46,15 @@ class Wakeups:
         """Whether a waiter will be woken."""
         return self._ready.is_set()
 
-    def must_wait(self, waiter: str, document: object) -> None:
-        """Note that a waiter waits for a document (its `_id`); the first one starts to listen."""
+    def must_wait(self, waiter: str, document: object, seconds: float) -> None:
+        """Note that a waiter waits for a document; the first one starts to listen.
+
+        Args:
+            waiter: the request's name.
+            document: its `_id`.
+            seconds: how long the lock on it lasts.
+        """
+        self._waiters.must_wait(waiter, seconds)
         self._document_of[waiter] = document
         self._waiters_for[document].add(waiter)
         if self._listener is None:
@@ -60,13 +67,14 @@ class Wakeups:
         """Forget a waiter that no longer waits."""
         if waiter not in self._document_of:
             return
+        self._waiters.stop_waiting(waiter)
         document = self._document_of.pop(waiter)
         self._waiters_for[document].discard(waiter)
         if not self._waiters_for[document]:
             del self._waiters_for[document]
 
     async def wait(self, waiter: str, seconds: float) -> None:
-        """Return when the waiter's document is unlocked, or when the time is over."""
+        """Return when the waiter's document is unlocked, when the lock on it ends, or after some seconds."""
         await self._waiters.wait(waiter, seconds)
 
     async def stop(self) -> None:
