@@ -85,9 +85,8 @@ def chat(chat_id: int, **more: Any) -> Any:
             photo=raw.types.ChatPhotoEmpty(),
             date=DATE,
             access_hash=1,
-            megagroup=True,
             default_banned_rights=rights,
-            **more,
+            **{"megagroup": True, **more},
         )
     return raw.types.Chat(
         id=-chat_id, title="Chat", photo=raw.types.ChatPhotoEmpty(), participants_count=2, date=DATE, version=1

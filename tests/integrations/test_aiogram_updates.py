@@ -19,6 +19,7 @@ FORUM = build.titled_chat(-300, "supergroup", "Forum", is_forum=True)
 IN_TOPIC = {"message_thread_id": 5, "is_topic_message": True}
 REPLY = {"message_thread_id": 6}  # of a supergroup without topics, which numbers threads of replies too
 BUSINESS = {"business_connection_id": "shop"}
+ANONYMOUS, AS_CHANNEL = User(1087968824, "Group", is_bot=True), User(136817688, "Channel", is_bot=True)
 BOT_USER = User(43, "Other bot", "other_bot", is_bot=True)
 TOMATO = {"type": "emoji", "emoji": "🍅"}
 ADDRESS = dict.fromkeys(("country_code", "state", "city", "street_line1", "street_line2", "post_code"), "IT")
@@ -38,8 +39,8 @@ def boosted_by(source: str, user: User) -> JsonObject:
     return {"source": source, "user": user.json()}
 
 
-def member(chat: JsonObject) -> JsonObject:
-    return build.chat_member_updated(chat, ANN, DATE, BEN, "member", "left")
+def member(chat: JsonObject, by: User = ANN) -> JsonObject:
+    return build.chat_member_updated(chat, by, DATE, BEN, "member", "left")
 
 
 # What comes in, and its keys per_chat, per_user, per_user_in_chat and per_topic.
@@ -93,6 +94,26 @@ UPDATES: dict[str, tuple[JsonObject, str | None, str | None, str | None, str | N
             poll_answer={"poll_id": "1", "voter_chat": CHANNEL, "option_ids": [0], "option_persistent_ids": ["0"]},
         ),
         *("-200", None, None, "-200"),
+    ),
+    "poll_answer of a channel that has a user": (
+        update(
+            poll_answer={
+                "poll_id": "1",
+                "voter_chat": CHANNEL,
+                "user": AS_CHANNEL.json(),
+                "option_ids": [0],
+                "option_persistent_ids": ["0"],
+            },
+        ),
+        *("-200", "-200", "-200:-200", "-200"),
+    ),
+    "my_chat_member by an anonymous admin": (
+        update(my_chat_member=member(group(), by=ANONYMOUS)),
+        *("-100", "-100", "-100:-100", "-100"),
+    ),
+    "edited_message of a channel in a group": (
+        update(edited_message=written(user=AS_CHANNEL, chat=group(), sender_chat=CHANNEL, edit_date=DATE)),
+        *("-100", "-200", "-100:-200", "-100"),
     ),
     "my_chat_member": (update(my_chat_member=member(group())), "-100", "1", "-100:1", "-100"),
     "chat_member": (update(chat_member=member(CHANNEL)), "-200", "1", "-200:1", "-200"),

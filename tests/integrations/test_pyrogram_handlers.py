@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from aiogram_aids import CountingStorage, Pizza
 from pyrogram import Client, ContinuePropagation, StopPropagation, handlers, raw
-from pyrogram_aids import Offline, chat, inline_query, new_message, user, written
+from pyrogram_aids import Offline, chat, inline_query, new_message, peer, user, written
 
 from chatsession import SessionError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.errors import SessionNameError
 from chatsession.integrations.pyrogram import SessionContext, setup_sessions
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_pyrogram.py"
-SUPERGROUP = -1000000000300
+SUPERGROUP, CHANNEL = -1000000000300, -1000000000200
 PEOPLE = [user(7), user(9), user(42)]
-CHATS = [chat(-100), chat(SUPERGROUP)]
+CHATS = [chat(-100), chat(SUPERGROUP), chat(CHANNEL, broadcast=True, megagroup=False)]
 
 
 def topic(**ids: int) -> Any:
@@ -35,6 +35,18 @@ UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] =
     "topic": (
         new_message(written(chat_id=SUPERGROUP, reply_to=topic(reply_to_msg_id=9, reply_to_top_id=5))),
         *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:5"),
+    ),
+    "anonymous admin": (
+        new_message(written(chat_id=SUPERGROUP, user_id=None)),
+        *(str(SUPERGROUP), str(SUPERGROUP), f"{SUPERGROUP}:{SUPERGROUP}", str(SUPERGROUP)),
+    ),
+    "channel as a member of a group": (
+        new_message(raw.types.Message(id=1, peer_id=peer(SUPERGROUP), from_id=peer(CHANNEL), date=1, message="post")),
+        *(str(SUPERGROUP), str(CHANNEL), f"{SUPERGROUP}:{CHANNEL}", str(SUPERGROUP)),
+    ),
+    "post of a channel": (
+        new_message(written(chat_id=CHANNEL, user_id=None, post=True)),
+        *(str(CHANNEL), None, None, str(CHANNEL)),
     ),
     "inline query": (inline_query(), None, "7", None, None),
     "business": (

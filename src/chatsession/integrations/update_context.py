@@ -6,6 +6,22 @@ from msgspec import Struct
 
 from chatsession.actions import Methods
 
+_PLACEHOLDERS = frozenset({1087968824, 136817688})
+"""`@GroupAnonymousBot`, under which all anonymous admins act, and `@Channel_Bot`, under which all channels do."""
+
+
+def sender_id(user_id: int | None, sender_chat_id: int | None, chat_id: int | None) -> int | None:
+    """The id of the user who caused an update, or of the chat on whose behalf somebody did.
+
+    Args:
+        user_id: of the user that the update names.
+        sender_chat_id: of the chat that the update names as the sender.
+        chat_id: where it happened; anonymous admins act on behalf of this chat.
+    """
+    if user_id is None or sender_chat_id is not None:
+        return user_id and sender_chat_id
+    return chat_id if user_id in _PLACEHOLDERS else user_id
+
 
 class UpdateContext(Struct, frozen=True, kw_only=True):
     """Where an update comes from: the argument of a `get_session_key` function.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiogram.dispatcher.middlewares.user_context import EventContext, UserContextMiddleware
-from aiogram.types import Message, Update
+from aiogram.types import Update
 
 from chatsession.integrations.aiogram._methods import AiogramMethods
-from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
 def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) -> UpdateContext:
@@ -24,9 +24,10 @@ def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) ->
     else:
         found = _context_of_library(update)
     message = update.message or update.edited_message
+    sender_chat = message and message.sender_chat
     return UpdateContext(
         chat_id=found.chat_id,
-        user_id=found.user_id if message is None or message.sender_chat is None else _sender_id(message),
+        user_id=sender_id(found.user_id, sender_chat and sender_chat.id, found.chat_id),
         thread_id=found.thread_id,
         business_connection_id=found.business_connection_id,
         bot_id=data["bot"].id,
@@ -47,10 +48,3 @@ def _context_of_library(update: Update) -> EventContext:
         thread_id=getattr(event, "thread_id", None),
         business_connection_id=getattr(event, "business_connection_id", None),
     )
-
-
-def _sender_id(message: Message) -> int | None:
-    """Of the chat on whose behalf a member wrote: all anonymous admins have the same user, and so have all channels."""
-    if message.from_user is None or message.sender_chat is None:
-        return None
-    return message.sender_chat.id

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pyrogram
-from pyrogram import types, utils
+from pyrogram import enums, types, utils
 
 from chatsession.actions import Methods
-from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_context import UpdateContext, sender_id
 
 _tl: Any = pyrogram.raw  # whose types pyright does not find
 
@@ -21,9 +21,10 @@ def context_of(client: Any, update: Any, methods: Methods) -> UpdateContext:
     if isinstance(update, list):  # of deleted messages, all of one chat
         update = cast("list[Any]", update)[0] if update else None
     message = update.message if isinstance(update, types.CallbackQuery) else update
+    chat_id = _id(getattr(message, "chat", None))
     return UpdateContext(
-        chat_id=_id(getattr(message, "chat", None)),
-        user_id=_user_id(update),
+        chat_id=chat_id,
+        user_id=sender_id(_user_id(update), None, chat_id),
         thread_id=_thread_id(message),
         business_connection_id=_business_connection_id(message),
         bot_id=bot_id,
@@ -39,9 +40,9 @@ def _user_id(update: Any) -> int | None:
         return _id(update.voter) if isinstance(update.voter, types.User) else None
     if isinstance(update, types.ChatBoostUpdated):
         return _id(update.boost.from_user)
-    user = getattr(update, "from_user", None) or getattr(update, "user", None)
-    sender_chat = getattr(update, "sender_chat", None)
-    return _id(user if user is None or sender_chat is None else sender_chat)
+    if getattr(update, "sender_chat", None) is not None and update.chat.type is not enums.ChatType.CHANNEL:
+        return _id(update.sender_chat)  # on whose behalf a member wrote
+    return _id(getattr(update, "from_user", None) or getattr(update, "user", None))
 
 
 def _thread_id(message: Any) -> int | None:
@@ -74,11 +75,11 @@ def _raw_context(bot_id: int, update: Any, methods: Methods) -> UpdateContext:
     else:
         group_id = getattr(update, "chat_id", None)
         chat_id = None if group_id is None else -group_id
-    if user_id is None and sender is None and isinstance(peer, _tl.types.PeerUser):
-        user_id = cast("Any", peer).user_id  # private chats leave out who wrote
+    if user_id is None and isinstance(holder, _tl.types.Message) and not holder.post:
+        user_id = utils.get_peer_id(sender or peer)  # private chats and anonymous admins leave out who wrote
     return UpdateContext(
         chat_id=chat_id,
-        user_id=user_id,
+        user_id=sender_id(user_id, None, chat_id),
         thread_id=_raw_thread_id(holder),
         business_connection_id=getattr(update, "connection_id", None),
         bot_id=bot_id,

@@ -7,7 +7,7 @@ from typing import Any
 from telebot import types
 
 from chatsession.actions import Methods
-from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
 def payloads(update: types.Update) -> list[object]:
@@ -19,9 +19,11 @@ def context_of(bot: Any, payload: Any, update_id: int | None, methods: Methods |
     """The context of an update, by what its handlers get."""
     message = payload.message if isinstance(payload, types.CallbackQuery) else payload
     chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
+    chat_id = None if chat is None else chat.id
+    sender_chat = getattr(payload, "sender_chat", None)
     return UpdateContext(
-        chat_id=None if chat is None else chat.id,
-        user_id=_user_id(payload),
+        chat_id=chat_id,
+        user_id=sender_id(_user_id(payload), sender_chat and sender_chat.id, chat_id),
         thread_id=_thread_id(message),
         business_connection_id=_business_connection_id(message),
         bot_id=bot.bot_id or 0,
@@ -45,9 +47,6 @@ def _user_id(payload: Any) -> int | None:
         source = payload.boost.source
         return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
     user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
-    sender_chat = getattr(payload, "sender_chat", None)
-    if user is not None and sender_chat is not None:  # all anonymous admins have the same user
-        return sender_chat.id
     return None if user is None else user.id
 
 

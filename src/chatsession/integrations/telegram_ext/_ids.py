@@ -8,7 +8,7 @@ from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
 from chatsession.actions import Methods
-from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
 def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
@@ -16,10 +16,12 @@ def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -
     if not isinstance(update, Update):
         return _ids(update, bot_id, methods=methods)
     chat, user, message = _chat(update), _user(update), _message(update)
-    service = update.message
+    service, sent = update.message, update.message or update.edited_message
+    sender_chat = sent and sent.sender_chat
+    chat_id = None if chat is None else chat.id
     return UpdateContext(
-        chat_id=None if chat is None else chat.id,
-        user_id=None if user is None else user.id,
+        chat_id=chat_id,
+        user_id=sender_id(user and user.id, sender_chat and sender_chat.id, chat_id),
         thread_id=message.message_thread_id if message is not None and message.is_topic_message else None,
         business_connection_id=_business_connection_id(update, message),
         bot_id=bot_id,
@@ -67,15 +69,12 @@ def _chat(update: Update) -> Chat | None:
     return update.effective_chat
 
 
-def _user(update: Update) -> User | Chat | None:
+def _user(update: Update) -> User | None:
     if update.channel_post is not None or update.edited_channel_post is not None:
         return None
     if update.chat_boost is not None:  # other boosts are gifts, whose user did nothing
         source = update.chat_boost.boost.source
         return source.user if isinstance(source, ChatBoostSourcePremium) else None
-    message = update.message or update.edited_message
-    if message is not None and message.from_user is not None and message.sender_chat is not None:
-        return message.sender_chat  # all anonymous admins have the same user
     return update.effective_user
 
 

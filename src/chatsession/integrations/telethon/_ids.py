@@ -8,7 +8,7 @@ from telethon import events  # pyright: ignore[reportMissingTypeStubs]
 from telethon.tl import types  # pyright: ignore[reportMissingTypeStubs]
 
 from chatsession.actions import Methods
-from chatsession.integrations.update_context import UpdateContext
+from chatsession.integrations.update_context import UpdateContext, sender_id
 
 _tl: Any = types  # generated, and without annotations that pyright could follow
 _NEW_OR_EDITED: Any = events.NewMessage.Event
@@ -20,9 +20,10 @@ def context_of(client: Any, event: Any, methods: Methods) -> UpdateContext:
     update = getattr(event, "original_update", None) or event  # raw handlers get the update itself
     message = _message(event, update)
     action: Any = getattr(message, "action", None)
+    chat_id = _chat_id(update) if message is None else _peer_id(message.peer_id)
     return UpdateContext(
-        chat_id=_chat_id(update) if message is None else _peer_id(message.peer_id),
-        user_id=_user_id(update) if message is None else _sender_id(message),
+        chat_id=chat_id,
+        user_id=sender_id(_user_id(update) if message is None else _sender_id(message), None, chat_id),
         thread_id=_thread_id(message, action),
         business_connection_id=getattr(update, "connection_id", None),
         bot_id=client._self_id or 0,
