@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -37,13 +38,15 @@ async def handled(handling: Awaitable[T]) -> T:
         ...     await handled(application.process_update(Update.de_json(await request.json(), application.bot)))
         ...     return Response()
     """
-    delivery = Delivery()
+    done = asyncio.Event()
+    delivery = Delivery(lambda _: done.set())
     token = delivering.set(delivery)
     try:
         result = await handling
-        await delivery.join()
     finally:
         delivering.reset(token)
+    delivery.end()
+    await done.wait()
     if delivery.error is not None:
         raise delivery.error
     return result
@@ -69,8 +72,13 @@ def handle(process: Callable[..., object], *args: Any) -> None:
         ...     return "", 200
     """
     done = threading.Event()
-    delivery = ThreadDelivery(done.set)
-    delivery.hand_over(process, *args)
+    delivery = ThreadDelivery(lambda _: done.set())
+    token = delivering.set(delivery)
+    try:
+        process(*args)
+    finally:
+        delivering.reset(token)
+    delivery.end()
     done.wait()
     if delivery.error is not None:
         raise delivery.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -11,8 +12,8 @@ from aiogram.methods import TelegramMethod
 from aiogram.types import Update
 
 from chatsession.integrations.aiogram._methods import AiogramMethods
-from chatsession.integrations.polling.delivery import note_undone
-from chatsession.integrations.polling.poller import run_all
+from chatsession.integrations.polling.delivery import PolledUpdate, note_undone
+from chatsession.integrations.polling.poller import run_all, start_each
 from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.update_scope import SessionBindings
@@ -51,7 +52,10 @@ class _AiogramBot:
     def to_json(self, update: RawUpdate) -> bytes:
         return msgspec.json.encode(update)
 
-    async def handle(self, update: RawUpdate) -> None:
+    def start(self, updates: Sequence[PolledUpdate]) -> list[asyncio.Task[None]]:
+        return start_each(updates, self._handle)
+
+    async def _handle(self, update: RawUpdate) -> None:
         bot, dispatcher = self._bot, self._dispatcher
         try:
             parsed = Update.model_validate(update, context={"bot": bot})

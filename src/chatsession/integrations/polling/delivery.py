@@ -1,10 +1,14 @@
-"""Tells the one who delivers an update that it must be delivered again, whatever frameworks do with the error."""
+"""Tells the one who delivers an update when it is done, and whether it must be delivered again.
+
+Frameworks tell their error handlers of errors, and return as if all was well.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,65 +18,94 @@ from chatsession.errors import (
     SessionUnsentError,
     StorageUnavailableError,
 )
+from chatsession.integrations.polling.window import RawUpdate
+
+_log = logging.getLogger("chatsession")
 
 REDELIVERABLE = (SessionConflictError, SessionLockTimeoutError, SessionUnsentError, StorageUnavailableError)
 """Nothing of the update is stored, or all of it but what is to be sent; another delivery puts it right."""
 
 
 class Delivery:
-    """One delivery of one update."""
+    """One delivery of one update, which is done when all its parts have ended.
 
-    __slots__ = ("error", "tasks")
+    The first part is that of the one who delivers it.
 
-    def __init__(self) -> None:
+    Args:
+        on_done: is called with the delivery when it is done, by whoever ends the last part.
+    """
+
+    __slots__ = ("_on_done", "_parts", "error")
+
+    def __init__(self, on_done: Callable[[Any], object]) -> None:
         self.error: BaseException | None = None
-        """Why the update is not done."""
-        self.tasks: list[asyncio.Task[Any]] = []
-        """What belongs to the update, and outlives the call that handles it."""
+        """Why the update must be delivered again."""
+        self._on_done = on_done
+        self._parts = 1
 
-    async def join(self) -> None:
-        """Wait for the tasks that belong to the update."""
-        while self.tasks:
-            await asyncio.wait([self.tasks.pop()])
+    def begin(self) -> None:
+        """A further part of the update is about to be handled."""
+        self._parts += 1
+
+    def end(self) -> None:
+        """A part of the update has been handled."""
+        self._parts -= 1
+        if not self._parts:
+            self._on_done(self)
 
 
 class ThreadDelivery(Delivery):
-    """One delivery of one update, which is handled in threads.
+    """The same for an update that is handled in threads."""
 
-    Args:
-        on_done: is called in one of these threads, when the last of them is done with the update.
-    """
+    __slots__ = ("_lock",)
 
-    __slots__ = ("_lock", "_on_done", "_under_way")
-
-    def __init__(self, on_done: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(self, on_done: Callable[[Any], object]) -> None:
+        super().__init__(on_done)
         self._lock = threading.Lock()
-        self._on_done = on_done
-        self._under_way = 0
 
     def begin(self) -> None:
-        """A part of the update is about to be handled."""
         with self._lock:
-            self._under_way += 1
+            self._parts += 1
 
     def end(self) -> None:
-        """A part of the update is done."""
         with self._lock:
-            self._under_way -= 1
-            done = not self._under_way
+            self._parts -= 1
+            done = not self._parts
         if done:
-            self._on_done()
+            self._on_done(self)
 
-    def hand_over(self, process: Callable[..., object], *args: Any) -> None:
-        """Call what gives the update to the threads."""
-        self.begin()
-        token = delivering.set(self)
+
+class PolledUpdate(Delivery):
+    """An update that polling has brought.
+
+    Args:
+        update: as it was fetched.
+        on_done: see `Delivery`.
+        retry: seconds after which it is handled again, if it must be.
+    """
+
+    __slots__ = ("abandoned", "retry", "update", "update_id")
+
+    def __init__(self, update: RawUpdate, on_done: Callable[[PolledUpdate], object], retry: float) -> None:
+        super().__init__(on_done)
+        self.update = update
+        self.update_id: int = update["update_id"]
+        self.retry = retry
+        self.abandoned = False
+        """Polling is over, and does not wait for it; Telegram delivers it again."""
+
+    async def handle(self, handle: Callable[[], Awaitable[object]]) -> None:
+        """Handle it as its first part, which ends also if the handler fails or is cancelled."""
+        delivering.set(self)
         try:
-            process(*args)
-        finally:
-            delivering.reset(token)
-            self.end()
+            await handle()
+        except asyncio.CancelledError:
+            if self.abandoned:
+                raise
+            _log.warning("update %d failed: its handler was cancelled", self.update_id)
+        except Exception:
+            _log.exception("update %d failed", self.update_id)
+        self.end()
 
 
 delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", default=None)
@@ -87,4 +120,5 @@ def note_undone(error: BaseException | None) -> None:
 def belongs_to_update(task: asyncio.Task[Any]) -> None:
     """The update is not done before this task is."""
     if (delivery := delivering.get()) is not None:
-        delivery.tasks.append(task)
+        delivery.begin()
+        task.add_done_callback(lambda _: delivery.end())

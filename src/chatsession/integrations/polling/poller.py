@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from chatsession.actions import RetryLaterError
 from chatsession.integrations.polling.deliveries import Deliveries
-from chatsession.integrations.polling.delivery import Delivery, delivering
+from chatsession.integrations.polling.delivery import PolledUpdate
 from chatsession.integrations.polling.window import RawUpdate, Window
 
 _log = logging.getLogger("chatsession")
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
-"""Seconds between two requests while updates are under way: Telegram answers at once then, with these."""
+"""Seconds between two requests while updates are under way: Telegram answers at once then, with these among others."""
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 15.0
 """Seconds to wait after a request that failed."""
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
@@ -30,8 +31,8 @@ class BotApi(Protocol):
         """Call `getUpdates`; an offset of 0 is left out."""
         ...
 
-    async def handle(self, update: RawUpdate) -> None:
-        """Let the handlers run, and return when they and their sessions are done."""
+    def start(self, updates: Sequence[PolledUpdate]) -> Iterable[asyncio.Task[None]]:
+        """Let the handlers run; each update ends when they and its sessions are done. The tasks may be cancelled."""
         ...
 
     def to_json(self, update: RawUpdate) -> bytes:
@@ -71,16 +72,19 @@ class Poller:
         self._drain = drain
         self._deliveries = deliveries
         self._window = Window(window_size)
+        self._under_way: set[PolledUpdate] = set()
+        """Given to the framework, or waiting to be given to it again."""
+        self._retrying: dict[PolledUpdate, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        """An update is done, or the end has come."""
+        self._idle = asyncio.Event()
+        """Nothing is under way."""
+        self._idle.set()
         self._stopping = asyncio.Event()
         self._pause = 0.0
 
     def stop(self) -> None:
         """Fetch nothing more; `run` returns when what runs is done and confirmed."""
         self._stopping.set()
-        self._changed.set()
 
     async def run(self) -> None:
         """Poll until `stop` is called. When it is cancelled, what runs is cancelled, and stays unconfirmed."""
@@ -93,6 +97,9 @@ class Poller:
             await _cancel(fetching)
             await self._finish()
         finally:
+            self._end_retries()
+            for polled in self._under_way:
+                polled.abandoned = True
             await _cancel(stopping, fetching, *self._tasks)
 
     async def _fetch_and_start(self) -> None:
@@ -101,34 +108,26 @@ class Poller:
             await self._until_worth_asking()
             batch = await self._fetch(0 if self._window.running or suspecting else self._timeout)
             new = self._window.take(batch)
-            self._pause = 0.0 if new else min(max(self._pause * 2, SHORTEST_PAUSE), LONGEST_PAUSE)
+            self._pause = SHORTEST_PAUSE if new else min(self._pause * 2, LONGEST_PAUSE)
             if suspecting and self._deliveries is not None:
                 suspecting = False
                 await self._start_carefully(self._deliveries, new)
-            else:
-                for update in new:
-                    self._start(update)
+            elif new:
+                self._start(new)
 
     async def _until_worth_asking(self) -> None:
-        """Wait while Telegram would answer at once with nothing but what is under way."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while self._window.running:
-            left = self._pause_left(loop.time() - began)
-            if left is not None and left <= 0:
-                return
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
+        """Wait while Telegram would answer at once with what it has delivered before.
 
-    def _pause_left(self, waited: float) -> float | None:
-        """Seconds until the next request is worth it; `None`: it would bring nothing new before something is done."""
-        free = self._window.free
-        if free <= 0:
-            return None
-        much = free >= self._window.size // 2
-        return (self._pause if much else max(self._pause, SHORTEST_PAUSE)) - waited
+        That is until all is done; or, if there is room for more, until nothing was done for a while.
+        """
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + LONGEST_PAUSE
+        while self._window.running:
+            running = len(self._window.running)
+            if await _is_set_within(self._idle, self._pause):
+                return
+            if self._window.free > 0 and (len(self._window.running) == running or loop.time() > latest):
+                return
 
     async def _fetch(self, timeout: int) -> list[RawUpdate]:
         back_off = FIRST_BACK_OFF
@@ -151,61 +150,72 @@ class Poller:
                 self._window.confirmed(offset)
                 return batch
 
-    def _start(self, update: RawUpdate) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._handle(update))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _start(self, updates: Iterable[RawUpdate], retry: float = FIRST_RETRY) -> None:
+        polled = [PolledUpdate(update, self._ended, retry) for update in updates]
+        self._under_way.update(polled)
+        self._idle.clear()
+        for task in self._api.start(polled):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _start_carefully(self, deliveries: Deliveries, updates: list[RawUpdate]) -> None:
         """Start what a process that died has left; alone, what may have taken it down."""
         await deliveries.count(updates)
         for update in updates:
             if not deliveries.is_suspect(update):
-                self._start(update)
+                self._start([update])
                 continue
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._idle.wait()
             if await deliveries.set_aside(update, self._api.to_json):
-                self._done(update["update_id"])
+                self._window.done(update["update_id"])
             else:
                 await deliveries.handle_alone(update)
-                await asyncio.wait([self._start(update)])
+                self._start([update])
+                await self._idle.wait()
         await deliveries.handle_together()
 
-    async def _handle(self, update: RawUpdate) -> None:
-        update_id: int = update["update_id"]
-        retry = FIRST_RETRY
-        while True:
-            delivery = Delivery()
-            delivering.set(delivery)
-            try:
-                await self._api.handle(update)
-                await delivery.join()
-            except Exception:
-                _log.exception("%s: update %d failed", self._name, update_id)
-            if delivery.error is None:
-                break
-            _log.warning(
-                "%s: update %d is not done, and is handled again in %.1f s: %s",
-                self._name,
-                update_id,
-                retry,
-                delivery.error,
-            )
-            if await _is_set_within(self._stopping, retry):
-                return  # Telegram delivers it again to the next process
-            retry = min(retry * 2, LONGEST_RETRY)
-        self._done(update_id)
+    def _ended(self, polled: PolledUpdate) -> None:
+        """An update was handled, and is done unless it must be delivered again."""
+        if polled.error is None:
+            self._window.done(polled.update_id)
+        elif not self._stopping.is_set():
+            self._start_again_later(polled)
+            return
+        self._leave(polled)
 
-    def _done(self, update_id: int) -> None:
-        self._window.done(update_id)
-        self._changed.set()
+    def _start_again_later(self, polled: PolledUpdate) -> None:
+        _log.warning(
+            "%s: update %d is not done, and is handled again in %.1f s: %s",
+            self._name,
+            polled.update_id,
+            polled.retry,
+            polled.error,
+        )
+        loop = asyncio.get_running_loop()
+        self._retrying[polled] = loop.call_later(polled.retry, self._start_again, polled)
+
+    def _start_again(self, polled: PolledUpdate) -> None:
+        del self._retrying[polled]
+        self._under_way.discard(polled)
+        self._start([polled.update], min(polled.retry * 2, LONGEST_RETRY))
+
+    def _end_retries(self) -> None:
+        """Leave what waits to be handled again to the next process, to which Telegram delivers it."""
+        while self._retrying:
+            polled, timer = self._retrying.popitem()
+            timer.cancel()
+            self._leave(polled)
+
+    def _leave(self, polled: PolledUpdate) -> None:
+        self._under_way.discard(polled)
+        if not self._under_way:
+            self._idle.set()
 
     async def _finish(self) -> None:
         """Let what runs end, and confirm what is done."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._drain)
+        self._end_retries()
+        if self._under_way:
+            await _is_set_within(self._idle, self._drain)
         if self._window.running:
             left = ", ".join(map(str, self._window.running))
             _log.warning("%s: stopped before these updates were done; they are delivered again: %s", self._name, left)
@@ -220,6 +230,13 @@ class Poller:
                 )
         if self._deliveries is not None:
             await self._deliveries.end()
+
+
+def start_each(
+    updates: Sequence[PolledUpdate], handle: Callable[[RawUpdate], Awaitable[object]]
+) -> list[asyncio.Task[None]]:
+    """`BotApi.start` of a framework that takes one update at a time."""
+    return [asyncio.create_task(polled.handle(partial(handle, polled.update))) for polled in updates]
 
 
 async def run_all(pollers: list[Poller]) -> None:

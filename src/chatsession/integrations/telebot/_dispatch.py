@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 from telebot import types
@@ -14,7 +15,7 @@ from telebot.async_telebot import AsyncTeleBot
 
 from chatsession.errors import SessionError
 from chatsession.integrations.injection import keywords_of
-from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.polling.delivery import PolledUpdate, note_undone
 from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, PLACE, AskedSessions, check_hooks
 from chatsession.integrations.telebot._ids import chats_of_move, context_of, payloads
@@ -51,6 +52,8 @@ class Dispatch:
         self.asked = AskedSessions(self.bindings)
         self._coming: dict[int, int] = {}
         """The updates that may still want their sessions: by what their handlers get, their ids."""
+        self._polled: dict[int, PolledUpdate] = {}
+        """By their ids, those that polling has brought, and whose handlers have not begun."""
         self._none_coming: asyncio.Future[None] | None = None
         self._process: Callable[[Sequence[types.Update]], Awaitable[None]] = self._bot.process_new_updates
         self._run: Callable[..., Awaitable[None]] = self._bot._run_middlewares_and_handlers
@@ -79,8 +82,33 @@ class Dispatch:
             for payload in coming:
                 self._has_come(payload)
 
+    async def deliver(self, batch: Sequence[PolledUpdate]) -> None:
+        """Handle a batch of updates of one kind, and end each of them when it is handled."""
+        updates: list[types.Update] = []
+        for polled in batch:
+            try:
+                updates.append(cast("Any", types.Update).de_json(polled.update))
+            except Exception:
+                _log.exception("update %d cannot be read", polled.update_id)
+            self._polled[polled.update_id] = polled
+        try:
+            await self._bot.process_new_updates(updates)
+        except Exception:
+            _log.exception("updates failed")
+        finally:
+            without_handlers = [polled for polled in batch if self._polled.pop(polled.update_id, None)]
+        for polled in without_handlers:
+            polled.end()
+
     async def run(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
         """Handle one update."""
+        polled = self._polled.pop(self._coming.get(id(payload), -1), None)
+        if polled is None:
+            await self._run_update(payload, handlers, middlewares, update_type)
+        else:
+            await polled.handle(partial(self._run_update, payload, handlers, middlewares, update_type))
+
+    async def _run_update(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
         try:
             await self._handle(payload, handlers, middlewares, update_type)
         except SessionError as error:  # raised from here, it would take the rest of the batch with it

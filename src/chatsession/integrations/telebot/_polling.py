@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, cast
 
 import msgspec
-from telebot import asyncio_helper, types
+from telebot import asyncio_helper
 from telebot.async_telebot import AsyncTeleBot
 
+from chatsession.integrations.polling.delivery import PolledUpdate
 from chatsession.integrations.polling.poller import run_all
 from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
@@ -22,9 +25,10 @@ _PATIENCE = 15
 class _TelebotBot:
     """See `polling.poller.BotApi`."""
 
-    def __init__(self, bot: AsyncTeleBot, allowed_updates: Sequence[str] | None) -> None:
+    def __init__(self, bot: AsyncTeleBot, dispatch: Dispatch, allowed_updates: Sequence[str] | None) -> None:
         self.translate = translated
         self._bot: Any = bot
+        self._dispatch = dispatch
         self._allowed_updates = None if allowed_updates is None else list(allowed_updates)
         self._get_updates: Any = cast("Any", asyncio_helper).get_updates  # not parsed, as some are not new
 
@@ -41,8 +45,13 @@ class _TelebotBot:
     def to_json(self, update: RawUpdate) -> bytes:
         return msgspec.json.encode(update)
 
-    async def handle(self, update: RawUpdate) -> None:
-        await self._bot.process_new_updates([cast("Any", types.Update).de_json(update)])
+    def start(self, updates: Sequence[PolledUpdate]) -> list[asyncio.Task[None]]:
+        # The bot handles updates of several kinds one kind after the other.
+        return [asyncio.create_task(self._dispatch.deliver(list(each))) for _, each in groupby(updates, _kind)]
+
+
+def _kind(polled: PolledUpdate) -> str | None:
+    return next((name for name in polled.update if name != "update_id"), None)
 
 
 async def poll(
@@ -58,7 +67,7 @@ async def poll(
     """See `chatsession.integrations.telebot.start_polling`."""
     poller = make_poller(
         bot.bot_id or 0,
-        _TelebotBot(bot, allowed_updates),
+        _TelebotBot(bot, dispatch, allowed_updates),
         dispatch.bindings,
         timeout=timeout,
         drain=drain_timeout,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, cast
@@ -13,6 +13,7 @@ from telebot import TeleBot, types
 
 from chatsession.errors import SessionError
 from chatsession.integrations.polling.delivery import ThreadDelivery, delivering, note_undone
+from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._handlers import NAMES_OF_TELEBOT, PLACE, AskedSessions, check_hooks
 from chatsession.integrations.telebot._ids import context_of, payloads
 from chatsession.integrations.telebot._methods import methods_of_bot
@@ -52,8 +53,7 @@ class ThreadDispatch:
         self._methods = methods_of_bot(bot)
         self._turns = Turns()
         self._in_flight = InFlight()
-        self._batch = threading.local()
-        """The updates that this thread is giving to the bot's threads."""
+        self._batch = _Batch()
         self._process: Callable[[Sequence[types.Update]], None] = self.bot.process_new_updates
         self._execute: Callable[..., None] = self.bot._exec_task
         self._poll: Callable[..., None] = self.bot.polling
@@ -70,31 +70,52 @@ class ThreadDispatch:
         self._managers.append(sessions)
         self.asked.clear()
 
+    def deliver(self, batch: Mapping[int, tuple[RawUpdate, ThreadDelivery]]) -> None:
+        """Give a batch to the bot's threads, and end each of its updates when it is handled."""
+        updates: list[types.Update] = []
+        for update_id, (update, _) in batch.items():
+            try:
+                updates.append(cast("Any", types.Update).de_json(update))
+            except Exception:
+                _log.exception("update %d cannot be read", update_id)
+        self._batch.deliveries = {update_id: delivery for update_id, (_, delivery) in batch.items()}
+        try:
+            self.bot.process_new_updates(updates)
+        except Exception:
+            _log.exception("updates failed")
+        finally:
+            self._batch.deliveries = {}
+        for _, delivery in batch.values():
+            delivery.end()
+
     def process(self, updates: Sequence[types.Update]) -> None:
         """Give a batch to the bot's threads; here only are the ids of its updates known."""
-        outer: dict[int, _Ids] = getattr(self._batch, "ids", {})
-        self._batch.ids = {id(payload): _Ids(update.update_id) for update in updates for payload in payloads(update)}
+        outer, deliveries, waiting = self._batch.coming, self._batch.deliveries, _thread_delivery()
+        self._batch.coming = {
+            id(payload): _Coming(update.update_id, deliveries.get(update.update_id, waiting))
+            for update in updates
+            for payload in payloads(update)
+        }
         try:
             self._process(updates)
         finally:
-            self._batch.ids = outer
+            self._batch.coming = outer
 
     def execute(self, task: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Give one task of an update to a thread, or do it here if the bot has none."""
         if not args or not isinstance(args[0], types.JsonDeserializable):  # a listener, which gets a whole batch
             self._execute(task, *args, **kwargs)
             return
-        ids: _Ids | None = getattr(self._batch, "ids", {}).get(id(args[0]))
-        context = context_of(self.bot, args[0], None if ids is None else cast("int", ids.next()), self._methods)
+        coming = self._batch.coming.get(id(args[0])) or _Coming(None, None)
+        context = context_of(self.bot, args[0], cast("int | None", coming.next_id()), self._methods)
         turn = self._turns.take(context.chat_id) if self.bot.threaded else Turn()
         update = ThreadUpdate(self, UpdateScope(self.bindings, context), turn)
         self._in_flight.add(1)
-        delivery = delivering.get()
-        if isinstance(delivery, ThreadDelivery):
-            delivery.begin()
-            self._execute(partial(self._do_delivered, delivery, update, task), *args, **kwargs)
-        else:
+        if coming.delivery is None:
             self._execute(partial(self._do, update, task), *args, **kwargs)
+        else:
+            coming.delivery.begin()
+            self._execute(partial(self._do_delivered, coming.delivery, update, task), *args, **kwargs)
 
     def _do(self, update: ThreadUpdate, task: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         try:
@@ -156,13 +177,35 @@ def _detach(manager: SessionManager[Any], binding: SessionBinding[Any]) -> None:
         _log.error("%d sessions were still open when the bot had stopped; their changes are lost", left)
 
 
-class _Ids:
-    """The ids of an update's tasks, each of which remembers by its own that it was done."""
+class _Coming:
+    """An update that is being given to the bot's threads.
 
-    def __init__(self, update_id: int) -> None:
+    Args:
+        update_id: its id; `None`: it came past `process_new_updates`.
+        delivery: of somebody who waits for it.
+    """
+
+    def __init__(self, update_id: int | None, delivery: ThreadDelivery | None) -> None:
+        self.delivery = delivery
         self._update_id = update_id
         self._tasks = 0
 
-    def next(self) -> int | str:
+    def next_id(self) -> int | str | None:
+        """The id of a further task of the update, each of which remembers by its own that it was done."""
         self._tasks += 1
-        return self._update_id if self._tasks == 1 else f"{self._update_id}/{self._tasks}"
+        return self._update_id if self._tasks == 1 or self._update_id is None else f"{self._update_id}/{self._tasks}"
+
+
+class _Batch(threading.local):
+    """The updates that a thread is giving to the bot's threads."""
+
+    def __init__(self) -> None:
+        self.coming: dict[int, _Coming] = {}
+        """By what their handlers get."""
+        self.deliveries: Mapping[int, ThreadDelivery] = {}
+        """By their ids, of those that polling has brought."""
+
+
+def _thread_delivery() -> ThreadDelivery | None:
+    delivery = delivering.get()
+    return delivery if isinstance(delivery, ThreadDelivery) else None

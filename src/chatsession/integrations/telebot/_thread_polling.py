@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
-from telebot import TeleBot, apihelper, types
+from telebot import TeleBot, apihelper
 
-from chatsession.integrations.polling.delivery import ThreadDelivery, note_undone
+from chatsession.integrations.polling.delivery import PolledUpdate, ThreadDelivery
 from chatsession.integrations.polling.poller import Poller
 from chatsession.integrations.polling.setup import make_poller, stopping_at_signals
 from chatsession.integrations.polling.window import RawUpdate
@@ -58,22 +59,21 @@ class _RequestThread:
                 answer.set_exception(error)
 
 
-class _Received(NamedTuple):
-    update: types.Update
-    delivery: ThreadDelivery
-    done: asyncio.Future[None]
-
-
 class _TeleBotBot:
     """See `polling.poller.BotApi`. Its methods are called in the event loop, but for `give_updates`."""
 
-    def __init__(self, bot: TeleBot, allowed_updates: Sequence[str] | None) -> None:
+    def __init__(self, bot: TeleBot, dispatch: ThreadDispatch, allowed_updates: Sequence[str] | None) -> None:
         self.translate = translated
         self._bot: Any = bot
+        self._dispatch = dispatch
         self._allowed_updates = None if allowed_updates is None else list(allowed_updates)
         self._get_updates: Any = cast("Any", apihelper).get_updates  # not parsed, as some are not new
         self._request_thread: _RequestThread | None = None
-        self._received: SimpleQueue[_Received | None] = SimpleQueue()
+        self._received: SimpleQueue[Sequence[PolledUpdate] | None] = SimpleQueue()
+        self._ended: deque[PolledUpdate] = deque()
+        """Their handlers have ended in threads, and the loop is about to hear of it, if `_ending`."""
+        self._ending = False
+        self._loop: asyncio.AbstractEventLoop
 
     async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
         request = partial(
@@ -94,28 +94,36 @@ class _TeleBotBot:
     def to_json(self, update: RawUpdate) -> bytes:
         return msgspec.json.encode(update)
 
-    async def handle(self, update: RawUpdate) -> None:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def on_done() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and with it the polling
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
-
-        delivery = ThreadDelivery(on_done)
-        self._received.put(_Received(cast("Any", types.Update).de_json(update), delivery, done))
-        await done
-        note_undone(delivery.error)
+    def start(self, updates: Sequence[PolledUpdate]) -> Sequence[asyncio.Task[None]]:
+        self._loop = asyncio.get_running_loop()
+        self._received.put(updates)
+        return ()
 
     def give_updates(self) -> None:
         """Give updates to the bot until `end_updates`."""
-        for update, delivery, done in iter(self._received.get, None):
-            if done.cancelled():  # polling has ended, and Telegram delivers it again
-                continue
-            try:
-                delivery.hand_over(self._bot.process_new_updates, [update])
-            except Exception:
-                _log.exception("update %d failed", update.update_id)
+        for received in iter(self._received.get, None):
+            # Without threads, the next one is handled when the one before has ended.
+            for batch in [received] if self._bot.threaded else [[each] for each in received]:
+                self._dispatch.deliver(
+                    {
+                        each.update_id: (each.update, ThreadDelivery(partial(self._ended_in_thread, each)))
+                        for each in batch
+                        if not each.abandoned
+                    }
+                )
+
+    def _ended_in_thread(self, polled: PolledUpdate, delivery: ThreadDelivery) -> None:
+        polled.error = delivery.error
+        self._ended.append(polled)
+        if not self._ending:
+            self._ending = True
+            with suppress(RuntimeError):  # the loop has ended, and with it the polling
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._ending = False
+        while self._ended:
+            self._ended.popleft().end()
 
     def end_updates(self) -> None:
         """Let `give_updates` return."""
@@ -189,7 +197,7 @@ def poll_in_threads(
     drain_timeout: float,
 ) -> None:
     """See `chatsession.integrations.telebot.start_polling`."""
-    api = _TeleBotBot(bot, allowed_updates)
+    api = _TeleBotBot(bot, dispatch, allowed_updates)
     poller = make_poller(
         bot.bot_id or 0,
         api,

@@ -11,7 +11,8 @@ from telegram import Update
 from telegram.error import TelegramError
 from telegram.ext import Application, Updater
 
-from chatsession.integrations.polling.poller import Poller
+from chatsession.integrations.polling.delivery import PolledUpdate
+from chatsession.integrations.polling.poller import Poller, start_each
 from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telegram_ext._methods import translated
@@ -128,8 +129,8 @@ class _PtbBot:
         parsed: Update = update["update"]
         return parsed.to_json().encode()
 
-    async def handle(self, update: RawUpdate) -> None:
-        await _handle(self._application, update["update"])
+    def start(self, updates: Sequence[PolledUpdate]) -> list[asyncio.Task[None]]:
+        return start_each(updates, lambda update: _handle(self._application, update["update"]))
 
 
 class _Handling(asyncio.Queue[object]):
