@@ -8,6 +8,8 @@ import itertools
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from tools.kills.bot import FRAMEWORKS
@@ -27,29 +29,22 @@ def main() -> int:
     parser.add_argument("--chats", nargs="*", type=int, default=[1, 20])
     parser.add_argument("--no-mutants", action="store_true")
     options = parser.parse_args()
-    failed = 0
-    with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
-        plans = [
-            Plan(framework, way, storage, options.messages, chats, options.kills, options.seed)
-            for framework, way, storage, chats in itertools.product(
-                options.frameworks, options.ways, options.storages, options.chats
-            )
-        ]
-        if not options.no_mutants:
-            plans += [Plan("telebot", "polling", "sqlite", 600, 20, 6, mutant=mutant) for mutant in MUTANTS]
-        for number, plan in enumerate(plans):
-            url = (
-                f"sqlite:///{folder}/{number}.db"
-                if plan.storage == "sqlite"
-                else f"{redis.url.removesuffix('0')}{number % 16}"
-            )
-            failed += not _judge(plan, url)
+    plans = [
+        Plan(framework, way, storage, options.messages, chats, options.kills, options.seed)
+        for framework, way, storage, chats in itertools.product(
+            options.frameworks, options.ways, options.storages, options.chats
+        )
+    ]
+    if not options.no_mutants:
+        plans += [Plan("telebot", "polling", "sqlite", 600, 20, 6, mutant=mutant) for mutant in MUTANTS]
+    failed = sum(not _judge(plan) for plan in plans)
     return 1 if failed else 0
 
 
-def _judge(plan: Plan, url: str) -> bool:
+def _judge(plan: Plan) -> bool:
     began = time.monotonic()
-    verdict = asyncio.run(run(replace(plan, storage=url)))
+    with _storage(plan.storage) as url:
+        verdict = asyncio.run(run(replace(plan, storage=url)))
     good = bool(verdict.faults) == bool(plan.mutant)
     name = f"{plan.framework}, {plan.way}, {plan.storage}, {plan.chats} chats"
     what = f"{plan.messages} messages, {verdict.kills} kills, {verdict.again} answers came again"
@@ -61,6 +56,17 @@ def _judge(plan: Plan, url: str) -> bool:
     for fault in verdict.faults[:5]:
         print(f"       {fault}", flush=True)
     return good
+
+
+@contextmanager
+def _storage(kind: str) -> Generator[str]:
+    """The URL of an empty storage."""
+    if kind == "redis":
+        with RedisServer() as redis:
+            yield redis.url
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/bot.db"
 
 
 if __name__ == "__main__":
