@@ -76,9 +76,20 @@ class PollingBot(ABC):
     async def poll(self, **options: Any) -> None:
         """Poll until `stop`, or until this is cancelled."""
 
+    async def poll_again(self) -> None:
+        """Try to poll while `poll` does."""
+        await self.poll()
+
     @abstractmethod
     async def stop(self) -> None:
         """Let polling end as at SIGTERM."""
+
+    async def stop_in_handler(self) -> None:
+        """Stop polling as handlers of the framework do it."""
+        await self.stop()
+
+    async def close(self) -> None:  # noqa: B027 - most leave nothing
+        """Let what polling leaves running end."""
 
     def open(self) -> None:
         """Let the handler of "slow" go on."""
@@ -92,8 +103,10 @@ class PollingBot(ABC):
             yield
         finally:
             self.open()
-            await self.stop()
+            if not polling.done():
+                await self.stop()
             await polling
+            await self.close()
 
     def count(self, text: str, session: Counts, answer: Callable[[str], None]) -> None:
         """What the handler does."""
@@ -105,6 +118,10 @@ class PollingBot(ABC):
     async def begin(self, text: str) -> None:
         """The first step of the handler."""
         self.seen.append(text)
+        if text == "stop":
+            await self.stop_in_handler()
+        if text == "cancel":
+            raise asyncio.CancelledError
         while text == "slow" and not self._opened.is_set():  # noqa: ASYNC110 - threads wait for it, too
             await asyncio.sleep(0.005)
 
@@ -126,6 +143,9 @@ class AiogramBot(PollingBot):
 
     async def stop(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
+
+    async def stop_in_handler(self) -> None:
+        await self._dp.stop_polling()
 
 
 class PtbBot(PollingBot):
@@ -155,10 +175,19 @@ class PtbBot(PollingBot):
             await self.application.updater.start_polling(timeout=20)
             await self.application.start()
             await self._stopped.wait()
-            await self.application.updater.stop()
+            self._stopped.clear()
+            if self.application.updater.running:
+                await self.application.updater.stop()
             await self.application.stop()
 
+    async def poll_again(self) -> None:
+        await self.application.updater.start_polling()
+
     async def stop(self) -> None:
+        self._stopped.set()
+
+    async def stop_in_handler(self) -> None:
+        await self.application.updater.stop()
         self._stopped.set()
 
 
@@ -193,6 +222,8 @@ class TeleBotBot(PollingBot):
 
         def handle(message: Any, session: Counts, ctx: telebot.SyncSessionContext[Counts]) -> None:
             self.seen.append(message.text)
+            if message.text == "stop":
+                self._bot.stop_bot()
             if message.text == "slow":
                 assert self._opened.wait(60)
             self.count(message.text, session, lambda answer: ctx.after_commit("send_message", message.chat.id, answer))
@@ -202,6 +233,8 @@ class TeleBotBot(PollingBot):
     async def poll(self, **options: Any) -> None:
         apihelper.API_URL = self.api.url + "/bot{0}/{1}"
         await asyncio.to_thread(telebot.start_polling, self._bot, **options)
+
+    async def close(self) -> None:
         if self.threaded:
             await asyncio.to_thread(self._bot.worker_pool.close)
 

@@ -132,6 +132,45 @@ async def test_it_ends_at_sigterm_when_what_runs_is_done(api: BotApiServer, tmp_
     assert life.seen == ["slow"]
 
 
+async def test_stop_polling_waits_for_what_runs(api: BotApiServer, tmp_path: Path) -> None:
+    life, ann = Life(api, manager(tmp_path)), api.private_chat(1001)
+    ann.send("slow")
+    async with life.polling(handle_signals=False) as polling:
+        await until(lambda: life.seen)
+        stopping = asyncio.create_task(life.dp.stop_polling())
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        life.opened.set()
+        await stopping
+        await polling
+    assert (await ann.receive()).text == "1"
+    assert api.pending == []
+    with pytest.raises(RuntimeError, match="not started"):
+        await life.dp.stop_polling()
+
+
+async def test_no_more_than_the_limit_run_at_a_time(api: BotApiServer, tmp_path: Path) -> None:
+    life = Life(api, manager(tmp_path))
+    chats = [api.private_chat(1001 + number) for number in range(3)]
+    for chat in chats:
+        chat.send("slow")
+    async with life.polling(handle_signals=False, tasks_concurrency_limit=2):
+        await until(lambda: len(life.seen) == 2)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(life.seen) == 2
+        life.opened.set()
+        assert [(await chat.receive()).text for chat in chats] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize(("option", "error"), [("handle_as_tasks", TypeError), ("bot", ValueError)])
+async def test_options_that_would_go_to_handlers(
+    api: BotApiServer, tmp_path: Path, option: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=option):
+        await start_polling(Life(api, manager(tmp_path)).dp, bot_of(api), **{option: False})
+
+
 async def test_two_processes_that_poll_conflict_and_go_on(
     api: BotApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -86,12 +86,62 @@ async def test_what_has_not_ended_in_time_is_delivered_again(
     assert len(api.pending) == 2
     bot.open()  # a thread cannot be cancelled
     await polling
+    await bot.close()
     other = kind(api, url)
     other.open()
     async with other.polling():
         await api.idle()
         assert api.pending == []
     assert await count_of(url, 1001) == 2, "what the first has committed is not counted again"
+
+
+async def test_it_may_be_started_again(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    for count in range(1, 4):
+        polling = asyncio.create_task(bot.poll())
+        ann.send("hello")
+        assert (await ann.receive()).text == str(count)
+        await api.idle()
+        await bot.stop()
+        await polling
+    await bot.close()
+
+
+async def test_a_second_polling_meanwhile_is_refused(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    async with bot.polling():
+        await api.idle()
+        with pytest.raises(RuntimeError, match=r"already"):
+            await bot.poll_again()
+        ann.send("hello")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+
+
+@pytest.mark.parametrize("kind", [BOTS[name] for name in BOTS if name != "async-telebot"])
+async def test_a_handler_may_stop_the_polling(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    """Its own update is done, and does not stop the next process as well."""
+    bot, ann = kind(api, url), api.private_chat(1001)
+    ann.send("stop")
+    polling = asyncio.create_task(bot.poll(drain_timeout=3600))
+    assert (await ann.receive()).text == "1"
+    await polling
+    assert api.pending == []
+    await bot.close()
+
+
+@pytest.mark.parametrize("kind", [BOTS["aiogram"], BOTS["ptb"], BOTS["async-telebot"]])
+async def test_an_update_whose_handler_is_cancelled_is_done(
+    api: BotApiServer, url: str, kind: type[PollingBot]
+) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    async with bot.polling():
+        ann.send("cancel")
+        ann.send("fine")
+        assert (await ann.receive()).text == "1"
+        await api.idle()
+        assert api.pending == []
+    assert bot.seen == ["cancel", "fine"]
 
 
 async def test_a_failed_update_is_done(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:

@@ -159,10 +159,10 @@ class Telebot(PollingBot):
         self._bot.register_message_handler(on_message)
 
     async def poll_by_framework(self) -> None:
-        await self._in_thread(lambda: self._bot.polling(non_stop=True, long_polling_timeout=1))
+        await self._in_thread(partial(self._bot.polling, non_stop=True, long_polling_timeout=1))
 
     async def poll_by_chatsession(self) -> None:
-        await self._in_thread(lambda: for_telebot.start_polling(self._bot, timeout=1, handle_signals=False))
+        await self._in_thread(partial(for_telebot.start_polling, self._bot, timeout=1, handle_signals=False))
 
     async def total(self) -> int:
         def count() -> int:
@@ -170,7 +170,7 @@ class Telebot(PollingBot):
 
         return await asyncio.to_thread(count)
 
-    async def _in_thread(self, poll: Callable[[], None]) -> None:
+    async def _in_thread(self, poll: Callable[[], object]) -> None:
         polling = asyncio.ensure_future(asyncio.to_thread(poll))
         try:
             await asyncio.shield(polling)

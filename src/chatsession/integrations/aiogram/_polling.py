@@ -12,11 +12,20 @@ from aiogram.methods import TelegramMethod
 from aiogram.types import Update
 
 from chatsession.integrations.aiogram._methods import AiogramMethods
-from chatsession.integrations.polling.delivery import PolledUpdate, note_undone
+from chatsession.integrations.polling.delivery import PolledUpdate, inside_update, note_undone
 from chatsession.integrations.polling.poller import run_all, start_each
-from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
+from chatsession.integrations.polling.setup import (
+    MOST_UNDER_WAY,
+    make_poller,
+    polled_once,
+    stopped_by,
+    stopped_by_signals,
+)
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.update_scope import SessionBindings
+
+_NOT_TAKEN = frozenset(("handle_as_tasks", "backoff_config"))
+"""What aiogram's own polling takes, and would go to handlers here."""
 
 
 class _GetRawUpdates(TelegramMethod[list[RawUpdate]]):
@@ -81,6 +90,7 @@ async def start_polling(
     allowed_updates: list[str],
     handle_signals: bool,
     close_bot_session: bool,
+    tasks_concurrency_limit: int | None,
     max_deliveries: int,
     drain_timeout: float,
     data: dict[str, Any],
@@ -88,6 +98,10 @@ async def start_polling(
     """See `chatsession.integrations.aiogram.start_polling`."""
     if not bots:
         raise ValueError("start_polling needs a bot: await start_polling(dispatcher, bot)")
+    if "bot" in data:
+        raise ValueError("pass bots behind the dispatcher, not as bot=…: await start_polling(dispatcher, bot)")
+    if refused := _NOT_TAKEN & data.keys():
+        raise TypeError(f"start_polling of chatsession takes no {', '.join(sorted(refused))}")
     data = {"dispatcher": dispatcher, "bots": bots, **dispatcher.workflow_data, **data}
     data.pop("bot", None)
     pollers = [
@@ -98,10 +112,23 @@ async def start_polling(
             timeout=polling_timeout,
             drain=drain_timeout,
             max_deliveries=max_deliveries,
+            most=tasks_concurrency_limit or MOST_UNDER_WAY,
         )
         for bot in bots
     ]
-    with stopped_by_signals(pollers, handle_signals=handle_signals):
+    ended = asyncio.Event()
+
+    async def stop_polling() -> None:
+        for poller in pollers:
+            poller.stop()
+        if not inside_update():
+            await ended.wait()
+
+    with (
+        polled_once(dispatcher),
+        stopped_by(dispatcher, stop_polling=stop_polling),
+        stopped_by_signals(pollers, handle_signals=handle_signals),
+    ):
         await dispatcher.emit_startup(bot=bots[-1], **data)
         try:
             for bot in bots:
@@ -114,3 +141,4 @@ async def start_polling(
             finally:
                 if close_bot_session:
                     await asyncio.gather(*(bot.session.close() for bot in bots))
+                ended.set()

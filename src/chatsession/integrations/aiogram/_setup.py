@@ -135,6 +135,7 @@ async def start_polling(
     allowed_updates: Sequence[str] | None = None,
     handle_signals: bool = True,
     close_bot_session: bool = True,
+    tasks_concurrency_limit: int | None = None,
     max_deliveries: int = 5,
     drain_timeout: float = 30.0,
     **data: Any,
@@ -150,8 +151,8 @@ async def start_polling(
     `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause.
     Errors of the network, and of another process that polls for the same bot, are logged and tried again.
 
-    SIGTERM and SIGINT end it: nothing more is fetched, what runs is awaited, what is done is confirmed. A second one
-    does not hurry it.
+    SIGTERM, SIGINT and `dispatcher.stop_polling()` end it: nothing more is fetched, what runs is awaited, what is done
+    is confirmed. A second signal does not hurry it. A handler may call `stop_polling()`, which does not wait there.
 
     Args:
         dispatcher: for which `setup_sessions` was called.
@@ -160,6 +161,7 @@ async def start_polling(
         allowed_updates: kinds of updates; without it, those that have handlers.
         handle_signals: end at SIGTERM and SIGINT.
         close_bot_session: close the bots' connections at the end.
+        tasks_concurrency_limit: updates under way at most, for each bot; without it, 100.
         max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
             by `chatsession updates`.
         drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
@@ -167,6 +169,8 @@ async def start_polling(
 
     Raises:
         ValueError: there is no bot, or `max_deliveries` is less than 2.
+        TypeError: an option of aiogram's own polling has no meaning here: `handle_as_tasks`, `backoff_config`.
+        RuntimeError: the dispatcher is polling already.
 
     Examples:
         >>> from aiogram import Bot, Dispatcher
@@ -185,6 +189,7 @@ async def start_polling(
         allowed_updates=dispatcher.resolve_used_update_types() if allowed_updates is None else list(allowed_updates),
         handle_signals=handle_signals,
         close_bot_session=close_bot_session,
+        tasks_concurrency_limit=tasks_concurrency_limit,
         max_deliveries=max_deliveries,
         drain_timeout=drain_timeout,
         data=data,

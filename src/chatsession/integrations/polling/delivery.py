@@ -113,8 +113,19 @@ delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", def
 
 def note_undone(error: BaseException | None) -> None:
     """An update has failed; if another delivery would put it right, it is not done."""
-    if isinstance(error, REDELIVERABLE) and (delivery := delivering.get()) is not None:
+    if isinstance(error, REDELIVERABLE):
+        leave_undone(error)
+
+
+def leave_undone(error: BaseException) -> None:
+    """An update must be delivered again."""
+    if (delivery := delivering.get()) is not None:
         delivery.error = error
+
+
+def inside_update() -> bool:
+    """Whether this runs in a handler, which must not wait for the end of its own update."""
+    return delivering.get() is not None
 
 
 def belongs_to_update(task: asyncio.Task[Any]) -> None:

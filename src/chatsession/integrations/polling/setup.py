@@ -26,7 +26,14 @@ def check_max_deliveries(most: int) -> None:
 
 
 def make_poller(
-    bot_id: int, api: BotApi, bindings: SessionBindings, *, timeout: int, drain: float, max_deliveries: int
+    bot_id: int,
+    api: BotApi,
+    bindings: SessionBindings,
+    *,
+    timeout: int,
+    drain: float,
+    max_deliveries: int,
+    most: int = MOST_UNDER_WAY,
 ) -> Poller:
     """The loop for one bot.
 
@@ -37,6 +44,7 @@ def make_poller(
         timeout: seconds of a long poll.
         drain: seconds to let handlers finish at the end.
         max_deliveries: an update that has taken the process down so often is set aside.
+        most: how many updates may be under way.
 
     Raises:
         ValueError: `max_deliveries` is less than 2.
@@ -59,11 +67,50 @@ def make_poller(
     return Poller(
         f"bot {bot_id}",
         api,
-        window_size=min([MOST_UNDER_WAY, *remembered]),
+        window_size=min([MOST_UNDER_WAY, most, *remembered]),
         timeout=timeout,
         drain=drain,
         deliveries=None if keeping is None else Deliveries(keeping, bot_id, max_deliveries),
     )
+
+
+_polled: set[int] = set()
+"""What is polled for, by `id`."""
+
+
+@contextlib.contextmanager
+def polled_once(bot: object) -> Generator[None]:
+    """Refuse to poll twice at a time.
+
+    Args:
+        bot: what the framework starts and stops.
+
+    Raises:
+        RuntimeError: it is polled for already.
+    """
+    if id(bot) in _polled:
+        raise RuntimeError("this bot is being polled for already; a second polling would get its updates, too")
+    _polled.add(id(bot))
+    try:
+        yield
+    finally:
+        _polled.discard(id(bot))
+
+
+@contextlib.contextmanager
+def stopped_by(bot: object, **stops: Callable[[], object]) -> Generator[None]:
+    """Let a framework's own ways to stop its polling stop this one.
+
+    Args:
+        bot: what the framework stops.
+        **stops: by the names of its methods, what they do meanwhile.
+    """
+    vars(bot).update(stops)
+    try:
+        yield
+    finally:
+        for name in stops:
+            delattr(bot, name)
 
 
 @contextlib.contextmanager

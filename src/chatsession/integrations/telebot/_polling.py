@@ -13,7 +13,7 @@ from telebot.async_telebot import AsyncTeleBot
 
 from chatsession.integrations.polling.delivery import PolledUpdate
 from chatsession.integrations.polling.poller import run_all
-from chatsession.integrations.polling.setup import make_poller, stopped_by_signals
+from chatsession.integrations.polling.setup import make_poller, polled_once, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._dispatch import Dispatch
 from chatsession.integrations.telebot._methods import translated
@@ -73,7 +73,7 @@ async def poll(
         drain=drain_timeout,
         max_deliveries=max_deliveries,
     )
-    with stopped_by_signals([poller], handle_signals=handle_signals):
+    with polled_once(bot), stopped_by_signals([poller], handle_signals=handle_signals):
         try:
             await dispatch.start()
             known: Any = bot

@@ -195,7 +195,7 @@ def start_polling(
     """Poll, and confirm each update to Telegram when it is done; in place of `bot.infinity_polling`.
 
     `await start_polling(bot)` for an `AsyncTeleBot`. For a `TeleBot`, `start_polling(bot)` returns when polling has
-    ended, and `bot.stop_polling()` ends it, too.
+    ended; `bot.stop_polling()` and `bot.stop_bot()`, which also ends the bot's threads, end it, too, and do not wait.
 
     pyTelegramBotAPI confirms an update when it has fetched it, so that a crash loses what was being handled. Here an
     update is confirmed when its handlers have returned or failed, its sessions are committed, and what was handed to
@@ -221,6 +221,7 @@ def start_polling(
 
     Raises:
         ValueError: `setup_sessions` was not called, or `max_deliveries` is less than 2.
+        RuntimeError: the bot is being polled for already.
 
     Examples:
         >>> from chatsession import SessionManager

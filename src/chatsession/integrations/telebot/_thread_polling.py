@@ -11,9 +11,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
@@ -23,7 +23,7 @@ from telebot import TeleBot, apihelper
 
 from chatsession.integrations.polling.delivery import PolledUpdate, ThreadDelivery
 from chatsession.integrations.polling.poller import Poller
-from chatsession.integrations.polling.setup import make_poller, stopping_at_signals
+from chatsession.integrations.polling.setup import make_poller, polled_once, stopped_by, stopping_at_signals
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
@@ -206,10 +206,16 @@ def poll_in_threads(
         drain=drain_timeout,
         max_deliveries=max_deliveries,
     )
-    with dispatch.started() as loop_thread, ExitStack() as stack:
+    with polled_once(bot), dispatch.started() as loop_thread, ExitStack() as stack:
         polling = _Polling(poller, loop_thread, api.end_updates)
         stack.callback(api.end_requests)
-        stack.enter_context(_stopped_by_the_bot(bot, polling.stop))
+
+        def stop_bot() -> None:
+            polling.stop()
+            if bot.threaded:
+                stack.callback(cast("Any", bot.worker_pool).close)
+
+        stack.enter_context(stopped_by(bot, stop_polling=polling.stop, stop_bot=stop_bot))
         if handle_signals:
             stack.enter_context(stopping_at_signals(polling.stop))
         try:
@@ -220,13 +226,3 @@ def poll_in_threads(
                 polling.join()
             raise
         polling.join()
-
-
-@contextmanager
-def _stopped_by_the_bot(bot: Any, stop: Callable[[], None]) -> Generator[None]:
-    """Let `bot.stop_polling()` and `bot.stop_bot()` stop this polling."""
-    bot.stop_polling = stop
-    try:
-        yield
-    finally:
-        del bot.stop_polling

@@ -17,6 +17,7 @@ from chatsession.integrations.polling.delivery import belongs_to_update, note_un
 from chatsession.integrations.telegram_ext._context_scope import ContextScope
 from chatsession.integrations.telegram_ext._handlers import serve_handler
 from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
 from chatsession.integrations.telegram_ext._shared_scope import Served, SharedScope, shared_scope
 from chatsession.integrations.telegram_ext._usage import attributes_used
 from chatsession.integrations.update_context import UpdateContext
@@ -49,6 +50,8 @@ class ServedApplication(_Base):
     async def shutdown(self) -> None:
         try:
             if not self.running:  # before the rest, so that handlers that still run have their bot
+                if isinstance(self.updater, ConfirmingUpdater) and not self.updater.running:
+                    await self.updater.ended()
                 await self.served.release()
         finally:
             await super().shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +12,15 @@ from telegram import Update
 from telegram.error import TelegramError
 from telegram.ext import Application, Updater
 
-from chatsession.integrations.polling.delivery import PolledUpdate
+from chatsession.integrations.polling.delivery import PolledUpdate, inside_update, leave_undone
 from chatsession.integrations.polling.poller import Poller, start_each
 from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telegram_ext._methods import translated
 from chatsession.integrations.update_scope import SessionBindings
 from chatsession.integrations.webhooks import handled
+
+_log = logging.getLogger("chatsession")
 
 _NOT_RUNNING_YET = 0.01
 """Seconds between two looks whether the application has started, which has no event for it."""
@@ -58,11 +61,11 @@ class ConfirmingUpdater(Updater):
         error_callback: Callable[[TelegramError], None] | None = None,
     ) -> asyncio.Queue[object]:
         """As `telegram.ext.Updater.start_polling`; `poll_interval` has no effect."""
-        if self.running:
+        if self.running or not (self._polling is None or self._polling.done()):
             raise RuntimeError("This Updater is already running!")
         await self._delete_webhook(bootstrap_retries, drop_pending_updates)
         seconds = timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
-        bot = _PtbBot(self._application, allowed_updates, error_callback)
+        bot = _PtbBot(self, self._application, allowed_updates, error_callback)
         self._poller = make_poller(
             self.bot.id,
             bot,
@@ -73,20 +76,27 @@ class ConfirmingUpdater(Updater):
         )
         self._running = True
         self._polling = asyncio.create_task(self._poller.run())
+        self._polling.add_done_callback(_log_failure)
         return self.update_queue
 
     async def stop(self) -> None:
-        """Fetch nothing more, let what runs end, and confirm what is done."""
-        if self._poller is None or self._polling is None:
+        """Fetch nothing more, let what runs end, and confirm what is done.
+
+        In a handler, it does not wait for that; the shutdown of the application does.
+        """
+        if self._poller is None or not self.running:
             await super().stop()
             return
-        poller, polling = self._poller, self._polling
-        self._poller = self._polling = None
-        poller.stop()
-        try:
+        self._running = False
+        self._poller.stop()
+        if not inside_update():
+            await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until polling that was stopped has ended."""
+        polling, self._polling, self._poller = self._polling, None, None
+        if polling is not None:
             await polling
-        finally:
-            self._running = False
 
     async def _delete_webhook(self, retries: int, drop: bool | None) -> None:
         while True:
@@ -105,11 +115,13 @@ class _PtbBot:
 
     def __init__(
         self,
+        updater: Updater,
         application: Application[Any, Any, Any, Any, Any, Any],
         allowed_updates: Sequence[str] | None,
         error_callback: Callable[[TelegramError], None] | None,
     ) -> None:
         self.translate = translated
+        self._updater = updater
         self._application = application
         self._allowed_updates = allowed_updates
         self._error_callback = error_callback
@@ -130,7 +142,15 @@ class _PtbBot:
         return parsed.to_json().encode()
 
     def start(self, updates: Sequence[PolledUpdate]) -> list[asyncio.Task[None]]:
-        return start_each(updates, lambda update: _handle(self._application, update["update"]))
+        return start_each(updates, self._handle)
+
+    async def _handle(self, update: RawUpdate) -> None:
+        while not self._application.running:
+            if not self._updater.running:
+                leave_undone(RuntimeError("the application was stopped before"))
+                return
+            await asyncio.sleep(_NOT_RUNNING_YET)
+        await _process(self._application, update["update"])
 
 
 class _Handling(asyncio.Queue[object]):
@@ -144,10 +164,15 @@ class _Handling(asyncio.Queue[object]):
         self._application = application
 
     async def put(self, item: object) -> None:
-        await handled(_handle(self._application, item))
+        while not self._application.running:  # noqa: ASYNC110 - the application has no event for it
+            await asyncio.sleep(_NOT_RUNNING_YET)
+        await handled(_process(self._application, item))
 
 
-async def _handle(application: Application[Any, Any, Any, Any, Any, Any], update: object) -> None:
-    while not application.running:  # noqa: ASYNC110 - the application has no event for it
-        await asyncio.sleep(_NOT_RUNNING_YET)
+async def _process(application: Application[Any, Any, Any, Any, Any, Any], update: object) -> None:
     await application.update_processor.process_update(update, application.process_update(update))
+
+
+def _log_failure(polling: asyncio.Task[None]) -> None:
+    if not polling.cancelled() and (error := polling.exception()) is not None:
+        _log.critical("polling has ended, and no more updates come: %s", type(error).__name__, exc_info=error)
