@@ -245,7 +245,6 @@ async def test_per_bot_needs_the_id_of_the_bot() -> None:
 
 async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [str(tmp_path / "bot.py")])  # the folder of the login's file
     for name, value in (("API_ID", "1"), ("API_HASH", "hash"), ("BOT_TOKEN", "42:token")):
         monkeypatch.setenv(name, value)
     answers: list[str] = []
