@@ -132,8 +132,10 @@ async def test_a_unix_socket(tmp_path: Path, scheme: str) -> None:
             assert "s3cr3t" not in repr(storage)
             assert str(path) in repr(storage)
         assert server.ask("-n", 2, "GET", "424242") == "1"
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(StorageError, match="refused the user name or password") as caught:
             await RedisStorage(f"{scheme}://:wrong@{path}").open()
+        with pytest.raises(StorageError, match="no database of that number"):
+            await RedisStorage(f"{scheme}://:s3cr3t@{path}?db=99").open()
         assert "s3cr3t" not in str(caught.value)
 
 

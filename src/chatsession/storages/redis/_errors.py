@@ -82,6 +82,7 @@ _TEXTS = {
 
 def is_transient(error: Exception) -> bool:
     """Whether a retry may succeed, perhaps on another server."""
+    error = _answer_behind(error)
     if isinstance(error, driver.AuthenticationError | driver.AuthorizationError) or _tls_reason(error):
         return False
     if isinstance(error, driver.ConnectionError | driver.TimeoutError | OSError):
@@ -91,6 +92,7 @@ def is_transient(error: Exception) -> bool:
 
 def reason(error: Exception) -> str:
     """Describe an error without quoting data or credentials."""
+    error = _answer_behind(error)
     if (tls := _tls_reason(error)) is not None:
         return tls
     if isinstance(error, StorageError):
@@ -116,6 +118,12 @@ def reason(error: Exception) -> str:
 def of_key(error: Exception, key: str) -> StorageError:
     """Return the error of one key."""
     return StorageError(f"Redis refused: {reason(error)}", key=key)
+
+
+def _answer_behind(error: Exception) -> Exception:
+    """The server's answer, where redis-py calls it a failed connection: at the start of one on a Unix socket."""
+    cause = error.__cause__
+    return cause if type(error) is driver.ConnectionError and isinstance(cause, driver.RedisError) else error
 
 
 def _code(error: Exception) -> str | None:
