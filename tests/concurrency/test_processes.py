@@ -97,7 +97,7 @@ async def _stall(workers: Workers) -> str | None:
 
 
 async def test_a_holder_that_works_for_longer_than_its_lease_keeps_it(place: Place, tmp_path: Path) -> None:
-    async with Workers(place.url, tmp_path, count=2, lock_lease=6.0, lock_timeout=9.0) as workers:
+    async with Workers(place.url, tmp_path, count=2, lock_lease=3.0, lock_timeout=4.5) as workers:
         holder, waiting = workers[0], workers[1]
         await holder.tell(Hold("chat:0"))
         await holder.answer(Held)

@@ -140,7 +140,7 @@ async def test_a_credentials_file_says_what_it_needs() -> None:
         import nkeys  # noqa: F401 - is it there?
     except ImportError:
         with pytest.raises(ImportError, match=r"nats-py\[nkeys\]"):
-            await open_storage("nats://127.0.0.1:1?credentials=/nowhere").open()
+            await open_storage("nats://127.0.0.1:1?credentials=/nowhere&retry_for=0.1").open()
     else:
         with pytest.raises(StorageError):
-            await open_storage("nats://127.0.0.1:1?credentials=/nowhere").open()
+            await open_storage("nats://127.0.0.1:1?credentials=/nowhere&retry_for=0.1").open()
