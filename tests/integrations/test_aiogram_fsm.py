@@ -32,6 +32,7 @@ from chatsession import (
     SessionManager,
 )
 from chatsession.integrations.aiogram import SessionFSMStorage, setup_fsm, setup_sessions
+from chatsession.integrations.states.records import StateRecord
 
 OTHER_BOT = Bot("43:playground")
 ANNS = StorageKey(bot_id=42, chat_id=1, user_id=1)
@@ -738,6 +739,38 @@ class TestLife:
         await asyncio.gather(update, closing)
         await fsm.start()
         assert await fsm.get_state(ANNS) == "Order:size"
+
+    def test_an_update_left_in_a_loop_that_ended_holds_nobody_up(self, tmp_path: Any) -> None:
+        dp = Dispatcher()
+        fsm = setup_fsm(dp, f"sqlite:///{tmp_path}/bot.db")
+        running = asyncio.Event()
+
+        @dp.message()
+        async def on_message(message: Message, state: FSMContext) -> None:
+            if message.text == "stay":
+                running.set()
+                await asyncio.Event().wait()
+            await FSMContext(state.storage, ANNS).update_data(by=message.text)
+
+        async def stay() -> asyncio.Task[Any]:
+            update = asyncio.ensure_future(dp.feed_raw_update(BOT, message("stay")))
+            await running.wait()
+            return update
+
+        async def write_from_another_chat() -> None:
+            async with asyncio.timeout(60):
+                await dp.feed_raw_update(BOT, message("Ben", user=BEN))
+                assert await fsm.sessions.get(fsm.session_key(ANNS)) == StateRecord(None, {"by": "Ben"})
+            await fsm.close()
+
+        loop = asyncio.new_event_loop()
+        left = loop.run_until_complete(stay())  # and runs no further
+        try:
+            asyncio.run(write_from_another_chat())
+        finally:
+            left.cancel()
+            loop.run_until_complete(asyncio.wait([left]))
+            loop.close()
 
     async def test_the_two_parts_by_hand(self, counting: CountingStorage) -> None:
         storage = SessionFSMStorage(counting)

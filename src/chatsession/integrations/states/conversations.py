@@ -61,6 +61,8 @@ class States:
         """The open units, by the keys that they have locked."""
         self._writing: dict[str, asyncio.Future[None]] = {}
         """Writes without a lock that are under way, by key."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop to which both belong."""
 
     async def start(self) -> None:
         """Connect (again)."""
@@ -102,6 +104,7 @@ class States:
         unit = self.sessions.units.unit(self._prefix + key.text)
         while True:
             await unit.begin()
+            self._forget_other_loops()
             writing = self._writing.get(key.text)
             if writing is None:
                 return unit
@@ -113,6 +116,14 @@ class States:
             except BaseException:
                 await unit.abort()
                 raise
+
+    def _forget_other_loops(self) -> None:
+        """What was left in an event loop that ended, or in the process from which this one was forked, is not open."""
+        loop = self.sessions.runtime.loop
+        if self._loop is not loop:
+            self._loop = loop
+            self.locked.clear()
+            self._writing.clear()
 
     async def load(self, key: StateKey) -> UnitOfWork[StateRecord]:
         """The session of a record, loaded without a lock."""
@@ -217,24 +228,25 @@ class States:
 
     async def _write_unlocked(self, key: StateKey, write: Write) -> StateRecord:
         """Write a record of somebody else, and wait for nobody's lock."""
+        await self.sessions.runtime.enter_loop()
+        self._forget_other_loops()
         tries = 0
         while True:
-            holder = self.locked.get(key.text)
-            if holder is not None:
+            if (holder := self.locked.get(key.text)) is not None:
                 if (record := await holder.write_through(key, write)) is not None:
                     return record
-                continue
-            tries += 1
-            try:
-                return await self._compare_and_swap(key, write)
-            except SessionConflictError:
-                if tries == _TRIES:
-                    raise
-            await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
+            elif (earlier := self._writing.get(key.text)) is not None:
+                await asyncio.wait([earlier])
+            else:
+                tries += 1
+                try:
+                    return await self._compare_and_swap(key, write)
+                except SessionConflictError:
+                    if tries == _TRIES:
+                        raise
+                await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
 
     async def _compare_and_swap(self, key: StateKey, write: Write) -> StateRecord:
-        while (earlier := self._writing.get(key.text)) is not None:
-            await asyncio.wait([earlier])
         done = self._writing[key.text] = asyncio.get_running_loop().create_future()
         try:
             async with self._unlocked.open(key.text) as session:
