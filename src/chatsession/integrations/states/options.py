@@ -1,4 +1,4 @@
-"""The options of what keeps states."""
+"""The options of what keeps the states and data of a framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatsession.storages import Storage
 
 
 class StateOptions(TypedDict, total=False):
-    """Options of states, which mean the same as those of `SessionManager`.
+    """Options of what keeps a framework's states and data, which mean the same as those of `SessionManager`.
 
     Attributes:
         prefix: is put before every key, and must not be that of a `SessionManager` on the same storage.

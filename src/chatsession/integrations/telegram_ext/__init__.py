@@ -1,14 +1,15 @@
 """Sessions in python-telegram-bot 22: `context.session` in handlers, jobs and error handlers."""
 
 try:
+    from chatsession.integrations.states.options import StateOptions
     from chatsession.integrations.telegram_ext._context import (
         LazySessionAttribute,
         LazySessionCallbackContext,
         SessionCallbackContext,
         SessionMethods,
     )
+    from chatsession.integrations.telegram_ext._outside import open_persistence
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
-    from chatsession.integrations.telegram_ext._serving import open_persistence
     from chatsession.integrations.telegram_ext._setup import setup_persistence, setup_polling, setup_sessions
     from chatsession.integrations.update_context import UpdateContext
 except ImportError as error:
@@ -25,6 +26,7 @@ __all__ = [
     "SessionCallbackContext",
     "SessionMethods",
     "SessionPersistence",
+    "StateOptions",
     "UpdateContext",
     "open_persistence",
     "setup_persistence",

@@ -1,44 +1,18 @@
-"""An application gets the class that works with what was set up for it."""
+"""Persisted data outside of updates, or beside one."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
-from chatsession.integrations.telegram_ext._application import AnyApplication, ErrorHandler, ServedApplication
+from chatsession.integrations.telegram_ext._application import AnyApplication
 from chatsession.integrations.telegram_ext._context_scope import ContextScope
-from chatsession.integrations.telegram_ext._methods import methods_of_bot
-from chatsession.integrations.telegram_ext._persistence import SessionPersistence
-from chatsession.integrations.telegram_ext._persistent import PersistentApplication
+from chatsession.integrations.telegram_ext._serving import served_by
 from chatsession.integrations.telegram_ext._shared_scope import Served, shared_scope
-from chatsession.integrations.telegram_ext._views import DataOfUpdate
 from chatsession.integrations.update_context import UpdateContext
-from chatsession.integrations.update_scope import SessionBinding, SessionBindings
+from chatsession.integrations.update_scope import SessionBindings
 
-
-def serve_sessions(application: AnyApplication, binding: SessionBinding[Any]) -> None:
-    """Let an application work with the sessions of one more manager."""
-    served = served_by(application)
-    served.bindings.add(binding)
-    _serve(application, served)
-
-
-def serve_persistence(application: AnyApplication, persistence: SessionPersistence) -> None:
-    """Let an application work with data that is loaded with each update."""
-    _serve(application, served_by(application)._replace(persistence=persistence))
-    persistence.set_bot(application.bot)
-    application.persistence = persistence
-    for handler in [handler for handlers in application.handlers.values() for handler in handlers]:
-        cast("PersistentApplication", application).lock_bot_data_for(handler)
-    application.post_init = _in_unit(application.post_init)
-    application.post_stop = _in_unit(application.post_stop)
-    if persistence.stored.callback_data:
-        persistence.keyboards.serve(getattr(application.bot, "callback_data_cache", None))
-    if persistence.stored.user_data:
-        application.user_data = DataOfUpdate(persistence, "user_data")
-    if persistence.stored.chat_data:
-        application.chat_data = DataOfUpdate(persistence, "chat_data")
+Hook = Callable[[AnyApplication], Coroutine[object, object, None]]
 
 
 @asynccontextmanager
@@ -85,10 +59,7 @@ async def open_persistence(
         yield
 
 
-Hook = Callable[[AnyApplication], Coroutine[Any, Any, None]]
-
-
-def _in_unit(hook: Hook | None) -> Hook | None:
+def in_unit(hook: Hook | None) -> Hook | None:
     """Let a hook of the application use `bot_data`, if it does."""
     if hook is None:
         return None
@@ -101,24 +72,3 @@ def _in_unit(hook: Hook | None) -> Hook | None:
             await hook(application)
 
     return run
-
-
-def served_by(application: AnyApplication) -> Served:
-    """What was set up for an application."""
-    if isinstance(application, ServedApplication):
-        return application.served
-    return Served(SessionBindings(), methods=methods_of_bot(application.bot))
-
-
-def _serve(application: AnyApplication, served: Served) -> None:
-    is_new = not isinstance(application, ServedApplication)
-    given = type(application) if is_new else type(application).__bases__[-1]
-    base = ServedApplication if served.persistence is None else PersistentApplication
-    names = {"__slots__": (), "__module__": given.__module__, "served": served}
-    # An instance has no dictionary in Python 3.13, and the set-up comes after the builder.
-    made: Any = application
-    made.__class__ = type(given.__name__, (base, given), names)
-    if is_new:
-        handlers = application.error_handlers
-        application.error_handlers = {ErrorHandler(made, callback): block for callback, block in handlers.items()}
-    made.serve_handlers()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Self, TypeAlias, TypedDict, Unpack, cast
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Self, TypeAlias, Unpack, cast
 
 import msgspec
 from telegram import Update
 from telegram.ext import Application, BasePersistence, ContextTypes, ConversationHandler, PersistenceInput
 
 from chatsession.errors import SessionError
+from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telegram_ext._bot_data import code_of, uses_bot_data
 from chatsession.integrations.telegram_ext._conversations import Conversations
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
@@ -20,8 +21,6 @@ from chatsession.integrations.telegram_ext._loaded import LoadedData
 from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord, StoredName, merged, record_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
-from chatsession.observing import SessionEvent
-from chatsession.options import OnDecodeError
 from chatsession.storages import Storage, open_storage
 from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -38,21 +37,6 @@ CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[st
 MONTH = datetime.timedelta(days=30)
 
 
-class PersistenceOptions(TypedDict, total=False):
-    """Options of `setup_persistence` that mean the same as those of `SessionManager`."""
-
-    ttl: float | datetime.timedelta | None
-    lock_timeout: float | None
-    lock_lease: float
-    max_size: int
-    encryption_keys: Sequence[str | bytes]
-    allow_unencrypted: bool
-    compression: int | None
-    deduplicate: int
-    on_decode_error: OnDecodeError
-    observe: Callable[[SessionEvent], object] | None
-
-
 class SessionPersistence(BasePersistence[Any, Any, Any]):
     """What `setup_persistence` puts at `application.persistence`.
 
@@ -64,12 +48,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     Args:
         storage: a `Storage`, or a URL.
         context_types: of the application.
-        prefix: is put before every key.
         per_bot: put the bot's id before each key.
         store_data: what is stored.
         types: what stored data must fit, where it is more than `context_types` tell.
         callback_data_ttl: seconds after which the data of a keyboard's buttons is forgotten; `None`: never.
-        options: as those of `SessionManager`.
+        **options: see `StateOptions`; `prefix` is `"ptb:"` unless another is given.
     """
 
     def __init__(
@@ -77,12 +60,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         storage: Storage | str,
         *,
         context_types: ContextTypes[Any, Any, Any, Any],
-        prefix: str = "ptb:",
         per_bot: bool = False,
         store_data: PersistenceInput | None = None,
         types: dict[str, Any] | None = None,
         callback_data_ttl: float | datetime.timedelta | None = MONTH,
-        **options: Unpack[PersistenceOptions],
+        **options: Unpack[StateOptions],
     ) -> None:
         super().__init__(store_data=_NOTHING_BY_ITSELF)
         self.stored: PersistenceInput = store_data or PersistenceInput()
@@ -100,37 +82,30 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.types: dict[str, Any] = {**wanted, "callback_data": given.get("callback_data", Any)}
         """What stored data must fit."""
         storage = open_storage(storage) if isinstance(storage, str) else storage
+        prefix = options.get("prefix", "ptb:")
         self._records: SessionManager[IdRecord] = SessionManager(
             record_type(wanted["user_data"], wanted["chat_data"]),
             storage=storage,
-            prefix=f"{prefix}id:",
             merge=merged,
             name="persistence",
-            **options,
+            **(options | {"prefix": f"{prefix}id:"}),
         )
         self._bot_data: SessionManager[Any] = SessionManager(
             makers["bot_data"],
             type=wanted["bot_data"],
             storage=storage,
-            prefix=f"{prefix}bot:",
             name="bot_data",
-            **options,
+            **(options | {"prefix": f"{prefix}bot:"}),
         )
-        for_keyboards = PersistenceOptions(**options)
-        for_keyboards["ttl"] = callback_data_ttl
-        for_keyboards["deduplicate"] = 0
-        self.keyboards: Keyboards = Keyboards(
-            SessionManager(
-                type=keyboard_type(given.get("callback_data", Any)),
-                storage=storage,
-                prefix=f"{prefix}keyboard:",
-                name="callback_data",
-                expiry="fixed",
-                **for_keyboards,
-            ),
-            self.soon,
+        keyboards: SessionManager[Any] = SessionManager(
+            type=keyboard_type(given.get("callback_data", Any)),
+            storage=storage,
+            name="callback_data",
+            expiry="fixed",
+            **(options | {"prefix": f"{prefix}keyboard:", "ttl": callback_data_ttl, "deduplicate": 0}),
         )
-        everything = (self._records, self._bot_data, self.keyboards.manager)
+        self.keyboards: Keyboards = Keyboards(keyboards, self.soon)
+        everything = (self._records, self._bot_data, keyboards)
         self.managers: dict[str, SessionManager[Any]] = {manager.options.name: manager for manager in everything}
         """By name; they share the storage."""
         self._uses: dict[object, bool] = {}

@@ -19,7 +19,7 @@ from telegram.ext import Application, ConversationHandler
 from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
 from chatsession.integrations.telegram_ext._bot_data import lock_where_used
 from chatsession.integrations.telegram_ext._shared_scope import shared_scope
-from chatsession.integrations.telegram_ext._views import loaded_data
+from chatsession.integrations.telegram_ext._views import DataOfUpdate, loaded_data
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
@@ -73,6 +73,20 @@ class PersistentApplication(ServedApplication):
     @bot_data.setter
     def bot_data(self, value: Any) -> None:
         cast("Any", Application).bot_data.__set__(self, value)
+
+    def keep_data(self) -> None:
+        """Have the data of the running update where the data of everybody was."""
+        persistence = self._persisted
+        persistence.set_bot(self.bot)
+        self.persistence = persistence
+        for handler in [handler for handlers in self.handlers.values() for handler in handlers]:
+            self.lock_bot_data_for(handler)
+        if persistence.stored.callback_data:
+            persistence.keyboards.serve(getattr(self.bot, "callback_data_cache", None))
+        if persistence.stored.user_data:
+            self.user_data = DataOfUpdate(persistence, "user_data")
+        if persistence.stored.chat_data:
+            self.chat_data = DataOfUpdate(persistence, "chat_data")
 
     def lock_bot_data_for(self, handler: object) -> None:
         """Lock `bot_data` for a handler that uses it, while it runs."""

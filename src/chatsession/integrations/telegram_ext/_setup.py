@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 import telegram
 from telegram.ext import Application, PersistenceInput
 
 from chatsession.integrations.polling.setup import check_max_deliveries
-from chatsession.integrations.telegram_ext._context import (
-    serve_contexts,
-    serve_refreshes,
-)
-from chatsession.integrations.telegram_ext._persistence import MONTH, PersistenceOptions, SessionPersistence
-from chatsession.integrations.telegram_ext._persistent import is_initialized
+from chatsession.integrations.states.options import StateOptions
+from chatsession.integrations.telegram_ext._context import serve_contexts, serve_refreshes
+from chatsession.integrations.telegram_ext._outside import in_unit
+from chatsession.integrations.telegram_ext._persistence import MONTH, SessionPersistence
+from chatsession.integrations.telegram_ext._persistent import PersistentApplication, is_initialized
 from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
-from chatsession.integrations.telegram_ext._serving import (
-    serve_persistence,
-    serve_sessions,
-    served_by,
-)
+from chatsession.integrations.telegram_ext._serving import serve, served_by
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
@@ -90,14 +85,15 @@ def setup_sessions(
     binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
     served_by(application).bindings.check(binding)
     serve_contexts(application, binding)
-    serve_sessions(application, binding)
+    served = served_by(application)
+    served.bindings.add(binding)
+    serve(application, served)
 
 
 def setup_persistence(
     application: Application[Any, Any, Any, Any, Any, Any],
     storage: Storage | str,
     *,
-    prefix: str = "ptb:",
     per_bot: bool = False,
     store_data: PersistenceInput | None = None,
     user_data: Any = None,
@@ -106,7 +102,7 @@ def setup_persistence(
     callback_data: Any = None,
     callback_data_ttl: float | timedelta | None = MONTH,
     persistence_class: type[SessionPersistence] = SessionPersistence,
-    **options: Unpack[PersistenceOptions],
+    **options: Unpack[StateOptions],
 ) -> None:
     """Keep `user_data`, `chat_data`, `bot_data`, conversations and `callback_data` in a storage, update by update.
 
@@ -125,7 +121,6 @@ def setup_persistence(
     Args:
         application: as it was built.
         storage: a `Storage`, or a URL for `open_storage`.
-        prefix: is put before every key.
         per_bot: put the bot's id before each key, where several bots share a storage.
         store_data: what is stored; the rest stays in memory, as python-telegram-bot has it. Without it, all is.
         user_data: what stored `user_data` must fit, where the class that `ContextTypes` name does not tell it: a
@@ -135,7 +130,7 @@ def setup_persistence(
         callback_data: what the data of a button must fit; without it, any JSON.
         callback_data_ttl: seconds (or a `timedelta`) after which a keyboard that was sent is forgotten; `None`: never.
         persistence_class: a subclass of `SessionPersistence` with `refresh_…` methods of yours.
-        options: as those of `SessionManager`, such as `ttl`, `lock_lease`, `encryption_keys` or `deduplicate`.
+        **options: see `StateOptions`; `prefix` is `"ptb:"` unless another is given.
 
     Raises:
         RuntimeError: the application was initialized already, or this python-telegram-bot is too old.
@@ -165,7 +160,6 @@ def setup_persistence(
     persistence = persistence_class(
         storage,
         context_types=application.context_types,
-        prefix=prefix,
         per_bot=per_bot,
         store_data=store_data,
         types={"user_data": user_data, "chat_data": chat_data, "bot_data": bot_data, "callback_data": callback_data},
@@ -173,7 +167,9 @@ def setup_persistence(
         **options,
     )
     serve_refreshes(application)
-    serve_persistence(application, persistence)
+    serve(application, served_by(application)._replace(persistence=persistence))
+    cast("PersistentApplication", application).keep_data()
+    application.post_init, application.post_stop = in_unit(application.post_init), in_unit(application.post_stop)
 
 
 def _check(application: object, caller: str) -> None:
