@@ -1,4 +1,4 @@
-"""Sessions in one SQLite file: the storage to start with, and to stay with on one machine."""
+"""Sessions in an SQLite file: the storage to start with, and enough for any bot on one machine."""
 
 from chatsession.storages.sqlite._connection import Synchronous
 from chatsession.storages.sqlite._storage import SQLiteStorage

@@ -1,4 +1,4 @@
-"""This process's connection to the file, which one thread uses at a time."""
+"""This process's connection to the file. One thread uses it at a time."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Synchronous: TypeAlias = Literal["normal", "full", "extra"]
 _Identity: TypeAlias = "tuple[int, int]"
 
 _COARSEST_TICK = 2_100_000_000
-"""Nanoseconds; that of FAT."""
+"""Nanoseconds; the tick of FAT."""
 _LONGEST_WAIT = 3600.0
 """Seconds; SQLite cannot wait for ever."""
 _LONGEST_NAP = 0.1
-"""Seconds that SQLite itself waits for a lock, before the caller looks at its deadline."""
+"""Seconds that SQLite itself waits for a lock before the caller checks its deadline."""
 
 
 class Connection:
-    """Opens the file, and notices when the path leads to another one.
+    """Opens the file, and detects when the path leads to another one.
 
     Args:
         path: of the file.
         synchronous: as in `SQLiteStorage`.
         retry_for: seconds to wait for other processes while the file is opened.
-        create: whether a file, or the tables in it, may be made; if not, a file that cannot be written is only read.
-        clock: gives the time as Unix seconds.
+        create: whether a file, or the tables in it, may be created; if not, a file that is not writable is only read.
+        clock: returns Unix time in seconds.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class Connection:
         self._raw: sqlite3.Connection | None = None
         self._read_only = False
         self._files: list[tuple[str, _Identity | None]] = []
-        """The file, its log and the index of the log, each with what was opened."""
+        """The file, its log and the log's index, each with the identity of what was opened."""
         self._folder = ""
         self._seen: tuple[int, int, int] | None = None
-        """The state of the folder when the files in it were looked at."""
+        """The state of the folder when its files were last checked."""
 
     def open(self) -> None:
-        """Open the file, make its tables where they are missing, and register this process.
+        """Open the file, create missing tables, and register this process.
 
         Raises:
-            StorageError: the file is not there, not ours, or not usable.
+            StorageError: the file is missing, has other contents, or is not usable.
             sqlite3.Error: any other failure.
         """
         if not self._create and not self._path.exists():
@@ -72,7 +72,7 @@ class Connection:
             self._read_only = True
 
     def use(self) -> sqlite3.Connection:
-        """Give the connection, opened again if it was closed for a fork."""
+        """The connection; opened again if it was closed for a fork."""
         if self._raw is None:
             self.check_path()
             self._raw = self._open_for_reading() if self._read_only else self._open_for_writing()
@@ -89,7 +89,7 @@ class Connection:
         )
 
     def _is_folder_unchanged(self) -> bool:
-        """Whether nothing was created, removed or renamed in the folder since the last look."""
+        """Whether nothing was created, removed or renamed in the folder since the last check."""
         if not self._folder:
             return False
         try:
@@ -97,7 +97,7 @@ class Connection:
         except OSError:
             return False
         seen, self._seen = self._seen, (status.st_dev, status.st_ino, status.st_mtime_ns)
-        # A change within the same tick of the file system's clock would not show.
+        # A change within the same tick of the file system's clock would go unnoticed.
         return self._seen == seen and abs(time.time_ns() - status.st_mtime_ns) > _COARSEST_TICK
 
     def _are_files_unchanged(self) -> bool:
@@ -111,7 +111,7 @@ class Connection:
         return True
 
     def suspend(self) -> None:
-        """Close the connection until its next use, as before a fork: SQLite must not be carried into a child."""
+        """Close the connection until its next use. Called before a fork: SQLite must not be carried into a child."""
         raw, self._raw = self._raw, None
         self._files = self._files[:1]  # the last connection that is closed removes the log
         self._folder = ""
@@ -155,7 +155,7 @@ class Connection:
             raise
         file = os.path.realpath(self._path)
         self._files = [(path, _identity(path)) for path in (str(self._path), f"{file}-wal", f"{file}-shm")]
-        # A link may be pointed elsewhere without a change to the folder of the file.
+        # A link can be redirected without a change to the file's folder.
         self._folder = os.path.dirname(os.path.abspath(self._path)) if file == os.path.abspath(self._path) else ""
         self._seen = None
         return connection

@@ -1,4 +1,4 @@
-"""SQLite's errors in the terms of the contract."""
+"""Maps SQLite's errors to those of the contract."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ERRORS: dict[int, tuple[type[StorageError], str]] = {
 
 
 def explained(error: Exception, file: str) -> Exception:
-    """Give the error that a user sees for one that occurred while this file was used."""
+    """Translate an error that occurred while the file was used."""
     if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

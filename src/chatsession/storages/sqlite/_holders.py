@@ -1,4 +1,4 @@
-"""The processes that use the file, and whether one that holds a lock is gone: its lease need not run out then."""
+"""The processes that use the file. The locks of a dead one are free before their leases end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 _HEARTBEAT = 20.0
-"""Seconds between two notes of a process that it is still there."""
+"""Seconds between two signs of life of a process."""
 _LONGEST_SILENCE = 300.0
-"""Seconds without such a note after which a process of another container counts as gone."""
+"""Seconds without a sign of life after which a process of another container counts as gone."""
 
 
 class Holder:
@@ -23,7 +23,7 @@ class Holder:
         self._noted = 0.0
 
     def register(self, connection: sqlite3.Connection, now: float) -> None:
-        """Enter this process, and remove those that are gone."""
+        """Register this process, and remove those that are gone."""
         self._identity = _my_identity(secrets.token_hex(8))
         remove_gone(connection, self.id, now)
         self._insert(connection, now)
@@ -33,14 +33,14 @@ class Holder:
         remove(connection, self.id)
 
     def note_alive(self, connection: sqlite3.Connection, now: float) -> None:
-        """Tell processes of other containers, from time to time, that this one is still there."""
+        """Show processes of other containers periodically that this one is alive."""
         if abs(now - self._noted) < _HEARTBEAT:
             return
         updated = connection.execute(
             "UPDATE session_holders SET seen = ? WHERE id = ? AND identity = ?", (now, self.id, self._identity)
         ).rowcount
         self._noted = now
-        if not updated:  # another process took this one for gone
+        if not updated:  # another process has removed this one as gone
             self._insert(connection, now)
 
     def _insert(self, connection: sqlite3.Connection, now: float) -> None:
@@ -55,7 +55,7 @@ def is_single_process(connection: sqlite3.Connection, mine: int, now: float) -> 
 
 
 def remove_gone(connection: sqlite3.Connection, mine: int, now: float) -> int:
-    """Remove other processes that are gone; returns how many are left."""
+    """Remove other processes that are gone. Returns how many are left."""
     others = connection.execute("SELECT id, identity, seen FROM session_holders WHERE id <> ?", (mine,)).fetchall()
     left = 0
     for holder, identity, seen in others:
@@ -73,7 +73,7 @@ def remove(connection: sqlite3.Connection, holder: int) -> None:
 
 
 def is_dead(identity: str) -> bool:
-    """Whether it is certain that this process is gone. If not, its leases run out by themselves.
+    """Whether it is certain that a process is gone. If it is not certain, its leases must expire.
 
     Two processes can be compared only within the same boot of the same kernel and the same PID namespace.
     """
@@ -86,14 +86,14 @@ def is_dead(identity: str) -> bool:
 
 
 def is_gone(identity: str, seen: float | None, now: float) -> bool:
-    """Whether this process is dead, or has been silent for long."""
+    """Whether a process is dead, or has shown no sign of life for long."""
     return is_dead(identity) or _is_missing(identity, seen, now)
 
 
 def _is_missing(identity: str, seen: float | None, now: float) -> bool:
-    """Whether a process that cannot be looked at seems to be gone.
+    """Whether a process that cannot be examined seems to be gone.
 
-    It keeps its locks until their leases end. If it is there all the same, it enters itself again.
+    It keeps its locks until their leases end. If it is alive after all, it registers itself again.
     """
     world, mine = identity.partition(" ")[0], _world()
     if mine and world == mine:
@@ -104,7 +104,7 @@ def _is_missing(identity: str, seen: float | None, now: float) -> bool:
 
 
 def _remove_without_leases(connection: sqlite3.Connection, holder: int, now: float) -> bool:
-    """Remove a process unless it holds a lock; returns whether it was removed."""
+    """Remove a process unless it holds a lock. Returns whether it was removed."""
     return bool(
         connection.execute(
             "DELETE FROM session_holders WHERE id = :holder AND NOT EXISTS (SELECT 1 FROM session_locks "
@@ -115,13 +115,13 @@ def _remove_without_leases(connection: sqlite3.Connection, holder: int, now: flo
 
 
 def _my_identity(instance: str) -> str:
-    """Names this process for other processes of this machine, for ever."""
+    """A name of this process that no other process of this machine ever has."""
     world = _world()
     return f"{world} {os.getpid()} {_started(os.getpid())} {instance}" if world else f"? {instance}"
 
 
 def _can_tell() -> bool:
-    """Whether other processes can tell at once that this one has died."""
+    """Whether other processes can detect immediately that this one has died."""
     return bool(_world())
 
 
@@ -136,10 +136,10 @@ def _world() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot, which tells it from a later one with the same number.
+    """The start of a process, in clock ticks since boot, which distinguishes it from a later one with the same id.
 
     Returns:
-        The time; an empty string if there is certainly no such process; `None` if it is there and cannot be looked at
+        The time; an empty string if there is certainly no such process; `None` if it exists but cannot be examined
         (`/proc` is mounted with `hidepid`, and it is another user's).
     """
     try:

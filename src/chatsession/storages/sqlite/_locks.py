@@ -1,6 +1,6 @@
 """Leases and the queues of their waiters, as rows that all processes see.
 
-SQLite cannot send a message to another process, so there is nobody who could wake a waiter: it asks again every few
+SQLite cannot send messages to other processes, so a waiter is not woken but asks again every few
 milliseconds (`Storage.wait_unlocked`).
 """
 
@@ -15,7 +15,7 @@ from chatsession.storages.sqlite._holders import is_dead, remove
 from chatsession.storages.sqlite._records import escaped, listed, read, record, reserve
 
 _WAITER_LIVES = 2.0
-"""Seconds after its last try in which a waiter keeps its place; it tries every few milliseconds."""
+"""Seconds for which a waiter keeps its place after its last try; it tries every few milliseconds."""
 
 
 def lock(
@@ -67,7 +67,7 @@ def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest]) -> 
 
 
 def tidy(connection: sqlite3.Connection, now: float) -> None:
-    """Delete expired leases and waiters that are gone, of keys that nobody asked for again."""
+    """Delete expired leases and abandoned waiters of keys that were not requested again."""
     connection.execute("DELETE FROM session_locks WHERE until <= ?", (now,))
     connection.execute("DELETE FROM session_waiters WHERE until NOT BETWEEN ? AND ?", (now, now + 2 * _WAITER_LIVES))
 
@@ -82,7 +82,7 @@ _TAKE = (
 def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder: int, now: float) -> Locked | None:
     """Take a key that is held or has waiters if this request is the first in its queue, else keep its place there."""
     key = escaped(request.key)
-    connection.execute(  # waiters that are gone, and those to which a clock that ran ahead gave too much time
+    connection.execute(  # abandoned waiters, and those to which a wrong clock gave too much time
         "DELETE FROM session_waiters WHERE key = ? AND until NOT BETWEEN ? AND ?", (key, now, now + 2 * _WAITER_LIVES)
     )
     connection.execute(

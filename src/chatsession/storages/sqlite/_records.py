@@ -40,12 +40,12 @@ def unescaped(stored: bytes) -> str:
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Keys for `json_each`, one parameter however many they are."""
+    """Any number of keys as one parameter, for `json_each`."""
     return _json([escaped(key) for key in keys]).decode()
 
 
 def reserve(connection: sqlite3.Connection, count: int) -> int:
-    """Reserve some numbers that were never used before, and return the first."""
+    """Reserve numbers that have never been used, and return the first."""
     (first,) = connection.execute("SELECT next FROM chatsession").fetchone()
     connection.execute("UPDATE chatsession SET next = ?", (first + count,))
     return first
@@ -146,7 +146,7 @@ def _stored(value: bytes) -> str | bytes:
 
 
 class _Writes(NamedTuple):
-    """What a batch of changes comes to, as parameters of the statements."""
+    """The parameters of the statements that carry out a batch of changes."""
 
     inserts: list[tuple[str | bytes, int, float | None, str]]
     updates: list[tuple[str | bytes, int, float | None, int]]

@@ -16,29 +16,29 @@ from chatsession.storages.sqlite._connection import Connection, Synchronous
 from chatsession.storages.sqlite._worker import Worker
 
 _LOOK_INTERVAL = 1.0
-"""Seconds between two looks at which other processes use the file."""
+"""Seconds between two checks for other processes that use the file."""
 
 
 class SQLiteStorage(Storage):
     """One SQLite file in WAL mode, shared safely by any number of processes of one machine.
 
-    A thread owns the connection; commits that wait for it share one transaction. Values that are text lie in the
-    table `sessions` as text: `sqlite3 bot.db "SELECT key, value FROM sessions"`.
+    A thread owns the connection; commits that wait for it share one transaction. Values that are text are stored as
+    text in the table `sessions`: `sqlite3 bot.db "SELECT key, value FROM sessions"`.
 
-    Durability: what was committed survives the end of the process in any way, `kill -9` included. With
-    `synchronous="normal"` a power failure or a crash of the operating system may undo the last commits, never half
-    of one; with `"full"` each commit is on the disk before it counts (https://sqlite.org/pragma.html#pragma_synchronous).
+    Durability: a commit survives any end of the process, including `kill -9`. With `synchronous="normal"`, a power
+    failure or a crash of the operating system may undo the last commits, but never half of one; with `"full"`, a commit
+    returns when it is on the disk (https://sqlite.org/pragma.html#pragma_synchronous).
 
-    The lock of a process that died is free at once where Linux can tell, else when its lease ends.
+    The lock of a dead process is free immediately on Linux, elsewhere when its lease ends.
 
     Args:
-        path: of the file; made when missing. Its folder must be there, on a local disk.
+        path: the file; created if it is missing. Its folder must exist, on a local disk.
         synchronous: `"normal"`, `"full"` or `"extra"`.
         retry_for: seconds to wait for other processes that write, until `StorageUnavailableError`.
-        sweep_interval: seconds between sweeps of expired sessions, in small steps, when nothing else is to be done.
-        create: whether a file, or the tables in it, may be made. If not, a file without sessions is refused and left
-            as it is, and a file that cannot be written to can still be read.
-        clock: gives the time as Unix seconds.
+        sweep_interval: seconds between sweeps of expired sessions, which run in small steps when the thread is idle.
+        create: whether a file, or the tables in it, may be created. If not, a file without sessions is refused and left
+            as it is, and a file that is not writable can still be read.
+        clock: returns Unix time in seconds.
 
     Examples:
         >>> import asyncio, os, tempfile

@@ -1,4 +1,4 @@
-"""The thread that owns the database connection, and gathers what waits into one transaction."""
+"""The thread that owns the database connection and runs everything that is waiting in one transaction."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from chatsession.storages.sqlite._errors import explained
 _log = logging.getLogger("chatsession")
 
 _LONGEST_PAUSE = 3600.0
-"""Seconds; for ever is too long for the system's clocks."""
+"""Seconds; the system cannot wait for ever."""
 
 Result = TypeVar("Result")
 
 _random = random.SystemRandom()
-"""Not the generator of the program, which may have seeded it: the thread draws at moments of its own."""
+"""Not the program's generator: if the program has seeded it, draws of this thread would change its sequence."""
 
 
 class _Job(NamedTuple):
     do: Callable[[sqlite3.Connection], Any]
     writes: bool
     deadline: float
-    """By the monotonic clock; other processes that write are waited for until then."""
+    """When to stop waiting for other processes that write, by the monotonic clock."""
     done: asyncio.Future[Any]
 
 
 class Worker:
     """Runs functions on one connection, in the order of their submission.
 
-    Everything that waits when the thread becomes free shares one transaction, and so one trip to the disk. If a
-    function fails, all are rolled back and run again, each alone; they must bear that.
+    Everything that is waiting when the thread becomes free shares one transaction, and so one trip to the disk. If a
+    function fails, all are rolled back and run again one by one, so functions must be repeatable.
 
     Args:
-        name: of the file, for messages.
-        connection: used in the thread only.
+        name: the file's name, for messages.
+        connection: used only in the thread.
         retry_for: seconds to wait for other processes that write.
-        idle: runs between jobs, at most every `idle_interval` seconds; returns whether it wants to go on at once.
+        idle: called between jobs, at most every `idle_interval` seconds; returns whether there is more to do.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Worker:
         self._idle_due = time.monotonic() + idle_interval * _random.uniform(0.5, 1.0)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._using = threading.Lock()
-        """Held while the connection is used, by the thread or by a fork."""
+        """Held while the thread uses the connection, and during a fork."""
         self._opened: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self.inherited = False
-        """This process was forked from the one that the thread runs in."""
+        """This process was forked from the one in which the thread runs."""
 
     async def start(self) -> None:
-        """Start the thread and open the connection; called again, wait for it. Raises `StorageError` if that fails."""
+        """Start the thread and open the connection, or wait until it is open. Raises `StorageError` if that fails."""
         if self._opened is None:
             self._opened = self._start()
         await asyncio.shield(self._opened)
@@ -85,24 +85,24 @@ class Worker:
         opened: asyncio.Future[None] = loop.create_future()
         self._ended = loop.create_future()
         _workers.add(self)
-        # A daemon: what was awaited is in the file, and a bot that forgot to close must still be able to exit.
+        # A daemon: what was awaited is in the file, and a bot that does not close the storage must be able to exit.
         threading.Thread(
             target=self._run, args=(opened, self._ended), name=f"chatsession {self._name}", daemon=True
         ).start()
         return opened
 
     def end(self) -> None:
-        """Have the thread run what was submitted, close the connection and end; does not wait for that."""
+        """Let the thread finish what was submitted, close the connection and end. Does not wait."""
         self._jobs.put(None)
 
     async def stop(self) -> None:
-        """As `end`, and wait for it."""
+        """`end`, and wait until the thread has ended."""
         if self._ended is not None:
             self.end()
             await asyncio.shield(self._ended)
 
     def submit(self, do: Callable[[sqlite3.Connection], Result], *, writes: bool) -> asyncio.Future[Result]:
-        """Run a function in the thread. It is given the connection, within a transaction if it writes."""
+        """Call a function in the thread with the connection, in a transaction if it writes."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(do, writes, time.monotonic() + self._retry_for, done))
         return done
@@ -113,7 +113,7 @@ class Worker:
         self._connection.suspend()
 
     def resume(self) -> None:
-        """Let the thread go on, with a connection that it opens anew."""
+        """Let the thread continue. It opens a new connection."""
         self._using.release()
 
     def _run(self, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
@@ -139,11 +139,11 @@ class Worker:
         try:
             with self._using:
                 self._connection.close()
-        except (sqlite3.Error, StorageError) as error:  # as on a full disk; others see that this process is gone
+        except (sqlite3.Error, StorageError) as error:  # for example on a full disk
             _log.warning("an SQLite file was closed, but its locks could not be released: %s", error)
 
     def _next(self) -> list[_Job] | None:
-        """All jobs that wait, after waiting for the first; `None` at the end."""
+        """All waiting jobs, after waiting for the first one; `None` at the end."""
         first = self._first()
         if first is None:
             return None
@@ -153,7 +153,7 @@ class Worker:
                 job = self._jobs.get_nowait()
             except Empty:
                 return jobs
-            if job is None:  # the end, but not before these are done
+            if job is None:  # the end, once these jobs are done
                 self._jobs.put(None)
                 return jobs
             jobs.append(job)
@@ -177,7 +177,7 @@ class Worker:
     def _results(self, jobs: list[_Job]) -> list[object]:
         try:
             results = self._run_together(self._connection.use(), jobs)
-            self._connection.check_path()  # or what seems stored may be in a file that was removed
+            self._connection.check_path()  # otherwise the commit may be in a file that was removed
             return results
         except Exception as error:
             failure = explained(error, self._name)
@@ -185,7 +185,7 @@ class Worker:
                 return [failure]
             if not isinstance(failure, StorageUnavailableError):
                 return [self._results([job])[0] for job in jobs]
-        # The file was locked until the first deadline. Each job waits for its own time only, however many there are,
+        # The file was locked until the first deadline. Each job waits only until its own, however many there are,
         # and those that only read need not wait.
         now = time.monotonic()
         reading = [job for job in jobs if not job.writes]
@@ -218,14 +218,14 @@ class Worker:
 
 
 def _retried(do: Callable[[], Result], deadline: float) -> Result:
-    """Do something, again and again while other processes keep the file locked."""
+    """Call a function, and retry while other processes keep the file locked."""
     while True:
         try:
             return do()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            # SQLite's own waiting goes up to 100 ms between looks; writers here are done within a few.
+            # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
             time.sleep(_random.uniform(0.0002, 0.002))
 
 
@@ -235,7 +235,7 @@ def _tell(results: list[tuple[asyncio.Future[Any], object]]) -> None:
     for future, result in results:
         by_loop.setdefault(future.get_loop(), []).append((future, result))
     for loop, own in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(_settle, own)
 
 
