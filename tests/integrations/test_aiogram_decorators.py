@@ -11,6 +11,7 @@ import pytest
 from aiogram import Dispatcher
 from aiogram.filters import Command
 from aiogram.fsm.scene import Scene, SceneRegistry, on
+from aiogram.handlers import MessageHandler
 from aiogram.types import Message
 from aiogram_aids import BOT, CountingStorage, Pizza, inline_query, message
 
@@ -79,6 +80,55 @@ async def test_a_decorated_handler_gets_its_session(
     await dp.feed_raw_update(BOT, message())
     assert await sessions.get(1) == Pizza(1)
     assert storage.calls["lock"] == 1
+
+
+async def by_key(message: Message, **data: Any) -> None:
+    data["session"].count += 1
+
+
+async def by_get(message: Message, **data: Any) -> None:
+    data.get("session", Pizza()).count += 1
+
+
+async def by_a_global(message: Message, **data: Any) -> None:
+    data[NAME].count += 1
+
+
+async def by_a_function_inside(message: Message, **data: Any) -> None:
+    def count() -> None:
+        data["session"].count += 1
+
+    count()
+
+
+async def by_passing_on(message: Message, **data: Any) -> None:
+    await serve(message, **data)
+
+
+async def serve(message: Message, session: Pizza, **_: Any) -> None:
+    session.count += 1
+
+
+class ByClass(MessageHandler):
+    @property
+    def pizza(self) -> Pizza:
+        return self.data["session"]
+
+    async def handle(self) -> None:
+        self.pizza.count += 1
+
+
+NAME = "session"
+MENTIONING = [by_key, by_get, by_a_global, by_a_function_inside, by_passing_on, ByClass]
+
+
+@pytest.mark.parametrize("handler", MENTIONING)
+async def test_a_handler_with_kwargs_that_mentions_it_gets_it(
+    dp: Dispatcher, sessions: SessionManager[Pizza], handler: Handler
+) -> None:
+    dp.message.register(handler)
+    await dp.feed_raw_update(BOT, message())
+    assert await sessions.get(1) == Pizza(1)
 
 
 async def test_a_handler_behind_two_decorators(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
-from chatsession.integrations.signatures import parameters_behind, parameters_of, takes_keywords
+from chatsession.integrations.signatures import mentioned_by, parameters_behind, parameters_of, takes_keywords
 from chatsession.integrations.update_scope import UpdateScope
 
 R = TypeVar("R")
@@ -26,7 +26,7 @@ def named_sessions(function: Callable[..., object], given: int, names: Collectio
     positional = [each.name for each in parameters if each.kind in _POSITIONAL]
     own = {each.name for each in parameters}.difference(positional[:given])
     if takes_keywords(parameters):
-        own |= parameters_behind(function)
+        own |= parameters_behind(function) | mentioned_by(function)
     return frozenset(own.intersection(names))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
-from types import FunctionType
+from itertools import chain
 
 from chatsession._signatures import signature_of
 
@@ -45,6 +46,23 @@ def parameters_behind(function: AnyCallable) -> frozenset[str]:
     return frozenset(names)
 
 
+def mentioned_by(function: AnyCallable) -> frozenset[str]:
+    """The strings in the code of a function with `**kwargs`, or of a class, such as the key in `kwargs["session"]`.
+
+    The functions behind a wrapper count, and so do strings and functions that the code refers to as globals.
+    """
+    found: set[str] = set()
+    left, seen = [function], {id(function)}
+    while left:
+        each = left.pop()
+        found.update(value for value in _referred_to(each) if isinstance(value, str))
+        for kept in _kept_by(each):
+            if id(kept) not in seen and takes_keywords(parameters_of(kept)):
+                seen.add(id(kept))
+                left.append(kept)
+    return frozenset(found)
+
+
 def bound_values(function: AnyCallable) -> Mapping[str, object]:
     """The keyword arguments bound by `functools.partial`, also behind decorators that use `functools.wraps`."""
     function = inspect.unwrap(function, stop=lambda each: isinstance(each, partial))
@@ -52,13 +70,13 @@ def bound_values(function: AnyCallable) -> Mapping[str, object]:
 
 
 def _kept_by(function: AnyCallable) -> Iterator[AnyCallable]:
-    """The functions that a function, a method, a partial or an object keeps, and could call."""
+    """The functions that a function, a method, a partial or an object keeps or refers to, and could call."""
     if isinstance(function, partial):
         kept: list[object] = [function.func, *function.args]
     elif inspect.ismethod(function):
         kept = [function.__func__, *getattr(function.__self__, "__dict__", {}).values()]
     elif inspect.isfunction(function):
-        kept = list(_around(function))
+        kept = list(_referred_to(function))
     else:
         kept = list(getattr(function, "__dict__", {}).values())
     for each in kept:
@@ -66,9 +84,21 @@ def _kept_by(function: AnyCallable) -> Iterator[AnyCallable]:
             yield each
 
 
-def _around(function: FunctionType) -> Iterator[object]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # nothing was assigned yet
-            continue
+def _referred_to(function: AnyCallable) -> Iterator[object]:
+    """The constants, globals and variables of outer functions in the code of a function, a method or a class."""
+    if inspect.isclass(function):
+        for value in chain.from_iterable(vars(each).values() for each in function.__mro__):
+            for method in (value, *(getattr(value, name, None) for name in ("fget", "func", "__func__"))):
+                if inspect.isfunction(method):
+                    yield from _referred_to(method)
+    elif inspect.ismethod(function):
+        yield from _referred_to(function.__func__)
+    elif inspect.isfunction(function):
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # nothing was assigned yet
+                yield cell.cell_contents
+        codes = [function.__code__]
+        for code in codes:
+            codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+            yield from code.co_consts
+            yield from [function.__globals__[name] for name in code.co_names if name in function.__globals__]

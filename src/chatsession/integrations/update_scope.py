@@ -183,11 +183,20 @@ class UpdateScope:
         for session in self.sessions:
             await session.follow_chat()
 
-    async def load(self, names: Collection[str]) -> dict[str, object]:
-        """Load the named sessions. Returns their values by the names of their managers."""
+    async def load(self, names: Collection[str], mentioned: Collection[str] = ()) -> dict[str, object]:
+        """Load the named sessions.
+
+        Args:
+            names: of sessions, or of contexts whose sessions are wanted.
+            mentioned: further names of sessions. The names of contexts count for nothing here: a handler that is
+                given all contexts loads by them.
+
+        Returns:
+            The sessions' values by the names of their managers.
+        """
         values: dict[str, object] = {}
         for binding, session in zip(self.bindings.all, self.sessions, strict=False):
-            if binding.name in names:
+            if binding.name in names or binding.name in mentioned:
                 await session.open()
                 values[binding.name] = session.holder.data
             elif binding.context_name in names:

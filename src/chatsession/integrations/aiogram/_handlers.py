@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from copy import copy
 from functools import update_wrapper
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiogram.dispatcher.event.handler import CallableObject, HandlerObject
 from aiogram.fsm.scene import SceneHandlerWrapper
 from aiogram.types import ErrorEvent, TelegramObject
 
-from chatsession.integrations.signatures import bound_values, parameters_behind
+from chatsession.integrations.signatures import bound_values, mentioned_by, parameters_behind
 from chatsession.integrations.update_scope import UpdateScope
 
 SCOPE = "_chatsession_scope"
@@ -30,10 +30,21 @@ def serve_handler(handler: HandlerObject, names: Collection[str]) -> None:
     handler.params = {*handler.params, *names, SCOPE}
 
 
-def wanted_names(wanted: CallableObject) -> frozenset[str]:
-    """The parameters of a function, and of what a decorator hides behind `**kwargs`."""
+class Wanted(NamedTuple):
+    """What a handler wants to be given."""
+
+    parameters: frozenset[str]
+    """Of the handler, and of what a decorator hides behind `**kwargs`."""
+    mentioned: frozenset[str] = frozenset()
+    """Strings in the code of a handler with `**kwargs`, and of a class-based one, such as `self.data["session"]`."""
+
+
+def wanted_by(wanted: CallableObject) -> Wanted:
+    """What a function or a class wants to be given."""
     own = frozenset(wanted.params)
-    return own | parameters_behind(wanted.callback) if wanted.varkw else own
+    if not wanted.varkw:
+        return Wanted(own)
+    return Wanted(own | parameters_behind(wanted.callback), mentioned_by(wanted.callback))
 
 
 class SessionCallback:
@@ -48,7 +59,7 @@ class SessionCallback:
     def __init__(self, handler: HandlerObject) -> None:
         self._handler = copy(handler)
         callback = handler.callback
-        self._names = wanted_names(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
+        self._wanted = wanted_by(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
         self._bound = bound_values(callback)
         update_wrapper(self, callback, updated=())
 
@@ -58,12 +69,12 @@ class SessionCallback:
             return await self._handler.call(event, **data)
         bindings = scope.bindings
         if type(event) is ErrorEvent:  # may be the one that reports this very error
-            bindings.check_given(data, "from a middleware or filter", bindings.names & self._names)
+            bindings.check_given(data, "from a middleware or filter", bindings.names & self._wanted.parameters)
         else:
             bindings.check_given(data, "from a middleware or filter")
         if self._bound:
             bindings.check_given(self._bound, "bound by functools.partial")
-        data.update(await scope.load(self._names))
+        data.update(await scope.load(*self._wanted))
         scope.handled = True
         if scope.redelivered:
             return None

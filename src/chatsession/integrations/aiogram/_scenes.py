@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from aiogram.dispatcher.event.handler import CallableObject
 from aiogram.fsm.scene import SceneRegistry
 
-from chatsession.integrations.aiogram._handlers import SCOPE, wanted_names
+from chatsession.integrations.aiogram._handlers import SCOPE, wanted_by
 from chatsession.integrations.update_scope import UpdateScope
 
 _known: WeakKeyDictionary[SceneRegistry, int] = WeakKeyDictionary()
@@ -38,10 +38,10 @@ class _Action(CallableObject):
     def __init__(self, action: CallableObject) -> None:
         super().__init__(action.callback)
         self._action = action
-        self._names = wanted_names(action)
+        self._wanted = wanted_by(action)
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
         scope: UpdateScope | None = kwargs.get(SCOPE)
         if scope is not None:  # `None`: of a dispatcher that shares the scene, and has no sessions
-            kwargs.update(await scope.load(self._names))
+            kwargs.update(await scope.load(*self._wanted))
         return await self._action.call(*args, **kwargs)

@@ -37,7 +37,8 @@ def setup_sessions(
     `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded as the last step
     before the handler, after all middlewares, and committed after the update, together for all its handlers. For a
     handler that names neither, nothing is locked, read or written. A decorator hides what a handler names unless it
-    uses `functools.wraps` or passes its own `**kwargs` on.
+    uses `functools.wraps` or passes its own `**kwargs` on. In a handler with `**kwargs`, and in a class-based one, the
+    name in its code counts, as in `self.data["session"]`.
 
     Filters and middlewares get the context under the same name, and load by `await ctx.load_session()`. What they load
     is the session that the handler then gets, and what they change is stored also if nobody handles the update. A
