@@ -1,4 +1,4 @@
-"""Divides a batch into calls that have room for it, without those items whose keys cannot be stored."""
+"""Splits a batch into calls that are small enough, and keeps out keys that cannot be stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from chatsession.errors import SessionKeyError
-from chatsession.storages.base import Change, Lease, LockRequest
 from chatsession.storages.mongo._records import check_key
 
 Item = TypeVar("Item")
@@ -16,14 +15,20 @@ _LARGEST_CALL = 8_000_000
 
 
 async def each(
-    items: Sequence[Item], key_of: Callable[[Item], str], call: Callable[[Sequence[Item]], Awaitable[Sequence[Any]]]
+    keys: Sequence[str], items: Sequence[Item], call: Callable[[Sequence[Item]], Awaitable[Sequence[Any]]]
 ) -> list[Any]:
-    """Make a call for the items whose keys can be stored; the others get their error."""
+    """Make a call for the items whose keys can be stored; the result of any other item is its error.
+
+    Args:
+        keys: the key of each item.
+        items: what the call takes.
+        call: returns a result for each item that it is given.
+    """
     results: list[Any] = [None] * len(items)
     good: list[tuple[int, int]] = []
-    for place, item in enumerate(items):
+    for place, (key, item) in enumerate(zip(keys, items, strict=True)):
         try:
-            good.append((place, check_key(key_of(item)) + len(getattr(item, "value", b""))))
+            good.append((place, check_key(key) + len(getattr(item, "value", b""))))
         except SessionKeyError as error:
             results[place] = error
     for places in _portions(good):
@@ -33,13 +38,8 @@ async def each(
     return results
 
 
-def key_of(item: Change | LockRequest | Lease) -> str:
-    """The key of an item."""
-    return item.key
-
-
 def _portions(sizes: Sequence[tuple[int, int]]) -> Iterable[Sequence[int]]:
-    """Split places into portions of about `_LARGEST_CALL` bytes, given pairs of place and size; nearly always one."""
+    """Split places into portions of about `_LARGEST_CALL` bytes, given pairs of place and size; usually one portion."""
     portion: list[int] = []
     total = 0
     for place, size in sizes:

@@ -1,4 +1,4 @@
-"""Calls that are tried again when the connection or the server fails, within a bound."""
+"""Calls that are tried again, for a bounded time, when the connection or the server fails."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from chatsession.storages.mongo._records import Document, is_whole
 Result = TypeVar("Result")
 
 Call: TypeAlias = Callable[[bool], Awaitable[Result]]
-"""Takes whether an earlier try of the same call may have been carried out unnoticed."""
+"""The argument says whether an earlier try of the same call may have succeeded without an answer."""
 
 
 async def run(call: Call[Result], server: str, seconds: float) -> Result:
-    """Make a call that can stand being made again.
+    """Make a call that may be repeated.
 
-    A client of the user may try again by itself; then the server recognizes a write that it has made.
+    A client of the user may also repeat writes by itself. The server recognizes those.
 
     Args:
         call: makes one try.
-        server: what messages call the server.
+        server: the server's name in messages.
         seconds: how long all tries may take together.
 
     Raises:
@@ -56,13 +56,13 @@ async def run(call: Call[Result], server: str, seconds: float) -> Result:
 
 
 class Calls:
-    """What an open storage asks of its collection.
+    """The calls of an open storage to its collection.
 
     Args:
-        collection: of the sessions.
+        collection: holds the sessions.
         layout: the form of its documents.
-        clock: the server's.
-        server: what messages call the server.
+        clock: estimates the server's time.
+        server: the server's name in messages.
         seconds: how long all tries of a call may take together.
     """
 
@@ -78,14 +78,14 @@ class Calls:
         return self._clock.now()
 
     async def run(self, call: Call[Result]) -> Result:
-        """As the function `run`; asks the server for its time now and then."""
+        """As the function `run`. Asks the server for its time once a minute."""
         if self._clock.is_due():
             client = self.collection.database.client
             await run(lambda _: measure(self._clock, client), self.server, self._seconds)
         return await run(call, self.server, self._seconds)
 
     async def find(self, keys: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Document]:
-        """Read some fields of those documents that there are, by their keys."""
+        """Read some fields of the documents with these keys. A key without a document is missing in the result."""
         name = self.layout.key
         query = {name: keys[0]} if len(keys) == 1 else {name: {"$in": list(keys)}}
         found = self.collection.find(query, {name: True, **fields}, batch_size=len(keys) + 1)
@@ -94,16 +94,17 @@ class Calls:
     async def change(
         self, query: Mapping[str, Any], update: Any, fields: Mapping[str, Any], *, upsert: bool
     ) -> Document | None:
-        """Make one update; returns the document as it is then.
+        """Make one update.
 
         Returns:
-            `None` if no document meets the query, or if pymongo made the update twice, so that the answer is not whole.
+            The document after the update. `None` if no document meets the query, or if pymongo repeated the update, so
+            that the answer lacks computed fields.
         """
         try:
             found = await self.collection.find_one_and_update(
                 query, update, fields, upsert=upsert, return_document=ReturnDocument.AFTER
             )
-        except DuplicateKeyError:  # the key is there, but the rest of the query is not met
+        except DuplicateKeyError:  # there is such a key, but the rest of the query does not match
             return None
         return found if is_whole(found) else None
 
@@ -111,8 +112,8 @@ class Calls:
         """Make updates in any order.
 
         Returns:
-            How many documents were found, and the codes of errors by the places of their updates. After an error, the
-            number is 0.
+            How many documents matched, and the error codes by the places of their updates. The number is 0 if there
+            are errors.
         """
         try:
             done = await self.collection.bulk_write(updates, ordered=False)

@@ -1,4 +1,4 @@
-"""The server's time, as MongoDB tells it."""
+"""Measures the server's time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _QUESTIONS = 3
 
 
 async def measure(clock: ServerClock, client: Client) -> None:
-    """Ask the primary for its time, and believe the fastest of a few answers."""
+    """Ask the primary for its time a few times, and use the fastest answer."""
     fastest = float("inf")
     for _ in range(_QUESTIONS):
         asked = time.monotonic()
         answer = await client.admin.command("hello")
         if time.monotonic() - asked < fastest:
             fastest = time.monotonic() - asked
-            told: datetime = answer["localTime"]
-            clock.set(told.replace(tzinfo=UTC).timestamp(), asked)
+            server_time: datetime = answer["localTime"]
+            clock.set(server_time.replace(tzinfo=UTC).timestamp(), asked)

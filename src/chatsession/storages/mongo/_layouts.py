@@ -1,4 +1,4 @@
-"""Which field of a document holds the key, and which name a session's version has."""
+"""The forms of documents: which field holds the key, and what the version is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Layout(Struct, frozen=True):
     key: str
     """The field with the session's key; it has a unique index."""
     has_versions: bool
-    """Whether commits write a version. Where grammY writes too, it would stay while the value changes."""
+    """Whether commits write a version. When grammY writes a value, it would leave a version as it is."""
 
     def version(self, commit: ObjectId, value: bytes) -> object:
-        """The version of what a commit has stored."""
+        """The version of the value that a commit has stored."""
         return commit if self.has_versions else value
 
 
@@ -32,7 +32,7 @@ _LAYOUTS = {
 
 
 def layout_named(name: str) -> Layout:
-    """The layout of a name; raises `StorageError` if there is none."""
+    """The layout with a name. Raises `StorageError` if there is none."""
     layout = _LAYOUTS.get(name)
     if layout is None:
         raise StorageError(f"the layout of a collection is one of {', '.join(get_args(Name))}")

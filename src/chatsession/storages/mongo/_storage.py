@@ -1,4 +1,4 @@
-"""The storage: each batch is a few statements, and a read where these do not tell everything."""
+"""The storage. A batch takes a few statements, and a read if they do not tell what became of each item."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo import _inspection, _scanning, _schema
-from chatsession.storages.mongo._batches import each, key_of
+from chatsession.storages.mongo._batches import each
 from chatsession.storages.mongo._calls import Calls, run
 from chatsession.storages.mongo._clock import measure
 from chatsession.storages.mongo._commits import commit_all
@@ -25,35 +25,34 @@ from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
 
 
 class MongoStorage(Storage):
-    """Keeps each session in a document of one collection, its value as BSON where it is JSON.
+    """Keeps each session in a document of one collection, as BSON that can be queried.
 
-    `db.sessions.find({"value.cart.total": {$gt: 100}})` finds sessions by what is in them. What is no JSON (encrypted
-    or compressed sessions) is stored as bytes. A document without `value` is no session: it holds a lock or the last
-    token of a key, and MongoDB deletes it an hour after it was used.
+    `db.sessions.find({"value.cart.total": {$gt: 100}})` finds sessions by their content. Values that are not JSON
+    (encrypted or compressed sessions) are stored as bytes. A document without `value` is not a session: it holds a lock
+    or the last token of a key, and MongoDB deletes it an hour after its last use.
 
     Durability: a commit that was awaited is on the disks of a majority of the servers (`w: majority, journal: true`)
-    and survives a failover. Whoever writes `w` or `journal` into the URL, or gives a client with a write concern,
-    chooses otherwise. Reads see what a majority has.
+    and survives a failover, unless `w` or `journal` in the URL, or the write concern of the client, says otherwise.
+    Reads see what a majority has.
 
     Locking and reading take one round trip for up to four sessions at the same time, and two for more, which share
-    statements. Committing and unlocking take one. Waiting updates of other processes are woken by a change stream on a
-    replica set, and poll ten times a second on a server that is none. Sessions expire by the server's clock; their
+    statements. Committing and unlocking take one. Updates that wait for another process are woken by a change stream
+    on a replica set, and poll ten times a second on any other server. Sessions expire by the server's clock; their
     documents are deleted an hour later.
 
-    A program that writes into a session's document must change or remove its `version`, or its change may be
-    overwritten by an update that is running.
+    A program that writes to a session's document must change or remove its `version`; otherwise an update that is
+    running may overwrite what it wrote.
 
     Args:
-        url: `mongodb://user:password@host:port/database` or `mongodb+srv://…`, with options of pymongo behind a `?`.
-        client: instead of a URL, a `pymongo.AsyncMongoClient`, which the caller closes. It must be made in the event
-            loop and the process that use it.
+        url: `mongodb://user:password@host:port/database` or `mongodb+srv://…`, with options of pymongo after a `?`.
+        client: a `pymongo.AsyncMongoClient` instead of a URL. The caller closes it, and uses it in one event loop and
+            one process only.
         database: the name of the database; `None`: that of the URL.
         collection: the collection of the sessions.
-        layout: the form of the documents: `"chatsession"` as above; `"grammy"` as grammY's MongoDB storage writes them
-            (`{key, value}`), so that a bot written with grammY can use the same collection. Such sessions have no
-            time to live here.
-        create: create the indexes that are missing; `False`: only check them.
-        retry_for: seconds for which a call is tried in all before it fails.
+        layout: the form of the documents: `"chatsession"` as above, or `"grammy"` (`{key, value}`), which a bot written
+            with grammY can use as well. The sessions in such documents cannot expire.
+        create: create missing indexes; `False`: only check them.
+        retry_for: seconds in which a call is tried again before it fails.
         time_to_live: seconds after the last access at which a session is forgotten, unless its manager has a `ttl`
             of its own; `None`: never.
         single_process: no other process uses these sessions (see `Storage.single_process`).
@@ -114,7 +113,7 @@ class MongoStorage(Storage):
         Raises:
             StorageUnavailableError: the server cannot be reached, or no server of the replica set is the primary.
             StorageError: wrong credentials, a missing right or index, a server that is too old, or a collection that
-                is not one of sessions.
+                holds something else.
         """
         async with self._opening:
             if self.is_open:
@@ -146,24 +145,24 @@ class MongoStorage(Storage):
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         calls, _ = self._opened
-        return await each(keys, lambda key: key, partial(_scanning.read, calls))
+        return await each(keys, keys, partial(_scanning.read, calls))
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         calls, _ = self._opened
-        return await each(changes, key_of, partial(commit_all, calls))
+        return await each([change.key for change in changes], changes, partial(commit_all, calls))
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         _, locks = self._opened
-        return await each(requests, key_of, locks.lock)
+        return await each([request.key for request in requests], requests, locks.lock)
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         _, locks = self._opened
-        results = await each(leases, key_of, partial(locks.renew, seconds))
+        results = await each([lease.key for lease in leases], leases, partial(locks.renew, seconds))
         return [result is True for result in results]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         _, locks = self._opened
-        await each(requests, key_of, locks.abandon)
+        await each([request.key for request in requests], requests, locks.abandon)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         _, locks = self._opened
