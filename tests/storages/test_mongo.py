@@ -449,7 +449,7 @@ class TestWhatIsRefused:
         self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
     ) -> None:
         documents.insert_one({"name": "an invoice"})
-        with pytest.raises(StorageError, match="has documents that are no sessions; name another collection"):
+        with pytest.raises(StorageError, match="has documents that are not sessions; name another collection"):
             async with MongoStorage(mongo_server.url, collection=documents.name):
                 pass
         assert list(documents.index_information()) == ["_id_"]
@@ -458,7 +458,7 @@ class TestWhatIsRefused:
         self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
     ) -> None:
         documents.insert_one({"_id": "fsm:1:2", "state": "s", "data": {}})
-        with pytest.raises(StorageError, match="has documents that are no sessions; name another collection"):
+        with pytest.raises(StorageError, match="has documents that are not sessions; name another collection"):
             async with MongoStorage(mongo_server.url, collection=documents.name):
                 pass
 

@@ -1,4 +1,4 @@
-"""Makes changes, alone or many by one statement, and finds out what became of each."""
+"""Makes changes, one or many by a statement, and finds out what became of each."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from chatsession.storages.mongo._records import (
 )
 
 _LARGEST_STATEMENT = 8_000_000
-"""Bytes of BSON; a statement has 16 MiB, and names each key three times."""
+"""Bytes of BSON. A statement has at most 16 MiB, and contains each key three times."""
 
 _MOST_TRIES = 20
-"""Of a change that seems possible and is not made; a second will do, unless others write all the time."""
+"""Of a change that looks possible but is not made. The second succeeds, unless others write all the time."""
 
 
 async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcome | None]:
@@ -58,7 +58,7 @@ async def commit_all(calls: Calls, changes: Sequence[Change]) -> Sequence[Outcom
 
 
 class Commit:
-    """A change that is to be made, or was.
+    """A change, and what is known of its outcome.
 
     Args:
         change: what to do.
@@ -71,13 +71,13 @@ class Commit:
         self.change = change
         self.layout = layout
         self.name = ObjectId()
-        """Names this commit among all others; a retry finds it in the document."""
+        """Identifies this commit. A retry looks for it in the document."""
         self.outcome: Outcome | None = None
-        """`None`: not known yet."""
+        """`None`: unknown so far."""
         self.in_doubt = False
-        """It may have been made although nobody has said so."""
+        """It may have been made, although no answer said so."""
         self.is_alone = False
-        """It must have a statement of its own, because the server refused one with several changes."""
+        """It needs a statement of its own, because the server refused one with several changes."""
         self.value: object = None
         self.size = 0
         """Of the value in BSON."""
@@ -88,32 +88,32 @@ class Commit:
                 self.outcome = error
 
     def filter(self, now: float) -> Mapping[str, Any]:
-        """Which document it may change."""
+        """The filter of the document that it may change."""
         condition = _statements.missing if self.may_insert else _statements.expected
         return {self.layout.key: self.change.key, **condition(self.change, date_of(now))}
 
     def operators(self, now: float) -> Mapping[str, Any]:
-        """How it changes the document."""
+        """The update of the document."""
         return _statements.commit(self.change, self.name, self.value, self.layout, now)
 
     def update(self, now: float) -> UpdateOne:
-        """The statement of a bulk write."""
+        """The change as a statement of a bulk write."""
         return UpdateOne(self.filter(now), self.operators(now), upsert=self.may_insert)
 
     @property
     def may_insert(self) -> bool:
-        """Whether a missing document is made; where a lease is given there is one, or the lease is lost."""
+        """Whether it creates a missing document. With a lease it does not: without a document, the lease is lost."""
         change = self.change
         return change.action is PUT and change.lease is None and (change.expect is ANYTHING or change.expect is None)
 
     @property
     def result_is_known(self) -> bool:
-        """Whether success alone tells which version is stored then."""
+        """Whether its success alone tells which version is stored."""
         return self.change.expect is not ANYTHING or self.change.action not in (KEEP, TOUCH)
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """What must be read of the document to know what became of it."""
+        """The fields of the document that tell what became of it."""
         fields: dict[str, Any] = {
             "has_value": _HAS_VALUE,
             "version": True,
@@ -125,7 +125,7 @@ class Commit:
         return fields if self.layout.has_versions else {**fields, "value": True}
 
     def made(self, document: Document | None = None) -> None:
-        """Note that it was made; the document tells the version where the change alone does not."""
+        """Note that it was made. The document tells the version if the change alone does not."""
         change = self.change
         if change.action is PUT:
             self.outcome = Committed(self.layout.version(self.name, change.value))
@@ -135,11 +135,11 @@ class Commit:
             self.outcome = Committed(None)
 
     def look(self, document: Document | None, estimate: float) -> None:
-        """Decide what became of it, or that it must be tried again, after a try that changed nothing or is in doubt.
+        """Find out what became of a try that changed nothing or is in doubt. Without an outcome, it must be repeated.
 
         Args:
-            document: what is there; `None`: nothing.
-            estimate: the server's time, for the case that there is nothing to tell it.
+            document: the document as it is now; `None`: there is none.
+            estimate: the server's time, if no document tells it.
         """
         change = self.change
         now = estimate if document is None else seconds_of(document["now"]) or estimate
@@ -166,12 +166,12 @@ class Commit:
 
     @property
     def leaves_lock(self) -> bool:
-        """Whether it was not made, and its lock is still to be given back."""
+        """Whether it was not made, so that its lock has yet to be given back."""
         is_left = self.change.unlock and self.change.lease is not None
         return is_left and self.outcome is not LEASE_LOST and not isinstance(self.outcome, Committed)
 
     def _refusal(self, document: Document | None, version: object, now: float) -> Outcome | None:
-        """Why it cannot be made; `None`: it can."""
+        """Why it cannot be made. `None`: it can."""
         change = self.change
         is_lost = change.lease is not None and not _statements.has_token(change.lease.token, document)
         if not is_lost and change.accepts(version, now):
@@ -185,9 +185,9 @@ class Commit:
         return LEASE_LOST if is_lost else CONFLICT
 
     def _is_forgotten(self, document: Document | None) -> bool:
-        """Whether its name may be missing because of the many others that were made after it.
+        """Whether its name may be missing because many other commits followed it.
 
-        Not if the version that it was to replace is still remembered: then its own name would be, too.
+        If the version that it replaces is still remembered, its own name would be as well.
         """
         names = _names_in(document)
         return len(names) >= _statements.COMMITS_REMEMBERED and self.change.expect not in names
@@ -197,12 +197,12 @@ class Commit:
             return None
         try:
             return version_in(self.change.key, document)
-        except (KeyError, StorageError):  # another program's value, which was not asked for, or cannot be read
+        except (KeyError, StorageError):  # another program wrote the value, which was not asked for or cannot be read
             return ObjectId()
 
 
 def _names_in(document: Document | None) -> Sequence[object]:
-    """The names of the last commits; none where somebody put something else in their place."""
+    """The names of the last commits. None if another program put something else in this field."""
     names = document.get("commits") if document else None
     return cast("list[object]", names) if isinstance(names, list) else ()
 
@@ -239,7 +239,7 @@ async def _make(calls: Calls, commits: Sequence[Commit]) -> None:
         for commit in commits:
             if commit.result_is_known:
                 commit.made()
-    if made or refused:  # some were made, perhaps, and others may write before it is read which
+    if made or refused:  # some may have been made; before the look that tells which, others may write
         for commit in commits:
             commit.in_doubt = True
     await _look(calls, commits)
@@ -248,8 +248,8 @@ async def _make(calls: Calls, commits: Sequence[Commit]) -> None:
 async def _settle(calls: Calls, commits: Sequence[Commit]) -> None:
     """Find out what became of commits that an earlier try may have made.
 
-    A read alone may not show what was written before a majority has it, so that it seems not to be made and appears
-    later. A write to the same documents is acknowledged only after all that the server was told before it.
+    A read may miss a write that no majority has yet, and that appears later. So a write to the same documents goes
+    first: its acknowledgement means that a majority has all earlier writes too.
     """
     for commit in commits:
         commit.in_doubt = True
@@ -259,7 +259,7 @@ async def _settle(calls: Calls, commits: Sequence[Commit]) -> None:
 
 
 async def _look(calls: Calls, commits: Sequence[Commit]) -> None:
-    """Find out what became of those commits of which it is not known."""
+    """Read the documents of commits without an outcome, and find out what became of them."""
     unknown = [commit for commit in commits if commit.outcome is None]
     if unknown:
         found = await calls.find([commit.change.key for commit in unknown], unknown[0].fields)
@@ -268,7 +268,7 @@ async def _look(calls: Calls, commits: Sequence[Commit]) -> None:
 
 
 def _grouped(commits: Sequence[Commit], now: float) -> list[list[Commit]]:
-    """Put those together that one statement can make."""
+    """Group the commits that one statement can make."""
     groups: list[list[Commit]] = []
     with_room: dict[object, tuple[list[Commit], int]] = {}
     for commit in commits:

@@ -1,4 +1,4 @@
-"""The client: made from the URL for each event loop and process, or the user's own."""
+"""The client: made from the URL in each event loop and process, or given by the user."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Collection: TypeAlias = AsyncCollection[dict[str, Any]]
 _DEFAULTS: dict[str, Any] = {
     "appname": "chatsession",
     "connectTimeoutMS": 3000,
-    "heartbeatFrequencyMS": 2000,  # with the line above: a server that fell silent is noticed after five seconds
-    "maxIdleTimeMS": 60_000,  # shorter than the memory of most firewalls
-    "retryWrites": False,  # calls are tried again here; for pymongo, the server would keep copies of documents
+    "heartbeatFrequencyMS": 2000,  # with the line above, a server that falls silent is noticed after five seconds
+    "maxIdleTimeMS": 60_000,  # most firewalls forget idle connections later
+    "retryWrites": False,  # calls are repeated here; for pymongo's retries, the server would keep copies of documents
 }
 """Options that a URL may override."""
 
 _inherited: list[object] = []
-"""Clients of the parent process, kept so that nothing finalizes them here."""
+"""Clients of the parent process, kept so that they are not finalized here."""
 
 
 class Connection:
-    """Gives the collection of the sessions, with the concerns that make a commit last.
+    """Gives the collection of the sessions, with the concerns that make commits durable.
 
     Args:
         source: the URL, or the user's client.
@@ -46,7 +46,7 @@ class Connection:
         self._client: Client | None = None
 
     def __str__(self) -> str:
-        """Where the server is, without credentials."""
+        """The server's name in messages, without credentials."""
         if not isinstance(self._source, str):
             return "MongoDB"
         try:
@@ -68,7 +68,7 @@ class Connection:
         return self._client
 
     def collection(self) -> Collection:
-        """The collection; a write has reached a majority of the servers, on disk, when it is acknowledged."""
+        """The collection. An acknowledged write is on the disks of a majority, unless the user chose otherwise."""
         options = self.client.options
         chosen = options.write_concern.document
         write = WriteConcern(**{"w": "majority", "j": True, **chosen})  # pyright: ignore[reportArgumentType] - keywords

@@ -1,6 +1,6 @@
-"""Translates what MongoDB, pymongo and the network raise into errors of this library.
+"""Translates errors of MongoDB, pymongo and the network into errors of this library.
 
-The server's own messages are left out: they quote documents, and some name users.
+The server's own messages are left out, because they quote documents, and some of them name users.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def passes(error: Exception) -> bool:
 
 
 def is_unacknowledged(error: driver.BulkWriteError) -> bool:
-    """Whether it is uncertain that a batch will last, because too few servers have confirmed it."""
+    """Whether too few servers have confirmed a batch, so that it may be lost."""
     return bool(_write_concern_errors(error))
 
 
@@ -57,7 +57,7 @@ def as_storage_error(error: Exception, server: str) -> StorageError:
 
     Args:
         error: of pymongo or the network.
-        server: what the message calls the server.
+        server: the server's name in messages.
     """
     if isinstance(error, StorageError):
         return error
@@ -95,7 +95,7 @@ def _is_of_dns(error: BaseException) -> bool:
 
 
 def refusal(code: object, server: str, key: str) -> StorageError:
-    """The error of one document that the server refused to change."""
+    """The error for one document that the server refused to change."""
     hint = "a field of its document has a wrong type; delete what was added by hand"
     return StorageError(f"{server} refused: {hint if code in _WRONG_TYPE else _hint(code)}", key=key)
 

@@ -1,4 +1,4 @@
-"""What the storage can tell operators about its locks, its expired sessions and its server."""
+"""Facts for operators: the locks, the expired sessions and the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks keys and reads them, or lets requests wait for them in the document's queue."""
+"""Locks keys and reads them, or queues requests in the document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chatsession.storages.mongo._statements import (
 from chatsession.storages.mongo._wakeups import Wakeups
 
 _LONGEST_SLEEP = 1.0
-"""Seconds; a waiter that has not repeated its request for three seconds counts as dead."""
+"""Seconds. A waiter that has not repeated its request for three seconds counts as dead."""
 _FEW = 4
 """Keys that are locked and read in one round trip, by a statement for each. More share statements, which costs a round
 trip more and a fraction of the work."""
@@ -95,7 +95,7 @@ class Locks:
             await self.wakeups.stop()
 
     async def _try(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document | StorageError | None]:
-        """Lock what is free, then queue for the rest; returns the documents as they are then."""
+        """Lock the free keys, and queue for the others. Returns the documents after that."""
         now = self._calls.now()
         waiting = [request for request in requests if again or request.waiter in self._waiting]
         fresh = [request for request in requests if not (again or request.waiter in self._waiting)]

@@ -1,9 +1,9 @@
-"""What a session's document looks like, and how it becomes a record.
+"""The document of a session, and the record that is made of it.
 
-A document has the key, and where something is stored, `value`, `version` and perhaps `expires_at`. Beside these lie
-`lock` (`token`, `waiter`, `since`, `until`) while the key is locked, `queue` and `waited` while others wait for it, the
-newest `token`, when the key was last locked or deleted (`touched_at`), and the last `commits`. Where nothing is stored,
-the document is `idle`. MongoDB deletes idle documents an hour after they were touched, and others an hour after they
+A document has the key. If a session is stored, it also has `value`, `version` and perhaps `expires_at`. It has `lock`
+(`token`, `waiter`, `since`, `until`) while the key is locked, `queue` and `waited` while others wait for it, the newest
+`token`, the time when the key was last locked or deleted (`touched_at`), and the last `commits`. A document without a
+session is `idle`. MongoDB deletes idle documents an hour after they were touched, and others an hour after they
 expired.
 """
 
@@ -28,12 +28,12 @@ Document: TypeAlias = Mapping[str, Any]
 LONGEST_TIME = 2e11
 """Seconds; the calendar of Python's `datetime` ends with the year 9999."""
 STORED_FIELDS = {"value": True, "version": True, "expires_at": True, "now": "$$NOW"}
-"""What is read of a document to make a record of it."""
+"""The fields that make a record."""
 _LONGEST_KEY = 4 * 1024 * 1024
 _LARGEST_VALUE = 16 * 1024 * 1024 - 64 * 1024
-"""Bytes; a document has at most 16 MiB, with its key, its lock and its queue."""
+"""Bytes. A document, with its key, its lock and its queue, has at most 16 MiB."""
 _DEEPEST = 90
-"""Levels; MongoDB promises that documents of 100 levels can be stored."""
+"""Levels. MongoDB stores documents of at most 100 levels."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _from_json = msgspec.json.Decoder().decode
@@ -49,7 +49,7 @@ _to_json = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def check_key(key: str) -> int:
-    """Return the bytes of a key; raises `SessionKeyError` if it cannot be stored."""
+    """The length of a key in bytes. Raises `SessionKeyError` if it cannot be stored."""
     if not key:
         raise SessionKeyError("an empty string cannot be a session key", key=key)
     try:
@@ -64,13 +64,13 @@ def check_key(key: str) -> int:
 
 
 def stored_value(key: str, value: bytes) -> tuple[object, int]:
-    """The value as BSON where the same bytes can be made of it again, and as it is otherwise; and its size.
+    """The value as it is stored, and its size: as BSON if that gives the same bytes again, otherwise as bytes.
 
-    That leaves as bytes whatever is no JSON (encrypted, compressed), or is written otherwise than msgspec does, or
-    has a number beyond 64 bits, NUL in a field's name, or too many levels.
+    Stored as bytes are values that are not JSON (encrypted, compressed), that msgspec would format in another way, or
+    that have a number beyond 64 bits, NUL in a field's name, or too many levels.
 
     Raises:
-        SessionTooLargeError: no document has room for it.
+        SessionTooLargeError: it does not fit into a document.
     """
     if len(value) + len(key) > _LARGEST_VALUE:  # BSON is seldom smaller than JSON
         raise too_large(key, len(value))
@@ -86,12 +86,12 @@ def stored_value(key: str, value: bytes) -> tuple[object, int]:
 
 
 def value_of(key: str, stored: object, *, is_foreign: bool = False) -> bytes:
-    """The bytes of a stored value; raises `StorageError` if somebody stored what JSON does not have.
+    """The bytes of a stored value. Raises `StorageError` if it is not JSON, because another program wrote it.
 
     Args:
         key: of the session.
-        stored: as it is in the document.
-        is_foreign: another program wrote it, so that it may have dates and other values that would come back changed.
+        stored: the value in the document.
+        is_foreign: another program wrote it. Dates, and other values that would come back changed, are refused.
     """
     if isinstance(stored, bytes):
         return stored
@@ -106,7 +106,7 @@ def value_of(key: str, stored: object, *, is_foreign: bool = False) -> bytes:
 
 
 def record_in(key: str, document: Document | None) -> Record | StorageError | None:
-    """The unexpired record in a document; `None`: there is none."""
+    """The unexpired record in a document. `None`: there is none."""
     if document is None or "value" not in document or is_over(document):
         return None
     try:
@@ -119,7 +119,7 @@ def record_of(key: str, document: Document) -> Record:
     """Make the record of a document with a value.
 
     Raises:
-        StorageError: somebody gave it a value that JSON does not have, or an `expires_at` that is no date.
+        StorageError: another program stored a value that is not JSON, or an `expires_at` that is not a date.
     """
     expires_at = document.get("expires_at")
     if expires_at is not None and not isinstance(expires_at, datetime):
@@ -130,7 +130,7 @@ def record_of(key: str, document: Document) -> Record:
 
 
 def version_in(key: str, document: Document) -> object:
-    """The version of a document with a value: where another program wrote it, the value stands for it.
+    """The version of a document with a value. If another program wrote it, the value is its version.
 
     Raises:
         StorageError: as `record_of`.
@@ -142,44 +142,44 @@ def version_in(key: str, document: Document) -> object:
 
 
 def lock_in(document: Document | None) -> Document:
-    """The lock in a document; empty where there is none, or something else in its place."""
+    """The lock in a document. Empty if there is none, or if the field holds something else."""
     lock = document.get("lock") if document else None
     return cast("Document", lock) if isinstance(lock, dict) else {}
 
 
 def seconds_locked(document: Document) -> float:
-    """How long the lock in a document lasts from when the server read it; 0 where there is none."""
+    """How long the lock in a document lasts from when the server read it. 0 if there is none."""
     until = lock_in(document).get("until")
     return (until - document["now"]).total_seconds() if isinstance(until, datetime) else 0.0
 
 
 def is_whole(document: Document | None) -> TypeGuard[Document]:
-    """Whether an update's answer has what was asked for.
+    """Whether an update's answer has all fields that were asked for.
 
-    Where pymongo made the update again, and the server found that it had been made, the answer is the document as the
-    first try left it, without the server's time and other computed fields.
+    If pymongo repeated the update, and the server noticed that it had been made, the answer is the document after the
+    first try, without the server's time and other computed fields.
     """
     return document is not None and "now" in document
 
 
 def is_over(document: Document) -> bool:
-    """Whether the session in a document has expired, by the server's clock when it read the document."""
+    """Whether the session in a document had expired, by the server's clock, when the server read it."""
     expires_at = document.get("expires_at")
     return isinstance(expires_at, datetime) and expires_at <= document["now"]
 
 
 def seconds_of(time: object) -> float | None:
-    """Unix time of a date in a document."""
+    """The Unix time of a date in a document."""
     return (time.replace(tzinfo=UTC) - _EPOCH) / timedelta(seconds=1) if isinstance(time, datetime) else None
 
 
 def date_of(seconds: float) -> datetime:
-    """The date in a document of a Unix time."""
+    """The date in a document for a Unix time."""
     return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), LONGEST_TIME))
 
 
 def _check_plain(value: object) -> None:
-    """Raise an error if a value has parts that JSON does not have."""
+    """Raise an error if a value has parts that are not JSON."""
     if isinstance(value, dict):
         for each in cast("dict[str, object]", value).values():
             _check_plain(each)
@@ -206,7 +206,7 @@ def _depth(value: object) -> int:
 
 
 def too_large(key: str, size: int) -> SessionTooLargeError:
-    """The error of a session for which no document has room."""
+    """The error for a session that does not fit into a document."""
     return SessionTooLargeError(
         f"the session has {size:,} bytes, but MongoDB's documents have at most 16 MiB; store less, set max_size, or "
         "use compression",

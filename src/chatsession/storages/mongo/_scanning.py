@@ -1,4 +1,4 @@
-"""Reads sessions without locking them: some by their keys, or page by page in the order of the index."""
+"""Reads sessions without locks: by their keys, or page by page in the order of the index."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ async def read(calls: Calls, keys: Sequence[str]) -> Sequence[Record | StorageEr
 
 
 async def page(calls: Calls, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
-    """Read one page; without `values`, all values are empty. The cursor is the last key of the page before."""
+    """Read one page. Without `values`, all values are empty. The cursor is the last key of the previous page."""
     if not _is_text(prefix):
         return Page([], None)  # no stored key starts with it
     if cursor is not None and not _is_text(cursor):
-        raise StorageError("this is no cursor of an enumeration in MongoDB")
+        raise StorageError("this is not a cursor of an enumeration in MongoDB")
     name = calls.layout.key
     conditions: list[Expression] = [with_prefix(calls.layout, prefix), STORED]
     if cursor is not None:
@@ -46,7 +46,7 @@ async def page(calls: Calls, prefix: str, cursor: str | None, limit: int, *, val
         if not values:
             entries.append((last, Record(b"", document.get("version"), seconds_of(document.get("expires_at")))))
             continue
-        with suppress(StorageError):  # `unreadable` tells
+        with suppress(StorageError):  # `unreadable` lists them
             entries.append((last, record_of(last, document)))
     return Page(entries, documents[-1][name] if len(documents) == limit else None)
 

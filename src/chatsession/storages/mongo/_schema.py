@@ -1,4 +1,4 @@
-"""Checks of the server and the collection when the storage opens, and the indexes that it creates."""
+"""Checks the server and the collection when the storage opens, and creates indexes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from chatsession.storages.mongo._layouts import Layout
 
 _OLDEST = (6, 0)
 _SECONDS_KEPT = 3600
-"""So long, a document outlives its session: a lock on it may, and tokens must not begin anew."""
+"""How long a document outlives its session: a lock may outlive it too, and tokens must not start again."""
 _LOOKED_AT = 20
 _OPTIONS = ("unique", "expireAfterSeconds", "partialFilterExpression", "sparse")
 
 
 async def check_server(client: Client) -> Mapping[str, Any]:
-    """Return what the server says of itself; raises `StorageError` if sessions cannot be stored there."""
+    """Return the server's answer to `hello`. Raises `StorageError` if the server is too old."""
     build = await client.admin.command("buildInfo")
     version = tuple(build["versionArray"][:2])
     if version < _OLDEST:
@@ -31,7 +31,7 @@ async def check_server(client: Client) -> Mapping[str, Any]:
 
 
 async def prepare(collection: Collection, layout: Layout, *, create: bool) -> None:
-    """Check the collection, and create its indexes. Raises `StorageError` if it is no collection for sessions."""
+    """Check the collection, and create its indexes. Raises `StorageError` if sessions cannot be stored in it."""
     await _check_kind(collection)
     await _check_documents(collection, layout)
     known = await collection.index_information()
@@ -48,7 +48,7 @@ async def prepare(collection: Collection, layout: Layout, *, create: bool) -> No
 
 
 def _indexes(layout: Layout) -> list[IndexModel]:
-    """By which keys are unique, and by which MongoDB deletes what nobody needs any more."""
+    """The indexes that keep keys unique, and by which MongoDB deletes what is no longer needed."""
     indexes = [
         IndexModel("expires_at", name="chatsession_expires_at", expireAfterSeconds=_SECONDS_KEPT),
         IndexModel(
@@ -64,14 +64,14 @@ def _indexes(layout: Layout) -> list[IndexModel]:
 
 
 def _serves(known: Mapping[str, Any], index: IndexModel) -> bool:
-    """Whether an index does what one of sessions does, whatever its name."""
+    """Whether an existing index, whatever its name, does what a needed one does."""
     return _fields(known) == _fields(index.document) and all(
         known.get(option) == index.document.get(option) for option in _OPTIONS
     )
 
 
 def _check_free(index: IndexModel, known: Mapping[str, Mapping[str, Any]], collection: Collection) -> None:
-    """Raise `StorageError` if another index is in the way of one of sessions."""
+    """Raise `StorageError` if an existing index conflicts with a needed one."""
     for name, each in known.items():
         if name == index.document["name"] or (_fields(each) == _fields(index.document) and _is_alike(each, index)):
             raise StorageError(
@@ -81,7 +81,7 @@ def _check_free(index: IndexModel, known: Mapping[str, Mapping[str, Any]], colle
 
 
 def _is_alike(known: Mapping[str, Any], index: IndexModel) -> bool:
-    """Whether MongoDB takes two indexes of the same fields for the same one, with other options."""
+    """Whether MongoDB considers two indexes of the same fields as one index with other options."""
     return known.get("unique") == index.document.get("unique") and (
         known.get("partialFilterExpression") == index.document.get("partialFilterExpression")
     )
@@ -109,4 +109,4 @@ async def _check_documents(collection: Collection, layout: Layout) -> None:
         if isinstance(document.get(layout.key), str) and ("token" in document or document["kind"] != "missing"):
             continue
         hint = "add layout=grammy" if isinstance(document.get("key"), str) else "name another collection"
-        raise StorageError(f"the collection {collection.full_name} has documents that are no sessions; {hint}")
+        raise StorageError(f"the collection {collection.full_name} has documents that are not sessions; {hint}")

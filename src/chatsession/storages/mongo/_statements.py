@@ -1,10 +1,10 @@
-"""The updates that lock, renew, commit and unlock, each of them one atomic step of the server on one document.
+"""The updates that lock, renew, commit and unlock. Each changes a document in one atomic step.
 
-A free key is locked, and a change is made, by plain operators, which cost the server a fifth of an aggregation
-pipeline. A key that is held, or that others wait for, takes a pipeline, which decides whose turn it is.
+Plain operators lock a free key and make a change; they cost the server a fifth of what an aggregation pipeline costs.
+If a key is held, or others wait for it, a pipeline decides whose turn it is.
 
 Planning a statement costs the server more than changing a document. So one statement locks many free keys, and one
-makes many changes of the same kind: a pipeline that looks up what belongs to each document in a list.
+makes many changes of the same kind: a pipeline that finds the entry of each document in a list.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""
 
 COMMITS_REMEMBERED = 4
-"""The last commits of a document, by which one finds out whether a call was carried out whose answer was lost."""
+"""How many of its last commits a document names. They tell whether a call succeeded whose answer was lost."""
 _ENTRY = "chatsession_entry"
-"""The field that holds what belongs to a document, while a statement changes many."""
+"""A field that holds the entry of a document while a statement changes many documents."""
 _IN_QUEUE = timedelta(seconds=3)
 """A waiter that has not repeated its request for this long leaves the queue."""
 
@@ -46,26 +46,26 @@ _NOT_STORED: Expression = {
 
 
 def held(lease: Lease) -> Expression:
-    """Filters the document whose lock is this lease; it may have run out, if nobody has taken the key since."""
+    """Filters the document whose lock is this lease. An expired lease counts until another request has the key."""
     return {"lock.token": Int64(lease.token)}
 
 
 def has_token(token: int, document: Document | None) -> bool:
-    """Whether the lock in a document has this token; it may be over, if nobody has taken the key since."""
+    """Whether the lock in a document has this token. An expired lock counts until another request has the key."""
     return lock_in(document).get("token") == token
 
 
 def holds(token: int, document: Document | None) -> bool:
-    """Whether the lock in a document has this token and is not over."""
+    """Whether the lock in a document has this token and has not expired."""
     return bool(document and has_token(token, document) and document["lock"]["until"] > document["now"])
 
 
 FREE: Expression = {"lock": {"$exists": False}, "queue.0": {"$exists": False}}
-"""Filters a document that is not locked, and which nobody waits for."""
+"""Filters documents without a lock and without a queue."""
 
 
 def lock(request: LockRequest, now: float) -> Expression:
-    """Lock a key that is free; not valid if `token` then stands above that of the lock, because a clock was ahead."""
+    """Lock a free key. The lock is invalid if `token` is above its token afterwards, because a clock was ahead."""
     token = _token_at(now)
     return {
         "$max": {"token": token},
@@ -75,7 +75,7 @@ def lock(request: LockRequest, now: float) -> Expression:
 
 
 def lock_together(requests: Sequence[LockRequest], layout: Layout, now: float) -> UpdateMany:
-    """Lock those keys that are free and have a document."""
+    """Lock the keys that are free and have a document."""
     keys = [request.key for request in requests]
     wanted = [{"waiter": request.waiter, "until": date_of(now + request.seconds)} for request in requests]
     date = date_of(now)
@@ -91,7 +91,7 @@ def lock_together(requests: Sequence[LockRequest], layout: Layout, now: float) -
 
 
 def lock_or_queue(request: LockRequest, now: float) -> list[Expression]:
-    """Lock a key if it is this request's turn, or let the request wait; a pipeline."""
+    """Lock a key if it is this request's turn; otherwise put the request into the queue. A pipeline."""
     date = date_of(now)
     waiter = {"$literal": request.waiter}
     waiting: Expression = {
@@ -137,11 +137,11 @@ def renew(seconds: float, now: float) -> Expression:
 
 
 UNLOCK: Expression = {"$unset": {"lock": "", "waited": ""}}
-"""Give a lock back. Where the key is waited for, `waited` goes away, which is what wakes the waiters."""
+"""Give a lock back. If others wait for the key, this removes `waited`, which wakes them."""
 
 
 def leave_queue(waiter: str) -> Expression:
-    """Take a request out of the queue, and let the others look."""
+    """Remove a request from the queue, and wake the others."""
     return {"$pull": {"queue": {"waiter": waiter}}, "$unset": {"waited": ""}}
 
 
@@ -182,7 +182,7 @@ def commit(change: Change, name: object, value: object, layout: Layout, now: flo
 def commit_together(
     changes: Sequence[Change], names: Sequence[ObjectId], values: Sequence[object], layout: Layout, now: float
 ) -> UpdateMany:
-    """Make changes of one kind (`kind_of`). The other arguments are as those of `commit`."""
+    """Make changes of one kind (see `kind_of`). The other arguments are those of `commit`."""
     keys = [change.key for change in changes]
     what = [{"name": name, "value": value} for name, value in zip(names, values, strict=True)]
     operators = commit(changes[0], f"${_ENTRY}.name", f"${_ENTRY}.value", layout, now)
@@ -199,7 +199,7 @@ def commit_together(
 
 
 def kind_of(change: Change, layout: Layout, now: float) -> object:
-    """What changes have in common that one statement can make; `None`: this one takes a statement of its own."""
+    """What the changes of one statement have in common. `None`: this change needs a statement of its own."""
     if change.lease is None or not layout.has_versions or _may_be_over(change, date_of(now)):
         return None
     if change.expect is not None and not isinstance(change.expect, ObjectId):
@@ -208,7 +208,7 @@ def kind_of(change: Change, layout: Layout, now: float) -> object:
 
 
 def _expected_together(changes: Sequence[Change], keys: Sequence[str], layout: Layout, now: float) -> Expression:
-    """As `expected`, of changes of one kind."""
+    """As `expected`, for changes of one kind."""
     wanted = [{"token": Int64(change.lease.token), "version": change.expect} for change in changes if change.lease]
     met: list[Expression] = [{"$eq": ["$lock.token", "$$wanted.token"]}]
     rest: Expression = _NOT_STORED
@@ -220,7 +220,7 @@ def _expected_together(changes: Sequence[Change], keys: Sequence[str], layout: L
 
 
 def expected(change: Change, now: datetime) -> Expression:
-    """Filters the document to which a change may be made; a flat filter costs the server half of a nested one."""
+    """Filters the document that a change expects. A flat filter costs the server half of a nested one."""
     if isinstance(change.expect, ObjectId) and not _may_be_over(change, now):
         return {"version": change.expect, **_not_over(now), **(held(change.lease) if change.lease else {})}
     conditions: list[Expression] = []
@@ -236,7 +236,7 @@ def expected(change: Change, now: datetime) -> Expression:
 
 
 def missing(change: Change, now: datetime) -> Expression:
-    """As `expected`, for a change that makes a missing document: there the server does not allow `$expr`."""
+    """As `expected`, for a change that creates a missing document, where the server does not allow `$expr`."""
     if change.expect is ANYTHING:
         return {}
     return {"$or": [{"value": {"$exists": False}}, {"expires_at": {"$lte": now}}]}
@@ -246,7 +246,7 @@ def _is_version(change: Change, now: datetime) -> Expression:
     if isinstance(change.expect, bytes):  # of a document that another program wrote
         no_version = {"$not": {"$type": "objectId"}}
         same: Expression = {"version": no_version, "value": {"$eq": stored_value(change.key, change.expect)[0]}}
-    else:  # what is no version of MongoDB's is none that it stores
+    else:  # a version of another storage matches nothing
         same = {"version": change.expect if isinstance(change.expect, ObjectId) else ObjectId()}
     if _may_be_over(change, now):
         return {"$or": [same, _NOT_STORED]}
@@ -254,7 +254,7 @@ def _is_version(change: Change, now: datetime) -> Expression:
 
 
 def _may_be_over(change: Change, now: datetime) -> bool:
-    """Whether the session that a change expects may have expired meanwhile, which it then accepts."""
+    """Whether the expected session may have expired meanwhile, which the change accepts."""
     return change.action is PUT and change.expect_until is not None and date_of(change.expect_until) <= now
 
 
@@ -272,7 +272,7 @@ def _lock(request: LockRequest, token: object, now: float, waiter: object = None
 
 
 def _entry(layout: Layout, keys: Sequence[str], entries: Sequence[Expression]) -> Expression:
-    """What belongs to the document at hand, of entries in the order of the keys."""
+    """The entry of the current document, from entries in the order of the keys."""
     place = {"$indexOfArray": [{"$literal": keys}, f"${layout.key}"]}
     return {"$arrayElemAt": [{"$literal": entries}, place]}
 
@@ -282,5 +282,5 @@ def _next_token(now: float) -> Expression:
 
 
 def _token_at(now: float) -> Int64:
-    """Tokens are microseconds, so that they rise although a document was removed and made anew."""
+    """Tokens are microseconds, so that they grow even after a document was removed and created again."""
     return Int64(now * 1_000_000)

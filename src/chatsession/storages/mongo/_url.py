@@ -1,4 +1,4 @@
-"""Reads `mongodb://…` and `mongodb+srv://…`: the options of this storage, and those of pymongo."""
+"""Reads `mongodb://…` and `mongodb+srv://…` URLs, with options of this storage and of pymongo."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def from_url(parts: SplitResult) -> MongoStorage:
 
 
 def _is_known(name: str, value: str) -> bool:
-    """Whether pymongo has this option; raises `StorageError` if it takes no such value."""
+    """Whether pymongo has this option. Raises `StorageError` if it does not take the value."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pymongo only warns of an option whose value is wrong
         try:
             validate_options({name: value}, warn=False)
         except ConfigurationError:
             return False
-        except (Warning, ValueError, TypeError, OSError):  # a file that cannot be read, too
+        except (Warning, ValueError, TypeError, OSError):  # also for a file that cannot be read
             raise StorageError(f"{name} in the URL has a value that pymongo does not take") from None
     return True

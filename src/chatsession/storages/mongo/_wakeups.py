@@ -1,4 +1,4 @@
-"""Wakes waiters as soon as a key is unlocked: a change stream, opened when an update first waits."""
+"""Wakes waiters when a key is unlocked, by a change stream that is opened when an update first waits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WAKE_EVENTS: list[Mapping[str, Any]] = [
     {"$match": {"operationType": "update", "updateDescription.removedFields": "waited"}},
     {"$project": {"documentKey": True}},
 ]
-"""Lets only those changes through that unlock a key which others wait for."""
+"""Passes only the changes that unlock a key for which others wait."""
 
 
 class Wakeups:
-    """Lets waiters sleep until the document that they wait for is unlocked.
+    """Lets waiters sleep until their document is unlocked.
 
     Args:
         watch: opens the change stream.
@@ -43,7 +43,7 @@ class Wakeups:
 
     @property
     def listening(self) -> bool:
-        """Whether a waiter will be woken."""
+        """Whether the change stream is open, so that waiters are woken."""
         return self._ready.is_set()
 
     def must_wait(self, waiter: str, document: object, seconds: float) -> None:
@@ -58,13 +58,13 @@ class Wakeups:
         self._document_of[waiter] = document
         self._waiters_for[document].add(waiter)
         if self._listener is None:
-            # A fresh context: the time limit of the call that is going on does not concern the stream.
+            # In a fresh context: the time limit of the current call does not apply to the stream.
             self._listener = asyncio.get_running_loop().create_task(
                 self._listen(), name="chatsession: wake-ups from MongoDB", context=contextvars.Context()
             )
 
     def stop_waiting(self, waiter: str) -> None:
-        """Forget a waiter that no longer waits."""
+        """Forget a waiter."""
         if waiter not in self._document_of:
             return
         self._waiters.stop_waiting(waiter)
