@@ -1,7 +1,7 @@
-"""Concurrent calls to one storage become one call.
+"""Combines concurrent calls to one storage into one call.
 
-The next batch goes out when the one before it has returned, or at once when the storage is idle: a lone call waits
-for nothing, and under load batches grow by themselves to what the storage needs.
+The next batch is sent when the one before it has returned, or immediately if the storage is idle: a single call waits
+for nothing, and under load batches grow to what the storage needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UncancellableFuture(asyncio.Future[None]):
 
 
 class Batch(Generic[Item, Result]):
-    """Items of different keys that travel together; all who put one in await `done`, then look at their result."""
+    """Items of different keys in one call. Whoever adds an item awaits `done`, then reads its `result`."""
 
     __slots__ = ("_failure", "_results", "done", "items")
 
@@ -45,7 +45,7 @@ class Batch(Generic[Item, Result]):
         self._failure: BaseException | None = None
 
     def result(self, place: int) -> Result:
-        """What became of the item in this place. Raises its error, or that of the whole call."""
+        """The result of the item in this place. Raises the item's error, or that of the whole call."""
         if self._failure is not None:
             raise again(self._failure)
         result = self._results[place]
@@ -62,7 +62,7 @@ class Batch(Generic[Item, Result]):
             self.fail(RuntimeError("the storage did not answer every item of a call"))
 
     def fail(self, failure: BaseException) -> None:
-        """The call has failed, for all alike."""
+        """The call has failed for all items."""
         self._failure = failure
         self.done.set_result(None)
 
@@ -71,9 +71,9 @@ class Batcher(Generic[Item, Result]):
     """Gathers items of one kind of call.
 
     Args:
-        call: takes items, each of another key, and returns their results in the same order.
-        size: the most items that one batch has.
-        in_flight: the most batches that are under way at the same time.
+        call: called with items of different keys; returns their results in the same order.
+        size: the largest number of items in a batch.
+        in_flight: the largest number of batches under way at the same time.
     """
 
     __slots__ = ("_call", "_in_flight", "_runners", "_size", "_starting", "_waiting")
@@ -107,7 +107,7 @@ class Batcher(Generic[Item, Result]):
         return batch, len(items) - 1
 
     def _open_to(self, key: str) -> Batch[Item, Result]:
-        for batch in self._waiting:  # nearly always there is one, or none
+        for batch in self._waiting:  # nearly always one or none
             if key not in batch.items and len(batch.items) < self._size:
                 return batch
         batch: Batch[Item, Result] = Batch()
@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result]):
             batch = self._waiting.popleft()
             try:
                 results = await self._call(list(batch.items.values()))
-            except asyncio.CancelledError:  # only a loop that is being torn down does that
+            except asyncio.CancelledError:  # only when the event loop is torn down
                 batch.fail(
                     StorageUnavailableError(
                         "the event loop was stopped in the middle of a call; its outcome is unknown"
@@ -157,7 +157,7 @@ def again(failure: BaseException) -> BaseException:
 
 
 def log_failure(batch: Batch[Any, Any], place: int) -> None:
-    """For locks that nobody waits for to be given back: say that it failed, if it did."""
+    """Log that a lock could not be released, where the result is not awaited."""
     try:
         batch.result(place)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Waits in a circle: tasks of this process that would wait for each other for ever."""
+"""Detects deadlocks: tasks of this process that would wait for each other for ever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _waiting: dict[_Task, tuple[Holders, str]] = {}
 
 
 class Wait:
-    """A task's wait for a key, known to all others until it ends."""
+    """A task's wait for a key, visible to other waits until it ends."""
 
     __slots__ = ("_blocked", "_key", "_queue", "_task")
 
@@ -34,7 +34,7 @@ class Wait:
         self._blocked: set[_Task] = set()
 
     def closes_a_circle(self) -> bool:
-        """Does the holder of the key wait for this task, directly or through others?"""
+        """Whether the holder of the key waits for this task, directly or through others."""
         if self._task is None:
             return False
         self._blocked = _awaiting(self._task)
@@ -53,13 +53,13 @@ class Wait:
         return False
 
     def end(self) -> None:
-        """The task waits no more."""
+        """The wait has ended."""
         for task in self._blocked:
             _waiting.pop(task, None)
 
 
 def _awaiting(task: _Task) -> set[_Task]:
-    """The task, and all tasks that go on only when it is done."""
+    """The task, and all tasks that wait for it to be done."""
     found: set[asyncio.Future[Any]] = {task}
     left: list[asyncio.Future[Any]] = [task]
     while left:
@@ -73,14 +73,14 @@ def _awaiting(task: _Task) -> set[_Task]:
 
 
 def _told_by(callback: object) -> Iterator[asyncio.Future[Any]]:
-    """The futures that a callback of asyncio's own completes, or whose task it wakes up."""
+    """The futures that one of asyncio's callbacks completes, or the task that it wakes up."""
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):  # it awaits the future itself
         yield owner
     elif isinstance(owner, asyncio.TaskGroup):
         if getattr(owner, "_on_completed_fut", None) is not None:  # its block has ended, and waits for its tasks
             yield cast("_Task", getattr(owner, "_parent_task", None))
-    elif isinstance(callback, functools.partial):  # of `wait_for`, until Python 3.11
+    elif isinstance(callback, functools.partial):  # of `wait_for` in Python 3.11
         bound = cast("functools.partial[object]", callback)
         if _is_asyncios(bound.func):
             yield from (each for each in bound.args if isinstance(each, asyncio.Future))

@@ -1,4 +1,4 @@
-"""Changes on their way to the storage: together with those of other keys, and after those of the same key."""
+"""Sends changes to the storage: together with those of other keys, and after those of the same key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNLOCK_PAUSE = 1.0
 
 
 class SentCommit:
-    """A change that nothing of its key is ahead of."""
+    """A change with no other change of its key ahead of it."""
 
     __slots__ = ("_batch", "_change", "_place", "done")
 
@@ -31,7 +31,7 @@ class SentCommit:
         self._place = place
 
     def result(self) -> Committed:
-        """What became of it, after `done`. Raises what it failed with."""
+        """The outcome, after `done`. Raises the error if it failed."""
         return made(self._change, self._batch.result(self._place))
 
 
@@ -40,7 +40,7 @@ class CommitQueue:
 
     Args:
         storage: where they are made.
-        lost: told of a lease under which nothing more can be written, and which is given back already.
+        lost: called with a lease under which nothing more can be written, and which has been released.
     """
 
     __slots__ = ("_batches", "_lost", "_pipelines", "_retries")
@@ -52,7 +52,7 @@ class CommitQueue:
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
 
     def send(self, change: Change) -> SentCommit | PendingCommit:
-        """Make one change, to be waited for by its `done`; its `result` then tells what became of it."""
+        """Make one change: await its `done`, then read its `result`."""
         if self._pipelines and change.lease is not None and (pipeline := self._pipelines.get(change.lease)) is not None:
             return pipeline.add(change)
         if type(change.expect) is PendingCommit:
@@ -68,24 +68,24 @@ class CommitQueue:
         return pipeline.add(change)
 
     def uncommitted(self, lease: Lease) -> PendingCommit | None:
-        """What has to land before anything that was seen under this lease is certain; `None`: it is certain."""
+        """The commit on which what was read under this lease depends; `None`: it is durable."""
         pipeline = self._pipelines.get(lease) if self._pipelines else None
         return None if pipeline is None else pipeline.last
 
     async def wait_durable(self, lease: Lease) -> None:
-        """Wait until everything that was seen under this lease is durable. Raises `SessionConflictError` if not."""
+        """Wait until what was read under this lease is durable. Raises `SessionConflictError` if it never will be."""
         if (uncommitted := self.uncommitted(lease)) is not None:
             await uncommitted.wait_durable()
 
     def check(self, lease: Lease) -> None:
-        """Called once by the last one that was given something under this lease."""
+        """Called once by the last update under this lease. Raises `SessionConflictError` if an earlier one failed."""
         pipeline = self._pipelines.get(lease)
         if pipeline is not None and pipeline.failed:
             del self._pipelines[lease]
             raise never_stored(lease.key)
 
     def unlock(self, lease: Lease) -> UncancellableFuture:
-        """Give a lease back; should that fail, nobody need care, because the lease ends by itself."""
+        """Release a lease. The caller may ignore a failure, because the lease expires."""
         pipeline = self._pipelines.get(lease) if self._pipelines else None
         if pipeline is not None and not pipeline.failed:
             return pipeline.add(_unlocking(lease)).done
@@ -93,7 +93,7 @@ class CommitQueue:
         return self._unlock_at_once(lease)
 
     def halt(self) -> None:
-        """Try no more to unlock what could not be unlocked; those leases end by themselves."""
+        """Stop retrying to unlock keys; their leases expire."""
         for timer in self._retries.values():
             timer.cancel()
         self._retries.clear()
@@ -120,7 +120,7 @@ class CommitQueue:
         return batch.done
 
     def _unlocked(self, lease: Lease, tries: int, batch: Batch[Change, Outcome], place: int, _: object) -> None:
-        """Unlock once more if that failed: until its lease ends, nobody else could have the key."""
+        """Retry if it failed: until the lease expires, no other update could have the key."""
         self._retries.pop(lease, None)
         try:
             batch.result(place)

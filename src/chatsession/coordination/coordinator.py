@@ -1,11 +1,11 @@
-"""All traffic of this process with one storage: who is next, the lock, and what travels together.
+"""All traffic of this process with one storage: the queue of each key, its lock, and batches of calls.
 
-Every manager of the same storage object shares one coordinator, so that their sessions wait for each other. A key is
+All managers of a storage object share one coordinator, so that their sessions wait for each other. A key is
 acquired and released in one of three ways, which the storage decides:
 
-* immediate: the storage is memory of this process; the turn in the queue is lock enough, and no call ever waits;
-* local: other processes cannot reach the data; the turn is lock enough;
-* locked: other processes share the data; a lease in the storage guards the key as well.
+* immediate: the storage is memory of this process; the queue is the only lock needed, and no call ever waits;
+* local: other processes cannot reach the data; the queue is the only lock needed;
+* locked: other processes share the data; a lease in the storage protects the key as well.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from chatsession.storages import Change, Committed, ImmediateStorage, Lease, Rec
 from chatsession.storages.base import DELETE, TOUCH
 
 MOST_HANDOVERS = 32
-"""So many updates in a row take a key over from each other before other processes get their turn."""
+"""How many updates in a row may take a key over from each other before other processes get it."""
 
 
 class Acquired(Struct, frozen=True, gc=False):
-    """A key that this process holds: the turn, and the lease that guards it against other processes."""
+    """A key that this process holds, with the lease that protects it from other processes."""
 
     record: Record | None
     lease: Lease | None
@@ -50,7 +50,7 @@ class Acquired(Struct, frozen=True, gc=False):
 
 
 class _Next(Enum):
-    """What becomes of a lease when its update ends."""
+    """What happens to a lease when its update ends."""
 
     HAND_OVER = "the next update of this process takes it over"
     KEEP = "this process keeps it for a moment"
@@ -61,7 +61,7 @@ _HAND_OVER, _KEEP, _GIVE_BACK = _Next
 
 
 class Coordinator:
-    """What the core does with a storage, one key at a time."""
+    """The core's operations on a storage, one key at a time."""
 
     __slots__ = (
         "__weakref__",
@@ -86,12 +86,12 @@ class Coordinator:
         self.immediate: bool = self._immediate is not None
         """No call ever waits."""
         self.lock_order: tuple[str, int] = (repr(storage) if storage.shared else "", next(_numbers))
-        """Where it stands in the one order in which keys of several storages are locked: the same in all programs."""
+        """Its position in the order in which keys of several storages are locked, which is the same in all programs."""
         self.lifecycle: Lifecycle = Lifecycle(storage, self)
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, with nobody waiting and nothing locked or under way."""
+        """Start from scratch: no waiters, no locks, no calls under way."""
         storage = self.storage
         self.queue: KeyQueue[Acquired] = KeyQueue(self._give_back)
         self.leases: LeaseRenewer = LeaseRenewer(storage)
@@ -101,16 +101,16 @@ class Coordinator:
         self._locks = Locks(storage, self.leases, self._commits.unlock, self.read, self.queue)
 
     async def drain(self) -> None:
-        """Give back all leases, and wait until nothing is waiting or under way."""
+        """Release all leases, and wait until nothing is waiting or under way."""
         self._cache.give_back_all()
-        for lease in self.leases.held():  # by sessions that have outlasted their managers, and cannot commit any more
+        for lease in self.leases.held():  # by sessions that outlive their managers, and can no longer commit
             self.leases.drop(lease)
             self._commits.unlock(lease)
         for calls in (self._reads, self._locks, self._commits):
             await calls.drain()
 
     def halt(self) -> None:
-        """Renew nothing any more, and try nothing again."""
+        """Stop renewing leases and retrying."""
         self.leases.stop()
         self._commits.halt()
 
@@ -123,17 +123,17 @@ class Coordinator:
         return batch.result(place)
 
     async def commit(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
-        """Make one change, and keep what is held.
+        """Make one change, and keep the key.
 
         Args:
             change: what to do.
-            note: told of a change that was made, also if the task that waits for it was cancelled meanwhile.
+            note: called when the change was made, even if the waiting task was cancelled meanwhile.
 
         Raises:
-            SessionConflictError: what the change expected does not hold.
+            SessionConflictError: another version is stored than the change expects.
         """
         if change.lease is None and (kept := self._cache.take(change.key)) is not None:
-            self._give_back(kept)  # what was kept with it is about to be out of date
+            self._give_back(kept)  # its record is about to be outdated
         if self._immediate is not None:
             committed = made(change, self._immediate.commit(change))
         else:
@@ -153,7 +153,7 @@ class Coordinator:
     # Acquiring a key.
 
     def try_acquire(self, key: str) -> Acquired | None:
-        """Acquire a key without waiting for anything; `None` if that is not possible."""
+        """Acquire a key without waiting; `None` if that is not possible."""
         if self._immediate is None:
             return self._take_kept(key)
         if not self.queue.try_enter(key, asyncio.current_task()):
@@ -165,12 +165,12 @@ class Coordinator:
             raise
 
     async def acquire(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
-        """Wait for the turn in this process, then for the lock in the storage, which reads in the same trip.
+        """Wait in the queue of this process, then for the lock in the storage, which reads the record in the same trip.
 
         Args:
             key: the session key.
             timeout: seconds for which the key may make no progress; `None`: wait for ever.
-            lease_seconds: how long the key stays locked should this process die.
+            lease_seconds: how long the key stays locked if this process dies.
 
         Raises:
             SessionLockTimeoutError: the key made no progress for `timeout` seconds.
@@ -186,7 +186,7 @@ class Coordinator:
             raise
 
     async def enter_queue(self, key: str, timeout: float | None) -> Acquired | None:
-        """Wait for the turn; gives what the holder before has handed over, if it has."""
+        """Wait in the queue of this process. Returns the handover of the holder before, if there is one."""
         if (kept := self._take_kept(key)) is not None:
             return kept
         if self.queue.try_enter(key, asyncio.current_task()):
@@ -195,7 +195,7 @@ class Coordinator:
         return None if handover is None else self._unexpired(handover)
 
     async def lock(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
-        """Wait for the lock in the storage; for the holder of the turn."""
+        """Wait for the lock in the storage, once the key is entered in the queue."""
         if not self._shared:
             return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
@@ -203,7 +203,7 @@ class Coordinator:
         return Acquired(locked.record, locked.lease, since=time.monotonic())
 
     async def try_lock(self, key: str, lease_seconds: float) -> Acquired | None:
-        """As `lock`, but `None` if another process holds the key."""
+        """`lock` without waiting; `None` if another process holds the key."""
         if not self._shared:
             return Acquired(await self.read(key), None)
         request = self._locks.request(key, lease_seconds)
@@ -214,7 +214,7 @@ class Coordinator:
         return Acquired(locked.record, locked.lease, since=time.monotonic())
 
     async def unlock(self, acquired: Acquired) -> None:
-        """Undo `lock` or `try_lock`, and keep the turn."""
+        """Undo `lock` or `try_lock`, and stay entered in the queue."""
         if acquired.lease is not None:
             self.leases.drop(acquired.lease)
             await self._commits.unlock(acquired.lease)
@@ -222,7 +222,7 @@ class Coordinator:
     # Leaving a key.
 
     def commit_immediately(self, change: Change | None, key: str) -> Committed | None:
-        """As `commit_and_release`, where the storage is `immediate`."""
+        """`commit_and_release` for a storage that is `immediate`."""
         assert self._immediate is not None
         try:
             return None if change is None else made(change, self._immediate.commit(change))
@@ -232,24 +232,24 @@ class Coordinator:
     def commit_and_release(
         self, key: str, acquired: Acquired, before: Record | None, change: Change | None
     ) -> Coroutine[Any, Any, Committed | None]:
-        """Commit and unlock in one trip, then let the next update of this key in.
+        """Commit and unlock in one trip, then let the next update of this key run.
 
-        While updates of the key wait in this process, the lease goes on to the next of them instead, together with
-        what this one has made of the session. The next one begins at once, before that is durable; this one ends
+        While updates of the key wait in this process, the lease passes to the next of them instead, together with
+        the session as this one leaves it. The next one begins immediately, before that is durable; this one ends
         when it is.
 
         Args:
             key: the session key.
-            acquired: what `acquire` gave.
+            acquired: returned by `acquire`.
             before: what is stored before this commit.
-            change: what to do, without a lease; `None`: nothing.
+            change: the change, without a lease; `None`: nothing to commit.
 
         Returns:
             What is stored now; `None` when there was nothing to commit.
 
         Raises:
-            SessionConflictError: what the change expected does not hold, or what this update was given by the one
-                before it could not be stored.
+            SessionConflictError: another version is stored than the change expects, or what the update before handed
+                over could not be stored.
         """
         lease = acquired.lease
         if lease is None:
@@ -264,13 +264,13 @@ class Coordinator:
         return self._commit_and_give_back(key, lease, change)
 
     def release(self, key: str, acquired: Acquired) -> Coroutine[Any, Any, Committed | None]:
-        """Give the key back without a commit, and hand nothing over: what is stored is not known."""
+        """Release the key without a commit and without a handover, because what is stored is not known."""
         if acquired.lease is None:
             return self._commit_local(key, None)
         return self._commit_and_give_back(key, acquired.lease, None)
 
     async def wait_durable(self, lease: Lease) -> None:
-        """Wait until what was given with this lease is durable. Raises `SessionConflictError` if it never will be."""
+        """Wait until what was read under this lease is durable. Raises `SessionConflictError` if it never will be."""
         await self._commits.wait_durable(lease)
 
     def _what_next(
@@ -283,7 +283,7 @@ class Coordinator:
         held, handovers = time.monotonic() - acquired.since, acquired.handovers
         if held >= LONGEST_KEPT if single_process else handovers >= MOST_HANDOVERS:
             return _GIVE_BACK  # another process may wait for the key
-        if has_waiters:  # who must not be given what others have changed since
+        if has_waiters:  # they must not get a record that another process has changed since
             return _HAND_OVER if self.leases.certainly_held(lease) else _GIVE_BACK
         return _KEEP if self._cache.may_keep(before, change) else _GIVE_BACK
 
@@ -296,7 +296,7 @@ class Coordinator:
     async def _commit_and_hand_over(
         self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
     ) -> Committed | None:
-        """Let the next update begin with what this one has made, and wait until that is durable."""
+        """Let the next update begin with the session as this one leaves it, and wait until that is durable."""
         handover: Acquired | None = None
         try:
             self._commits.check(lease)
@@ -339,7 +339,7 @@ class Coordinator:
                 self._cache.keep(key, kept)
 
     async def _commit_and_give_back(self, key: str, lease: Lease, change: Change | None) -> Committed | None:
-        """Commit and give the lease back in one trip."""
+        """Commit and release the lease in one trip."""
         try:
             self._commits.check(lease)
             if change is not None:
@@ -355,19 +355,19 @@ class Coordinator:
             await unlocked
             return None
         except StorageError:
-            if change is not None:  # the storage may have refused the unlocking with the change
+            if change is not None:  # the storage may not have unlocked the key either
                 self._commits.unlock(lease)
             raise
         finally:
             self.queue.release(key)
 
     def _take_kept(self, key: str) -> Acquired | None:
-        """The key, if this process has kept its lease; then nobody has the turn."""
+        """The key, if this process has kept its lease; its queue is then empty."""
         kept = self._cache.take(key)
         if kept is None or kept.lease is None:
             return None
         if not self.leases.certainly_held(kept.lease):
-            self._give_back(kept)  # this process stood still for too long, and somebody else may have written
+            self._give_back(kept)  # this process was stopped for too long, and another one may have written
             return None
         self.queue.try_enter(key, asyncio.current_task())
         return kept
@@ -378,7 +378,7 @@ class Coordinator:
             self._commits.unlock(acquired.lease)
 
     def _made_of(self, before: Record | None, change: Change | None, version: Version | None) -> Record | None:
-        """What a change makes of a record."""
+        """The record after a change."""
         if change is None or (change.action is TOUCH and before is None):
             return before
         if change.action is DELETE:
@@ -397,7 +397,7 @@ class Coordinator:
 
 _numbers = count()
 
-# By the storage's identity; a coordinator keeps its storage alive, so that an identity is not reused while it is here.
+# By the id() of the storage. A coordinator keeps its storage alive, so that an id is not reused meanwhile.
 _coordinators: WeakValueDictionary[int, Coordinator] = WeakValueDictionary()
 
 
@@ -410,7 +410,7 @@ def coordinator_of(storage: Storage) -> Coordinator:
 
 
 def _as_immediate(storage: Storage) -> ImmediateStorage | None:
-    """A storage that may be asked without a coroutine, one key at a time."""
+    """The storage, if it can be called for one key at a time and without a coroutine."""
     if storage.shared or not isinstance(storage, ImmediateStorage):
         return None
     kind = type(storage)
@@ -419,7 +419,7 @@ def _as_immediate(storage: Storage) -> ImmediateStorage | None:
 
 
 def under(change: Change, lease: Lease, *, unlock: bool) -> Change:
-    """A change that is made only if the lease is held, and gives it back if told so."""
+    """The change under a lease: it is made only if the lease is held, and releases it if `unlock` is set."""
     return Change(
         change.key, change.action, change.value, change.expect, change.ttl, lease, unlock, change.expect_until
     )

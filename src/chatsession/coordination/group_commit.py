@@ -1,10 +1,10 @@
-"""Updates of a busy chat that go on before the one ahead of them is durable.
+"""Lets updates of a busy chat run before the one ahead of them is durable.
 
-While updates of one key wait in this process, each begins with what the one before it has made, and their changes
-follow each other to the storage under the same lease. One flight of them is under way at a time; those that come
-meanwhile make up the next, of which only the last value is written (a group commit, as databases make of their log).
+While updates of one key wait in this process, each begins with the session as the one before left it, and their changes
+follow each other to the storage under the same lease. One commit is under way at a time; the changes that come
+meanwhile make up the next, which writes only the last value (a group commit, like that of a database's log).
 
-No update is done before its own flight has landed. Should a flight fail, everything after it fails as well: those
+No update is done before its own commit is durable. If a commit fails, every update after it fails as well: those
 updates were given something that was never stored.
 """
 
@@ -24,7 +24,7 @@ from chatsession.storages.base import ANYTHING, KEEP, PUT
 
 
 class PendingCommit:
-    """Changes that travel together. Until it has landed, it stands for the version that it makes."""
+    """Changes that are committed together. Until then, it stands for the version that it will make."""
 
     __slots__ = ("_outcome", "change", "done", "version")
 
@@ -35,37 +35,37 @@ class PendingCommit:
         self._outcome: Committed | BaseException | None = None
 
     def resolve(self, outcome: Committed | BaseException) -> None:
-        """It is over."""
+        """Set the outcome."""
         self._outcome = outcome
         if isinstance(outcome, Committed):
             self.version = outcome.version
-        self.change = Change(self.change.key, KEEP)  # what stands for a version may stay, its value need not
+        self.change = Change(self.change.key, KEEP)  # this object may live on as a version; its value need not
         self.done.set_result(None)
 
     def result(self) -> Committed:
-        """What became of it, after `done`. Raises what its changes failed with."""
+        """The outcome, after `done`. Raises the error if it failed."""
         assert self._outcome is not None
         if isinstance(self._outcome, Committed):
             return self._outcome
         raise again(self._outcome)
 
     async def wait_durable(self) -> None:
-        """Wait until what it made is durable. Raises `SessionConflictError` if it never will be."""
+        """Wait until it is durable. Raises `SessionConflictError` if it never will be."""
         await self.done
         if not isinstance(self._outcome, Committed):
             raise never_stored(self.change.key)
 
 
 class CommitPipeline:
-    """The changes of one key under one lease, from the first hand-over until nothing is under way any more.
+    """The changes of one key under one lease, from the first handover until nothing is under way.
 
     Args:
         lease: the lease.
-        send: brings a change to the storage.
-        over: told when all flights have landed, and when one has failed.
+        send: sends a change to the storage.
+        over: called when all commits are durable, and when one has failed.
     """
 
-    __slots__ = ("_flights", "_over", "_send", "closed", "failed", "last", "lease")
+    __slots__ = ("_over", "_pending", "_send", "closed", "failed", "last", "lease")
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class CommitPipeline:
     ) -> None:
         self.lease: Lease = lease
         self.closed: bool = False
-        """The lease is given back by the last flight, and nothing follows."""
+        """The last commit releases the lease, and nothing follows."""
         self.failed: bool = False
         self.last: PendingCommit
-        """What everything up to now is part of, or comes before."""
-        self._flights: deque[PendingCommit] = deque()
+        """The commit that is durable only if everything before it is."""
+        self._pending: deque[PendingCommit] = deque()
         self._send = send
         self._over = over
 
@@ -88,40 +88,40 @@ class CommitPipeline:
         if self.failed:
             raise never_stored(change.key)
         self.closed = change.unlock
-        if len(self._flights) > 1 and (joined := _joined(self.last.change, change)) is not None:
+        if len(self._pending) > 1 and (joined := _joined(self.last.change, change)) is not None:
             self.last.change = joined
         else:
             self.last = PendingCommit(change)
-            self._flights.append(self.last)
-            if len(self._flights) == 1:
+            self._pending.append(self.last)
+            if len(self._pending) == 1:
                 self._start()
         return self.last
 
     def _start(self) -> None:
-        flight = self._flights[0]
-        change = flight.change = with_known_version(flight.change)
+        pending = self._pending[0]
+        change = pending.change = with_known_version(pending.change)
         batch, place = self._send(change)
-        batch.done.add_done_callback(partial(self._landed, change, batch, place))
+        batch.done.add_done_callback(partial(self._answered, change, batch, place))
 
-    def _landed(self, change: Change, batch: Batch[Change, Outcome], place: int, _: object) -> None:
+    def _answered(self, change: Change, batch: Batch[Change, Outcome], place: int, _: object) -> None:
         outcome: Committed | BaseException
         try:
             outcome = verdict(change, batch.result(place))
         except Exception as failure:
             outcome = failure
-        self._flights.popleft().resolve(outcome)
+        self._pending.popleft().resolve(outcome)
         if not isinstance(outcome, Committed):
             self.failed = True
-            for flight in self._flights:
-                flight.resolve(never_stored(change.key))
-        elif self._flights:
+            for pending in self._pending:
+                pending.resolve(never_stored(change.key))
+        elif self._pending:
             self._start()
             return
         self._over(self)
 
 
 def never_stored(key: str) -> SessionConflictError:
-    """The error of updates that come after one that failed."""
+    """The error of updates that follow a failed one."""
     return SessionConflictError(
         "the update before it, whose data it was given, could not be stored; nothing of this one was written, "
         "handle it again if it must count",
@@ -130,14 +130,14 @@ def never_stored(key: str) -> SessionConflictError:
 
 
 def with_known_version(change: Change) -> Change:
-    """The change, with the version that it expects in the place of the flight that made it."""
+    """The change with the version that it expects, in place of the commit that has made it."""
     if type(change.expect) is PendingCommit:
         return replace(change, expect=change.expect.version)
     return change
 
 
 def _joined(waiting: Change, change: Change) -> Change | None:
-    """Both in one, if nobody can tell the difference afterwards."""
+    """Both changes in one, if the result is the same."""
     if change.action is KEEP:
         return replace(waiting, unlock=change.unlock)
     if waiting.action is PUT and change.action is PUT:

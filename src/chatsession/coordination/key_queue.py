@@ -1,4 +1,4 @@
-"""One update after the other for each key, within this process."""
+"""The queue of each key within this process: its updates run one after another."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from chatsession.errors import SessionError, SessionLockTimeoutError
 Handover = TypeVar("Handover")
 
 _SECOND_LOOK = 1.0
-"""Seconds after which a waiter looks once more whether it waits in a circle."""
+"""Seconds after which a waiter checks again for a deadlock."""
 
 
 class KeyQueue(Generic[Handover]):
-    """First come, first served, for each key; a key that nobody holds leaves nothing behind.
+    """First come, first served, for each key. A free key takes no memory.
 
-    The holder of a key releases it to the waiter that has waited longest, together with a handover: what the next
-    holder would otherwise have to fetch anew.
+    The holder of a key releases it to the waiter that has waited longest, together with a handover that saves the next
+    holder a trip to the storage.
 
     Args:
-        unclaimed: takes a handover whose waiter was cancelled, if nobody else waits.
+        unclaimed: called with a handover whose waiter was cancelled, if there is no other waiter.
     """
 
     __slots__ = ("_holders", "_queues", "_unclaimed", "progress", "watched")
@@ -42,18 +42,18 @@ class KeyQueue(Generic[Handover]):
         return len(self._holders)
 
     def try_enter(self, key: str, task: asyncio.Task[object] | None) -> bool:
-        """Hold the key if nobody does."""
+        """Hold the key, if it is free."""
         if key in self._holders:
             return False
         self._holders[key] = task
         return True
 
     def has_waiters(self, key: str) -> bool:
-        """Does anybody in this process wait for this key?"""
+        """Whether there are waiters for this key in this process."""
         return key in self._queues
 
     def holder(self, key: str) -> asyncio.Task[object] | None:
-        """The task that holds the key, where it is known."""
+        """The task that holds the key, if it is known."""
         return self._holders.get(key)
 
     async def wait(self, key: str, timeout: float | None) -> Handover | None:
@@ -91,7 +91,7 @@ class KeyQueue(Generic[Handover]):
         return handover
 
     def release(self, key: str, handover: Handover | None = None) -> bool:
-        """Give the key, and the handover, to the waiter that has waited longest; `False` if nobody waits."""
+        """Pass the key and the handover to the waiter that has waited longest; `False` if there is none."""
         queue = self._queues.get(key)
         while queue:
             entered = queue.popleft().entered
@@ -99,7 +99,7 @@ class KeyQueue(Generic[Handover]):
                 del self._queues[key]
                 self.progress.pop(key, None)
             if not entered.done():
-                self._holders[key] = None  # until the waiter wakes up, which enters itself
+                self._holders[key] = None  # until the waiter wakes up and sets itself
                 if queue:
                     self.progress[key] = asyncio.get_running_loop().time()
                 entered.set_result(handover)
@@ -108,12 +108,12 @@ class KeyQueue(Generic[Handover]):
         return False
 
     def reassign(self, key: str, task: asyncio.Task[object] | None) -> None:
-        """Let another task hold the key: the one that held it may ask for the key again, and wait for it."""
+        """Let another task hold the key, so that the task that held it may wait for the key again."""
         if key in self._holders:
             self._holders[key] = task
 
     def looked(self, key: str, *, progressed: bool) -> None:
-        """End the waits for a watched key that last too long; `progressed`: other processes go on with it."""
+        """End waits for a watched key that last too long; `progressed`: another process has changed the session."""
         if progressed and key in self._queues:
             self.progress[key] = asyncio.get_running_loop().time()
         for waiter in self._queues.get(key, ()):
@@ -149,7 +149,7 @@ class _Waiter(Generic[Handover]):
         self._timer.cancel()
 
     def give_up_if_late(self) -> float:
-        """End the wait if it is time; gives the seconds until then."""
+        """End the wait if it is time. Returns the seconds that are left."""
         if self._timeout is None or self.entered.done():
             return 0
         progress = max(self._since, self._queue.progress.get(self._key, 0.0))
@@ -167,7 +167,7 @@ class _Waiter(Generic[Handover]):
         if self._timeout is None:
             return
         loop = asyncio.get_running_loop()
-        if self._key in self._queue.watched:  # whoever watches it tells when to give up
+        if self._key in self._queue.watched:  # the watcher ends the wait
             self._timer = loop.call_later(min(self._timeout, _SECOND_LOOK), self._look)
         elif (left := self.give_up_if_late()) > 0:
             self._timer = loop.call_later(left, self._look)

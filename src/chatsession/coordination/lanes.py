@@ -1,4 +1,4 @@
-"""Batches of keys that different servers answer for, kept apart: a server that is stuck holds up its own keys only."""
+"""Separate batches for keys of different servers, so that a stuck server holds up only its own keys."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class LaneBatcher(Batcher[Item, Result]):
     """A batcher for each lane of a storage.
 
     Args:
-        call: takes items of one lane, each of another key, and returns their results in the same order.
-        size: the most items that one batch has.
-        in_flight: the most batches of one lane that are under way at the same time.
-        lane_of: gives the lane of a key (see `Storage.lane_of`).
+        call: called with items of different keys of one lane; returns their results in the same order.
+        size: the largest number of items in a batch.
+        in_flight: the largest number of batches of one lane under way at the same time.
+        lane_of: returns the lane of a key (see `Storage.lane_of`).
     """
 
     __slots__ = ("_lane_of", "_lanes")

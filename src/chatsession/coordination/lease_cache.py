@@ -1,7 +1,7 @@
-"""Leases kept for a moment after their update, while no other process could want them.
+"""Keeps leases for a moment after their update, while no other process can want them.
 
-A chat's updates come in bursts. As long as a process is alone with a storage, it need not give a lock back only to
-take it again for the next update: it keeps the lock for a second, and what is stored with it, so that the next update
+A chat's updates come in bursts. While a process is alone with a storage, it need not release a lock only to
+take it again for the next update: it keeps the lock and the record for a second, so that the next update
 begins without a trip.
 """
 
@@ -16,19 +16,19 @@ from chatsession.storages import Change, Record
 Acquired = TypeVar("Acquired")
 
 KEPT_SECONDS = 1.0
-"""Without an update, a lease is kept for at most twice as long."""
+"""Without a further update, a lease is kept for at most twice as long."""
 LONGEST_KEPT = 2.0
-"""Seconds after which a lease is given back although its chat is busy: another process may wait for it."""
+"""Seconds after which a lease is released even if its chat is busy: another process may wait for it."""
 MOST_KEPT = 10_000
 MOST_KEPT_BYTES = 4096
-"""Of one session: what is kept with a lock fills no more than 40 MB, however large sessions are."""
+"""The largest session that is kept with its lease, so that all of them take no more than 40 MB."""
 
 
 class LeaseCache(Generic[Acquired]):
-    """What was granted and not given back yet, by key.
+    """Kept leases by key.
 
     Args:
-        give_back: takes what nobody came for.
+        give_back: releases a lease that was not taken.
     """
 
     __slots__ = ("_give_back", "_new", "_old", "_timer")
@@ -43,11 +43,11 @@ class LeaseCache(Generic[Acquired]):
         return len(self._new) + len(self._old)
 
     def may_keep(self, before: Record | None, change: Change | None) -> bool:
-        """Whether a lease may be kept with a session: only what is small, and does not expire meanwhile.
+        """Whether a lease may be kept with its session: only if the session is small and does not expire.
 
         Args:
-            before: what was stored.
-            change: what its update makes of it.
+            before: what was stored before the update.
+            change: the update's change.
         """
         if len(self._new) + len(self._old) >= MOST_KEPT:
             return False
@@ -56,17 +56,17 @@ class LeaseCache(Generic[Acquired]):
         return before is None or (before.expires_at is None and len(before.value) <= MOST_KEPT_BYTES)
 
     def keep(self, key: str, grant: Acquired) -> None:
-        """Keep a grant; the key has none here."""
+        """Keep the lease of a key that has none here."""
         self._new[key] = grant
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._age)
 
     def take(self, key: str) -> Acquired | None:
-        """Take a key's grant out, if there is one."""
+        """Take out the lease of a key, if there is one."""
         return self._new.pop(key, None) or self._old.pop(key, None)
 
     def give_back_all(self) -> None:
-        """Keep nothing any more."""
+        """Release all kept leases."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

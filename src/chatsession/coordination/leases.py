@@ -1,4 +1,4 @@
-"""Leases that this process holds, renewed for as long as their handlers run."""
+"""The leases that this process holds, which are renewed while their handlers run."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _log = logging.getLogger("chatsession")
 
 
 _TICKS = 6
-"""Of its clock in the time of one lease; it is first renewed at the second, and may fail at three more."""
+"""Ticks of the clock per lease. A lease is first renewed at the second tick, and may fail to be at three more."""
 
 
 _CERTAIN = 0.8
-"""Of its time, in which a lease is certain to be held."""
+"""The part of its time for which a lease is certain to be held."""
 _STEP = 0.05
-"""Of its time, by which the clock may be set meanwhile."""
+"""The part of a lease's time by which the clock may be adjusted meanwhile."""
 
 
 class Asked(Struct, frozen=True, gc=False):
-    """When a lease was asked for; it was granted later, and lasts for longer."""
+    """When a lease was requested. It was granted later, and lasts longer."""
 
     steady: float
     clock: float
 
     @staticmethod
     def now() -> Asked:
-        """At this moment."""
+        """The present moment."""
         return Asked(time.monotonic(), time.time())
 
 
 class LeaseRenewer:
-    """Renews what is held for longer than a sixth of its lease, many in one call.
+    """Renews the leases that are held for longer than a sixth of their time, many in one call.
 
-    Nearly all leases are given back long before, so adding and dropping one costs next to nothing: a lease is `young`
+    Nearly all leases are released long before, so adding and dropping one must cost next to nothing: a lease is `young`
     until the next tick of a clock, then `old`, and those that were old already are renewed at a tick. There is no
     clock while nothing is held.
     """
@@ -62,7 +62,7 @@ class LeaseRenewer:
         ]
 
     def add(self, lease: Lease, seconds: float, asked: Asked) -> None:
-        """Renew this lease from now on; it was just granted for `seconds`."""
+        """Renew a lease from now on. It was just granted for `seconds`."""
         clock = self._clocks.get(seconds)
         if clock is None:
             clock = self._clocks[seconds] = _Clock(self._storage, seconds)
@@ -71,9 +71,9 @@ class LeaseRenewer:
             clock.start()
 
     def certainly_held(self, lease: Lease) -> bool:
-        """Is this lease certain to be held yet, by the time of this process? Not so if it stood still for long.
+        """Whether a lease is certain to be held: not if this process was stopped for long.
 
-        Nor if the clock was set meanwhile: storages in files compare the end of a lease with it.
+        Nor if the clock was adjusted meanwhile: storages in files compare the end of a lease with it.
         """
         for clock in self._clocks.values():  # noqa: SIM110 - a generator for each update costs more than the rest
             if clock.certainly_held(lease):
@@ -81,12 +81,12 @@ class LeaseRenewer:
         return False
 
     def drop(self, lease: Lease) -> None:
-        """Renew it no more."""
+        """Stop renewing a lease."""
         for clock in self._clocks.values():
             clock.drop(lease)
 
     def stop(self) -> None:
-        """Renew nothing any more."""
+        """Stop renewing."""
         for clock in self._clocks.values():
             clock.stop()
         self._clocks.clear()
@@ -104,7 +104,7 @@ class _Clock:
         self.young: dict[str, tuple[Lease, Asked]] = {}
         """Granted or renewed since the last tick."""
         self.old: dict[str, tuple[Lease, Asked]] = {}
-        """To be renewed at the next."""
+        """To be renewed at the next tick."""
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -152,14 +152,14 @@ class _Clock:
         lanes: dict[str, list[Lease]] = {}
         for lease in due:
             lanes.setdefault(self._storage.lane_of(lease.key), []).append(lease)
-        # A server that is stuck neither delays nor fails the renewals of the others.
+        # A stuck server neither delays nor fails the renewals of other servers.
         await asyncio.gather(*(self._renew_lane(leases) for leases in lanes.values()))
 
     async def _renew_lane(self, due: list[Lease]) -> None:
         asked = Asked.now()
         try:
             held = await self._storage.renew_many(due, self._seconds)
-        except StorageError as error:  # the next tick tries again; the commit finds out what became of it
+        except StorageError as error:  # the next tick tries again; the commit finds out whether the lease was lost
             _log.warning("%d session locks could not be renewed: %s", len(due), error)
             return
         self._note(due, held, asked)

@@ -1,4 +1,4 @@
-"""A storage's life: opened once, closed with its last user, in one event loop of one process."""
+"""The life of a storage: opened once, closed with its last user, in one event loop of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chatsession.storages import Storage
 
 
 class Member(Protocol):
-    """One that uses a storage."""
+    """A user of a storage."""
 
     def leave_loop(self) -> None:
         """Forget everything that belongs to an event loop that has ended, or to the parent process."""
@@ -20,21 +20,21 @@ class Member(Protocol):
 
 
 class Visitor:
-    """A user of a storage that keeps nothing that belongs to an event loop."""
+    """A user of a storage without anything that belongs to an event loop."""
 
     def leave_loop(self) -> None:
-        """Nothing is to be forgotten."""
+        """There is nothing to forget."""
 
 
 class Traffic(Protocol):
-    """What is on its way to and from a storage."""
+    """The calls to a storage that are waiting or under way."""
 
     async def drain(self) -> None:
         """Return when nothing is waiting or under way."""
         ...
 
     def halt(self) -> None:
-        """Start nothing more by itself."""
+        """Start no further calls."""
         ...
 
     def forget(self) -> None:
@@ -46,11 +46,11 @@ class Lifecycle:
     """Opens a storage for its first user and closes it with its last.
 
     Connections, threads and futures belong to the event loop and the process that made them. In another event loop,
-    once the first has ended, and in a forked child the storage is opened anew, and nothing inherited is touched.
+    once the first has ended, and in a forked child, the storage is opened again, and nothing inherited is touched.
 
     Args:
         storage: the storage.
-        traffic: what has to end before it is closed.
+        traffic: the calls that must end before it is closed.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Lifecycle:
         _alive.add(self)
 
     async def join(self, member: Member) -> None:
-        """Open the storage, unless it is open, for one more that uses it.
+        """Add a user, and open the storage if it is not open.
 
         Raises:
             SessionError: another event loop is using it.
@@ -94,20 +94,20 @@ class Lifecycle:
             self._opening = asyncio.ensure_future(self.storage.open())
             self._opening.add_done_callback(self._opening_done)
         try:
-            await asyncio.shield(self._opening)  # one opens for all that came meanwhile, who go on in their order
+            await asyncio.shield(self._opening)  # one opens it for all that wait, which continue in their order
         except Exception:
             self._members.discard(member)
             raise
 
     async def part(self, member: Member) -> None:
-        """One uses the storage no more; with the last of them it is closed, if it was opened here."""
+        """Remove a user. With the last one the storage is closed, if it was opened here."""
         self._members.discard(member)
         if self._opening is not None:
             await asyncio.wait([self._opening])
         if self._members:
             return
         await self._traffic.drain()
-        if self._members:  # one came meanwhile
+        if self._members:  # joined meanwhile
             return
         self._traffic.halt()
         if self._opened_here:
@@ -118,7 +118,7 @@ class Lifecycle:
             await asyncio.shield(self._closing)
 
     def enter_loop(self) -> None:
-        """Belong to the running event loop from now on.
+        """Make the storage belong to the running event loop.
 
         Raises:
             SessionError: another event loop is using the storage.
@@ -153,7 +153,7 @@ class Lifecycle:
     def _opening_done(self, opening: asyncio.Future[None]) -> None:
         self._opening = None
         if not opening.cancelled():
-            opening.exception()  # those who wait raise it; if nobody does, nobody cares
+            opening.exception()  # raised by those who wait; retrieved here in case none does
 
     def _closing_done(self, closing: asyncio.Future[None]) -> None:
         self._closing = None

@@ -1,4 +1,4 @@
-"""Locks of keys, requested together with those of other keys, and waited for while other processes have them."""
+"""Locks keys in the storage: requests them in batches, and waits while other processes hold them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from chatsession.errors import SessionError, SessionLockTimeoutError
 from chatsession.storages import Lease, Locked, LockRequest, Record, Storage
 
 _BETWEEN_LOOKS = 0.1
-"""Of the time that a waiter waits at most, after which it looks again whether something new is stored."""
+"""The part of `lock_timeout` after which a waiter checks again whether something new is stored."""
 _NOT_SEEN = object()
 
 
 class Locks:
-    """All locks of one storage, for holders of the turn of their key.
+    """All locks of one storage, for those who have entered the queue of their key.
 
     Args:
         storage: where keys are locked.
-        leases: renews what was granted.
-        unlock: gives a lease back.
+        leases: renews granted leases.
+        unlock: releases a lease.
         read: reads a key without locking it.
-        queue: those of this process who wait for a key.
+        queue: the waiters of this process.
     """
 
     __slots__ = ("_abandons", "_leases", "_locks", "_names", "_queue", "_read", "_storage", "_unlock")
@@ -57,7 +57,7 @@ class Locks:
 
         Args:
             key: the session key.
-            seconds: how long the key stays locked should this process die.
+            seconds: how long the key stays locked if this process dies.
         """
         return LockRequest(key, next(self._names), seconds)
 
@@ -75,7 +75,7 @@ class Locks:
                     raise
             self.abandon(request)
             raise
-        except Exception:  # the answer may have been lost, and the key may be locked all the same
+        except Exception:  # the answer may have been lost, and the key may be locked
             self.abandon(request)
             raise
         if locked is not None:
@@ -83,7 +83,7 @@ class Locks:
         return locked
 
     async def wait(self, request: LockRequest, timeout: float | None) -> Locked:
-        """Lock a key for which an attempt was in vain, once no other process has it.
+        """Lock a key after an attempt that failed, once no other process holds it.
 
         Args:
             request: the request.
@@ -110,7 +110,7 @@ class Locks:
         )
 
     def abandon(self, request: LockRequest) -> None:
-        """Leave a key's queue, and give back the lock if it was granted and the answer was lost."""
+        """Leave a key's queue, and release the lock if it was granted and the answer was lost."""
         batch, place = self._abandons.add(request.key, request)
         batch.done.add_done_callback(lambda _: log_failure(batch, place))
 
@@ -128,7 +128,7 @@ class Locks:
             attempt += 1
 
     async def _watch(self, key: str, timeout: float | None, limit: asyncio.Timeout) -> None:
-        """End all waits for a key under which nothing new was stored for as long as they may take."""
+        """End the waits for a key under which nothing new is stored for `timeout` seconds."""
         if timeout is None:
             return
         since = time.monotonic()

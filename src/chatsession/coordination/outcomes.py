@@ -1,4 +1,4 @@
-"""What the storage's answer to a change means for the update that made it."""
+"""What a storage's answer to a change means for its update."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from chatsession.storages.base import LEASE_LOST, TOUCH
 
 
 def verdict(change: Change, outcome: Outcome) -> Committed | SessionError:
-    """What became of a change: it was made, or why not."""
+    """The change that was made, or the error that says why it was not."""
     if type(outcome) is Committed or isinstance(outcome, SessionError):
         return outcome
-    if change.action is TOUCH:  # the one who was faster has counted the time to live anew
+    if change.action is TOUCH:  # the update that was faster has renewed the time to live
         return Committed(change.expect)
     if outcome is LEASE_LOST:
         what = "its lock was lost, because the handler (or this process) stalled for longer than lock_lease"
@@ -23,7 +23,7 @@ def verdict(change: Change, outcome: Outcome) -> Committed | SessionError:
 
 
 def made(change: Change, outcome: Outcome) -> Committed:
-    """As `verdict`, but raises why not."""
+    """`verdict`, but raises the error."""
     if type(outcome) is Committed:
         return outcome
     result = verdict(change, outcome)
