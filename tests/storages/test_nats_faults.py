@@ -361,10 +361,10 @@ async def test_a_server_without_jetstream() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"subjects": ["other.>"]}, "no key-value bucket"),
+        ({"subjects": ["other.>"]}, "not a key-value bucket"),
         ({"max_msgs_per_subject": 5, "allow_direct": True}, "history of 5"),
         ({"max_msgs_per_subject": 1, "allow_direct": False}, "allow_direct"),
-        ({}, "no key-value bucket"),
+        ({}, "not a key-value bucket"),
     ],
 )
 async def test_a_stream_that_is_no_bucket_for_sessions(
@@ -606,7 +606,7 @@ def test_urls() -> None:
         ("nats://h?replicas=x", "replicas in the nats: URL must be a whole number"),
         ("nats://h?replicas=0", "whole number from 1 to 5"),
         ("nats://h?replicas=9", "whole number from 1 to 5"),
-        ("nats://h?retry_for=x", "retry_for in the nats: URL must be a positive number"),
+        ("nats://h?retry_for=x", "retry_for in the URL must be a positive number"),
         ("nats://h?retry_for=nan", "positive"),
         ("nats://h?sweep_interval=inf", "positive"),
         ("nats://h?single_process=maybe", "true or false"),

@@ -1,4 +1,7 @@
-"""Sessions in a NATS JetStream key-value bucket, for bots that run on NATS anyway."""
+"""Sessions in a NATS JetStream key-value bucket, for bots whose machines run NATS already.
+
+Needs `pip install 'chatsession[nats]'` (nats-py).
+"""
 
 try:
     from chatsession.storages.nats._storage import NatsStorage

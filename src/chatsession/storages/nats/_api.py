@@ -1,4 +1,4 @@
-"""The answers of JetStream, as far as they are needed here."""
+"""The parts of JetStream's answers that are needed here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 class ApiError(msgspec.Struct):
-    """What the server says when it refuses."""
+    """Why the server refuses a request."""
 
     code: int = 0
     err_code: int = 0
@@ -20,7 +20,7 @@ class ApiError(msgspec.Struct):
 
 
 class Ack(msgspec.Struct):
-    """The answer to a message that was published."""
+    """The answer to a published message."""
 
     seq: int = 0
     duplicate: bool = False
@@ -28,7 +28,7 @@ class Ack(msgspec.Struct):
 
 
 class StreamConfig(msgspec.Struct):
-    """How a stream was made."""
+    """The configuration of a stream."""
 
     num_replicas: int = 1
     storage: str = "file"
@@ -39,7 +39,7 @@ class StreamConfig(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What is in a stream."""
+    """The contents of a stream."""
 
     messages: int = 0
     bytes: int = 0
@@ -48,7 +48,7 @@ class StreamState(msgspec.Struct):
 
 
 class StreamInfo(msgspec.Struct):
-    """What the server says about a stream."""
+    """The answer to a question about a stream."""
 
     error: ApiError | None = None
     config: StreamConfig = msgspec.field(default_factory=StreamConfig)
@@ -56,15 +56,15 @@ class StreamInfo(msgspec.Struct):
 
 
 class ConsumerInfo(msgspec.Struct):
-    """The answer to a consumer that was made."""
+    """The answer to the creation of a consumer."""
 
     error: ApiError | None = None
     created: str = ""
 
 
 def decode(payload: bytes, kind: type[Answer]) -> Answer:
-    """Read an answer. Raises `StorageError` if it is not understood."""
+    """Decode an answer. Raises `StorageError` if it has another form."""
     try:
         return msgspec.json.decode(payload, type=kind)
     except msgspec.DecodeError:
-        raise StorageError("NATS gave an answer that is not understood; is the server too new or too old?") from None
+        raise StorageError("NATS gave an answer of an unknown form; is the server too new or too old?") from None

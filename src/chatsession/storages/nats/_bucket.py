@@ -1,4 +1,4 @@
-"""One JetStream key-value bucket: made or checked, read, and changed by compare-and-swap."""
+"""One JetStream key-value bucket: created or checked, read, and changed by compare-and-swap."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from chatsession.storages.nats._calls import Calls, Reply, Request
 from chatsession.storages.nats._records import FOREVER, HEADER, NOTHING, Entry, Stored, parse, replacing, serialize
 
 _WRONG_REVISION = {10071, 10164}
-"""The second is of replicated streams: another change of the same entry is still under way."""
+"""Replicated streams give the second one while another change of the same entry is under way."""
 _MAY_COME_YET = 10158
 """An earlier copy of the same message is still under way."""
 _NAME_IN_USE = 10058
 _NO_STREAM = 10059
 _NO_PEERS = 10005
-"""A cluster whose servers have not all found each other yet, or too few for so many replicas."""
+"""The servers of a cluster have not all found each other yet, or are fewer than the replicas."""
 _DUPLICATES_SECONDS = 60
 _OPENING = 2.0
 _LARGE = 64 * 1024
-"""Bytes of JSON that are taken apart in a thread."""
+"""Bytes of JSON from which on it is decoded in a thread."""
 
 _OPERATION = "KV-Operation"
 _MARKER_REASON = "Nats-Marker-Reason"
@@ -49,29 +49,29 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """It was made, at this revision."""
+    """The change was made, at this revision."""
 
     revision: int
     duplicate: bool = False
-    """An earlier message with this id had been made already, and this is its revision."""
+    """An earlier message with the same id was stored already; this is its revision."""
     moved: bool = False
-    """It was made on a later connection than the one that was there when it was written."""
+    """It was stored over a later connection than the one on which it was first sent."""
 
 
 class Stale(msgspec.Struct, frozen=True):
     """Another revision is the newest."""
 
     in_doubt: bool
-    """It was sent more than once, so that an earlier one may have been made."""
+    """The change was sent more than once, so that an earlier copy may have been stored."""
 
 
 class Bucket:
     """Access to the bucket's stream.
 
     Args:
-        calls: what carries the requests.
+        calls: sends the requests.
         name: the bucket's name.
-        replicas: on how many servers a bucket that is made here lies.
+        replicas: the number of servers that keep a bucket that is created here.
     """
 
     def __init__(self, calls: Calls, name: str, replicas: int) -> None:
@@ -85,7 +85,7 @@ class Bucket:
         self.expires_by_itself = False
 
     async def open(self) -> None:
-        """Make the bucket, unless it is there, and set the clock."""
+        """Create the bucket if it is missing, check it, and set the clock."""
         info = await self.info()
         if info.error is not None and info.error.err_code == _NO_STREAM:
             info = await self._create_once_there_are_servers()
@@ -93,7 +93,7 @@ class Bucket:
             raise StorageError(f"NATS refused to open the bucket {self._name!r}: {info.error.description}")
         config = info.config
         if self._prefix + ">" not in config.subjects or config.max_msgs_per_subject < 1:
-            raise StorageError(f"the stream {self._stream} is no key-value bucket; choose another bucket")
+            raise StorageError(f"the stream {self._stream} is not a key-value bucket; choose another bucket")
         if config.max_msgs_per_subject > 1:
             raise StorageError(
                 f"the bucket {self._name!r} keeps a history of {config.max_msgs_per_subject}; sessions need one of 1"
@@ -110,7 +110,7 @@ class Bucket:
         return self._clock.now()
 
     async def keep_clock(self) -> None:
-        """Ask for the server's time if it is not known, or may no longer be right."""
+        """Ask for the server's time if it is unknown, or was measured too long ago."""
         if not self._clock.is_due():
             return
         async with self._measuring:
@@ -122,7 +122,8 @@ class Bucket:
         asked_at = time.monotonic()
         reply = await self._call(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
         info = decode(reply.payload, ConsumerInfo)
-        known = info.error is None and info.created  # else the user may not make consumers: then the clocks must agree
+        # A user that may not create consumers is not told the time; then the clocks of the machines must agree.
+        known = info.error is None and info.created
         self._clock.set(datetime.fromisoformat(info.created).timestamp() if known else None, asked_at)
 
     async def get_all(self, names: Sequence[str]) -> Sequence[Stored | StorageError]:
@@ -132,16 +133,16 @@ class Bucket:
         return [reply if isinstance(reply, StorageError) else _stored(reply) for reply in replies]
 
     async def put_all(self, puts: Sequence[Put]) -> Sequence[Done | Stale | StorageError]:
-        """Make changes, each if its revision is still the newest."""
+        """Make each change whose expected revision is still the newest."""
         replies = await self._calls.ask_all([self._publication(put) for put in puts])
         return [reply if isinstance(reply, StorageError) else _outcome(reply) for reply in replies]
 
     async def purge(self, name: str, below: int) -> None:
-        """Remove the messages of a name whose revision is below a number; newer ones stay."""
+        """Remove a name's messages with revisions below a number."""
         await self._call(f"STREAM.PURGE.{self._stream}", {"filter": self._prefix + name, "seq": below})
 
     async def names(self, offset: int) -> tuple[list[str], int]:
-        """Some names (the server decides how many) in order, from the one at `offset` on; and how many there are."""
+        """Some names in order from `offset` on (the server decides how many), and the number of all names."""
         request = {"subjects_filter": self._prefix + ">", "offset": offset}
         reply = await self._call(f"STREAM.INFO.{self._stream}", request)
         if len(reply.payload) < _LARGE:
@@ -149,7 +150,7 @@ class Bucket:
         return await asyncio.to_thread(self._names_in, reply)
 
     async def info(self) -> StreamInfo:
-        """What the server says about the stream. Raises `StorageUnavailableError` if it says nothing."""
+        """The server's answer about the stream. Raises `StorageUnavailableError` if there is none."""
         reply = await self._calls.ask(Request(f"$JS.API.STREAM.INFO.{self._stream}"), _OPENING)
         if reply.status == "503":
             raise StorageUnavailableError(
@@ -196,7 +197,7 @@ class Bucket:
             "allow_rollup_hdrs": True,
             "deny_delete": True,
             "allow_direct": True,
-            "allow_msg_ttl": True,  # servers before 2.11 pass over it
+            "allow_msg_ttl": True,  # servers before 2.11 ignore it
             "duplicate_window": _DUPLICATES_SECONDS * 1_000_000_000,
             "max_bytes": -1,
             "max_age": 0,
@@ -205,7 +206,7 @@ class Bucket:
             "max_consumers": -1,
         }
         info = decode((await self._call(f"STREAM.CREATE.{self._stream}", config)).payload, StreamInfo)
-        if info.error is not None and info.error.err_code == _NAME_IN_USE:  # somebody else was faster
+        if info.error is not None and info.error.err_code == _NAME_IN_USE:  # another process has created it
             return await self.info()
         return info
 
@@ -233,9 +234,7 @@ def _stored(reply: Reply) -> Stored | StorageError:
     try:
         entry = parse(header) if header else Entry()
     except msgspec.DecodeError:
-        return StorageError(
-            f"its entry in the bucket has a {HEADER} header that is not understood; it is left as it is"
-        )
+        return StorageError(f"its entry in the bucket has a {HEADER} header of an unknown form; it is left as it is")
     return Stored(revision, reply.payload, entry, headers.get(_MESSAGE_ID))
 
 

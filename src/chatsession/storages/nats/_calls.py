@@ -1,4 +1,4 @@
-"""Many requests at once over one NATS connection, sent again when it is cut."""
+"""Sends many requests at once over one NATS connection, and again when the connection is lost."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from chatsession.storages._shared.retries import retried
 from chatsession.storages.nats._errors import forbidden
 
 LONGEST_TRY = 3.0
-"""Seconds to wait for an answer before asking again, if the connection seems to be there."""
+"""Seconds to wait for an answer before asking again, while the connection seems to work."""
 _BETWEEN_TRIES = 0.05
 _BETWEEN_LOOKS = 0.1
 """Seconds between looks at a connection on which no answer comes: it may have been replaced."""
 _AT_A_STRETCH = 16
-"""So many requests are written before other tasks get their turn."""
+"""The number of requests that are written before other tasks may run."""
 _STATUS = "Status"
 _AROUND_HEADERS = 16
 _LONGEST_LINE = 4000
-"""The server reads protocol lines of at most 4,096 bytes, with numbers beside the two subjects."""
+"""Bytes of the two subjects in a protocol line. The server reads lines of at most 4,096 bytes."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to send. It may arrive more than once."""
+    """A request. The server may get it more than once."""
 
     subject: str
     payload: bytes = b""
@@ -40,20 +40,20 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What came back."""
+    """An answer."""
 
     status: str
     """Empty, or a number such as 404."""
     payload: bytes
     headers: dict[str, str]
     tries: int
-    """More than 1: it is possible that an earlier one arrived too."""
+    """If more than 1, the server may have got the request more than once."""
     moved: bool
-    """The connection is another one than when the request was made."""
+    """The connection was replaced after the request was made."""
 
 
 _Answer: TypeAlias = Msg | StorageError | None
-"""A reply; why there will be none; or `None`: the request must be sent again."""
+"""A reply, the reason why there will be none, or `None`: the request must be sent again."""
 
 
 class _Pending(NamedTuple):
@@ -69,8 +69,8 @@ class Calls:
     """Sends requests and gathers their replies, from `start` on.
 
     Args:
-        retry_for: seconds to go on trying.
-        woken: is called with what others send by `wake`.
+        retry_for: seconds in which a request is sent again.
+        woken: called with each token that `wake` sends here.
     """
 
     client: Client
@@ -84,7 +84,7 @@ class Calls:
         self._pending: dict[str, _Pending] = {}
         self._heard: Exception | None = None
         self._ambiguous: list[Exception] = []
-        """Errors that name one of several subjects, which differ in case only."""
+        """Errors that fit several subjects, which differ in case only."""
         self._subscription: Subscription | None = None
 
     async def start(self, client: Client) -> None:
@@ -101,12 +101,12 @@ class Calls:
             await self._subscription.unsubscribe()
 
     def cut(self) -> None:
-        """The connection is gone: pending requests must be sent again."""
+        """The connection is lost: pending requests must be sent again."""
         for pending in self._pending.values():
             pending.end(None)
 
     def refuse(self, error: Exception) -> None:
-        """The driver has reported an error: if it names the subject of a request, there will be no reply to that."""
+        """Take an error that the driver reported. A request whose subject it names will get no reply."""
         refusal = forbidden(error)
         if refusal is None:
             return
@@ -137,11 +137,12 @@ class Calls:
         """Send requests together.
 
         Args:
-            requests: each may arrive more than once.
-            retry_for: seconds to go on trying where nobody answers for the stream, if not those of this object.
+            requests: the server may get each more than once.
+            retry_for: seconds in which requests are repeated while no server answers for the stream. `None`: as long as
+                others.
 
         Returns:
-            In their order the replies, or an error where none came within the retry_for of this object.
+            In the order of the requests: the reply, or an error if there was none in time.
         """
         now, connection = asyncio.get_running_loop().time(), self._connection()
         end = now + self.retry_for
@@ -171,7 +172,7 @@ class Calls:
         return [refused.get(index) or replies.get(index) or self._unanswered(tries) for index in range(len(requests))]
 
     def _cannot_send(self, request: Request) -> StorageError | None:
-        """Why the server would cut the connection over this request, and with it fail all the others."""
+        """Why the server would close the connection because of this request, so that all others fail too."""
         size = len(request.payload) + sum(len(f"{name}: {text}\r\n".encode()) for name, text in _headers(request))
         if size + _AROUND_HEADERS > self.client.max_payload:
             return StorageError(
@@ -207,7 +208,7 @@ class Calls:
         return found + [None] * (len(requests) - len(found))
 
     async def _wait(self, pending: Collection[asyncio.Future[_Answer]], connection: object, end: float) -> None:
-        """Wait for answers; no longer than the connection lasts on which the requests were sent."""
+        """Wait for answers, at most for as long as the connection lasts on which the requests were sent."""
         loop = asyncio.get_running_loop()
         while (left := end - loop.time()) > 0 and self._connection() == connection:
             _, waiting = await asyncio.wait(pending, timeout=min(left, _BETWEEN_LOOKS))
@@ -217,7 +218,7 @@ class Calls:
 
     def _look_at_errors(self) -> None:
         errors, self._ambiguous = self._ambiguous, []
-        newest = self.client.last_error  # of a user's own client, which reports its errors elsewhere
+        newest = self.client.last_error  # a client of the user reports its errors elsewhere
         if newest is not None and newest is not self._heard:
             self._heard = newest
             errors.append(newest)
@@ -225,7 +226,7 @@ class Calls:
             self.refuse(error)
 
     def _connection(self) -> object:
-        """Names the connection that is there now."""
+        """Identifies the present connection."""
         return self.client.is_connected and self.client.stats["reconnects"]
 
     async def _is_connected(self, end: float) -> bool:
@@ -258,7 +259,7 @@ def _headers(request: Request) -> Iterable[tuple[str, str]]:
 
 
 def message_id() -> str:
-    """Names one change among all others."""
+    """A new name for a change."""
     return secrets.token_hex(12)
 
 
@@ -268,5 +269,5 @@ def _reply(message: Msg, tries: int, *, moved: bool) -> Reply:
 
 
 def _is_passing(reply: Reply) -> bool:
-    """Nobody answers for the stream: a server or a cluster that is starting, or has no leader."""
+    """Whether no server answers for the stream, because it is starting or has no leader."""
     return reply.status == "503"

@@ -1,4 +1,4 @@
-"""A connection of our own: made within a bounded time, or refused with the reason."""
+"""Connects within a bounded time, or says why that is not possible."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from chatsession.storages._shared.sweeper import drop
 from chatsession.storages.nats._errors import connection_error, is_refusal
 
 _inherited: list[object] = []
-"""What a parent process still uses; kept, because its finalizers would write to it or close it."""
+"""Objects that a parent process still uses, kept so that they are not finalized here."""
 
 _log = logging.getLogger("chatsession")
 
 _BETWEEN_TRIES = 0.1
 _PING_INTERVAL = 2
-"""Seconds; a connection whose server does not answer is given up after two of them."""
+"""Seconds. A connection whose server does not answer is given up after two pings."""
 _UNACKNOWLEDGED = 5_000
-"""Milliseconds after which the kernel gives up a connection that takes no more bytes."""
+"""Milliseconds after which the kernel gives up a connection on which sent bytes are not acknowledged."""
 _OLDEST = (2, 9)
-"""The first version that gives single messages of a stream without a consumer."""
+"""The first version that reads single messages without a consumer."""
 
 
 class Listener(Protocol):
@@ -54,11 +54,11 @@ async def connect(
 
     Args:
         servers: their URLs.
-        shown: what to call them in messages, without passwords.
+        shown: their names in messages, without passwords.
         credentials: the path of a credentials file.
         listener: is told what happens to the connection.
-        retry_for: seconds in which a server that is just starting may come up, or a busy one answer.
-        tries: how often to knock, should the server hang up.
+        retry_for: seconds in which a server may start, or a busy one answer.
+        tries: how often to connect if the server closes the connection.
 
     Raises:
         StorageError: the server refuses these credentials.
@@ -111,16 +111,16 @@ async def connect(
             connecting.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await connecting
-    with suppress(Exception):  # it never was of any use
+    with suppress(Exception):
         await client.close()
     error = failed.result() if failed.done() else last[-1] if last else None
-    if isinstance(error, ConnectionResetError) and tries > 1:  # a server that refuses may hang up before it says so
+    if isinstance(error, ConnectionResetError) and tries > 1:  # it may refuse, and close before it says so
         return await connect(servers, shown, credentials, listener, retry_for, tries - 1)
     raise connection_error(error, shown)
 
 
 def check_version(client: Client) -> None:
-    """Raise `StorageError` if the server lacks what the bucket needs."""
+    """Raise `StorageError` if the server is too old for the bucket."""
     version = client.connected_server_version
     if (0, 0) < (version.major, version.minor) < _OLDEST:
         raise StorageError(
@@ -129,19 +129,19 @@ def check_version(client: Client) -> None:
 
 
 def belongs_here(client: Client) -> bool:
-    """Whether the running event loop is the one that serves a client."""
+    """Whether a client belongs to the running event loop."""
     task = cast("Any", client)._ping_interval_task
     return task is None or task.get_loop() is asyncio.get_running_loop()
 
 
 def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client | None, inherited: bool) -> None:
-    """Drop what belongs to a closed event loop, or to the process that this one was forked from.
+    """Drop what belongs to a closed event loop or to the parent process.
 
     Args:
-        entries: what was built upon the client.
-        sweeper: the task of the storage.
-        client: one that was connected here; `None`: the user's own, which is left alone.
-        inherited: nothing may be closed, because the parent still uses it.
+        entries: the entries that use the client.
+        sweeper: the storage's task.
+        client: a client that was connected here. `None`: it is the user's, and is not touched.
+        inherited: the parent process still uses everything, so nothing is closed.
     """
     if inherited:
         _inherited.append((entries, sweeper, client))
@@ -156,7 +156,7 @@ def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client 
 
 
 def _close_socket(client: Client) -> None:
-    """Close a connection whose event loop will never run again, without awaiting."""
+    """Close a connection whose event loop is closed, without awaiting."""
     transport = _transport_of(client)
     if transport is None:
         return
@@ -169,7 +169,7 @@ def _close_socket(client: Client) -> None:
 
 
 def _watch(client: Client) -> None:
-    """Let the kernel notice a server that vanished without a word, even while bytes wait to be sent."""
+    """Have the kernel notice a server that vanished without closing, even while bytes wait to be sent."""
     transport = _transport_of(client)
     connected = None if transport is None else transport.get_extra_info("socket")
     if connected is None:

@@ -1,4 +1,4 @@
-"""Reads and changes many entries of a bucket at a time: read, decide, compare and swap, and repeat where needed."""
+"""Reads and changes many entries at a time: read, decide, compare and swap, and repeat where needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entries:
     Args:
         calls: the connection.
         bucket: the bucket.
-        retry_for: seconds in which a change that others are faster with is tried again.
+        retry_for: seconds in which a change is repeated while others are faster.
     """
 
     def __init__(self, calls: Calls, bucket: Bucket, retry_for: float) -> None:
@@ -51,25 +51,25 @@ class Entries:
             await asyncio.wait(self._chores)
 
     def held(self, lease: Lease | None) -> Stored | None:
-        """The state of a key that was locked here, without reading it; the write notices if it is out of date."""
+        """The state of a key that was locked here, without a read. A write fails if it is out of date."""
         self._drop_after_reconnect()
         if lease is None or (stored := self._held.get(lease.key)) is None:
             return None
         return stored if stored.token == lease.token else None
 
     def forget(self, key: str) -> None:
-        """A key is no longer locked here."""
+        """Forget the state of a key that is no longer locked here."""
         self._held.pop(key, None)
 
     async def transact(
         self, keys: Sequence[str], decisions: Sequence[Decide[Answer]], known: Sequence[Stored | None] | None = None
     ) -> list[Answer | SessionError]:
-        """Decide by the state of each key, and carry the decisions out.
+        """Decide about each key by its state, and carry the decisions out.
 
         Args:
             keys: each at most once.
-            decisions: for each key, what to make of its state.
-            known: states that are likely, to save reading them; the write notices if they are out of date.
+            decisions: for each key, what to do in which state.
+            known: probable states, which save the read. A write fails if they are out of date.
         """
         decide = dict(zip(keys, decisions, strict=True))
         states = {key: stored for key, stored in zip(keys, known or (), strict=bool(known)) if stored is not None}
@@ -87,7 +87,7 @@ class Entries:
                 await asyncio.sleep(random.uniform(0.0, 0.002 * min(rounds, 10)))
             if rounds and asyncio.get_running_loop().time() > end:
                 results.update(
-                    {key: of_key(StorageUnavailableError("others always were faster"), key) for key in waiting}
+                    {key: of_key(StorageUnavailableError("others were faster each time"), key) for key in waiting}
                 )
                 break
             rounds += 1
@@ -101,7 +101,7 @@ class Entries:
                 decision = decide[key](states[key], now)
                 if isinstance(decision, Write):
                     writes[key] = decision, states.pop(key)
-                elif key in supposed:  # only a write finds out whether the state is what it was supposed to be
+                elif key in supposed:  # without a write, nothing tells whether this is the state
                     del states[key]
                 else:
                     results[key] = decision
@@ -132,7 +132,7 @@ class Entries:
         now: float,
         results: dict[str, Answer | SessionError],
     ) -> None:
-        """Make the changes whose revision is still the newest; of the others there is no result yet."""
+        """Make the changes whose revision is still the newest. The others get no result yet."""
         try:
             await self.eras.keep()
         except StorageError as error:
@@ -164,9 +164,9 @@ class Entries:
         return answer
 
     async def _in_lasting_era(self, own: int, newest: int, put: Put, done: Done) -> tuple[Put, Done | StorageError]:
-        """Store a message again that may have been given the revision of one that the server has lost.
+        """Store a message again if its revision may be that of a message that the server has lost.
 
-        It stays as it is if others have built upon it meanwhile.
+        It stays as it is if others have changed the entry since.
         """
         try:
             if not await self.eras.outlasted(own, newest, done):
@@ -179,10 +179,10 @@ class Entries:
         return (put, done) if isinstance(outcome, Stale) else (repeated, outcome)
 
     async def _clear_up(self, put: Put) -> Done | StorageError:
-        """A change was sent more than once, and its revision is stale: was it made by the first time already?
+        """Find out whether a change that was sent more than once, and is stale now, was made the first time.
 
-        If others have changed the entry since, the server is asked by the message ids that it remembers: the state as
-        it is now is stored again under ours. Either the server has seen that id, or nothing changes.
+        If others have changed the entry since, the server is asked for the message ids that it remembers: the present
+        state is stored again under the id of the change. Either the server has seen that id, or nothing changes.
         """
         asked = False
         for _ in range(10):
@@ -191,7 +191,7 @@ class Entries:
                 return stored
             if stored.message_id == put.message_id:
                 if asked:
-                    break  # it is the question
+                    break  # this message is the question itself
                 return Done(stored.revision)
             now = self.bucket.now()
             (outcome,) = await self.bucket.put_all(
@@ -199,7 +199,7 @@ class Entries:
             )
             asked = True
             if isinstance(outcome, Done):
-                # The question may have arrived twice as well; what it asks about is older than what was stored before.
+                # The question may have arrived twice too. The change that it asks about is older than the stored state.
                 if outcome.duplicate and outcome.revision <= stored.revision:
                     return outcome
                 break
@@ -209,20 +209,20 @@ class Entries:
         )
 
     def _put(self, name: str, value: bytes, entry: Entry, stored: Stored, now: float) -> Put:
-        """A message upon the one that is stored."""
+        """A message that replaces the stored one."""
         era = max(self.eras.current, stored.entry.era)
         entry = replace(replacing(stored.entry, entry, now), era=0 if entry.is_nothing() else era)
         return Put(name, value, entry, stored.revision, message_id(), now)
 
     def _hold(self, key: str, stored: Stored) -> None:
         self._held[key] = stored
-        if len(self._held) > self._many_held:  # handlers that lost their lease never come back
+        if len(self._held) > self._many_held:  # handlers that lost their lease do not unlock
             now = self.bucket.now()
             self._held = {key: held for key, held in self._held.items() if held.entry.is_locked(now)}
             self._many_held = 2 * len(self._held) + _FEW_HELD
 
     def _drop_after_reconnect(self) -> None:
-        """Forget the states known here: a server that comes back may have lost its last messages."""
+        """Forget all states after a reconnect: a server that was restarted may have lost its last messages."""
         reconnects = self.calls.client.stats["reconnects"]
         if reconnects != self._reconnects:
             self._reconnects = reconnects
@@ -236,7 +236,7 @@ class Entries:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._chores.discard(task)
         if not task.cancelled():
-            task.exception()  # what could not be cleared away now, a sweep will find
+            task.exception()  # a sweep finds what could not be removed now
 
 
 def _names(keys: Sequence[str], results: dict[str, Answer | SessionError]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Eras, above the revisions in every version and fencing token, so that these rise although revisions fall.
+"""Eras: the upper part of versions and fencing tokens, so that these grow even if revisions do not.
 
-A server that is killed may lose its last messages, and gives their revisions to others. Nobody can tell whether that
-happened while a connection was down. So each connection begins an era, by a compare-and-swap of an entry in the bucket,
-before it changes anything. All that use the bucket read that entry with each batch, and write in the newest era.
+A server that is killed may lose its last messages, and give their revisions to later ones. A client cannot tell whether
+that happened while its connection was down. So each connection begins an era before it changes anything, by a
+compare-and-swap of an entry in the bucket. All clients read that entry with each batch, and write in the newest era.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from chatsession.storages.nats._calls import message_id
 from chatsession.storages.nats._records import Entry, Stored
 
 ERA_NAME = "=era"
-"""Of the entry in the bucket; no session has this name (see `_names`)."""
+"""The name of the entry. No session has it (see `_names`)."""
 
 
 class Eras:
-    """The newest era of a bucket, as far as it is known here.
+    """The newest known era of a bucket.
 
     Args:
         bucket: the bucket.
-        connection: numbers the connection that is used now.
+        connection: gives the number of the present connection.
     """
 
     def __init__(self, bucket: Bucket, connection: Callable[[], int]) -> None:
@@ -34,12 +34,12 @@ class Eras:
         self._beginning = asyncio.Lock()
         self.current = 0
         self.own = 0
-        """The one that was begun here last."""
+        """The era that was last begun here."""
         self.newest_revision = 0
-        """The highest revision that was given to a message from here."""
+        """The highest revision of a message that was sent from here."""
 
     async def keep(self) -> None:
-        """Begin an era if the connection is a new one, or messages were lost on it. Raises `StorageError`."""
+        """Begin an era if the connection is new, or messages were lost on it. Raises `StorageError`."""
         if self._begun_on == self._connection():
             return
         async with self._beginning:
@@ -48,17 +48,17 @@ class Eras:
                 self._begun_on = connection
 
     def adopt(self, entry: Stored | StorageError) -> None:
-        """Go over to the era of the entry, if another connection has begun it."""
+        """Adopt the era of the entry, if another connection has begun it."""
         if isinstance(entry, Stored):
             self.current = max(self.current, entry.entry.era)
 
     async def outlasted(self, own: int, newest: int, done: Done) -> bool:
-        """Whether a change was made after the era ended in which it was written; then a new one has begun.
+        """Whether the era in which a change was written ended before it was stored. Then a new one has begun.
 
         Args:
             own: `own` when the change was sent.
             newest: `newest_revision` then.
-            done: what became of it.
+            done: its outcome.
 
         Raises:
             StorageError: an era cannot be begun.
@@ -78,7 +78,7 @@ class Eras:
             (found,) = await self._bucket.get_all([ERA_NAME])
             if isinstance(found, StorageError):
                 raise found
-            # By the clock too: the entry itself may be among what was lost.
+            # The clock counts too, because the entry itself may have been lost.
             now = self._bucket.now()
             era = max(found.entry.era + 1, self.current + 1, int(now * 1000))
             (outcome,) = await self._bucket.put_all(

@@ -1,6 +1,6 @@
-"""Translates what NATS and its driver say into errors of this library.
+"""Translates errors of NATS and its driver into errors of this library.
 
-The texts of the driver are left out: they may repeat a URL, and with it a password.
+The texts of the driver are left out, because they may contain a URL with a password.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ import nats.errors
 from chatsession.errors import SessionTooLargeError, StorageError, StorageUnavailableError
 from chatsession.storages.base import Change
 
-_NO_ADMITTANCE = ("authorization", "authentication", "permissions", "nkey", "user account")
+_REFUSALS = ("authorization", "authentication", "permissions", "nkey", "user account")
 _FORBIDDEN = re.compile('permissions violation for (publish|subscription) to "([^"]*)"')
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server does not let this user in."""
-    return isinstance(error, nats.errors.Error) and any(word in str(error).lower() for word in _NO_ADMITTANCE)
+    """Whether the server refuses this user."""
+    return isinstance(error, nats.errors.Error) and any(word in str(error).lower() for word in _REFUSALS)
 
 
 def connection_error(error: Exception | None, shown: str) -> StorageError:
     """Why no connection was made."""
-    # The driver's own text stays out: it may repeat the URL, and with it the password.
     if error is not None and is_refusal(error):
         return StorageError(f"NATS at {shown} refuses these credentials; check user, password or credentials file")
     if isinstance(error, FileNotFoundError):
-        return StorageError("the credentials file for NATS is not there")
+        return StorageError("the credentials file for NATS does not exist")
     why = "" if error is None else f" ({type(error).__name__})"
     return StorageUnavailableError(f"NATS at {shown} cannot be reached{why}; is the server running?")
 
 
 def forbidden(error: Exception) -> tuple[str, str] | None:
-    """What the server does not let this user do: `publish` or `subscription`, and the subject in lower case."""
+    """What the server forbids this user: `publish` or `subscription`, and the subject in lower case."""
     found = _FORBIDDEN.search(str(error))
     return None if found is None else (found[1], found[2])
 
@@ -44,7 +43,7 @@ def of_key(error: StorageError, key: str) -> StorageError:
 
 
 def too_large(change: Change, largest: int) -> SessionTooLargeError:
-    """A session that does not fit into one message."""
+    """The error for a session that does not fit into one message."""
     return SessionTooLargeError(
         f"{len(change.value):,} bytes are more than the NATS server takes ({largest:,}); nothing was written; "
         "make it smaller, or raise the server's max_payload",

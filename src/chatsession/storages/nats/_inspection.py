@@ -1,4 +1,4 @@
-"""What people who look after the bucket want to know."""
+"""Facts for operators: the locks, the bucket and the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names in a bucket, in order and in pages; the server gives them in parts of its own size."""
+"""The names in a bucket, in order and in pages. The server sends them in parts of its own size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 STEP = 100_000
-"""About how many names the server gives at once."""
+"""About how many names the server sends at once."""
 _OVERLAP = 1000
 _MOST_PARTS = 8
 
@@ -23,10 +23,10 @@ class _Part(msgspec.Struct):
 
 
 class Listing:
-    """Gives names in pages, each name once, though others come and go meanwhile.
+    """Gives names in pages, each once, while others are added and removed.
 
     Args:
-        fetch: gives a part of all names in order, from an offset on, and how many there are.
+        fetch: gives a part of all names in order, from an offset on, and the number of all names.
     """
 
     def __init__(self, fetch: Callable[[int], Awaitable[tuple[list[str], int]]]) -> None:
@@ -34,7 +34,7 @@ class Listing:
         self._parts: dict[str, _Part] = {}
 
     async def after(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
-        """At most `limit` names behind a cursor, and the next cursor (`None`: these were the last)."""
+        """At most `limit` names after a cursor, and the next cursor (`None`: these were the last)."""
         part = self._parts.pop(cursor or "", None) or _Part([], 0, False)
         if not part.names and not part.is_last:
             part = await self._part_after(cursor or "", part.offset)
@@ -51,7 +51,7 @@ class Listing:
             names, total = await self._fetch(offset)
             end = offset + len(names)
             following = end - min(_OVERLAP, len(names) // 2)
-            if offset and (not names or names[0] > last):  # so many were deleted that some would be passed over
+            if offset and (not names or names[0] > last):  # so many were deleted that some would be skipped
                 offset = max(0, offset - STEP)
                 continue
             names = names[bisect_right(names, last) :]

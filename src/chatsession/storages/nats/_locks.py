@@ -1,4 +1,4 @@
-"""Locking, renewing and abandoning, as changes of the state of a key."""
+"""Lock, renew and abandon, as changes of the state of a key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from chatsession.storages.nats._records import HEARTBEAT, QueuedWaiter, Stored
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Not locked; it is worth another try when woken, or at this time, when the holder's lease ends."""
+    """The request waits, until it is woken or the holder's lease ends at this time."""
 
     until: float
 
 
 def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decision[Locked | Waiting]:
-    """Lock, or queue up."""
+    """Lock the key, or put the request into its queue."""
     value, entry = carried(stored, now)
     queue = entry.queue
     place = next((place for place, queued in enumerate(queue) if queued.waiter == request.waiter), len(queue))
@@ -43,7 +43,7 @@ def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decisi
 
 
 def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[bool]:
-    """Make the lease longer, if it is held."""
+    """Extend a lease that is held."""
     if stored.token != lease.token:
         return False
     value, entry = carried(stored, now)
@@ -51,7 +51,7 @@ def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[
 
 
 def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
-    """Take waiters out of the queue and release the lock that one of them was granted; the next one is woken."""
+    """Remove waiters from the queue, release the lock that one of them was granted, and wake the next one."""
     held = stored.entry.is_locked(now) and stored.entry.holder in map(wake_token, waiters)
     if not held and all(queued.waiter not in waiters for queued in stored.entry.queue):
         return None

@@ -1,7 +1,7 @@
-"""From a session key to the name of its entry in the bucket, and back; never two keys on one name.
+"""Names of entries for session keys, and back. No two keys have the same name.
 
-A name may hold `A-Z a-z 0-9 - / _ = .`, with no dot at an end and no two in a row. Keys made of these stay as they are,
-except that `=` begins an escape: `=20` is the byte of a blank.
+A name may contain `A-Z a-z 0-9 - / _ = .`, with no dot at either end and no two in a row. Keys of these characters are
+their own names, except that `=` begins an escape: `=20` is the byte of a blank.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from chatsession.errors import SessionKeyError
 
 LONGEST = 2000
-"""Bytes of a name; the server reads protocol lines of at most 4,096, with subjects around the name."""
+"""Bytes of a name. The server reads protocol lines of at most 4,096 bytes, with subjects around the name."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/-]+(?:\.[A-Za-z0-9_/-]+)*")
 _NAME = re.compile(r"(?:[A-Za-z0-9_/.-]|=[0-9A-F]{2})+")
@@ -23,7 +23,7 @@ def name_of(key: str) -> str:
     """The name of the key's entry.
 
     Raises:
-        SessionKeyError: the key is empty, no valid Unicode, or too long.
+        SessionKeyError: the key is empty, not valid Unicode, or too long.
     """
     if len(key) <= LONGEST and _PLAIN.fullmatch(key):
         return key
@@ -43,7 +43,7 @@ def name_of(key: str) -> str:
 
 
 def key_of(name: str) -> str | None:
-    """The key that has this name; `None` if no key has it."""
+    """The key that has this name. `None` if no key has it."""
     if len(name) > LONGEST or not _NAME.fullmatch(name):
         return None
     try:

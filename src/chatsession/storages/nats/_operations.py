@@ -1,4 +1,4 @@
-"""What a call makes of the state of a key: only an answer, or a new state with the answer for when it is stored."""
+"""Decisions about a key by its state: an answer, or a new state with the answer for when it is stored."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Write(msgspec.Struct, Generic[Answer], frozen=True):
     value: bytes
     entry: Entry
     answer: Callable[[Stored], Answer]
-    """What to answer when it is stored."""
+    """Gives the answer when the state is stored."""
     wake: QueuedWaiter | None = None
-    """The waiter whose turn it is then."""
+    """The waiter whose turn is next."""
 
 
 Decision: TypeAlias = Write[Answer] | Answer
 
 
 def record_of(stored: Stored, now: float) -> Record | None:
-    """The session as the core sees it; `None`: there is none, or it expired."""
+    """The record of a session. `None`: there is none, or it has expired."""
     if not stored.entry.is_live(now):
         return None
     return Record(stored.value, stored.version, stored.entry.expires)
 
 
 def commit(change: Change, largest: int, stored: Stored, now: float) -> Decision[Outcome]:
-    """Check lease and version, change the session, unlock."""
+    """Check the lease and the version, change the session, and unlock."""
     if change.lease is not None and change.lease.token != stored.token:
         return LEASE_LOST
     before = carried(stored, now)
@@ -82,7 +82,7 @@ def _changed(
 
 
 def carried(stored: Stored, now: float) -> tuple[bytes, Entry]:
-    """The state as a new message has it if nothing changes: revisions that were the old message's own are named."""
+    """The unchanged state for a new message. It names the version and the token that followed from the old revision."""
     entry = stored.entry
     queue = entry.awaited_by(now)
     if entry.is_live(now):

@@ -1,8 +1,8 @@
-"""What a bucket holds for one key: the session, its lock and its queue, all in one message.
+"""The message that holds the session, the lock and the queue of a key.
 
-JetStream changes one subject at a time, so everything that a commit checks and changes together is in one message: the
-value is the payload, the rest is in a header. One compare-and-swap on the revision then checks the lease and the
-version, writes the value and releases the lock. The price: locking and unlocking write the value again.
+JetStream changes one subject at a time, so all that a commit checks and changes is in one message: the value is the
+payload, the rest is in a header. One compare-and-swap on the revision checks the lease and the version, writes the
+value and releases the lock. The price is that locking and unlocking write the value again.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import msgspec
 
 HEADER = "Chatsession"
 LONGEST_SILENCE = 3.5
-"""Seconds after which a waiter that no longer repeats its request is dropped from the queue."""
+"""Seconds after which a waiter that has not repeated its request leaves the queue."""
 HEARTBEAT = 1.0
 """Seconds after which a waiter that still waits repeats its request."""
 
 
 _REVISION_BITS = 44
-"""Of a version or a fencing token; the era stands above them."""
+"""The low bits of a version or a fencing token. The era is above them."""
 FOREVER = 1e15
 """A time that never comes."""
 
 
 class QueuedWaiter(msgspec.Struct, array_like=True, frozen=True):
-    """A request that waits for the key."""
+    """A request that waits for a key."""
 
     waiter: str
     inbox: str
-    """Where to wake it."""
+    """The inbox of its connection, in which it is woken."""
     seen: float
     """Server time at which it last repeated its request."""
 
@@ -35,16 +35,16 @@ class QueuedWaiter(msgspec.Struct, array_like=True, frozen=True):
 class Entry(
     msgspec.Struct, frozen=True, omit_defaults=True, rename={"lease_seconds": "lease", "tombstone_until": "graves"}
 ):
-    """The state of a key, at one revision. What is not in the header has the default."""
+    """The state of a key at one revision. Fields that the header lacks have their defaults."""
 
     missing: bool = False
-    """There is no session, only a lock or a queue."""
+    """No session is stored, only a lock or a queue."""
     expires: float | None = None
     """Server time at which the session expires."""
     stored_at: int = 0
-    """The session's version; 0: the version that the message itself gives (see `Stored`)."""
+    """The session's version; 0: it follows from the message's revision (see `Stored`)."""
     locked_at: int = 0
-    """The fencing token of the lock; 0: the one that the message itself gives."""
+    """The fencing token of the lock; 0: it follows from the message's revision."""
     lease_seconds: float = 0.0
     """How long the lease lasts; 0: not locked."""
     until: float = 0.0
@@ -53,7 +53,7 @@ class Entry(
     """Which request was granted the lock, as `wake_token` of its name."""
     queue: tuple[QueuedWaiter, ...] = ()
     tombstone_until: float = 0.0
-    """Server time until which a session that was stored here before, and is no more, would have lived."""
+    """Server time at which a session that was stored here before would have expired."""
     era: int = 0
     """The era in which the message was written (see `_eras`); 0: by another program."""
 
@@ -62,7 +62,7 @@ class Entry(
         return not self.missing and (self.expires is None or self.expires > now)
 
     def is_locked(self, now: float) -> bool:
-        """Whether somebody holds a lease that has not expired."""
+        """Whether there is a lease that has not expired."""
         return self.lease_seconds > 0 and self.until > now
 
     def is_nothing(self) -> bool:
@@ -74,7 +74,7 @@ class Entry(
         return tuple(queued for queued in self.queue if abs(now - queued.seen) < LONGEST_SILENCE)
 
     def outlived_at(self, now: float) -> float | None:
-        """When the message is no longer needed; `None`: not until it is replaced."""
+        """When the message is no longer needed. `None`: not before it is replaced."""
         if self.is_live(now) and self.expires is None:
             return None
         ends = [self.until, *(queued.seen + LONGEST_SILENCE for queued in self.queue)]
@@ -89,7 +89,7 @@ def replacing(below: Entry, entry: Entry, now: float) -> Entry:
     stay.
     """
     if not entry.missing and entry.expires is None:
-        return msgspec.structs.replace(entry, tombstone_until=0.0)  # it stays for ever
+        return msgspec.structs.replace(entry, tombstone_until=0.0)  # it does not expire
     tombstone_until = below.tombstone_until
     if not below.missing:
         tombstone_until = max(tombstone_until, FOREVER if below.expires is None else below.expires)
@@ -116,9 +116,9 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def _number(self) -> int:
-        """Names this message among all that ever were, in a number that grows from each to the next.
+        """A number that no other message ever had, and that grows from each message to the next.
 
-        A server that lost its last messages gives their revisions again, to messages of a later era.
+        A server that lost its last messages gives their revisions again, but in a later era.
         """
         return self.entry.era << _REVISION_BITS | self.revision
 
@@ -129,11 +129,11 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def parse(header: str) -> Entry:
-    """Read the header. Raises `msgspec.DecodeError` if it is none of ours."""
+    """Decode the header. Raises `msgspec.DecodeError` if another program wrote it."""
     return _DECODER.decode(header)
 
 
 def serialize(entry: Entry) -> str:
-    """Write the header; empty: all defaults."""
+    """Encode the header. It is empty if all fields have their defaults."""
     text = msgspec.json.encode(entry).decode()
     return "" if text == "{}" else text

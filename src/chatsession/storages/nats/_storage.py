@@ -1,19 +1,19 @@
 """Sessions in a NATS JetStream key-value bucket, for bots that run on NATS anyway.
 
-Each session is one key of the bucket (`nats kv get sessions 424242` shows it); keys that NATS does not allow are
-escaped (`=20` is a blank). Its lock, queue and expiry are in a header of the same message, because JetStream changes
-one message at a time: one compare-and-swap on its revision checks the lease and the version, writes the session and
-unlocks it. Locking, renewing and unlocking therefore write the value again.
+Each session is one key of the bucket (`nats kv get sessions 424242` shows it). Characters that NATS does not allow in
+keys are escaped (`=20` is a blank). Lock, queue and expiry are in a header of the same message, because JetStream
+changes one message at a time: one compare-and-swap on its revision checks the lease and the version, writes the session
+and unlocks it. Locking, renewing and unlocking therefore write the value again.
 
-Durability: that of the stream. An awaited commit was acknowledged by JetStream, which has written it on a majority of
-the bucket's `replicas`. A single server syncs its disk every two minutes (`sync_interval` in its configuration), so
-that a power failure may cost that much. A commit whose acknowledgement was lost is recognised when it is repeated.
-Reads without a lock may come from a replica that is slightly behind; reads under a lock are exact.
+Durability: that of the stream. When a commit that was awaited returns, JetStream has written it to a majority of the
+bucket's `replicas`. A single server syncs its disk every two minutes (`sync_interval` in its configuration); a power
+failure may cost that much. A repeated commit is recognised if only its acknowledgement was lost. Reads without a lock
+may come from a replica that is slightly behind; reads under a lock are exact.
 
-Servers from 2.11 on remove expired sessions; for older ones, this storage sweeps the bucket. A deleted session leaves
-a marker of about a hundred bytes until it would have expired, or for good if it had no expiry: when newer servers are
-killed, they may restore what lay below a marker that has expired. A session must fit into one message (`max_payload`,
-1 MiB by default).
+Servers from 2.11 on remove expired sessions; on older ones, this storage sweeps the bucket. A deleted session leaves a
+marker of about a hundred bytes until it would have expired, or for ever if it had no expiry: a newer server that is
+killed may restore what a marker has replaced once the marker has expired. A session must fit into one message
+(`max_payload`, 1 MiB by default).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import ClassVar
 from nats.aio.client import Client
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages._shared.sweeper import sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
@@ -52,7 +53,7 @@ from chatsession.storages.nats._records import Stored
 from chatsession.storages.nats._wakeups import LONGEST_WAIT
 
 _ROOM_FOR_HEADERS = 8 * 1024
-"""Of the server's largest payload, kept free so that a session of the largest size can still be locked."""
+"""Bytes of the largest payload that sessions leave free, so that the largest session can still be locked."""
 _PAGE = 200
 
 
@@ -61,9 +62,9 @@ class NatsStorage(Storage):
 
     Args:
         servers: a URL (`nats://user:password@host:4222`), several for a cluster, or a connected `nats` client of your
-            own, which is not closed here.
-        bucket: the bucket's name; made where it is missing. It must keep a history of 1.
-        replicas: on how many servers a bucket that is made here lies.
+            own, which stays open.
+        bucket: the bucket's name. A missing bucket is created; an existing one must keep a history of 1.
+        replicas: the number of servers that keep a bucket that is created here.
         credentials: the path of a credentials file (`.creds`).
         retry_for: seconds in which a request that is not answered is repeated.
         sweep_interval: seconds between sweeps of expired sessions, on servers before 2.11.
@@ -91,8 +92,7 @@ class NatsStorage(Storage):
     ) -> None:
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
-        if not (retry_for > 0 and sweep_interval > 0):
-            raise StorageError("retry_for and sweep_interval are in seconds and must be positive")
+        check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
         self._given = servers if isinstance(servers, Client) else None
         self._servers = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
         self._shown = "a client of your own" if self._given else ", ".join(map(_without_password, self._servers))
@@ -285,12 +285,12 @@ class NatsStorage(Storage):
 
     async def _hang_up(self, client: Client) -> None:
         if self._given is None:
-            # In a task of its own: of a connection that is broken, the driver raises what broke it, or a cancellation
-            # that nobody asked for.
+            # In a task of its own, because for a broken connection the driver raises the error that broke it, or
+            # cancels the task that closes it.
             closing = asyncio.ensure_future(client.close())
             await asyncio.wait([closing])
             if (closing.cancelled() or closing.exception()) and client._transport is not None:
-                client._transport.close()  # which it has not come to
+                client._transport.close()  # the driver has not come to this
 
 
 def _is_outlived(stored: Stored, now: float) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
 from chatsession.storages.nats._storage import NatsStorage
-from chatsession.storages.urls import flag, options
+from chatsession.storages.urls import flag, options, positive
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
@@ -20,8 +19,8 @@ def from_url(parts: SplitResult) -> NatsStorage:
         bucket=parts.path.strip("/") or "sessions",
         replicas=_replicas(given.get("replicas", "1")),
         credentials=given.get("credentials"),
-        retry_for=_seconds("retry_for", given.get("retry_for", "10")),
-        sweep_interval=_seconds("sweep_interval", given.get("sweep_interval", "600")),
+        retry_for=positive(given, "retry_for") or 10.0,
+        sweep_interval=positive(given, "sweep_interval") or 600.0,
         single_process=flag(given, "single_process"),
     )
 
@@ -30,13 +29,3 @@ def _replicas(text: str) -> int:
     if text.isascii() and text.isdecimal() and 1 <= int(text[:3]) <= 5:
         return int(text[:3])
     raise StorageError("replicas in the nats: URL must be a whole number from 1 to 5")
-
-
-def _seconds(name: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise StorageError(f"{name} in the nats: URL must be a positive number of seconds")
-    return seconds
