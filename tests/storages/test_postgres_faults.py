@@ -109,8 +109,9 @@ class TestAtTheStart:
         assert isinstance(error, StorageUnavailableError)
         assert "did not answer in time" in str(error)
 
-    async def test_too_old(self, proxy: PgProxy) -> None:
-        proxy.rewrite = b"server_version\x0015.", b"server_version\x0011."
+    async def test_too_old(self, proxy: PgProxy, postgres_server: PostgresServer) -> None:
+        version = postgres_server.psql("SHOW server_version").strip().partition(".")[0]
+        proxy.rewrite = f"server_version\0{version}.".encode(), b"server_version\x0011."
         error = await refused(PostgresStorage(proxy.url))
         assert "this is PostgreSQL 11, but sessions need 12 or newer" in str(error)
 

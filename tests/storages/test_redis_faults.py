@@ -172,7 +172,7 @@ async def test_a_full_memory() -> None:
         async with RedisStorage(server.url) as storage:
             await put(storage, "424242", b"1")
             held = await lock(storage, "424242")
-            server.ask("CONFIG", "SET", "maxmemory", "1mb")
+            server.ask("CONFIG", "SET", "maxmemory", "1")
 
             change = Change("424242", Action.PUT, b"2" * 1000, lease=held.lease, unlock=True)
             (outcome,) = await storage.commit_many([change])
