@@ -1,4 +1,4 @@
-"""From a value to bytes and back: typed JSON, and what it means that a value did not change."""
+"""Codecs convert values to bytes and back: typed JSON, checked in both directions."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ T = TypeVar("T")
 
 
 class Codec(Protocol[T]):
-    """Turns values into bytes and back; given to a manager as `codec=`, it replaces `JsonCodec`.
+    """Converts values to bytes and back. A manager uses it in place of `JsonCodec` if it is passed as `codec=`.
 
-    `decode` must build a new value each time. Both may raise anything, which the session turns into a
-    `SessionEncodeError` or a `SessionDecodeError`; nothing is written then.
+    `decode` must build a new value each time. Both may raise any exception, which the session turns into a
+    `SessionEncodeError` or a `SessionDecodeError`; then nothing is written.
     """
 
     def encode(self, value: T) -> bytes:
-        """Give the bytes to store."""
+        """Convert a value to the bytes to store."""
         ...
 
     def decode(self, data: bytes) -> T:
-        """Give the value that `data` was made of."""
+        """Convert bytes back to the value."""
         ...
 
 
 class CodecError(ValueError):
-    """Why a value or a piece of stored data does not fit; the message holds paths and types, never data."""
+    """Why a value or stored data does not fit. The message holds paths and types, never data."""
 
 
 class JsonCodec(Generic[T]):
@@ -73,24 +73,24 @@ class JsonCodec(Generic[T]):
     )  # fmt: skip
 
     raw_decode: Callable[[bytes], T]
-    """`decode` without an explanation of what is wrong, for the many times that nothing is."""
+    """`decode` without an explanation of errors, for speed."""
     raw_encode: Callable[[T], bytes]
-    """`encode` without such an explanation, and without a look at what would come back."""
+    """`encode` without an explanation of errors, and without the check of what would come back."""
 
     check: Callable[[T], None] | None
     """Raises `CodecError` for an untyped part that would come back as something else."""
 
     same: Callable[[T, T], bool]
-    """A quick test whether what was read back is what was given; `False`: `verify` looks closer."""
+    """A quick test whether the value that was read back is the one that was given; `False`: `verify` must decide."""
 
     proves: Callable[[Sequence[T]], bool] | None
-    """A test of values that were encoded: `True`: they will come back as they are; `None`: this cannot be told."""
+    """Proves that values that were encoded will come back equal; `None`: that cannot be proven for this type."""
 
     may_hide: Callable[[T], bool] | None
-    """Tells whether a value may hold something that its bytes do not show; `None`: it cannot."""
+    """Whether a value may hold something that its bytes do not show; `None`: no value of this type does."""
 
     exact: bool
-    """Equal values always give equal bytes (not so with sets, whose order is arbitrary)."""
+    """Equal values always have equal bytes (not so with sets, whose order is arbitrary)."""
 
     def __init__(self, type: type[T] | object) -> None:  # noqa: A002 - the contract's name
         self._type = type
@@ -118,7 +118,7 @@ class JsonCodec(Generic[T]):
         return f"JsonCodec({self._type!r})"
 
     def encode(self, value: T) -> bytes:
-        """Give the JSON of a value.
+        """Encode a value as JSON.
 
         Raises:
             CodecError: a part, which is named by its path, cannot be encoded or would not come back as it is.
@@ -128,7 +128,7 @@ class JsonCodec(Generic[T]):
         return encoded
 
     def encode_plain(self, data: object) -> bytes:
-        """Give the JSON of plain data that is yet to be decoded as a value of the type.
+        """Encode plain data as JSON that is to be decoded as a value of the type.
 
         Raises:
             CodecError: a part, which is named by its path, cannot be encoded, or is untyped and would be altered.
@@ -143,7 +143,7 @@ class JsonCodec(Generic[T]):
         return encoded
 
     def decode(self, data: bytes) -> T:
-        """Give the value of some JSON. Raises `CodecError` with the path of the part that does not fit."""
+        """Decode JSON. Raises `CodecError` with the path of the part that does not fit."""
         try:
             return self.raw_decode(data)
         except msgspec.ValidationError as error:
@@ -158,14 +158,14 @@ class JsonCodec(Generic[T]):
             raise CodecError(f"the class refuses it with {type(error).__name__}") from None
 
     def verify(self, given: T, read_back: T) -> None:
-        """See that what was read back is what was given.
+        """Raise an error unless the value that was read back is the one that was given.
 
         Args:
             given: the value that was encoded.
             read_back: the value that was decoded from that.
 
         Raises:
-            CodecError: a part, which is named by its path, is another one, or is missing.
+            CodecError: a part, named by its path, differs or is missing.
         """
         try:
             found = difference(given, read_back)
@@ -214,10 +214,10 @@ class JsonCodec(Generic[T]):
             raise CodecError("a stored field that its type does not know has a name that is not UTF-8") from None
 
     def would_lose(self, data: bytes) -> str | None:
-        """Tell what would be lost if stored data were decoded and encoded again.
+        """Find what would be lost if stored data were decoded and encoded again.
 
         Returns:
-            The path of the first field or item that would be; `None` if nothing is.
+            The path of the first field or item that would be lost; `None` if there is none.
 
         Raises:
             CodecError: it does not fit the type.
@@ -232,10 +232,10 @@ class JsonCodec(Generic[T]):
 
 
 class ValueCopies(Generic[T]):
-    """The codec of storages that take values as they are: copies instead of bytes.
+    """The codec of storages that store values instead of bytes: it makes copies.
 
     Args:
-        type: what values must be; plain data, as a database's JSON gives it, is converted.
+        type: the type of the values. Plain data, such as a database's JSON, is converted to it.
     """
 
     __slots__ = ("_type",)

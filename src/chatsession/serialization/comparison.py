@@ -1,4 +1,4 @@
-"""Whether a value that was encoded and decoded again is what it was: equal, of the same classes, with nothing lost."""
+"""Compares a value with its copy that was encoded and decoded: is it equal, of the same classes, and complete?"""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import msgspec
 
 
 class Difference(NamedTuple):
-    """The first part of a value that would not come back, and why."""
+    """The first part of a value that would not come back as it is, and why."""
 
     what: str
     why: str
     path: str = ""
 
     def below(self, step: str) -> Difference:
-        """The same difference, told from the part that holds this one."""
+        """The same difference, described from the enclosing part."""
         return self._replace(path=step + self.path)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ _LOST = "is not stored (it is private, excluded or undeclared) and would be lost
 
 
 def difference(given: object, back: object) -> Difference | None:
-    """What is different in `back`, which came of encoding and decoding `given`; `None` where nothing is.
+    """The first difference between `given` and `back`, its encoded and decoded copy; `None`: there is none.
 
     Texts, numbers and members of enums may come back as others that they equal: an `int` as a `float`, a member of a
     `StrEnum` as its text. All else has the very class that it had.
@@ -57,7 +57,7 @@ def difference(given: object, back: object) -> Difference | None:
 
 
 def step_to(key: object) -> str:
-    """How a path shows the key of a dictionary: by name if it looks like one, since other texts may be data."""
+    """A dictionary's key as a step of a path: by name if it looks like a name, because other texts may be data."""
     if isinstance(key, Enum):
         return step_to(cast("object", key.value))
     if isinstance(key, str):
@@ -205,7 +205,7 @@ def _by_fields(cls: type, names: tuple[str, ...], other_slots: Sequence[str]) ->
 
 
 def sets_all_fields(cls: type[Any]) -> bool:
-    """Has an object all its fields as attributes of its own? One that is not given to `__init__` may be the class's."""
+    """Whether objects have all fields as their own attributes; those not set by `__init__` may be the class's."""
     return not dataclasses.is_dataclass(cls) or all(field.init for field in dataclasses.fields(cls))
 
 
@@ -217,7 +217,7 @@ def slots_of(cls: type) -> set[str]:
 
 
 def _are_plain(parts: tuple[Any, ...]) -> bool:
-    """Are these such that equality says all: scalars, and lists and dictionaries of them?"""
+    """Whether equality is enough to compare these: scalars, and lists and dictionaries of them."""
     for part in parts:
         kind = part.__class__
         if kind in SCALARS:
@@ -240,7 +240,7 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _by_name(given: object, back: object, names: Iterable[str]) -> Difference | None:
-    """Field by field, where some may be unset."""
+    """Compare field by field; some may be unset."""
     for name in names:
         ours, theirs = getattr(given, name, _MISSING), getattr(back, name, _MISSING)
         if ours is theirs:
@@ -261,7 +261,7 @@ def _undeclared(given: object, back: object, declared: frozenset[str]) -> Differ
 
 
 def _attributes(value: object, declared: frozenset[str]) -> dict[str, Any]:
-    """Those that were set on an object and are no fields; what `cached_property` left there is no state."""
+    """The attributes set on an object that are neither fields nor cached properties."""
     cls = type(value)
     attributes = cast("dict[str, Any]", getattr(value, "__dict__", {}))
     return {name: each for name, each in attributes.items() if name not in declared and not _is_cache(cls, name)}
@@ -273,7 +273,7 @@ def _is_cache(cls: type, name: str) -> bool:
 
 
 def _is_opaque(ours: object, theirs: object) -> bool:
-    """A lock, say, that `__post_init__` makes for each object: nothing but its identity tells one from another."""
+    """Whether these differ only in identity, such as locks that `__post_init__` makes for each object."""
     cls: Any = type(ours)
     return cls is type(theirs) and cls.__eq__ is object.__eq__
 

@@ -1,4 +1,4 @@
-"""Large sessions made small: Zstandard (RFC 8878)."""
+"""Compresses large sessions with Zstandard (RFC 8878)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COMPRESSED = MARK + b"z"
 
 
 class Compressor:
-    """Compresses what is larger than a threshold, if that makes it smaller.
+    """Compresses data above a threshold, if that makes it smaller.
 
     Args:
-        threshold: bytes above which it is worth trying.
+        threshold: size in bytes above which to try.
 
     Raises:
         ImportError: the library for it is not installed.
@@ -26,7 +26,7 @@ class Compressor:
         self._compress = _zstandard().ZstdCompressor(level=3).compress
 
     def compress(self, data: bytes) -> bytes:
-        """The data, compressed where that pays."""
+        """The data, compressed if that makes it smaller."""
         if len(data) <= self._threshold:
             return data
         compressed = COMPRESSED + self._compress(data)
@@ -38,7 +38,7 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Args:
         data: begins with `COMPRESSED`.
-        limit: bytes that the result may have, so that a small forged frame cannot fill the memory.
+        limit: the largest size of the result, in bytes, so that a small forged frame cannot fill the memory.
 
     Raises:
         CodecError: it was altered or cut, or is too large.

@@ -41,7 +41,7 @@ class Keyring:
     is authenticated as associated data, so that a ciphertext moved to another chat is refused.
 
     Args:
-        keys: the newest first; each 32 bytes, or their base64 as `generate_encryption_key` gives it.
+        keys: the newest first; each 32 bytes, or their base64 as `generate_encryption_key` returns it.
 
     Raises:
         ImportError: the library for it is not installed.

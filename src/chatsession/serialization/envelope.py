@@ -1,4 +1,4 @@
-"""What is stored beside a session's data, where there is more to remember than the data.
+"""The envelope: what is stored with a session's data, if there is more to store than the data.
 
 Most sessions are stored as bare data. Where a version, remembered updates or a move of the chat have to be kept, the
 data lies in an envelope, the one of grammY's `enhanceStorage` with fields of our own added, so that either library

@@ -1,4 +1,4 @@
-"""What is wrong with a value, with stored data or with a type: paths, classes and reasons, never the data itself."""
+"""Explains what is wrong with a value, stored data or a type: paths, classes and reasons, never the data itself."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def reason(error: Exception) -> str:
 
 
 def misfit(error: msgspec.ValidationError, decode: Callable[[bytes], object], data: bytes) -> str:
-    """Why stored data does not fit, less the values that msgspec, or a class of the user's, quotes."""
+    """Why stored data does not fit, without the values that msgspec or a user's class quotes."""
     path = _path(error, decode, data)
     message, cause = str(error), error.__cause__
     if cause is not None and not isinstance(cause, ModelError):  # such as from `__post_init__`
@@ -78,14 +78,14 @@ def misfit(error: msgspec.ValidationError, decode: Callable[[bytes], object], da
 
 
 def _path(error: msgspec.ValidationError, decode: Callable[[bytes], object], data: bytes) -> str:
-    """Where the data does not fit, with the keys of dictionaries, which msgspec does not name."""
+    """The path where data does not fit, with the keys of dictionaries, which msgspec does not name."""
     told = _AT.search(str(error))
     if told is None:
         return ""
     path = told.group(1)
     if "[...]" not in path:
         return path
-    with suppress(Exception):  # of a path that cannot be followed, less is told
+    with suppress(Exception):  # a path that cannot be followed stays as msgspec gives it
         return _with_keys(path, msgspec.json.decode(data), str(error), decode)
     return path
 
@@ -105,7 +105,7 @@ def _with_keys(path: str, data: Any, message: str, decode: Callable[[bytes], obj
 
 
 def _culprit(here: dict[str, Any], fails: Callable[[], bool]) -> str:
-    """The first key whose value does not fit, found by halving; what is left in the dictionary is this one alone."""
+    """The first key whose value does not fit, found by halving the dictionary until only this one is left."""
     everything = dict(here)
     keys = list(everything)
     while len(keys) > 1:
@@ -142,7 +142,7 @@ def unsuitable(kind: object, error: Exception) -> str:
 
 
 def _class_with(name: str, kind: object, seen: set[object] | None = None) -> str:
-    """The class whose annotations have a name that is not defined; "" if it is not found."""
+    """The class whose annotations contain an undefined name; "" if it is not found."""
     seen = set() if seen is None else seen
     for arg in typing.get_args(kind):
         if found := _class_with(name, arg, seen):
@@ -161,7 +161,7 @@ def _class_with(name: str, kind: object, seen: set[object] | None = None) -> str
 
 
 def unsuitable_part(described: inspect.Type) -> str | None:
-    """Why a part of a type cannot be stored, if it cannot."""
+    """Why a part of a type cannot be stored; `None`: it can."""
     if isinstance(described, inspect.CustomType) and described.cls is not object:
         return _unsuitable_class(described.cls)
     if not isinstance(described, inspect.DictType):

@@ -12,11 +12,11 @@ from chatsession.serialization.comparison import sets_all_fields, slots_of
 
 
 def hiding(described: inspect.Type, parts: Iterable[inspect.Type]) -> Callable[[Any], bool] | None:
-    """What tells whether a value may hide something; `None`: no value of this type does.
+    """Make a function that tests whether a value may hide something; `None`: no value of this type does.
 
     Args:
         described: the type.
-        parts: all types inside it, itself among them.
+        parts: all types inside it, including itself.
     """
     hiders = [part for part in parts if _hides(part)]
     if not hiders:

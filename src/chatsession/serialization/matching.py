@@ -1,4 +1,4 @@
-"""Which items of a list are the same ones before and after a change."""
+"""Matches the items of a list before and after a change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 def matches(before: list[object], after: list[object]) -> Iterator[tuple[int, int]]:
-    """Which items of a list are the same ones before and after a change, by their indices."""
+    """The pairs of indices of items that are the same ones before and after a change."""
     places: defaultdict[bytes, list[int]] = defaultdict(list)
     for number, item in reversed(list(enumerate(before))):
         places[_encode_sorted(item)].append(number)
@@ -26,7 +26,7 @@ def matches(before: list[object], after: list[object]) -> Iterator[tuple[int, in
         if not equal:
             changed.append(number)
             continue
-        # Of equal items, the one at the same index if it is among them.
+        # Of several equal items, prefer the one at the same index.
         found = equal.pop(equal.index(number)) if number in equal else equal.pop()
         left.discard(found)
         yield found, number
@@ -46,7 +46,7 @@ def _alike(before: list[object], after: list[object], left: set[int], changed: l
 
 
 def _shared(one: object, other: object) -> int:
-    """How many fields of two objects are equal."""
+    """The number of equal fields of two objects."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return 0
     fields = cast("dict[str, object]", other)

@@ -33,17 +33,17 @@ class _Step(Struct, frozen=True):
 class Migrations:
     """All steps of one kind of session, in order.
 
-    A function without annotations takes and gives plain JSON data (dicts, lists, strings, numbers). One that names the
-    type it takes gets a value of that type, checked; one that names what it gives must fit the next one. Stored fields
-    that a type does not know are passed on: those of the object itself, and at every depth where a step takes and gives
-    the same type.
+    A function without annotations takes and returns plain JSON data (dicts, lists, strings, numbers). If it names the
+    type of its argument, it gets a value of that type, checked; the type that it returns must fit the next step.
+    Stored fields that a type does not know are kept: those of the object itself, and at every depth if a step takes
+    and returns the same type.
 
     Args:
-        steps: by version, any numbers: `{1: f, 2: g, 10.1: h}`. Data from before there were migrations counts as older
-            than the lowest.
+        steps: functions by version, which may be any number: `{1: f, 2: g, 10.1: h}`. Data without a version is
+            older than the lowest.
 
     Raises:
-        TypeError: a step is not a function of one argument, is async, or does not take what the one before it gives.
+        TypeError: a step is not a function of one argument, is async, or does not take what the one before returns.
         ValueError: there is no step, or a version is not a number.
     """
 
@@ -67,7 +67,7 @@ class Migrations:
         self.latest: float = self._steps[-1].version
 
     def run(self, key: str, data: bytes, version: float | None) -> bytes:
-        """Bring JSON data up to the latest version.
+        """Migrate JSON data to the latest version.
 
         Raises:
             CodecError: it is not JSON.
@@ -85,7 +85,7 @@ class Migrations:
         return data
 
     def would_drop(self, key: str, data: bytes, version: float | None) -> str | None:
-        """Tell which field a step would drop that it neither reads nor passes on.
+        """Find a field that a step would drop without having read it.
 
         Returns:
             The path of the first such field; `None` if there is none.
@@ -111,7 +111,7 @@ def _run(step: _Step, key: str, data: bytes) -> bytes:
     try:
         given = step.codec.decode(data)
     except CodecError as error:
-        if step.takes is Any:  # it is not JSON at all, which no migration could mend
+        if step.takes is Any:  # it is not JSON at all
             raise
         raise _failed(step, key, f"takes data that does not fit: {error}") from None
     try:
@@ -156,7 +156,7 @@ def _step(version: float, function: Migration) -> _Step:
 
 
 def _types(version: float, function: Migration) -> tuple[object, object]:
-    """What a step takes and gives, as far as it says so."""
+    """The types that a step takes and returns, as far as they are annotated."""
     try:
         signature = signature_of(function)
         signature.bind(None)

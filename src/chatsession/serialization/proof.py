@@ -1,4 +1,4 @@
-"""A proof, made for one type, that a value comes back as it is, without decoding it again.
+"""Proves, for values of one type, that they come back as they are, without decoding them again.
 
 It looks at large values column by column: at the contents of all messages together, then at all their roles. Each step
 is a call into C for any number of values, so that a proof takes a fraction of the time of decoding and comparing.
@@ -24,7 +24,7 @@ from chatsession.serialization.sameness import class_of, stored_names
 from chatsession.serialization.untyped import is_any
 
 Column: TypeAlias = Collection[Any]
-"""The values, all of which were encoded, that stand at the same place of all objects of one type."""
+"""The encoded values at the same place of all objects of one type."""
 Proof: TypeAlias = Callable[[Column], bool]
 """`True`: each value of a column comes back equal and of the same class."""
 
@@ -37,7 +37,7 @@ _CERTAIN: dict[type[inspect.Type], type] = {
     inspect.DateType: dt.date,
     inspect.UUIDType: UUID,
 }
-"""What is of exactly this class comes back if it could be encoded."""
+"""Values of exactly these classes come back as they are if they could be encoded."""
 _OTHERS: dict[type[inspect.Type], type] = {inspect.FloatType: float, inspect.DateTimeType: dt.datetime}
 _ARRAYS = (inspect.ListType, inspect.VarTupleType, inspect.SetType, inspect.FrozenSetType)
 _RESTRICTIONS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
@@ -47,7 +47,7 @@ _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 
 
 class _UnprovableError(Exception):
-    """A type checks or alters its values, or is not known here."""
+    """The type checks or alters its values, or is not known here."""
 
 
 def proof(described: inspect.Type) -> Proof | None:
@@ -63,7 +63,7 @@ def _proof(described: inspect.Type, known: dict[int, Proof]) -> Proof:
 
     Args:
         described: the type.
-        known: the proofs that are being made for the objects around, for types that contain themselves.
+        known: the proofs of the enclosing objects, for types that contain themselves.
     """
     if any(getattr(described, name, None) is not None for name in _RESTRICTIONS):
         raise _UnprovableError
@@ -167,7 +167,7 @@ def _objects(described: inspect.StructType | inspect.DataclassType, known: dict[
             return False
         return all(inside([*map(get, column)]) for get, inside in fields)
 
-    known[id(described)] = proves  # before its fields are looked at, which may be of this type again
+    known[id(described)] = proves  # first, because its fields may be of this type again
     fields += [(attrgetter(field.name), _proof(field.type, known)) for field in described.fields]
     return proves
 
@@ -176,7 +176,7 @@ _dict_of = attrgetter("__dict__")
 
 
 def _meddles(cls: Any) -> bool:
-    """Does a class check or alter what is decoded, or leave out what is to be encoded?"""
+    """Whether a class checks or alters what is decoded, or leaves out something when it is encoded."""
     if hasattr(cls, "__attrs_attrs__") or hasattr(cls, "__post_init__"):
         return True
     config = getattr(cls, "__struct_config__", None)

@@ -1,4 +1,4 @@
-"""JSON that is read only as far as it is looked at."""
+"""Reads JSON only as deep as necessary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def items_of(raw: Raw) -> Items | None:
 
 
 def plain(raw: Raw) -> object:
-    """The data as dicts, lists, texts and numbers."""
+    """The data as dicts, lists, strings and numbers."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

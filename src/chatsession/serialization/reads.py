@@ -1,4 +1,4 @@
-"""A dictionary that notes which of its fields are read, to tell what a migration drops without having looked at it."""
+"""A dictionary that notes which fields are read, to find what a migration drops without having read it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class NotedDict(dict[str, Any]):
-    """The data that a migration gets when nothing may be dropped."""
+    """The data passed to a migration when nothing may be dropped unread."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         super().__init__(data)
         self._unread = dict(data)
 
     def dropped(self, result: object) -> str | None:
-        """The first field that was never read, and is not in the result as it was; `None`: there is none."""
+        """The first field that was never read and is not in the result unchanged; `None`: there is none."""
         if result is self:
             return None
         kept = cast("dict[str, Any]", result) if isinstance(result, dict) else {}

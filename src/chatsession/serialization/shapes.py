@@ -1,4 +1,4 @@
-"""Where, in the JSON of a type, objects with fixed fields are, and how each keeps the fields that it does not know."""
+"""The shape of a type's JSON: where it has objects with fixed fields, and how these keep unknown fields."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shape(Protocol):
-    """Where, in the JSON of a type, objects with fixed fields are."""
+    """The places of objects with fixed fields in the JSON of a type."""
 
     def has_unknown(self, stored: Raw) -> bool:
-        """Quick, and wrong only by saying yes."""
+        """Whether there may be unknown fields. A quick test; `False` is certain."""
         ...
 
     def probe_type(self) -> object:
-        """Give a type that decodes only what has no unknown fields; `None`: no type tells that."""
+        """A type that decodes only what has no unknown fields; `None`: there is no such type."""
         ...
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
-        """Give `encoded` with the unknown fields of `stored`."""
+        """Add the unknown fields of `stored` to `encoded`."""
         ...
 
     def known(self, stored: Raw) -> object:
-        """Give the data without unknown fields, to be compared."""
+        """The data without unknown fields, for comparison."""
         ...
 
     def inner(self) -> Sequence[Shape]:
-        """Give the shapes in this one."""
+        """The shapes inside this one."""
         ...
 
 
@@ -49,13 +49,13 @@ class ObjectShape:
 
     def __init__(self, source: object, names: Iterable[str] = (), *, takes_all: bool = False) -> None:
         self.source = source
-        """What it was made of, kept because shapes are found by its `id`."""
+        """What it was made from, kept because shapes are found by its `id`."""
         self.names = frozenset(names)
         self.takes_all = takes_all
         self.inside: list[tuple[frozenset[str], Shape]] = []
         """The names of a field (more than one if it has aliases), and the shape of what is in it."""
         self.constants: dict[str, frozenset[object]] = {}
-        """The values that tell this class from others."""
+        """The values that distinguish this class from others."""
         self._is_being_probed = False
 
     def has_unknown(self, stored: Raw) -> bool:
@@ -78,7 +78,7 @@ class ObjectShape:
 
     @cached_property
     def _probe(self) -> tuple[Callable[[Raw], object], list[tuple[str, Shape]]]:
-        """A decoder that only looks whether objects have fields of other names, and the fields that it leaves out."""
+        """A decoder that only checks whether objects have fields of other names, and the fields that it ignores."""
         known, left = self._known
         return msgspec.json.Decoder(known).decode, left
 
@@ -122,7 +122,7 @@ class ObjectShape:
         return [shape for _, shape in self.inside]
 
     def fits(self, fields: Fields) -> bool:
-        """Has it the tag of this class, or none?"""
+        """Whether an object has the tag of this class, or none."""
         return all(
             name not in fields or _is_in(plain(fields[name]), constants) for name, constants in self.constants.items()
         )
@@ -199,7 +199,7 @@ class ItemsShape:
 
 
 class PlacesShape:
-    """A tuple with a type for each place, or an object stored as an array, which may have grown at its end."""
+    """A tuple with a type for each place, or an object stored as an array, which may have more items at its end."""
 
     def __init__(self, items: Sequence[Shape | None], *, may_grow: bool = False, source: object = None) -> None:
         self.source = source
@@ -263,7 +263,7 @@ class OneOfShape:
         return self._members
 
     def _of(self, raw: Raw) -> Shape | None:
-        """The member that this is: by its tag, or else that which knows the most of its fields."""
+        """The member with this tag, or else the one that knows most of the fields."""
         fields = fields_of(raw)
         if fields is None:
             return next((each for each in self._members if isinstance(each, (ItemsShape, PlacesShape))), None)

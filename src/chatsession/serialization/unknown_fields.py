@@ -1,4 +1,4 @@
-"""Fields of stored objects that their class does not know, kept when the session is written again.
+"""Keeps the fields of stored objects that their class does not know when a session is written again.
 
 A newer version of the program leaves them while both versions run. They belong to the object that holds them, and
 stay as long as it does. An object is the same one before and after a change if it stands
@@ -32,7 +32,7 @@ def shape_of(described: inspect.Type, made: dict[object, Shape] | None = None) -
 
     Args:
         described: the type.
-        made: the shapes of the objects around, for types that contain themselves.
+        made: the shapes of the enclosing objects, for types that contain themselves.
     """
     made = {} if made is None else made
     if isinstance(described, inspect.CustomType):
@@ -59,7 +59,7 @@ def _of_object(
     if id(described) in made:
         return made[id(described)]
     shape = ObjectShape(described, (field.encode_name for field in described.fields))
-    made[id(described)] = shape  # before its fields are looked at, which may be of this type again
+    made[id(described)] = shape  # first, because its fields may be of this type again
     if isinstance(described, inspect.StructType) and described.tag_field is not None:
         shape.names |= {described.tag_field}
         shape.constants[described.tag_field] = frozenset({described.tag})
@@ -170,13 +170,13 @@ def known_names(shape: Shape | None) -> frozenset[str]:
 
 
 def first_missing(before: object, after: object, ignored: frozenset[str], path: str = "$") -> str | None:
-    """The path of the first field or item that is in the first of two trees of JSON only.
+    """The path of the first field or item that is only in the first of two trees of JSON.
 
     Args:
-        before: as `plain` gives it.
-        after: the same.
-        ignored: names of fields that may be missing, since they have a default or an alias.
-        path: of the trees.
+        before: from `plain`.
+        after: from `plain`.
+        ignored: names of fields that may be missing, because they have a default or an alias.
+        path: the path of the trees.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         fields = cast("dict[str, object]", after)

@@ -1,4 +1,4 @@
-"""The parts of a value whose type is not known, and what JSON would give back as something else there."""
+"""Finds, in the untyped parts of a value, what would come back from JSON as something else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NO_NUMBER = "JSON has only finite numbers"
 
 _ARRAYS = (list, tuple, set, frozenset)
 _SAFE = frozenset({str, int, bool, type(None)})
-"""What can be told to come back by its class alone."""
+"""Values of these classes always come back as they are."""
 _NAMES = (inspect.AnyType, inspect.StrType)
 _PLAIN_TYPES = (
     *_NAMES,
@@ -64,11 +64,11 @@ def parts(described: object) -> Iterator[inspect.Type]:
 
 
 def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> Look | None:
-    """What looks for foreign parts in values of a type; `None`: they have none, as the types of all parts are known.
+    """Make a function that finds foreign parts in values of a type; `None`: the types of all parts are known.
 
     Args:
         described: the type.
-        known: the looks that have been made for the objects around, for types that contain themselves.
+        known: the functions made for the enclosing objects, for types that contain themselves.
     """
     known = {} if known is None else known
     if id(described) in known:
@@ -92,7 +92,7 @@ def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> 
 
 
 def foreign(value: object) -> Foreign | None:
-    """The first part of what should be plain data that JSON would give back as something else."""
+    """The first part of plain data that would come back from JSON as something else."""
     kind = type(value)
     if kind is dict:
         for name, child in cast("dict[object, object]", value).items():
@@ -198,7 +198,7 @@ def is_any(described: inspect.Type) -> bool:
 
 
 def _is_plain(described: inspect.Type) -> bool:
-    """Are values of this type what `json.loads` gives?"""
+    """Whether values of this type are what `json.loads` returns."""
     inside = list(parts(described))
     names = all(isinstance(part.key_type, _NAMES) for part in inside if isinstance(part, inspect.DictType))
     return names and all(isinstance(part, _PLAIN_TYPES) or is_any(part) for part in inside)

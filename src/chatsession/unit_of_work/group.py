@@ -1,8 +1,7 @@
-"""Several sessions opened and ended as one, without ever waiting in a circle.
+"""Opens and ends several sessions together, without deadlocks.
 
-Turns and locks are taken in one order, that of storage and key, which is the same for everybody: a holder waits only
-for later ones, so that no two callers wait for each other. As long as nobody else holds any of them, all are asked for
-at once.
+Keys are acquired in one order, that of storage and key, which is the same everywhere: a holder waits only for later
+ones, so that no two callers wait for each other. If no key is held by others, all are locked at once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Unit: TypeAlias = UnitOfWork[Any] | LazySession[Any]
 
 
 async def begin_all(units: Sequence[UnitOfWork[Any]]) -> None:
-    """Open all, or none."""
+    """Open all sessions, or none."""
     ordered = sorted(units, key=lambda unit: unit.lock_order)
     try:
         if _immediate(ordered):
@@ -72,7 +71,7 @@ async def commit_all(units: Sequence[Unit]) -> None:
 
 
 async def _commit_and_send(units: Sequence[UnitOfWork[Any]]) -> None:
-    """Send when all are committed, one session after another; nothing of those that are not."""
+    """Commit all, then send the actions of each session that was committed, one session after another."""
     outboxes = [unit.take_outbox() for unit in units]
     results: list[object] = list(await _each(units, [unit.commit() for unit in units]))
     for outbox, result in zip(outboxes, results, strict=True):
@@ -89,7 +88,7 @@ async def _commit_and_send(units: Sequence[UnitOfWork[Any]]) -> None:
 
 
 async def abort_all(units: Sequence[Unit]) -> None:
-    """Write none. May be called twice."""
+    """Abort all sessions: nothing is written. May be called twice."""
     _raise_first(await _to_the_end([unit.abort() for unit in units]))
 
 
@@ -105,7 +104,7 @@ async def _lock_all(left: Sequence[UnitOfWork[Any]]) -> None:
         _raise_first(locked)
         if False not in locked:
             return
-        # Another process has this one. Waiting for it with later ones in hand could close a circle.
+        # Another process holds this one. Waiting for it while holding later ones could deadlock.
         busy = locked.index(False)
         later = left[busy + 1 :]
         await _each(later, [unit.unlock() for unit in later])
@@ -116,7 +115,7 @@ async def _lock_all(left: Sequence[UnitOfWork[Any]]) -> None:
 async def _each(
     units: Sequence[UnitOfWork[Any]], doing: Sequence[Coroutine[Any, Any, bool | None]]
 ) -> list[bool | BaseException | None]:
-    """Do something with each, at the same time where that saves trips; errors are returned in their places."""
+    """Run one step for each unit, concurrently if that saves trips. Errors are returned in place of results."""
     if not _immediate(units):
         return await _to_the_end(doing)
     results: list[bool | BaseException | None] = []
@@ -129,7 +128,7 @@ async def _each(
 
 
 async def _to_the_end(doing: Sequence[Coroutine[Any, Any, bool | None]]) -> list[bool | BaseException | None]:
-    """Do all at the same time. A cancellation takes effect afterwards, or it could hit one that has not begun."""
+    """Run all concurrently. A cancellation takes effect afterwards, so that it cannot hit a step that has not begun."""
     tasks = [asyncio.ensure_future(step) for step in doing]
     cancelled: asyncio.CancelledError | None = None
     while not all(task.done() for task in tasks):

@@ -1,4 +1,4 @@
-"""A session that is not read before somebody asks for it."""
+"""A session that is read when it is first used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NOTHING = object()
 
 
 class LazySession(Generic[T]):
-    """What `ctx.session` is under a lazy middleware: `await ctx.session` gives the value.
+    """The `ctx.session` of a lazy middleware: `await ctx.session` returns the value.
 
-    The first `await` locks and loads; each further one gives the very same object, without a second read. An
-    assignment needs no read before it, and a read that is under way is discarded by it.
+    The first `await` locks and loads the session; further ones return the same object without another read. An
+    assignment needs no read before it, and discards a read that is under way.
     """
 
     __slots__ = ("_after", "_assigned", "_loading", "_open", "opened")
@@ -31,7 +31,7 @@ class LazySession(Generic[T]):
         self._open: Callable[[], UnitOfWork[T]] | None = open_
         """`None`: the update is done. It refers to the context, which refers to this: a cycle, unless it is dropped."""
         self.opened: UnitOfWork[T] | None = None
-        """The session, once somebody has asked for it."""
+        """The session, once it has been used."""
         self._loading: asyncio.Future[None] | None = None
         self._assigned: object = _NOTHING
         self._after: tuple[tuple[object, tuple[Any, ...], dict[str, Any]], ...] = ()
@@ -46,7 +46,7 @@ class LazySession(Generic[T]):
 
     @property
     def data(self) -> LazySession[T]:
-        """The awaitable itself; assign a value, or an awaitable of one, to replace, `None` to delete."""
+        """The awaitable itself. Assign a value, or an awaitable of one, to replace it; assign `None` to delete it."""
         if self._open is None:
             raise self._misused()
         return self
@@ -62,17 +62,17 @@ class LazySession(Generic[T]):
             self._assigned = value
 
     async def save(self) -> None:
-        """As `Session.save`; does nothing if the session was never asked for."""
+        """See `Session.save`; does nothing if the session was not used."""
         if (session := await self.settle()) is not None:
             await session.save()
 
     async def release(self) -> None:
-        """As `Session.release`; does nothing if the session was never asked for."""
+        """See `Session.release`; does nothing if the session was not used."""
         if (session := await self.settle()) is not None:
             await session.release()
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
-        """As of a session that was loaded; one that was not is loaded at the end."""
+        """See `UnitOfWork.after_commit`; a session that was not loaded is loaded at the end."""
         if self._open is None:
             raise self._misused()
         if self.opened is None:
@@ -118,7 +118,7 @@ class LazySession(Generic[T]):
     async def _assigned_value(self) -> T | None:
         assigned = self._assigned
         if inspect.isawaitable(assigned):
-            # Awaited once, however many ask: some awaitables cannot be awaited again.
+            # Awaited only once: some awaitables cannot be awaited again.
             shared = asyncio.ensure_future(cast("Awaitable[T]", assigned))
             if self._assigned is assigned:
                 self._assigned = shared
@@ -129,7 +129,7 @@ class LazySession(Generic[T]):
         return cast("T | None", assigned)
 
     async def settle(self) -> UnitOfWork[T] | None:
-        """The session, with everything that was assigned to it in it; `None` if nobody asked for it."""
+        """Apply what was assigned. Returns the session; `None` if it was not used."""
         if self._open is None:
             raise self._misused()
         while self._loading is not None:
@@ -156,7 +156,7 @@ class LazySession(Generic[T]):
         return await self._open_by(begin)
 
     async def commit(self) -> None:
-        """The handler returned: commit, if the session was asked for."""
+        """The handler returned: commit, if the session was used."""
         try:
             session = await self.settle()
         except BaseException:
@@ -175,7 +175,7 @@ class LazySession(Generic[T]):
             await self.opened.abort()
 
     def close(self) -> UnitOfWork[T] | None:
-        """Let nobody use it any more: gives the session, if one was opened, for the caller to end."""
+        """Refuse further use. Returns the session, if it was opened, for the caller to commit or abort."""
         self._open = None
         assigned = self._assigned
         if asyncio.isfuture(assigned):

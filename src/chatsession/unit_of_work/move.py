@@ -1,14 +1,14 @@
-"""A session moves from one key to another, at once and only once, wherever a process dies meanwhile.
+"""Moves a session from one key to another, atomically and once, even if a process dies at any point.
 
-No storage changes two keys in one step, so the move is written down before it is made:
+No storage changes two keys atomically, so the move is recorded before it is made:
 
-1. the new key says "one is on its way from the old key",
-2. the old key says "moved to the new key", and still has the data,
+1. the new key records "moving here from the old key",
+2. the old key records "moved to the new key", and still has the data,
 3. the new key has the data,
-4. the old key has nothing but the way to the new one, for ever.
+4. the old key keeps only the reference to the new one, for ever.
 
-Before step 2 the old key has the session, after it the new one has. Whoever opens either key in between finds what is
-written there, and finishes the move first; both keys are locked for that.
+Before step 2 the session belongs to the old key, afterwards to the new one. Opening either key in between finds these
+records and finishes the move first, with both keys locked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TRIES = 20
 async def move(runtime: Runtime[Any], old: str, new: str) -> None:
     """Move the session of one key to another; does nothing if it is there already.
 
-    Where either key has moved on, the session goes from the end of the one way to the end of the other, so that all
-    keys of a chain lead to one session, in whichever order its moves are told.
+    If either key has moved on, the session moves from the end of one chain to the end of the other, so that all
+    keys of a chain lead to one session, in whatever order its moves arrive.
 
     Raises:
         SessionError: the user's `merge` failed, or one of the sessions cannot be read; nothing was moved.
@@ -46,7 +46,7 @@ async def move(runtime: Runtime[Any], old: str, new: str) -> None:
 
 
 async def follow(runtime: Runtime[Any], key: str, unpacked: Unpacked) -> str:
-    """The key under which to go on, when one was found that has moved, or to which one is moving."""
+    """Finish a move that was found under a key. Returns the key that now has the session."""
     if unpacked.moving_from is not None:
         await _move(runtime, unpacked.moving_from, key)
         return key
@@ -57,7 +57,7 @@ async def follow(runtime: Runtime[Any], key: str, unpacked: Unpacked) -> str:
 
 
 async def _end(runtime: Runtime[Any], key: str) -> str:
-    """The key to which a key leads, after every move on the way that was broken off is finished."""
+    """The key to which a key leads, after all interrupted moves on the way are finished."""
     passed: set[str] = set()
     while key not in passed:
         passed.add(key)
@@ -73,7 +73,7 @@ async def _end(runtime: Runtime[Any], key: str) -> str:
 
 
 async def _move(runtime: Runtime[Any], old: str, new: str) -> None:
-    """Move between just these keys, or finish a move that somebody began."""
+    """Move between these two keys, or finish a move between them."""
     if old == new:
         return
     for tries in range(_TRIES):
@@ -85,7 +85,7 @@ async def _move(runtime: Runtime[Any], old: str, new: str) -> None:
                 source, target = (first, second) if first.key == old else (second, first)
                 await (_move_bytes if runtime.serializer.pipeline is not None else _move_value)(runtime, source, target)
                 return
-        except SessionConflictError:  # somebody writes without locking
+        except SessionConflictError:  # another program writes without locking
             if tries == _TRIES - 1:
                 raise
 
@@ -135,7 +135,7 @@ async def _put(
 
 
 def _final(runtime: Runtime[Any], old: str, new: str, there: Unpacked, here: Unpacked) -> tuple[Unpacked, bytes | None]:
-    """What the new key will have, and the old chat's data if it has to be set aside."""
+    """What the new key will have, and the old chat's data if it must be set aside."""
     updates = tuple(dict.fromkeys((*there.updates, *here.updates)))
     base = there if here.empty else here
     actions = tuple({each.update: each for each in (*there.actions, *here.actions)}.values())
@@ -173,7 +173,7 @@ async def _set_aside(runtime: Runtime[Any], old: str, data: bytes) -> None:
 
 
 async def _move_value(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
-    """A `StorageAdapter` has values, with no place for the way to the new key."""
+    """Move within a `StorageAdapter`, whose values have no place for a reference to the new key."""
     if source.record is None:
         return
     value = source.record.value

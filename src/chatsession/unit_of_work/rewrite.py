@@ -1,4 +1,4 @@
-"""All stored sessions in the form of today: migrated, and encrypted with the newest key."""
+"""Rewrites all stored sessions in their current form: migrated, and encrypted with the newest key."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class RewriteReport:
     """What `SessionManager.rewrite` did, or would do.
 
     Attributes:
-        seen: sessions looked at.
-        rewritten: those that were (or, in a dry run, would be) stored anew.
-        failures: key and reason of those that could not be, the first thousand; they are left as they are.
-        reasons: how many failed with which kind of error.
-        cursor: where a run that was interrupted goes on, as `resume=`; `None` after the last one.
+        seen: how many sessions were examined.
+        rewritten: how many were (or, in a dry run, would be) rewritten.
+        failures: key and reason of the first thousand that could not be rewritten; they are left as they are.
+        reasons: how many failed, by kind of error.
+        cursor: where to continue after an interruption, as `resume=`; `None` at the end.
     """
 
     seen: int = 0
@@ -82,7 +82,7 @@ def _is_outdated(runtime: Runtime[Any], key: str, stored: bytes, report: Rewrite
 
 
 def _current(runtime: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
-    """What is stored, up to date; raises if it does not fit the type."""
+    """What is stored, unpacked and migrated. Raises if it does not fit the type."""
     unpacked = runtime.serializer.unpack(key, stored)
     if unpacked is None or not unpacked.empty:
         runtime.serializer.loads(key, stored if unpacked is None else unpacked.data)
@@ -101,21 +101,21 @@ def _current(runtime: Runtime[Any], key: str, stored: bytes) -> Unpacked | None:
 async def _rewrite(runtime: Runtime[Any], key: str, report: RewriteReport) -> None:
     try:
         async with locked_key(runtime, key) as locked:
-            rewritten = await _put_anew(runtime, locked)
+            rewritten = await _put_current(runtime, locked)
         report.rewritten += rewritten
-    except SessionConflictError:  # a session was written meanwhile, and in the form of today
+    except SessionConflictError:  # the session was written meanwhile, in its current form
         pass
     except SessionError as error:
         report.fail(key, error)
 
 
-async def _put_anew(runtime: Runtime[Any], locked: LockedKey) -> bool:
+async def _put_current(runtime: Runtime[Any], locked: LockedKey) -> bool:
     record = locked.record
     unpacked = None if record is None else _current(runtime, locked.key, record.value)
     if record is None or unpacked is None or not unpacked.outdated:
         return False
     stored, _ = runtime.serializer.pack(locked.key, None if unpacked.empty else unpacked.data, unpacked, None)
-    expires_at = record.expires_at  # which stays: nobody has used the session
+    expires_at = record.expires_at  # a rewrite is not an access
     ttl = None if expires_at is None else max(expires_at - runtime.coordinator.storage.now(), 0.001)
     await locked.put(stored, ttl)
     return True

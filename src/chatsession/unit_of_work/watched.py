@@ -1,4 +1,4 @@
-"""In asyncio's debug mode: tells in the log if a task that an update left running changes the session afterwards."""
+"""In asyncio's debug mode: logs if a task that an update left running changes the session afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("chatsession")
 
 
 class WatchedUnit(ObservedUnit[T]):
-    """A session whose value is compared again when the tasks that its update has started are done."""
+    """A session whose value is compared again when the tasks that its update started have ended."""
 
     __slots__ = ("_before", "_reported")
 
@@ -54,4 +54,4 @@ class WatchedUnit(ObservedUnit[T]):
 
 
 def nobody_observes(event: SessionEvent) -> None:
-    """In place of an observer."""
+    """An observer that does nothing."""
