@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from tools.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
@@ -86,18 +86,6 @@ class MongoServer:
         self.process.kill()
         self.start()
         wait_until(lambda: _holds(self._leads), "the server becoming the primary")
-
-    def revive(self) -> None:
-        """Start it if it has ended, and if it still ends, until it takes a write."""
-
-        def revived() -> bool:
-            if self.process.has_ended:
-                self.start()
-            with self.client() as client:
-                database = client.get_database("probe", write_concern=WriteConcern("majority", wtimeout=2000))
-                return database.probe.update_one({}, {"$inc": {"count": 1}}, upsert=True).acknowledged
-
-        wait_until(lambda: _holds(revived), "the server taking a write", 60)
 
     def __enter__(self) -> Self:
         try:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,7 @@ class Result(msgspec.Struct, kw_only=True):
 
     storage: str
     promise: str
+    day: str
     seed: int
     seconds: float
     verdict: Verdict
@@ -91,6 +93,7 @@ async def run(storage: str, folder: Path, aims: Aims, seed: int) -> Result:
     return Result(
         storage=storage,
         promise=kind.promise,
+        day=date.today().isoformat(),
         seed=seed,
         seconds=seconds,
         verdict=verdict,

@@ -376,7 +376,7 @@ class Mongo(Place):
         return {"server killed and started": lambda _: self._server.restart()}
 
     def revive(self) -> None:
-        self._server.revive()  # it ends when it cannot write
+        self._server.restart()  # having been unable to write, it ends at once or a little later
 
 
 class MongoReplicas(Place):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -40,8 +39,7 @@ def page(results: Sequence[Result]) -> str:
         [
             "# Campaigns",
             "",
-            f"By `python -m tools.torture`, {date.today()}. {machine()} "
-            "What the columns mean: [Reliability](../reliability.md).",
+            f"By `python -m tools.torture`. {machine()} What the columns mean: [Reliability](../reliability.md).",
             "",
             *table(results),
             "",
@@ -54,7 +52,7 @@ def table(results: Sequence[Result]) -> list[str]:
     """One line a storage."""
     head = [
         "storage", "events", "updates", "attempts", "violations", "hangs", "other failures",
-        "free after a kill", "the same, all else quiet", "lease", "minutes", "seed",
+        "free after a kill", "the same, all else quiet", "lease", "minutes", "day", "seed",
     ]  # fmt: skip
     rows = [
         [
@@ -69,6 +67,7 @@ def table(results: Sequence[Result]) -> list[str]:
             _after(result.verdict.blocked.longest_after_quiet_kill, result.verdict.blocked.quiet_kills),
             f"{result.lease:g} s",
             f"{result.seconds / 60:.1f}",
+            result.day,
             str(result.seed),
         ]
         for result in results
@@ -86,8 +85,8 @@ def details(result: Result) -> list[str]:
         f"## {result.storage}",
         "",
         f"{result.workers} workers, {verdict.keys:,} keys. {result.promise[:1].upper()}{result.promise[1:]}.{disk} "
-        f"The longest that somebody waited for a key that nobody got meanwhile: {blocked.longest:.1f} s; "
-        f"no longer than {blocked.most:.1f} s for 99 % of the keys, and {blocked.median:.1f} s for half of them.",
+        f"The longest wait for a key that no update got meanwhile: {blocked.longest:.1f} s; "
+        f"at most {blocked.most:.1f} s for 99 % of the keys, and {blocked.median:.1f} s for half of them.",
         *(
             [f"While a clock was off, {stale:,} handlers were given an old state; none of them changed anything."]
             * (stale > 0)
