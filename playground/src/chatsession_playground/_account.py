@@ -131,7 +131,7 @@ class BotAccount:
         self._webhook_task: asyncio.Task[None] | None = None
 
     def note_contact(self) -> None:
-        """Wake those who wait for the next call of the bot."""
+        """Wake everything that waits for the next call of the bot."""
         self.contact.set()
         self.contact = asyncio.Event()
 
@@ -233,7 +233,7 @@ class BotAccount:
             await asyncio.wait([task])
 
     def record(self, call: Call) -> None:
-        """Note a call, and tell those who wait for it."""
+        """Record a call, and wake what waits for it."""
         self.calls.append(call)
         self.unseen_calls.put(call)
 
@@ -267,7 +267,7 @@ class BotAccount:
             await free.wait()
 
     async def close(self) -> None:
-        """Let go of everybody who waits."""
+        """End every call that waits."""
         await self.stop_webhook()
         self.queue.interrupt(ApiError(502, "Bad Gateway"))
         for free in self._held.values():

@@ -76,7 +76,7 @@ class ChatRoom:
         self._print(f"   {self._style.faint(f'SQLite, key {key}:')} {self._style.data(text or 'nothing')}")
 
     def show_output(self, line: str) -> None:
-        """Print a line that the bot's process printed or logged, unless it is its farewell."""
+        """Print a line that the bot's process printed or logged, unless the conversation has ended."""
         self._print(self._style.faint(f"   │ {line}"))
 
     def do(self, line: str) -> None:

@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class View(Protocol):
-    """Is told what happens."""
+    """Is called when something happens."""
 
     def said(self, room: Room | None, line: Line) -> None:
         """Something was said in a room; or it is a note that concerns all rooms."""
@@ -123,7 +123,7 @@ class Rooms:
         self._tell(room, note)
 
     def note_change(self) -> None:
-        """Let those look again who wait in `changed`."""
+        """Wake everything that waits in `changed`."""
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What both ways of the demo stand on: the server, the bot's process, and a look into its SQLite file."""
+"""What both kinds of the demo need: the server, the bot's process, and its SQLite file."""
 
 import asyncio
 import tempfile

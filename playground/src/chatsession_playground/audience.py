@@ -1,4 +1,4 @@
-"""Everybody around one bot: where tests and demos make chats, send updates, and watch what the bot does."""
+"""The people and chats of one bot, by which tests and demos send updates and see what the bot does."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,7 +216,7 @@ class Audience:
     def refuse(
         self, method: str, code: int, *, description: str = "", retry_after: int | None = None, times: int = 1
     ) -> None:
-        """Answer the next calls of a method with an error, as Telegram does in bad hours.
+        """Answer the next calls of a method with an error, as Telegram does when it is overloaded.
 
         Args:
             method: such as `"sendMessage"`.

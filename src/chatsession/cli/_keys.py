@@ -13,7 +13,7 @@ _VARIABLE = "CHATSESSION_ENCRYPTION_KEYS"
 
 
 def is_sealed(value: bytes) -> bool:
-    """Is it encrypted?"""
+    """Whether a stored value is encrypted."""
     return value.startswith(SEALED)
 
 
@@ -28,13 +28,13 @@ def decrypted(key: str, value: bytes) -> bytes:
 
 
 def readable(key: str, value: bytes) -> bytes | None:
-    """The data in a session, as far as it can be read; `None`: there is none, or it is encrypted with another key."""
+    """The data in a session; `None`: there is none, or it is encrypted with another key."""
     given = os.environ.get(_VARIABLE, "")
     return data_in(key, value, _keyring(given) if given else None)
 
 
 def sealed(key: str, value: bytes) -> bytes:
-    """The inverse, with the newest key."""
+    """The value, encrypted with the newest key."""
     return _keyring(os.environ.get(_VARIABLE, "")).seal(key, value)
 
 

@@ -9,7 +9,7 @@ from chatsession.storages import Storage
 
 
 async def scope(storage: Storage, prefix: str | None) -> Scope:
-    """The sessions that `--prefix` names; says which other managers' sessions are left out."""
+    """The sessions that `--prefix` names. Prints which other managers' sessions are left out."""
     found = await scope_of(storage, prefix)
     if found.others:
         others = ", ".join(safe(shown(other)) for other in sorted(found.others))

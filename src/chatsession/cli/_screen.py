@@ -1,4 +1,4 @@
-"""What goes to the terminal: nothing in a key or in a session can move the cursor, change colours, or deceive."""
+"""Output to the terminal. No key and no session can move the cursor, change colours, or hide text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class _Screen(Console):
-    """A console that leaves it to the command what a closed pipe means."""
+    """A console that raises `BrokenPipeError` instead of ending the process."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -51,11 +51,11 @@ def say(text: str = "", style: str = "") -> None:
     if style:
         out.print(Text(text, style=style))
     else:
-        sys.stdout.write(text + "\n")  # a hundred times as fast, and there may be a million
+        sys.stdout.write(text + "\n")  # a hundred times as fast as rich, and there may be a million lines
 
 
 def note(text: str, style: str = "") -> None:
-    """A line that is not part of the results."""
+    """A line on stderr, which is not part of the results."""
     with suppress(BrokenPipeError):  # nothing reads it any more
         err.print(Text(text, style=style))
 

@@ -1,4 +1,4 @@
-"""What lies under a key, as a person reads it and types it back."""
+"""Stored data as a person reads it and types it back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def for_scripts(value: bytes) -> dict[str, object]:
 
 
 def from_base64(text: str) -> bytes:
-    """The inverse. Raises `ValueError`."""
+    """Decode base64. Raises `ValueError`."""
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:

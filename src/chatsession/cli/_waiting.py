@@ -1,4 +1,4 @@
-"""What a person is told while a change waits for a bot's update."""
+"""Tells the user that a change waits for a running update."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = 0.5
 
 @contextmanager
 def says_it_waits(key: str) -> Generator[None]:
-    """Say so if the change of a session does not happen soon."""
+    """Print a note if the block, which changes a session, has to wait for the lock."""
     message = f"waiting for the update that is running for {safe(shown(key))}, for {LOCK_TIMEOUT:.0f} s at most"
     timer = asyncio.get_running_loop().call_later(_PATIENCE, note, message, "yellow")
     try:

@@ -1,4 +1,4 @@
-"""`locks`: which sessions are held at this moment, and how to let one go by force."""
+"""`locks`: which sessions are locked now, and how to break a lock."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def watch(
 
 
 async def _next(storage: Storage, key: str, before: Record | None, every: float) -> Record | None:
-    """Wait for another version; a storage that is away for a while is asked on."""
+    """Wait for the next version; go on asking while the storage is unreachable."""
     away = False
     while True:
         await asyncio.sleep(every)

@@ -33,7 +33,7 @@ def web(
 
 
 def _emit_address(line: str) -> None:
-    """Of what a person is told, a script needs the address."""
+    """Print the address, which is all that a script needs."""
     address = line.strip()
     if address.startswith("http://"):
         emit({"url": address})

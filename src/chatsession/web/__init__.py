@@ -1,7 +1,7 @@
 """A page on 127.0.0.1 to look at stored sessions, and to mend them by hand while the bot runs.
 
 * `serve(url)` runs it until Ctrl-C; so does the command `chatsession web URL`.
-* `inspecting(storage)` runs it inside of a program of one's own.
+* `inspecting(storage)` runs it inside your own program.
 
 Needs `pip install 'chatsession[web]'`.
 """

@@ -13,14 +13,14 @@ from chatsession.storages import Record
 from chatsession.web._sessions import mark_of
 
 MOST_UNASKED = 512 * 1024
-"""Bytes of a session up to which all of it is sent at once; of a larger one its beginning, until it is asked for."""
+"""Bytes. Larger sessions are not sent whole until the page asks for it; it gets their beginning instead."""
 BEGINNING = 4096
 
 
 def described(
     key: str, record: Record | None, keyring: Keyring | None, *, whole: bool = False, undo: str | None = None
 ) -> bytes:
-    """The JSON that tells a page all about a session.
+    """Describe a session as JSON, for the page.
 
     Args:
         key: the session key.
@@ -57,7 +57,7 @@ def _seen(seen: View, whole: bool) -> dict[str, object]:
 
 
 def _beside(seen: View) -> dict[str, Any]:
-    """What the envelope remembers beside the data."""
+    """What the envelope holds beside the data."""
     envelope = seen.envelope
     if envelope is None:
         return {}

@@ -43,7 +43,7 @@ class _Find(Struct):
 class _Key(Struct):
     key: str
     whole: bool = False
-    """Also a session that is too large to be sent unasked."""
+    """Send all of it, however large it is."""
 
 
 class _Delete(Struct):
@@ -78,7 +78,7 @@ class _Empty(Struct):
 
 
 class Api:
-    """The answers to the page.
+    """The HTTP API of the page.
 
     Args:
         storage: is open while this answers.

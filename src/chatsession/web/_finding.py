@@ -1,4 +1,4 @@
-"""Which sessions a person looks for: by their keys, by their values, in an order."""
+"""Finds sessions by their keys and values, in an order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from chatsession.storages import Record, Storage
 SESSIONS_A_PAGE = 100
 MOST_SORTED = 500
 SECONDS_A_SEARCH = 1.5
-"""After these a search answers with what it has found, and where to continue."""
+"""After this time, a search returns what it has found and where to continue."""
 SECONDS_A_SORT = 20.0
-"""After these the sessions that were read are sorted."""
+"""After this time, the sessions that were read so far are sorted."""
 
 Order: TypeAlias = Literal["key", "largest", "expires"]
 

@@ -44,7 +44,7 @@ _NO_COOKIE = """Open the address with the token that the inspector printed when 
 
 
 class Guard:
-    """Answers for the app what it must not see, and puts the same headers on every answer.
+    """Refuses requests that must not reach the app, and adds the security headers to every response.
 
     Args:
         app: what is guarded.
@@ -54,7 +54,7 @@ class Guard:
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        # Cookies do not know ports: two inspectors must not take each other's.
+        # Cookies are not bound to ports: two inspectors must not overwrite each other's.
         self._cookie = f"chatsession_{port}"
         self._origin = f"http://127.0.0.1:{port}"
         self._tokens: list[str] = []
@@ -103,7 +103,7 @@ class Guard:
         self._tokens.remove(found)
         cookie = secrets.token_urlsafe(32)
         self._cookies = [*self._cookies, cookie][-MOST_COOKIES:]
-        # No redirect: who follows a link from another site would be redirected without a strict cookie.
+        # No redirect: after a link on another site, the browser would follow it without the strict cookie.
         response = HTMLResponse(_ENTERED)
         response.set_cookie(self._cookie, cookie, httponly=True, samesite="strict")
         return response
@@ -113,6 +113,6 @@ class Guard:
 
 
 def _among(secret: list[str], given: str) -> str | None:
-    """The one that was given, found in a time that tells nothing about the others."""
+    """The secret that equals what was given, compared in constant time."""
     matches = [one for one in secret if hmac.compare_digest(one.encode(), given.encode())]
     return matches[0] if matches else None

@@ -31,13 +31,13 @@ class Latencies:
 
     @contextmanager
     def measured(self, kind: Literal["read", "commit"]) -> Generator[None]:
-        """Measures a call that succeeds."""
+        """Record how long the block takes, if it succeeds."""
         start = time.perf_counter()
         yield
         self._last.append(Latency(time.time(), kind, (time.perf_counter() - start) * 1000))
         self.count += 1
 
     def since(self, count: int) -> list[Latency]:
-        """Those that came after there had been `count` in all."""
+        """The calls after the first `count`."""
         new = min(self.count - count, len(self._last))
         return list(self._last)[len(self._last) - new :]

@@ -19,7 +19,7 @@ from chatsession.web._guard import Guard
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_FINISH = 10
-"""For requests that are under way when the server ends."""
+"""How long running requests may take when the server stops."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def serve(
         port: to listen on; 0: a free one.
         read_only: look, and change nothing.
         encryption_keys: as of the manager; without them encrypted sessions are not shown.
-        announce: is told the lines that a person needs to read, the address among them.
+        announce: called with each line for the user; one of them is the address.
 
     Raises:
         StorageError: the URL is wrong, or the storage cannot be opened.
         OSError: the port is taken.
-        ValueError: an encryption key is none.
+        ValueError: an encryption key is malformed.
 
     Examples:
         serve("sqlite:///bot.db", read_only=True)
@@ -93,7 +93,7 @@ async def inspecting(
     read_only: bool = False,
     encryption_keys: Sequence[str | bytes] = (),
 ) -> AsyncGenerator[Inspector]:
-    """Run the web inspector while a block lasts, in a program of one's own.
+    """Run the web inspector while the block runs, in your own program.
 
     Args:
         storage: opened and closed here, unless it is open.

@@ -180,7 +180,7 @@ class Sessions:
 
 
 def mark_of(record: Record | None) -> str:
-    """Tells one version of what is stored under a key from all others, and from nothing."""
+    """Identifies the stored version of a key, or that nothing is stored."""
     if record is None:
         return "nothing"
     return hashlib.sha256(repr(record.version).encode()).hexdigest()[:24]

@@ -22,11 +22,11 @@ from chatsession.web._survey import Sizes, Survey
 
 SECONDS_BETWEEN_LOOKS = 0.2
 PAUSE_BY_DURATION = 10.0
-"""The pause after a look is at least this much longer than the look: large sessions are looked at less often."""
+"""The pause after a read is this much longer than the read, so that large sessions are read less often."""
 SECONDS_BETWEEN_FIGURES = 1.0
 SECONDS_AFTER_FAILURE = 1.0
 NO_CHATS_KEY = "chatsession: how long does a read take?"
-"""A look at it measures the storage."""
+"""No chat has this key. Reading it measures the storage."""
 
 
 class EventStream(StreamingResponse):

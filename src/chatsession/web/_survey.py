@@ -52,9 +52,9 @@ class Survey:
 
     def __init__(self, storage: Storage) -> None:
         self.done: Sizes | None = None
-        """The latest count that came to its end."""
+        """The latest complete count."""
         self.going_on: Sizes | None = None
-        """The count that is going on."""
+        """The count that is running."""
         self.counts: deque[tuple[float, int]] = deque(maxlen=MOST_COUNTS)
         """Unix time in seconds, and how many there were."""
         self.problem = ""
@@ -63,7 +63,7 @@ class Survey:
         self._work: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Survey:
-        """A page begins to look."""
+        """A page starts to show figures."""
         self._lookers += 1
         if self._work is None:
             self._work = asyncio.create_task(self._count_periodically())
@@ -97,5 +97,5 @@ class Survey:
         async for entries, _ in pages(self._storage, Scope()):
             for key, record in entries:
                 sizes.add(key, len(record.value), record.expires_at is not None)
-            await asyncio.sleep(time.monotonic() - start)  # the other half of the time is the bot's
+            await asyncio.sleep(time.monotonic() - start)  # leave half of the time to the bot
             start = time.monotonic()
