@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,6 +14,9 @@ from typing import Any
 
 from chatsession import SessionError, SessionManager, sync
 from tools.kills.mutants import break_the_library
+
+POISON = "poison"
+"""A message that takes the process down."""
 
 
 @dataclass
@@ -29,22 +34,27 @@ class Tally:
 
 def count(tally: Tally, text: str) -> str:
     """Count a message; gives the answer, which names this run of the handler."""
+    if text == POISON:
+        os.kill(os.getpid(), signal.SIGKILL)
     tally.count += 1
     tally.runs[text] = secrets.token_hex(4)
     return f"{text} {tally.runs[text]}"
 
 
 def main() -> None:
-    framework, way, storage, api, token, mutant = sys.argv[1:]
+    framework, way, storage, api, token, mutant, *rest = sys.argv[1:]
     break_the_library(mutant)
+    options = {"max_deliveries": int(rest[0])} if rest else {}
     if framework == "telebot-threads":
-        telebot_threads(sync.SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0), way, api, token)
+        telebot_threads(
+            sync.SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0), way, api, token, options
+        )
         return
     sessions = SessionManager(Tally, storage=storage, deduplicate=100, lock_lease=2.0)
-    asyncio.run(BOTS[framework](sessions, way, api, token))
+    asyncio.run(BOTS[framework](sessions, way, api, token, options))
 
 
-async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: str, options: dict[str, Any]) -> None:
     from aiogram import Bot, Dispatcher
     from aiogram.client.session.aiohttp import AiohttpSession
     from aiogram.client.telegram import TelegramAPIServer
@@ -63,7 +73,7 @@ async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: st
         ctx.after_commit(message.answer(count(session, message.text or "")))
 
     if way == "polling":
-        await start_polling(dp, bot)
+        await start_polling(dp, bot, **options)
         return
     app = web.Application()
     SimpleRequestHandler(dp, bot, handle_in_background=False).register(app, "/hook")
@@ -71,7 +81,7 @@ async def aiogram(sessions: SessionManager[Tally], way: str, api: str, token: st
     await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
 
 
-async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str, options: dict[str, Any]) -> None:
     from telegram import Update
     from telegram.ext import Application, ContextTypes, MessageHandler, filters
 
@@ -90,7 +100,7 @@ async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -
         context.after_commit("send_message", message.chat_id, answer)
 
     application.add_handler(MessageHandler(filters.ALL, on_message))
-    setup_polling(application)
+    setup_polling(application, **options)
     if way == "polling":
         async with application:
             await application.updater.start_polling()
@@ -108,7 +118,7 @@ async def ptb(sessions: SessionManager[Tally], way: str, api: str, token: str) -
         await asyncio.Event().wait()
 
 
-async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: str) -> None:
+async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: str, options: dict[str, Any]) -> None:
     from aiohttp import web
     from telebot import asyncio_helper, types
     from telebot.async_telebot import AsyncTeleBot
@@ -126,7 +136,7 @@ async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: st
 
     bot.register_message_handler(on_message)
     if way == "polling":
-        await start_polling(bot)
+        await start_polling(bot, **options)
         return
 
     async def hook(request: web.Request) -> web.Response:
@@ -138,7 +148,9 @@ async def telebot(sessions: SessionManager[Tally], way: str, api: str, token: st
     await serve(app, lambda url: bot.set_webhook(url, max_connections=20))
 
 
-def telebot_threads(sessions: sync.SessionManager[Tally], way: str, api: str, token: str) -> None:
+def telebot_threads(
+    sessions: sync.SessionManager[Tally], way: str, api: str, token: str, options: dict[str, Any]
+) -> None:
     """The synchronous `TeleBot`, behind a threading server where it has a webhook."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -157,7 +169,7 @@ def telebot_threads(sessions: sync.SessionManager[Tally], way: str, api: str, to
 
     bot.register_message_handler(on_message)
     if way == "polling":
-        start_polling(bot)
+        start_polling(bot, **options)
         return
 
     class Hook(BaseHTTPRequestHandler):

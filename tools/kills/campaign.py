@@ -86,8 +86,7 @@ class Campaign:
     async def _live(self, calls: int | None) -> None:
         """Let the bot live until it has made so many calls, or until everything is confirmed, and kill it then."""
         plan, before = self._plan, len(self._api.calls)
-        command = [sys.executable, "-m", "tools.kills.bot", plan.framework, plan.way, plan.storage, self._api.url]
-        bot = await asyncio.create_subprocess_exec(*command, self._api.token, plan.mutant, cwd=ROOT)
+        bot = await start_bot(plan, self._api)
         try:
             while self._api.pending and (calls is None or len(self._api.calls) < before + calls):
                 if bot.returncode is not None:
@@ -135,6 +134,12 @@ class Campaign:
                 verdict.faults.append(f"{text} was answered {len(runs)} times, with {self._excused[text]} excuses")
             verdict.again += max(len(runs) - 1, 0)
         return verdict
+
+
+async def start_bot(plan: Plan, api: BotApiServer, *options: str) -> asyncio.subprocess.Process:
+    """Start the bot of a plan as a process."""
+    command = [sys.executable, "-m", "tools.kills.bot", plan.framework, plan.way, plan.storage, api.url, api.token]
+    return await asyncio.create_subprocess_exec(*command, plan.mutant, *options, cwd=ROOT)
 
 
 async def run(plan: Plan) -> Verdict:
