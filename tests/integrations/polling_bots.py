@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from aiogram import Bot, Dispatcher
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
@@ -23,27 +22,11 @@ from telegram.ext import Application, ContextTypes, MessageHandler, filters
 
 from chatsession import SessionManager
 from chatsession.integrations import aiogram, telebot, telegram_ext
-from chatsession.integrations.polling import poller
 from chatsession.storages import Storage
 from chatsession.sync import SessionManager as SyncSessionManager
-from chatsession.unit_of_work import outbox
 from chatsession_playground.bot_api import BotApiServer
 
 Counts = dict[str, int]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until something has happened."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no event
-            await asyncio.sleep(0.005)
-
-
-def retry_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing pause for long before it is tried again."""
-    monkeypatch.setattr(poller, "FIRST_RETRY", 0.01)
-    monkeypatch.setattr(poller, "FIRST_BACK_OFF", 0.01)
-    monkeypatch.setattr(outbox, "PAUSES", [0.01, 0.01])
 
 
 class PtbContext(telegram_ext.SessionCallbackContext[Counts]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -91,13 +90,6 @@ def on_text(application: App, handler: Handler, text: str | None = None, *, grou
     """Add a handler of messages."""
     which = filters.ALL if text is None else filters.Text([text])
     application.add_handler(MessageHandler(which, handler, block=block), group)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until something has happened."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no event
-            await asyncio.sleep(0)
 
 
 async def count_up(update: Update, context: Context) -> None:

@@ -16,7 +16,7 @@ from aiogram import Bot, Dispatcher
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 from aiogram.types import ErrorEvent, FSInputFile, InlineKeyboardButton, InlineKeyboardMarkup, Message
-from polling_bots import retry_quickly, until
+from waiting_aids import retry_quickly, until
 
 from chatsession import SessionActionError, SessionManager, StorageUnavailableError
 from chatsession.integrations.aiogram import SessionContext, setup_sessions, start_polling

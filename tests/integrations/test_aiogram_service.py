@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from aiogram.webhook.aiohttp_server import SimpleRequestHandler, setup_applicati
 from aiogram_aids import ANN, BOT, CountingStorage, Pizza, group, message
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from waiting_aids import until
 
 from chatsession import (
     MemoryStorage,
@@ -366,10 +367,3 @@ async def test_a_storage_that_does_not_open_fails_all_that_wait_and_is_tried_aga
     storage.broken = False
     await dp.feed_raw_update(BOT, message())
     assert await sessions.get(1) == Pizza(1)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until something has happened."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 - what is looked at has no event
-            await asyncio.sleep(0)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polling_bots import BOTS, PollingBot, retry_quickly, until
+from polling_bots import BOTS, PollingBot
+from waiting_aids import retry_quickly, until
 
 from chatsession import SessionManager, StorageUnavailableError
 from chatsession.storages import Action, Change

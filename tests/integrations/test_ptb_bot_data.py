@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 from aiogram_aids import ANN, BEN, CountingStorage, message
-from ptb_aids import App, BurntError, builder, errors_of, feed, on_text, serving, until
+from ptb_aids import App, BurntError, builder, errors_of, feed, on_text, serving
 from ptb_persistence_aids import kept, persistent
 from telegram import Update
 from telegram.ext import CallbackContext, ContextTypes, ConversationHandler, JobQueue, MessageHandler, filters
 from test_ptb_persistence import count as count_for_chat
+from waiting_aids import until
 
 from chatsession.errors import SessionEncodeError, SessionError
 from chatsession.integrations.telegram_ext import SessionPersistence, open_persistence

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from aiogram_aids import CountingStorage, Pizza, group, message
-from ptb_aids import App, BurntError, Context, builder, feed, on_text, refused, serving, until
+from ptb_aids import App, BurntError, Context, builder, feed, on_text, refused, serving
 from telegram import Update
 from telegram.ext import CommandHandler, ConversationHandler, JobQueue, TypeHandler
+from waiting_aids import until
 
 from chatsession import SessionKeyError, SessionManager
 from chatsession.integrations.telegram_ext import setup_sessions

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from aiogram_aids import ANN, BEN, CountingStorage, Pizza, group, inline_query, message
-from ptb_aids import BurntError, builder, errors_of, feed, on_text, process, serving, until
+from ptb_aids import BurntError, builder, errors_of, feed, on_text, process, serving
 from ptb_persistence_aids import kept, persistent
 from telegram import Update
 from telegram.ext import Application, CallbackContext, ContextTypes, PersistenceInput, PicklePersistence, TypeHandler
+from waiting_aids import until
 
 from chatsession import SessionManager
 from chatsession.errors import SessionClosedError, SessionEncodeError, SessionError

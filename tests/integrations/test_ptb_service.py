@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from aiogram_aids import Pizza, group, message
-from ptb_aids import App, Context, build, errors_of, on_text, process, serving, until
+from ptb_aids import App, Context, build, errors_of, on_text, process, serving
 from telegram import Update
 from telegram.ext import Application, ContextTypes
+from waiting_aids import until
 
 from chatsession import SessionManager, StorageError
 from chatsession.integrations.telegram_ext import setup_sessions

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiogram_aids import CountingStorage, Pizza, message
-from ptb_aids import Context, build, builder, count_up, errors_of, feed, on_text, serving, until
+from ptb_aids import Context, build, builder, count_up, errors_of, feed, on_text, serving
 from telegram import Update
 from telegram.ext import (
     BaseHandler,
@@ -20,6 +20,7 @@ from telegram.ext import (
     TypeHandler,
     filters,
 )
+from waiting_aids import until
 
 from chatsession import SessionManager
 from chatsession.integrations.telegram_ext import SessionCallbackContext, setup_sessions

@@ -10,8 +10,9 @@ import pytest
 from aiogram import Dispatcher
 from aiogram.types import Message
 from aiogram_aids import BOT, Pizza, message
-from ptb_aids import Context, build, on_text, process, until
+from ptb_aids import Context, build, on_text, process
 from telegram import Update
+from waiting_aids import until
 
 from chatsession import SessionManager, lazy_session, session
 from chatsession.flavors import LazySessionFlavor, SessionFlavor

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--no-mutants", action="store_true")
     options = parser.parse_args()
     plans = [
-        Plan(framework, way, storage, options.messages, chats, options.kills, options.seed)
+        Plan(framework, way, storage, options.messages, chats, options.kills, options.seed, patience=3600.0)
         for framework, way, storage, chats in itertools.product(
             options.frameworks, options.ways, options.storages, options.chats
         )

@@ -54,10 +54,28 @@ async def run_handler(
         call: runs the handler with these sessions as keyword arguments.
         control_flow: exceptions that are not failures: the sessions are committed.
     """
-    try:
+
+    async def with_sessions() -> R | None:
         keywords = await keywords_of(scope, names)
-        result = None if keywords is None else await call(**keywords)
+        return None if keywords is None else await call(**keywords)
+
+    return await run_as_unit(scope, with_sessions, control_flow)
+
+
+async def run_as_unit(
+    scope: UpdateScope, call: Callable[[], Awaitable[R]], control_flow: tuple[type[BaseException], ...]
+) -> R:
+    """Await a call, then commit the sessions of its scope, or abort them if it fails.
+
+    Args:
+        scope: of the call.
+        call: of handlers.
+        control_flow: exceptions that are not failures: they commit.
+    """
+    try:
+        result = await call()
     except control_flow:
+        scope.handled = True
         await scope.commit()
         raise
     except BaseException:

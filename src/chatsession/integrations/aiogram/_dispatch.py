@@ -15,6 +15,7 @@ from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, s
 from chatsession.integrations.aiogram._ids import context_of
 from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
+from chatsession.integrations.injection import run_as_unit
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
@@ -129,13 +130,4 @@ class _ErrorMiddleware(BaseMiddleware):
         scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
-        try:
-            result = await _serve(handler, event, data)
-        except (SkipHandler, CancelHandler):
-            await scope.commit()
-            raise
-        except BaseException:
-            await scope.abort()
-            raise
-        await scope.commit()
-        return result
+        return await run_as_unit(scope, lambda: _serve(handler, event, data), (SkipHandler, CancelHandler))
