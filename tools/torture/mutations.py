@@ -6,7 +6,8 @@ Each is called in every worker with the manager before anything else, and change
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
@@ -144,20 +145,19 @@ def no_memory_of_commits(_: Sessions) -> None:
     """A commit whose answer was lost is sent again as if it were the first."""
     from chatsession.storages.postgres import _calls as postgres
     from chatsession.storages.redis import _storage as redis
+    from chatsession.storages.redis._scripts import Script
 
-    commit_call = redis.commit_call
-
-    def as_the_first(memory: bytes, keys: Any, keep: int, changes: Any, *, ahead: Any, once: bool) -> Any:
-        call = commit_call(memory, keys, keep, changes, ahead=ahead, once=True)
-        call.again = call.command
-        return call
+    looks = b"local remembered = redis.pcall('GET', KEYS[1])"
+    if looks not in redis.COMMIT.source:
+        raise AttributeError("the script that commits looks elsewhere for what is remembered; mend the mutation")
+    source = redis.COMMIT.source.replace(looks, b"local remembered")
 
     async def attempt(self: Any, call: Any, trial: Any) -> Any:
         async with postgres.borrowed(self._connections) as connection:
             trial.tries += 1
             return await call(connection, False)
 
-    _take_out(redis, "commit_call", as_the_first)
+    _take_out(redis, "COMMIT", Script(source, sha1(source, usedforsecurity=False).hexdigest()))
     _take_out(postgres.Calls, "_try", attempt)
 
 
@@ -175,7 +175,7 @@ async def _told(done: UncancellableFuture) -> None:
     await done
 
 
-def _take_out(owner: object, guard: str, instead: Callable[..., Any] | bool) -> None:
+def _take_out(owner: object, guard: str, instead: object) -> None:
     """Put something else in the place of a guard, which must be there: or nothing would be taken out."""
     if not hasattr(owner, guard):
         raise AttributeError(f"{owner!r} has no {guard} any more; mend the mutation")

@@ -1,100 +1,48 @@
-"""A command to a server, with what is sent before and after it, and its outcome."""
+"""Commands that are sent together, and their outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chatsession.errors import StorageError
 from chatsession.storages.redis._connection import Word
-from chatsession.storages.redis._scripts import COMMIT, Script
+from chatsession.storages.redis._scripts import Script
 
 
 class Call:
-    """A command and its outcome.
+    """Commands to one server, and their outcome.
 
     Args:
-        command: its words.
+        commands: the words of each.
         name: a key, which determines the server.
-        script: the script that it runs, if any.
         place: the server, if no key determines it.
-        again: its words on a retry, if they differ.
-        ahead: commands that are sent before it.
-        behind: a command that is sent after it.
+        script: what the `EVALSHA` among the commands runs.
     """
 
-    __slots__ = (
-        "again", "ahead", "asking", "behind", "command", "done", "fault", "name", "place", "reply", "script", "unknown",
-        "values",
-    )  # fmt: skip
+    __slots__ = ("asking", "commands", "done", "error", "fault", "name", "place", "replies", "script", "unknown")
 
     def __init__(
-        self,
-        command: Sequence[Word],
-        name: bytes = b"",
-        script: Script | None = None,
-        place: str | None = None,
-        again: Sequence[Word] | None = None,
-        ahead: Sequence[Sequence[Word]] = (),
-        behind: Sequence[Word] | None = None,
+        self, *commands: Sequence[Word], name: bytes = b"", place: str | None = None, script: Script | None = None
     ) -> None:
-        self.command = command
-        self.ahead = ahead
-        self.behind = behind
-        self.again = again
+        self.commands = commands
         self.name = name
-        self.script = script
         self.place = place
+        self.script = script
         self.asking = False
-        """The slot is being moved, and the new server accepts the command only after `ASKING`."""
+        """The slot is being moved, and the new server accepts a command only after `ASKING`."""
         self.unknown = False
         """The server does not know the digest of the script, so its text is sent."""
         self.done = False
         self.fault: Exception | None = None
         """Why the last attempt failed."""
-        self.reply: object = None
-        """Once it is done: the server's answer, or a `StorageError`."""
-        self.values: object = None
-        """The answer to the command behind it."""
+        self.replies: Sequence[object] = ()
+        """Once it is done: the reply to each command, none of which is an error."""
+        self.error: StorageError | None = None
+        """Why no further attempt is made."""
 
-
-def script_call(
-    script: Script,
-    keys: Sequence[Word],
-    arguments: Sequence[Word],
-    name: bytes,
-    behind: Sequence[Word] | None = None,
-) -> Call:
-    """A call of a script.
-
-    Args:
-        script: what to run.
-        keys: its keys.
-        arguments: its other arguments.
-        name: one of the keys, or another one in the same slot.
-        behind: a command that is sent after it.
-    """
-    return Call(("EVALSHA", script.digest, len(keys), *keys, *arguments), name, script, behind=behind)
-
-
-def commit_call(
-    memory: bytes,
-    keys: Sequence[Word],
-    keep: int,
-    changes: Sequence[Word],
-    *,
-    ahead: Sequence[tuple[bytes, bytes]],
-    once: bool,
-) -> Call:
-    """A call of the script that commits.
-
-    Args:
-        memory: the key under which its outcome is remembered.
-        keys: this and those of the sessions.
-        keep: how many milliseconds it is remembered for.
-        changes: what to do with the sessions.
-        ahead: large values, and the keys to which they are sent first.
-        once: the first copy does not need to check whether another one was executed before it.
-    """
-    script = COMMIT
-    again = ("EVALSHA", script.digest, len(keys), *keys, keep, "1", *changes)
-    first = ("EVALSHA", script.digest, len(keys), *keys, keep, "0", *changes) if once else again
-    return Call(first, memory, script, again=again, ahead=[("SET", name, value, "PX", keep) for name, value in ahead])
+    def reply(self) -> object:
+        """Return the reply to the only command. Raises `StorageError` if the call failed."""
+        if self.error is not None:
+            raise self.error
+        (reply,) = self.replies
+        return reply

@@ -7,6 +7,8 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import cast
 
 from redis import exceptions as driver
 
@@ -14,7 +16,6 @@ from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.retries import retried
 from chatsession.storages.redis._call import Call
-from chatsession.storages.redis._clock import time_of
 from chatsession.storages.redis._connection import Link, Word, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._servers import Servers
@@ -68,8 +69,8 @@ class Calls:
                 await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError):
             await self.run([call])
-        if isinstance(call.reply, StorageError):
-            raise call.reply
+        if call.error is not None:
+            raise call.error
 
     async def run(self, calls: Sequence[Call], replicas: int = 0) -> None:
         """Make calls, those of one server in one round trip. Each call holds its own outcome; nothing is raised.
@@ -105,7 +106,7 @@ class Calls:
                 return
         for call in pending:
             assert call.fault is not None
-            call.reply = StorageUnavailableError(
+            call.error = StorageUnavailableError(
                 f"{self._label} did not serve within {self.retry_for:g} s: {reason(call.fault)}. "
                 "A change that was under way may have been made or not; try again later"
             )
@@ -175,46 +176,22 @@ class Calls:
             commands.append(("WAIT", replicas, int(1000 * min(seconds / 2, _SECONDS_TO_REPLICATE))))
         answers = iter(await link.ask(commands, seconds))
         if asks_time:
-            self.clock.set(time_of(next(answers)), time.monotonic())
+            self.clock.set(_time_of(next(answers)), time.monotonic())
         for call in calls:
             by_digest = call.script is not None and not self._by_text(call)
-            self._note(call, self._reply_of(call, answers))
+            step = 2 if call.asking else 1
+            self._note(call, list(islice(answers, step * len(call.commands)))[step - 1 :: step])
             if by_digest:
                 self._count_misses(call)
         if replicas:
             self._note_replicas(calls, next(answers), replicas)
 
     def _commands_of(self, call: Call) -> Sequence[Sequence[Word]]:
-        words = self._words_of(call)
-        if call.behind is not None:
-            return *call.ahead, words, call.behind
-        return (*call.ahead, words) if call.ahead else (words,)
-
-    def _reply_of(self, call: Call, answers: Iterator[object]) -> object:
-        """Return the answer to a call; if a command ahead or behind failed, that error."""
-        asking, error = call.asking, None
-        for _ in call.ahead:
-            if asking:
-                next(answers)
-            sent = next(answers)
-            error = error or (sent if isinstance(sent, ReplyError) else None)
-        if asking:
-            next(answers)
-        reply = next(answers)
-        if call.behind is not None:
-            if asking:
-                next(answers)
-            call.values = next(answers)
-            if isinstance(call.values, ReplyError) and not isinstance(reply, ReplyError):
-                return call.values
-        return error or reply
-
-    def _words_of(self, call: Call) -> Sequence[Word]:
-        words = call.command if call.fault is None or call.again is None else call.again
         if call.script is None or not self._by_text(call):
-            return words
+            return call.commands
         # Some proxies pass on neither SCRIPT LOAD nor EVALSHA, or ask another server each time.
-        return ("EVAL", call.script.source, *words[2:])
+        text = call.script.source
+        return [("EVAL", text, *words[2:]) if words[0] == "EVALSHA" else words for words in call.commands]
 
     def _by_text(self, call: Call) -> bool:
         return call.unknown or self._misses >= _MOST_MISSES
@@ -227,11 +204,11 @@ class Calls:
         else:
             self._misses = _MOST_MISSES  # the command itself is unknown
 
-    def _note(self, call: Call, reply: object) -> None:
-        if not isinstance(reply, ReplyError):
-            call.reply, call.done = reply, True
+    def _note(self, call: Call, replies: Sequence[object]) -> None:
+        refusal = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+        if refusal is None:
+            call.replies, call.done = replies, True
             return
-        refusal = reply
         call.unknown = not call.unknown and call.script is not None and refusal.is_missing_script
         if not call.unknown and call.name:
             call.place, call.asking = None, False
@@ -240,7 +217,7 @@ class Calls:
             if refusal.code in ("MOVED", "ASK"):
                 self._redirect(call, refusal)
         else:
-            call.reply, call.done = self._error(refusal), True
+            call.error, call.done = self._error(refusal), True
 
     def _redirect(self, call: Call, refusal: ReplyError) -> None:
         code, slot, place = str(refusal).split()
@@ -255,7 +232,7 @@ class Calls:
         if isinstance(reached, int) and reached >= wanted:
             return
         for call in calls:
-            if call.done and not isinstance(call.reply, StorageError):
+            if call.done and call.error is None:
                 call.done = False
                 call.fault = reached if isinstance(reached, ReplyError) else ReplyError("REPLICAS are missing")
 
@@ -265,7 +242,7 @@ class Calls:
             if call.done:
                 continue
             if not is_transient(error):
-                call.reply, call.done = self._error(error), True
+                call.error, call.done = self._error(error), True
             elif call.fault is None or not isinstance(error, TimeoutError):
                 call.fault = error  # a timeout of the short last attempt says less than the error before
 
@@ -288,6 +265,14 @@ class Calls:
             await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
             self._blame(calls, error)
+
+
+def _time_of(answer: object) -> float:
+    """Read the reply to `TIME`, in Unix seconds; after an error reply, this machine's time is used."""
+    if not isinstance(answer, list):
+        return time.time()
+    seconds, micros = cast("list[bytes]", answer)
+    return int(seconds) + int(micros) / 1_000_000
 
 
 def _delays() -> Iterator[float]:

@@ -13,11 +13,10 @@ from redis.exceptions import RedisError
 
 from chatsession.storages.redis._connection import connected
 from chatsession.storages.redis._errors import ReplyError, is_transient
-from chatsession.storages.redis._names import slot_of
+from chatsession.storages.redis._names import SLOTS, slot_of
 from chatsession.storages.redis._servers import Servers, connection_options
 from chatsession.storages.redis._url import Target
 
-_SLOTS = 16384
 _SECONDS_TO_ASK = 2.0
 
 Address = tuple[str, int]
@@ -108,7 +107,7 @@ class ClusterServers(Servers):
         return cast("list[list[Any]]", ranges)
 
     def _slots(self, ranges: list[list[Any]], asked: str) -> list[str]:
-        by_slot = [""] * _SLOTS
+        by_slot = [""] * SLOTS
         for first, last, (host, port, *_), *_ in ranges:
             # A server that does not know its own name leaves it out; it is reached by the address just used.
             named = (host or b"").decode()

@@ -27,9 +27,7 @@ async def check_server(calls: Calls, servers: Servers, label: str) -> None:
     """Raise `StorageError` if the server is unsuitable, and `StorageUnavailableError` if it cannot be reached."""
     info = Call(("INFO",), name=b"any key will do")
     await calls.run([info])
-    if isinstance(info.reply, StorageError):
-        raise info.reply
-    said = _said(info.reply)
+    said = _said(info.reply())
     trouble = objection(said, servers)
     if trouble is not None:
         raise StorageError(f"{label} cannot keep sessions: {trouble}")
@@ -58,12 +56,9 @@ async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequ
     held: dict[str, HeldLock] = {}
     async for names in _lock_names(calls, servers):
         gets = [Call(("GET", name), name=name) for name in names]
-        time = Call(("TIME",), name=names[0] if names else b"-")
-        await calls.run([time, *gets])
-        seconds, micros = cast("list[bytes]", _reply(time))
-        now = int(seconds) + int(micros) / 1_000_000
+        await calls.run(gets)
         for name, get in zip(names, gets, strict=True):
-            lock = _lock(name, _reply(get), now)
+            lock = _lock(name, get.reply(), calls.clock.now())
             if lock is not None and lock.key.startswith(prefix) and len(held) < limit:
                 held[lock.key] = lock
     return sorted(held.values(), key=lambda lock: lock.key)
@@ -76,7 +71,7 @@ async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]
     for _, place in servers.places():
         info = Call(("INFO",), place=place)
         await calls.run([info])
-        said = _said(_reply(info))
+        said = _said(info.reply())
         found += _facts_of(said, f"{place}: " if place else "")
     found.append(Fact("replicas that a commit waits for", str(replicas)))
     return found
@@ -127,7 +122,7 @@ async def _lock_names(calls: Calls, servers: Servers) -> AsyncGenerator[list[byt
         while True:
             scan = Call(("SCAN", position, "MATCH", LOCK + b"*", "COUNT", 1000), place=place)
             await calls.run([scan])
-            position, names = cast("tuple[bytes, list[bytes]]", _reply(scan))
+            position, names = cast("tuple[bytes, list[bytes]]", scan.reply())
             if names:
                 yield names
             if position == b"0":
@@ -143,9 +138,3 @@ def _lock(name: bytes, packed: object, now: float) -> HeldLock | None:
         return None
     since = token / 1_000_000 if _TOKENS_FROM < token <= (now + 60) * 1_000_000 else None
     return HeldLock(key, int(token), ends / 1000, f"process {holder.partition('-')[0]}", since, len(queue))
-
-
-def _reply(call: Call) -> object:
-    if isinstance(call.reply, StorageError):
-        raise call.reply
-    return call.reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Sequence
 from functools import lru_cache
 
 from chatsession.errors import SessionKeyError
@@ -13,7 +14,7 @@ LOCK = RESERVED + b"lock:"
 """The prefix of locks."""
 NEW = RESERVED + b"new:"
 """The prefix of large values that have been sent and are about to be committed."""
-_SLOTS = 16384
+SLOTS = 16384
 _SHORT = 256
 """The names of locks are cached for keys of up to this many bytes."""
 
@@ -38,6 +39,11 @@ def lock_of(name: bytes) -> bytes:
     return _remembered_lock(name) if len(name) <= _SHORT else LOCK + _beside(name)
 
 
+def with_locks(names: Sequence[bytes]) -> list[bytes]:
+    """Return the keys of sessions, each followed by the key of its lock."""
+    return [each for name in names for each in (name, lock_of(name))]
+
+
 def locked_by(lock: bytes) -> str | None:
     """Return the session of a lock's key; the inverse of `lock_of`."""
     marked, _, rest = lock.removeprefix(LOCK + b"{").partition(b"}")
@@ -59,7 +65,7 @@ def new_of(name: bytes, call: str) -> bytes:
 
 def slot_of(name: bytes) -> int:
     """Return the cluster slot of a key."""
-    return crc_hqx(_hashed(name), 0) % _SLOTS
+    return crc_hqx(_hashed(name), 0) % SLOTS
 
 
 @lru_cache(4096)
@@ -87,7 +93,7 @@ def _hashed(name: bytes) -> bytes:
 
 def _text_in_slot(slot: int) -> bytes:
     """Return two bytes without a `}` that hash to this slot, found by running the checksum backwards."""
-    for checksum in range(slot, 1 << 16, _SLOTS):
+    for checksum in range(slot, 1 << 16, SLOTS):
         text = _unhashed(checksum)
         if b"}" not in text:
             return text

@@ -17,6 +17,7 @@ from chatsession.storages.base import (
     TOUCH,
     Change,
     Committed,
+    Expect,
     Lease,
     Outcome,
     Record,
@@ -26,8 +27,9 @@ from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
 
 _ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
-_LARGE = 4096
-"""Bytes of a value, as in `locks.lua`."""
+LARGE = 4096
+"""Bytes of a value, as in `locks.lua`. From this size on it is sent by a command of its own, because a value that
+passes through Lua costs several times as much."""
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
 _FIRST_INEXACT = 1 << 53
@@ -38,34 +40,39 @@ pack = msgspec.msgpack.Encoder().encode
 """Packs many arguments into one, which is faster than sending them one by one."""
 
 
-def is_sent_ahead(change: Change) -> bool:
-    """Whether the value is sent by a command of its own: one that passes through Lua costs several times as much."""
-    return len(change.value) >= _LARGE and change.action is PUT
-
-
-def words_of(change: Change, call: str) -> tuple[Word | bool, ...]:
-    """Return the arguments of a change, except for its value.
+def words_of(change: Change, sent_to: str) -> tuple[Word | bool | tuple[str], ...]:
+    """Return the arguments of a change, except for values.
 
     Args:
         change: what to do.
-        call: the name of the call.
+        sent_to: the key to which a large value is sent; empty: it is an argument.
     """
-    expect, ttl, lease = change.expect, change.ttl, change.lease
+    ttl, lease = change.ttl, change.lease
     return (
         "P" if change.action is PUT else _ACTIONS[change.action],
-        "-" if expect is None else "*" if expect is ANYTHING else _expected(expect, lease),
+        _expected(change.expect, lease),
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
         change.unlock,
         "" if change.expect_until is None else int(change.expect_until * 1000 + 0.5),
-        call if is_sent_ahead(change) else "",
+        sent_to,
     )
 
 
-def _expected(version: Version, lease: Lease | None) -> Word:
-    if lease is not None and isinstance(version, Digest) and version.mark and version.token == lease.token:
-        return version.mark
-    return str(version)
+def expected_value(expect: Version | Expect | None) -> bytes:
+    """Return the value that must be stored, where it is sent to be compared: a small one."""
+    return expect.value if isinstance(expect, StoredValue) and len(expect.value) < LARGE else b""
+
+
+def _expected(expect: Version | Expect | None, lease: Lease | None) -> Word | bool | tuple[str]:
+    if isinstance(expect, StoredValue):
+        if len(expect.value) < LARGE:
+            return ""
+        if lease is not None and expect.mark and expect.token == lease.token:
+            return expect.mark
+    if expect is None:
+        return False
+    return True if expect is ANYTHING else (str(expect),)
 
 
 def _known(token: int) -> int:
@@ -76,10 +83,10 @@ def outcome_of(change: Change, reply: object) -> Outcome:
     """Return the outcome of a change from the reply of the script."""
     if reply == 1:
         if change.action is PUT:
-            return Committed(Digest(change.value))
+            return Committed(StoredValue(change.value))
         return Committed(None if change.action is DELETE else change.expect)
     if type(reply) is int and reply > 1 and change.lease is not None:
-        return Committed(Digest(change.value, change.lease.token, reply))
+        return Committed(StoredValue(change.value, change.lease.token, reply))
     if reply == 0:
         return CONFLICT
     if reply == -1:
@@ -99,13 +106,13 @@ def record_of(value: bytes, expires_at: int, token: int = 0, mark: int = 0) -> R
         token: of the lease under which it was read.
         mark: of the copy that the server keeps of it under this lease; 0: there is none.
     """
-    return Record(value, Digest(value, token, mark), None if expires_at < 0 else expires_at / 1000)
+    return Record(value, StoredValue(value, token, mark), None if expires_at < 0 else expires_at / 1000)
 
 
-class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A version: the digest of the stored value, which scripts compute as well; computed when it is needed.
+class StoredValue(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A version: the value that was stored. Its digest stands for it where the value itself is not at hand.
 
-    Under the lease by which a large value was read or written, the mark of the server's copy stands for the digest.
+    Under the lease by which a large value was read or written, the mark of the server's copy stands for it.
     """
 
     value: bytes
@@ -116,7 +123,7 @@ class Digest(msgspec.Struct, frozen=True, eq=False, gc=False):
         return sha1(self.value, usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:  # the same whether it was read under a lease or not
-        return f"Digest({self})"
+        return f"StoredValue({self})"
 
     def __eq__(self, other: object) -> bool:
         return str(self) == str(other)

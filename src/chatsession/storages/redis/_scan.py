@@ -87,12 +87,12 @@ async def _scan(
     info = Call(("INFO", "server"), place=place)
     scan = _command(place, pattern, position, count)
     await calls.run([info, scan])
-    found = re.search(r"run_id:(\w+)", str(_reply(info)))
+    found = re.search(r"run_id:(\w+)", str(info.reply()))
     this_run = found[1] if found else ""
     if run not in ("", this_run):
         scan = _command(place, pattern, "0", count)
         await calls.run([scan])
-    following, names = cast("tuple[bytes, list[bytes]]", _reply(scan))
+    following, names = cast("tuple[bytes, list[bytes]]", scan.reply())
     return _keys(names), this_run, following.decode()
 
 
@@ -110,9 +110,3 @@ def _keys(names: Sequence[bytes]) -> list[str]:
         except UnicodeDecodeError:
             continue  # session keys are text
     return keys
-
-
-def _reply(call: Call) -> object:
-    if isinstance(call.reply, StorageError):
-        raise call.reply
-    return call.reply

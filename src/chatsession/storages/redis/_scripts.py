@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
+
+from chatsession.storages.redis._connection import Word
 
 
 class Script(NamedTuple):
@@ -12,6 +15,10 @@ class Script(NamedTuple):
 
     source: bytes
     digest: str
+
+    def command(self, keys: Sequence[Word], *arguments: Word) -> Sequence[Word]:
+        """Return the command that runs it."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
 
 
 def _load(*names: str) -> Script:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import SplitResult
 
 from redis.asyncio import Redis, RedisCluster
 
 from chatsession.errors import SessionError, StorageError
-from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.storages.base import PUT, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _inspection, _scan
-from chatsession.storages.redis._batches import Names, Prepare, only, portions_of, replies_for, with_locks
-from chatsession.storages.redis._call import Call, commit_call, script_call
+from chatsession.storages.redis._batches import Item, Replies, only, replies_for
+from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
+from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
-from chatsession.storages.redis._names import lock_of, memory_of, name_of, new_of
-from chatsession.storages.redis._records import is_sent_ahead, milliseconds, outcome_of, pack, record_of, words_of
-from chatsession.storages.redis._scripts import ABANDON, LOCK, READ, RENEW
+from chatsession.storages.redis._names import lock_of, memory_of, name_of, new_of, with_locks
+from chatsession.storages.redis._records import (
+    LARGE,
+    expected_value,
+    milliseconds,
+    outcome_of,
+    pack,
+    record_of,
+    words_of,
+)
+from chatsession.storages.redis._scripts import ABANDON, COMMIT, LOCK, READ, RENEW
 from chatsession.storages.redis._targets import servers_of
 from chatsession.storages.redis._wakeups import Wakeups
 
@@ -47,7 +56,7 @@ class RedisStorage(Storage):
 
     Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. Of a
     session of 4 KiB or more the server keeps a copy while it is locked (from Redis 6.2 on). A commit compares what is
-    stored with the copy, and smaller sessions by their digests, so that every write of other programs is noticed. While
+    stored with the copy, or with the value that was read, so that every write of other programs is noticed. While
     a cluster moves a slot, sessions in it wait until it has moved. Sessions expire by the server's clock.
 
     An access list (ACL) for a manager with `prefix="bot:"` needs the keys `~bot:* ~!prefix:bot:* ~!chatsession:*`,
@@ -150,73 +159,52 @@ class RedisStorage(Storage):
         super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
-        def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            chosen = [names[number] for number in numbers]
-            return script_call(READ, chosen, (), chosen[0], behind=("MGET", *chosen))
+        def prepare(names: Sequence[bytes], _: Sequence[str]) -> Call:
+            return Call(READ.command(names), ("MGET", *names), name=names[0], script=READ)
 
-        replies = await self._each([name_of(key) for key in keys], 1, prepare)
+        replies = await self._each(keys, keys, prepare)
         return [
             reply if isinstance(reply, SessionError) else _read(key, *reply)
             for key, reply in zip(keys, replies, strict=True)
         ]
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            chosen = [requests[number] for number in numbers]
-            waiters = [request.waiter for request in chosen]
-            leases = [milliseconds(request.seconds) for request in chosen]
+        def prepare(names: Sequence[bytes], requests: Sequence[LockRequest]) -> Call:
+            waiters = [request.waiter for request in requests]
+            leases = [milliseconds(request.seconds) for request in requests]
             words = pack((self._newest_token, self._wakeups.channel, waiters, leases))
-            sessions = [names[number] for number in numbers]
-            return script_call(LOCK, with_locks(sessions), (words,), sessions[0], behind=("MGET", *sessions))
+            return Call(LOCK.command(with_locks(names), words), ("MGET", *names), name=names[0], script=LOCK)
 
-        replies = await self._each([name_of(request.key) for request in requests], 3, prepare)
+        replies = await self._each([request.key for request in requests], requests, prepare)
         return [
             reply if isinstance(reply, SessionError) else self._locked(request, *reply)
             for request, reply in zip(requests, replies, strict=True)
         ]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            call = next(self._call_names)
-            sessions, chosen = [names[number] for number in numbers], [changes[number] for number in numbers]
-            memory = memory_of(sessions[0], call)
-            # A second copy of the call finds the locks gone.
-            once = all(change.unlock and change.lease is not None for change in chosen)
-            keep = milliseconds(self._calls.retry_for + _MEMORY)
-            ahead = [
-                (new_of(name, call), change.value)
-                for name, change in zip(sessions, chosen, strict=True)
-                if is_sent_ahead(change)
-            ]
-            values = [b"" if is_sent_ahead(change) else change.value for change in chosen]
-            words = (pack([words_of(change, call) for change in chosen]), *values)
-            return commit_call(memory, [memory, *with_locks(sessions)], keep, words, ahead=ahead, once=once)
-
-        names = [name_of(change.key) for change in changes]
-        sizes = [0 if is_sent_ahead(change) else len(change.value) for change in changes]
-        replies = await self._each(names, 1, prepare, sizes, self._replicas)
+        replies = await self._each([change.key for change in changes], changes, self._commit_call, self._replicas)
         return [
             reply if isinstance(reply, SessionError) else outcome_of(change, *reply)
             for change, reply in zip(changes, replies, strict=True)
         ]
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            locks = [lock_of(names[number]) for number in numbers]
-            tokens = [leases[number].token for number in numbers]
-            return script_call(RENEW, locks, [milliseconds(seconds), *tokens], locks[0])
+        def prepare(names: Sequence[bytes], leases: Sequence[Lease]) -> Call:
+            tokens = [lease.token for lease in leases]
+            command = RENEW.command([lock_of(name) for name in names], milliseconds(seconds), *tokens)
+            return Call(command, name=names[0], script=RENEW)
 
-        replies = await self._each([name_of(lease.key) for lease in leases], 1, prepare)
+        replies = await self._each([lease.key for lease in leases], leases, prepare)
         return [only(reply, lease.key) == 1 for lease, reply in zip(leases, replies, strict=True)]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
-        def prepare(numbers: Sequence[int], names: Sequence[bytes]) -> Call:
-            locks = [lock_of(names[number]) for number in numbers]
-            return script_call(ABANDON, locks, [requests[number].waiter for number in numbers], locks[0])
+        def prepare(names: Sequence[bytes], requests: Sequence[LockRequest]) -> Call:
+            waiters = [request.waiter for request in requests]
+            return Call(ABANDON.command([lock_of(name) for name in names], *waiters), name=names[0], script=ABANDON)
 
         for request in requests:
             self._wakeups.stop_waiting(request.waiter)
-        replies = await self._each([name_of(request.key) for request in requests], 1, prepare)
+        replies = await self._each([request.key for request in requests], requests, prepare)
         for request, reply in zip(requests, replies, strict=True):
             only(reply, request.key)
 
@@ -253,11 +241,32 @@ class RedisStorage(Storage):
         await self._servers.close()
 
     async def _each(
-        self, names: Names, width: int, prepare: Prepare, sizes: Sequence[int] | None = None, replicas: int = 0
-    ) -> Sequence[Sequence[Any] | SessionError]:
-        """Call a script for all names; see `replies_for`."""
-        portions = portions_of(names, self._servers.items_per_script, sizes)
-        return await replies_for(self._calls, names, portions, width, prepare, replicas)
+        self,
+        keys: Sequence[str],
+        items: Sequence[Item],
+        prepare: Callable[[Sequence[bytes], Sequence[Item]], Call],
+        replicas: int = 0,
+    ) -> Sequence[Replies | SessionError]:
+        """Call a script for all items; see `replies_for`."""
+        most = self._servers.items_per_script
+        return await replies_for(self._calls, keys, items, prepare, most=most, replicas=replicas)
+
+    def _commit_call(self, names: Sequence[bytes], changes: Sequence[Change]) -> Call:
+        call = next(self._call_names)
+        memory, keep = memory_of(names[0], call), milliseconds(self._calls.retry_for + _MEMORY)
+        sent: list[Sequence[Word]] = []
+        words: list[Sequence[object]] = []
+        values: list[bytes] = []
+        for name, change in zip(names, changes, strict=True):
+            value, sent_to = change.value, ""
+            if change.action is PUT and len(value) >= LARGE:
+                sent_to = new_of(name, call).decode()
+                sent.append(("SET", sent_to, value, "PX", keep))
+                value = b""
+            words.append(words_of(change, sent_to))
+            values += (value, expected_value(change.expect))
+        command = COMMIT.command([memory, *with_locks(names)], keep, pack(words), *values)
+        return Call(*sent, command, name=memory, script=COMMIT)
 
     def _locked(
         self, request: LockRequest, token: int | Exception, mark: int, expires_at: int, value: bytes | None

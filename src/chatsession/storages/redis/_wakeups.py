@@ -37,29 +37,24 @@ class Wakeups:
         self._servers = servers
         self._label = label
         self._waiters = WaiterRegistry()
-        self._seconds: dict[str, float] = {}
         self._listener: asyncio.Task[None] | None = None
         self._listening = False
 
     def must_wait(self, waiter: str, seconds: float) -> None:
         """Note that a waiter must wait; without a message, it tries again after this many seconds."""
-        self._seconds[waiter] = min(max(seconds, 0.0), _LONGEST_WAIT)
+        self._waiters.must_wait(waiter, seconds)
         if self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     def stop_waiting(self, waiter: str) -> None:
         """Forget a waiter that no longer waits."""
-        if self._seconds:
-            self._seconds.pop(waiter, None)
+        self._waiters.stop_waiting(waiter)
 
     async def wait(self, waiter: str) -> bool:
         """Return `True` when it makes sense to try again, or `False` at once if no message can arrive."""
-        seconds = self._seconds.get(waiter)
-        if seconds is None:
-            return True
         if not self._listening:
             return False
-        await self._waiters.wait(waiter, seconds)
+        await self._waiters.wait(waiter, _LONGEST_WAIT)
         return True
 
     async def close(self) -> None:
@@ -68,7 +63,6 @@ class Wakeups:
         while listener is not None and not listener.done():
             listener.cancel()  # `asyncio.wait_for`, which redis-py uses, may swallow one (until Python 3.12)
             await asyncio.wait([listener], timeout=0.1)
-        self._seconds.clear()
 
     def forget(self) -> None:
         """Drop the task, whose event loop will never run it again."""

@@ -1,23 +1,18 @@
 -- Make changes, each if its expectation holds, and unlock.
 --
 -- KEYS: where the outcome of this call is remembered; then for each session, itself and its lock.
--- ARGV: for how many milliseconds to remember; 1 if it may be remembered already; what follows for each session,
---   packed; then the new value of each.
+-- ARGV: for how many milliseconds to remember; what follows for each session, packed; then for each session, its new
+--   value and the value that must be stored.
 --   the action: P put, D delete, T touch, K keep;
---   the digest of the value that must be stored, or the mark of its copy; - for none, * for anything;
---   the new value's milliseconds to live, or nothing: for ever;
---   the token of the lease that must hold, or nothing;
+--   what must be stored: true anything, false nothing, the mark of a copy, a digest in a table, or '' the value given;
+--   the new value's milliseconds to live, or '' for ever;
+--   the token of the lease that must hold, or '';
 --   whether to unlock;
---   the millisecond from which on it is also fine that nothing is stored (the expected value expires then), or nothing;
---   the end of the key to which a large new value was sent, or nothing.
+--   the millisecond from which on it is also fine that nothing is stored (the expected value expires then), or '';
+--   the key to which a large new value was sent, or ''.
 -- Returns for each session: 1 done, or the mark of the copy of a new value; 0 something else is stored, -1 the lease was
 --   lost; and for a touch or keep that expects anything or found that the expected value has expired, the digest of what
 --   is stored, - for none, or ? for a large value that the holder of its lock has not asked for.
-
-local function digest(session)
-  local stored = call('GET', session)
-  return stored and redis.sha1hex(stored) or '-'
-end
 
 -- Whether what is expected is stored; if not, also whether nothing is.
 local function compare(session, name, lock, expected)
@@ -25,28 +20,36 @@ local function compare(session, name, lock, expected)
     if lock[COPY] == expected and is_as_copied(session, name) then return true end
     return false, call('EXISTS', session) == 0
   end
-  local stored = digest(session)
-  return stored == expected, stored == '-'
-end
-
-local function put(session, ttl, value, new)
-  if not new then
-    if ttl == '' then call('SET', session, value) else call('SET', session, value, 'PX', ttl) end
-    return
-  end
-  call('RENAME', new, session)
-  if ttl == '' then call('PERSIST', session) else call('PEXPIRE', session, ttl) end
+  local stored = call('GET', session)
+  if type(expected) == 'table' then return stored and redis.sha1hex(stored) == expected[1], not stored end
+  return stored == expected, not stored
 end
 
 local function what_is_stored(session, lock, unlock)
   if unlock and lock and call('STRLEN', session) >= LARGE then return '?' end
-  return digest(session)
+  local stored = call('GET', session)
+  return stored and redis.sha1hex(stored) or '-'
 end
 
--- The lock is nil where there is no lease.
-local function change(session, name, lock, action, expected, ttl, value, unlock, expires_at, new)
+local function set_expiry(session, ttl)
+  if ttl == '' then call('PERSIST', session) else call('PEXPIRE', session, ttl) end
+end
+
+local function put(session, value, ttl, sent_to)
+  if sent_to ~= '' then
+    call('RENAME', sent_to, session)
+    set_expiry(session, ttl)
+  elseif ttl == '' then
+    call('SET', session, value)
+  else
+    call('SET', session, value, 'PX', ttl)
+  end
+end
+
+-- Without a lease, the lock is nil.
+local function change(session, name, lock, value, action, expected, ttl, unlock, expires_at, sent_to)
   local found = 1
-  if expected ~= '*' then
+  if expected ~= true then
     local as_expected, is_missing = compare(session, name, lock, expected)
     if not as_expected then
       if not is_missing or expires_at == '' or expires_at > now() then return 0 end
@@ -58,14 +61,14 @@ local function change(session, name, lock, action, expected, ttl, value, unlock,
     call('STRLEN', session)  -- an error if it is not a string: it belongs to others and is left alone
   end
   if action == 'P' then
-    put(session, ttl, value, new)
+    put(session, value, ttl, sent_to)
   elseif action == 'D' then
     call('DEL', session)
   elseif action == 'T' then
-    if ttl == '' then call('PERSIST', session) else call('PEXPIRE', session, ttl) end
+    set_expiry(session, ttl)
   end
   if unlock or not lock then return found end
-  if action == 'P' and new then
+  if sent_to ~= '' then
     make_copy(session, name, lock)
     save_lock(name, lock)
     return lock[COPY] or 1
@@ -77,30 +80,26 @@ local function change(session, name, lock, action, expected, ttl, value, unlock,
   return found
 end
 
-local function commit(session, name, value, action, expected, ttl, token, unlock, expires_at, new)
+local function commit(session, name, value, given, action, expected, ttl, token, unlock, expires_at, sent_to)
   local lock
   if token ~= '' then
     lock = load_lock(name)
     if not holds(lock, token) then return -1 end
   end
-  local outcome = attempt(change, session, name, lock, action, expected, ttl, value, unlock, expires_at, new)
+  if expected == '' then expected = given end
+  local outcome = attempt(change, session, name, lock, value, action, expected, ttl, unlock, expires_at, sent_to)
   if lock and unlock then release(name, lock) end
   return outcome
 end
 
-local changes = cmsgpack.unpack(ARGV[3])
-local sent = {}
-for number, words in ipairs(changes) do
-  local call_name = table.remove(words)
-  if call_name ~= '' then
-    sent[#sent + 1] = beside(KEYS[2 * number + 1], 'new') .. ':' .. call_name
-    words[#words + 1] = sent[#sent]
-  end
+local changes, sent = cmsgpack.unpack(ARGV[2]), {}
+for _, words in ipairs(changes) do
+  if words[#words] ~= '' then sent[#sent + 1] = words[#words] end
 end
 
 -- A reply can be lost, and a call may arrive after it was sent again. The first copy of a call that arrives does the
 -- work; the others repeat its reply. The outcome is written again so that a `WAIT` after it covers the first one, too.
-local remembered = ARGV[2] == '1' and redis.pcall('GET', KEYS[1])
+local remembered = redis.pcall('GET', KEYS[1])
 if type(remembered) == 'string' then
   redis.pcall('SET', KEYS[1], remembered, 'PX', ARGV[1])
   if sent[1] then redis.pcall('UNLINK', unpack(sent)) end
@@ -110,9 +109,10 @@ if sent[1] and redis.call('EXISTS', unpack(sent)) < #sent then return {err = 'TR
 
 local outcomes = {}
 for number, words in ipairs(changes) do
-  outcomes[number] = attempt(commit, KEYS[2 * number], KEYS[2 * number + 1], ARGV[3 + number], unpack(words))
+  local session, name = KEYS[2 * number], KEYS[2 * number + 1]
+  outcomes[number] = attempt(commit, session, name, ARGV[2 * number + 1], ARGV[2 * number + 2], unpack(words))
 end
 if refusal then return {err = refusal} end
 if sent[1] then redis.pcall('UNLINK', unpack(sent)) end
-redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1], 'NX')
+redis.pcall('SET', KEYS[1], cmsgpack.pack(outcomes), 'PX', ARGV[1])
 return outcomes

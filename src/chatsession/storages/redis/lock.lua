@@ -22,12 +22,13 @@ local function try(session, name, waiter, milliseconds)
   local size = call('STRLEN', session)
   local expires_at = size > 0 and expiry(session) or -1
   local token, ends = math.max(micros, newest + 1), now + milliseconds
-  local lock = {token, ends, waiter, {}}
+  local lock = {token, ends, waiter, {}, size >= LARGE and token or nil}
   -- The usual case: the session is free, and nobody waits.
   if call('SET', name, cmsgpack.pack(lock), 'PX', milliseconds, 'NX') then
-    if size < LARGE then return {token, 0, expires_at} end
-    make_copy(session, name, lock)
-    save_lock(name, lock)
+    if size >= LARGE then
+      make_copy(session, name, lock, token)
+      if not lock[COPY] then save_lock(name, lock) end
+    end
     return {token, lock[COPY] or 0, expires_at}
   end
   lock = load_lock(name)

@@ -67,15 +67,15 @@ local function holds(lock, token)
   return #lock[QUEUE] == 0 or lock[ENDS] > now()
 end
 
--- The names of these keys are derived from the lock's, and lie in its slot.
-local function beside(name, kind)
-  return '!chatsession:' .. kind .. string.sub(name, #'!chatsession:lock:')
+-- The name is derived from the lock's, and lies in its slot.
+local function copy_of(name)
+  return '!chatsession:copy:' .. string.sub(name, #'!chatsession:lock:' + 1)
 end
 
 -- Redis before 6.2 cannot copy, and one whose memory is full may not: then there is no mark, and digests are compared.
 -- Each copy of what is stored has a mark of its own, because a call that was delayed may make one that nobody has read.
 local function make_copy(session, name, lock, mark)
-  local copy = beside(name, 'copy')
+  local copy = copy_of(name)
   now()
   mark = mark or math.max(micros, (lock[COPY] or 0) + 1)
   lock[COPY] = redis.pcall('COPY', session, copy, 'REPLACE') == 1 and mark or nil
@@ -84,7 +84,7 @@ end
 
 -- The comparison uses the copy up.
 local function is_as_copied(session, name)
-  local copy = beside(name, 'copy')
+  local copy = copy_of(name)
   if call('STRLEN', session) ~= call('STRLEN', copy) then return false end
   call('BITOP', 'XOR', copy, copy, session)
   return call('BITPOS', copy, 1) == -1
@@ -110,7 +110,7 @@ end
 local function release(name, lock)
   drop_the_dead(lock[QUEUE])
   if lock[COPY] then
-    call('UNLINK', beside(name, 'copy'))
+    call('UNLINK', copy_of(name))
     lock[COPY] = nil
   end
   if #lock[QUEUE] == 0 then

@@ -8,7 +8,7 @@ local function renew(name, token)
   if not holds(lock, token) then return 0 end
   lock[ENDS] = now() + tonumber(ARGV[1])
   save_lock(name, lock)
-  if lock[COPY] then call('PEXPIRE', beside(name, 'copy'), left_of(lock) + GRACE) end
+  if lock[COPY] then call('PEXPIRE', copy_of(name), left_of(lock) + GRACE) end
   return 1
 end
 
