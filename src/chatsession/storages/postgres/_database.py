@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 from urllib.parse import urlsplit
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages.postgres._calls import Call, Calls, Result
-from chatsession.storages.postgres._clock import ServerClock
 from chatsession.storages.postgres._connection import BorrowedConnections, OwnConnections, borrowed, close_quickly
 from chatsession.storages.postgres._driver import (
     Connection,
@@ -56,6 +58,7 @@ class Database:
         self.wakeups: Wakeups | None = None
         """`None`: waiters poll."""
         self.clock = ServerClock()
+        """The server's, by which sessions expire."""
         self._pool_is_inherited = False
 
     def __str__(self) -> str:
@@ -76,7 +79,7 @@ class Database:
         try:
             async with asyncio.timeout(self._retry_for), borrowed(first) as connection:
                 await check_server(connection)
-                await self.clock.measure(connection)
+                await self._set_clock(connection)
                 await self._schema.prepare(connection, create=create)
                 pooled = await is_pooled(connection) if self._pooler is None else self._pooler
                 if pooled and caches_statements(connection):
@@ -107,30 +110,35 @@ class Database:
         if self._connections is not None:
             self._connections.forget(inherited=inherited)
         self.wakeups = self._calls = self._connections = None
-        self.clock.forget()
+        self.clock = ServerClock()
         self._pool_is_inherited |= inherited
 
     async def run(self, call: Call[Result]) -> Result:
         """Make a call that may be repeated; see `Calls.run`."""
         if self._calls is None:
             raise StorageError("the storage is not open; use it inside `async with storage`, or call open() first")
-        return await self._calls.run(call)
+        return await self._calls.run(self._after_setting_clock(call) if self.clock.is_due() else call)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
-        """Run a statement that may be repeated, and return its rows."""
+        """Run a statement that may be repeated, and return its rows; `{…}` in it are names of the schema."""
+        filled = self._schema.sql(sql)
 
         async def call(connection: Connection, _again: bool) -> Sequence[Row]:
-            return await connection.fetch(sql, *arguments)
+            return await connection.fetch(filled, *arguments)
 
         return await self.run(call)
 
-    async def measure_clock(self) -> None:
-        """Ask the server for its time, by which sessions expire."""
+    def _after_setting_clock(self, call: Call[Result]) -> Call[Result]:
+        async def both(connection: Connection, again: bool) -> Result:
+            await self._set_clock(connection)
+            return await call(connection, again)
 
-        async def call(connection: Connection, _again: bool) -> None:
-            await self.clock.measure(connection)
+        return both
 
-        await self.run(call)
+    async def _set_clock(self, connection: Connection) -> None:
+        asked_at = time.monotonic()
+        told = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        self.clock.set(cast("float", told), asked_at)
 
     def _check_pool(self) -> None:
         """Raises `StorageError` if the user's pool cannot be used here."""

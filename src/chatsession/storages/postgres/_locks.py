@@ -72,7 +72,9 @@ class Locks:
         results = [False] * len(leases)
         if batch.keys:
             tokens = [number(lease.token) for lease in batch.items]
-            ((held,),) = await self._call("SELECT {renew}($1, $2, $3)", batch.keys, tokens, min(seconds, LONGEST_TIME))
+            ((held,),) = await self._database.fetch(
+                "SELECT {renew}($1, $2, $3)", batch.keys, tokens, min(seconds, LONGEST_TIME)
+            )
             for place, mine in zip(batch.places, cast("list[bool]", held), strict=True):
                 results[place] = mine
         return results
@@ -88,7 +90,9 @@ class Locks:
     async def _abandon_together(self, requests: Sequence[LockRequest]) -> Sequence[StorageError | None]:
         batch = Batch(requests)
         if batch.keys:
-            await self._call("SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items])
+            await self._database.fetch(
+                "SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items]
+            )
         return [None] * len(requests)
 
     async def wait(self, request: LockRequest, attempt: int) -> None:
@@ -104,9 +108,6 @@ class Locks:
         elif not await wakeups.start():
             await _pause(attempt, most)
         # Otherwise it listens from now on: the key may have been unlocked before, so the caller tries again at once.
-
-    async def _call(self, sql: str, *arguments: object) -> Sequence[Row]:
-        return await self._database.fetch(self._schema.sql(sql), *arguments)
 
 
 def _lost(_lease: Lease, _error: StorageError) -> bool:

@@ -65,14 +65,9 @@ def lock_call(batch: Batch[LockRequest]) -> tuple[str, Sequence[object]]:
     return "{lock}", (batch.keys, waiters, seconds)
 
 
-def commit_call(batch: Batch[Change], *, singly: bool) -> tuple[str, Sequence[object]]:
-    """The expression that makes a batch of changes, and its arguments after the name of the batch.
-
-    Args:
-        batch: the changes.
-        singly: whether there is a function for a single change.
-    """
-    if singly and len(batch.items) == 1:
+def commit_call(batch: Batch[Change]) -> tuple[str, Sequence[object]]:
+    """The expression that makes a batch of changes, and its arguments after the name of the batch."""
+    if len(batch.items) == 1:
         change, whole_key = batch.items[0], batch.whole_keys[0]
         if change.action is PUT and change.lease is not None and change.expect is not ANYTHING:
             expect, ttl, token = _expected(change.expect), _seconds(change.ttl), number(change.lease.token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import ClassVar
@@ -15,8 +15,8 @@ from chatsession.storages.postgres._driver import Connection
 SQL = files("chatsession.storages.postgres") / "sql"
 
 _FUNCTIONS = (
-    "current_era", "recover", "first_waiter", "document", "read", "lock", "lock_one", "commit", "commit_one", "renew",
-    "abandon", "sweep",
+    "current_era", "recover", "first_waiter", "document", "read", "lock", "lock_one", "hold", "commit", "commit_one",
+    "renew", "abandon", "sweep",
 )  # fmt: skip
 _TABLES = {
     "sessions": "",
@@ -94,7 +94,7 @@ class Schema:
     def script(self, version: int = 0) -> str:
         """The SQL that brings a database from a version of the schema (0: an empty one) to the newest."""
         create = "" if self.schema == "public" else f'CREATE SCHEMA IF NOT EXISTS "{self.schema}";\n\n'
-        return create + "\n".join(self._steps(version))
+        return create + self._statements(version)
 
     async def prepare(self, connection: Connection, *, create: bool) -> None:
         """Create or migrate the tables where needed, and check them.
@@ -131,14 +131,12 @@ class Schema:
         names |= {name: f'"{self.table}_{name}"' for name in ("expiry_index", "commits_index")}
         return names | {"channel": self.channel, "table": str(self)}
 
-    def _steps(self, version: int) -> Iterator[str]:
+    def _statements(self, version: int) -> str:
         if version >= NEWEST:
-            return
-        for number in range(version + 1, NEWEST + 1):
-            yield self.sql(self._migration(number))
-        for name in _FUNCTIONS:
-            yield self.sql(self._function(name))
-        yield self.sql(f"UPDATE {{meta}} SET schema_version = {NEWEST};\n")
+            return ""
+        steps = [self._migration(number) for number in range(version + 1, NEWEST + 1)]
+        steps += [self._function(name) for name in _FUNCTIONS]
+        return self.sql("\n".join([*steps, f"UPDATE {{meta}} SET schema_version = {NEWEST};\n"]))
 
     def _migration(self, number: int) -> str:
         return (SQL / "migrations" / f"{number:04}.sql").read_text()
@@ -162,8 +160,8 @@ class Schema:
                 await self._check_free(connection)
                 if not await connection.fetchval("SELECT to_regnamespace($1)", f'"{self.schema}"'):
                     await connection.execute(f'CREATE SCHEMA "{self.schema}"')
-            for step in self._steps(version or 0):
-                await connection.execute(step)
+            if statements := self._statements(version or 0):
+                await connection.execute(statements)
             await connection.execute("COMMIT")
         except Exception:
             if not connection.is_closed():

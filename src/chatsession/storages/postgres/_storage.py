@@ -11,20 +11,13 @@ from typing import ClassVar, Literal, TypeAlias, cast, get_args
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import KEEP, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.postgres import _inspection
+from chatsession.storages.postgres import _inspection, _scanning
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Pool
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
 from chatsession.storages.postgres._held_rows import HeldRows, of_key
 from chatsession.storages.postgres._locks import Locks
-from chatsession.storages.postgres._records import (
-    Batch,
-    commit_call,
-    outcome,
-    parts,
-    record,
-)
-from chatsession.storages.postgres._scanning import Scanner
+from chatsession.storages.postgres._records import Batch, commit_call, outcome, parts, record
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._sweeping import Sweeper
 
@@ -115,8 +108,7 @@ class PostgresStorage(Storage):
         else:
             self._schema = Schema(schema, "chat_sessions" if table is None else table)
         self._database = Database(source, self._schema, connections, retry_for, pooler)
-        self._scanner = Scanner(self._database, self._schema)
-        self._sweeper = Sweeper(self._database, self._schema, sweep_interval)
+        self._sweeper = Sweeper(self._database, sweep_interval)
         self._held_rows = HeldRows(self._find_held)
         self._locks = Locks(self._database, self._schema, self._held_rows)
         self._create = create
@@ -166,17 +158,16 @@ class PostgresStorage(Storage):
         batch = Batch(keys)
         results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
         if batch.keys:
-            sql = self._schema.sql("SELECT * FROM {read}($1)")
-            for key, *columns in await self._database.fetch(sql, batch.keys):
+            for key, *columns in await self._database.fetch("SELECT * FROM {read}($1)", batch.keys):
                 results[batch.place_of[str(key)]] = record(*columns)
         return results
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        if self._schema.text_only:
-            changes, refused = without_bytes(changes)
-            outcomes = [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
-            return [refused.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
-        return [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
+        changes, refused = without_bytes(changes) if self._schema.text_only else (changes, None)
+        outcomes = [each for part in parts(changes, _LARGEST_CALL) for each in await self._commit(part)]
+        if not refused:
+            return outcomes
+        return [refused.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         return await self._locks.lock(requests)
@@ -191,10 +182,10 @@ class PostgresStorage(Storage):
         await self._locks.wait(request, attempt)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        return await self._scanner.page(prefix, cursor, limit, values=True)
+        return await _scanning.page(self._database, self._schema, prefix, cursor, limit, values=True)
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        page = await self._scanner.page(prefix, cursor, limit, values=False)
+        page = await _scanning.page(self._database, self._schema, prefix, cursor, limit, values=False)
         return [key for key, _ in page.entries], page.cursor
 
     async def sweep(self, limit: int = 1000) -> int:
@@ -219,7 +210,7 @@ class PostgresStorage(Storage):
             return cast("list[Outcome]", results)
         keeps_all = all(change.action is KEEP for change in batch.items)
         name = None if keeps_all else uuid.uuid4()
-        expression, arguments = commit_call(batch, singly=not self._schema.text_only)
+        expression, arguments = commit_call(batch)
         sql = self._schema.sql(f"SELECT {expression}")
         earlier = self._schema.query("outcomes")
 

@@ -10,7 +10,6 @@ from typing import cast
 from chatsession.errors import StorageError
 from chatsession.storages._shared.sweeper import drop
 from chatsession.storages.postgres._database import Database
-from chatsession.storages.postgres._schema import Schema
 
 _log = logging.getLogger("chatsession")
 
@@ -22,13 +21,11 @@ class Sweeper:
 
     Args:
         database: an open one.
-        schema: the tables in it.
         interval: about how many seconds pass between two sweeps.
     """
 
-    def __init__(self, database: Database, schema: Schema, interval: float) -> None:
+    def __init__(self, database: Database, interval: float) -> None:
         self._database = database
-        self._schema = schema
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
 
@@ -50,7 +47,7 @@ class Sweeper:
 
     async def sweep(self, limit: int) -> list[int]:
         """Delete at most `limit` expired rows of each table; returns how many of each, the sessions first."""
-        ((swept,),) = await self._database.fetch(self._schema.sql("SELECT {sweep}($1)"), limit)
+        ((swept,),) = await self._database.fetch("SELECT {sweep}($1)", limit)
         return cast("list[int]", swept)
 
     async def _run(self) -> None:
@@ -62,7 +59,6 @@ class Sweeper:
                 _log.warning("expired sessions could not be swept this time: %s", error)
 
     async def _sweep_all(self) -> None:
-        await self._database.measure_clock()
         while True:
             swept = await self.sweep(_SWEPT_AT_ONCE)
             if max(swept) < _SWEPT_AT_ONCE:

@@ -11,7 +11,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
-    each record;
     held boolean[] := array_fill(false, ARRAY[cardinality(keys)]);
     present boolean[] := array_fill(true, ARRAY[cardinality(keys)]);
     outcomes bigint[];
@@ -21,23 +20,7 @@ BEGIN
     END IF;
 
     IF tokens IS NOT NULL THEN
-        PERFORM {recover}(keys, tokens, expects, 10);
-        moment := clock_timestamp();
-        FOR each IN
-            UPDATE {leases} AS l
-            SET holder = CASE WHEN c.unlock THEN NULL ELSE l.holder END,
-                until = CASE WHEN c.unlock THEN moment ELSE l.until END
-            FROM unnest(keys, tokens, unlocks, expects, actions) WITH ORDINALITY
-                AS c (key, token, unlock, expect, action, place)
-            WHERE l.key = c.key AND l.token = c.token AND l.holder IS NOT NULL AND l.until > clock_timestamp()
-                AND (l.holder <> '(recovered)' OR c.expect IS DISTINCT FROM -1 OR c.action = 'keep')
-            RETURNING c.place, c.unlock, l.queue, l.seen
-        LOOP
-            held[each.place] := true;
-            IF each.unlock AND each.queue <> '{}' THEN
-                PERFORM pg_notify('{channel}', {first_waiter}(each.queue, each.seen));
-            END IF;
-        END LOOP;
+        held := {hold}(keys, tokens, unlocks, expects, actions);
     END IF;
     IF batch IS NOT NULL THEN
         SELECT array_agg(g.key IS NOT NULL ORDER BY c.place) INTO present

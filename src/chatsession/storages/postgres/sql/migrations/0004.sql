@@ -1,0 +1,1 @@
+-- The leases of a commit are checked by a function of their own (hold), which both layouts share.
