@@ -6,7 +6,7 @@ Each is called in every worker with the manager before anything else, and change
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any, TypeAlias, cast
 
@@ -175,7 +175,7 @@ async def _told(done: UncancellableFuture) -> None:
     await done
 
 
-def _take_out(owner: object, guard: str, instead: object) -> None:
+def _take_out(owner: object, guard: str, instead: Callable[..., Any] | bool | tuple[bytes, str]) -> None:
     """Put something else in the place of a guard, which must be there: or nothing would be taken out."""
     if not hasattr(owner, guard):
         raise AttributeError(f"{owner!r} has no {guard} any more; mend the mutation")
