@@ -17,7 +17,7 @@ from chatsession.errors import SessionError, StorageError, StorageUnavailableErr
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest, Record, Refused
 from chatsession.storages._shared.retries import retries
 from chatsession.storages.redis import RedisStorage
-from chatsession.storages.redis._inspection import _said, objection
+from chatsession.storages.redis._inspection import _fields_of, unsuitability
 from chatsession.storages.redis._servers import single_server
 from chatsession.storages.redis._url import parse
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock, value_of
@@ -138,7 +138,7 @@ async def test_a_server_that_becomes_a_replica(server: RedisServer) -> None:
 )
 async def test_a_server_that_is_too_old(info: str, says: str | None) -> None:
     servers = single_server(parse(urlsplit("redis://localhost")))
-    found = objection(_said(info.encode()), servers)
+    found = unsuitability(_fields_of(info.encode()), servers)
     await servers.close()
     assert (found is None) if says is None else (says in str(found))
 

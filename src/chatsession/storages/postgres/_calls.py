@@ -11,7 +11,7 @@ from chatsession.errors import StorageUnavailableError
 from chatsession.storages._shared.retries import retried
 from chatsession.storages.postgres._connection import Connections, borrowed
 from chatsession.storages.postgres._driver import Connection
-from chatsession.storages.postgres._errors import as_storage_error, is_row_held, passes
+from chatsession.storages.postgres._errors import as_storage_error, is_row_held, is_transient
 
 Result = TypeVar("Result")
 
@@ -50,7 +50,7 @@ class Calls:
                         return await self._try(call, trial)
                     except Exception as error:
                         # The row may also be held by an earlier attempt of this call, which goes on in the server.
-                        if not passes(error) and not (is_row_held(error) and trial.tries > 1):
+                        if not is_transient(error) and not (is_row_held(error) and trial.tries > 1):
                             raise as_storage_error(error) from None
                         trial.failure = error
                     retried("PostgreSQL")
@@ -59,7 +59,7 @@ class Calls:
                     trial.pause = min(2 * trial.pause, 1.0)
                     await asyncio.sleep(trial.pause * random.uniform(0.7, 1.0))
         except TimeoutError:
-            raise StorageUnavailableError(f"{trial.story()}, for {self._retry_for:g} s") from None
+            raise StorageUnavailableError(f"{trial.failure_text()}, for {self._retry_for:g} s") from None
 
     async def _try(self, call: Call[Result], trial: _Trial) -> Result:
         async with borrowed(self._connections) as connection:
@@ -79,7 +79,7 @@ class _Trial:
         self.pause = 0.02
         self.tries = 0
 
-    def story(self) -> str:
+    def failure_text(self) -> str:
         if self.failure is not None and not isinstance(self.failure, TimeoutError):
             return str(as_storage_error(self.failure))
         if self.tries:

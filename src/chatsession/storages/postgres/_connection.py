@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from chatsession.storages.postgres._driver import Connection, Pool, drop_without_loop
-from chatsession.storages.postgres._errors import spoils
+from chatsession.storages.postgres._errors import must_cut
 
 
 class Connections(Protocol):
@@ -44,7 +44,7 @@ async def borrowed(connections: Connections) -> AsyncGenerator[Connection]:
     except GeneratorExit:  # the event loop is gone; `forget` decides about the connection
         raise
     except BaseException as error:
-        if spoils(error):
+        if must_cut(error):
             connection.terminate()
         connections.release(connection)
         raise

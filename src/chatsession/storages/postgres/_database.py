@@ -137,8 +137,8 @@ class Database:
 
     async def _set_clock(self, connection: Connection) -> None:
         asked_at = time.monotonic()
-        told = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-        self.clock.set(cast("float", told), asked_at)
+        answer = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        self.clock.set(cast("float", answer), asked_at)
 
     def _check_pool(self) -> None:
         """Raises `StorageError` if the user's pool cannot be used here."""

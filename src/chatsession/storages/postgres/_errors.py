@@ -40,8 +40,8 @@ _HINTS = {
 # Transient, besides lost connections (class 08): a batch of ours that was carried out already (unique violation),
 # conflicts with others (serialization, deadlock), a server that is full or restarting, and one that became a replica,
 # since the next connection may lead to the new primary.
-_PASSING = {"23505", "25006", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05"}
-_UNAVAILABLE = _PASSING - {"25006"} | {"53100", "53200", "57014"}
+_TRANSIENT = {"23505", "25006", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05"}
+_UNAVAILABLE = _TRANSIENT - {"25006"} | {"53100", "53200", "57014"}
 
 
 class RowHeldError(StorageUnavailableError):
@@ -53,16 +53,16 @@ def is_row_held(error: Exception) -> bool:
     return isinstance(error, PostgresError) and _state(error) == "55P03"
 
 
-def passes(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed soon."""
     if isinstance(error, PostgresError):
-        return _state(error) in _PASSING or _state(error).startswith("08")
+        return _state(error) in _TRANSIENT or _state(error).startswith("08")
     if isinstance(error, ValueError):  # asyncpg's checks of its arguments
         return False
     return isinstance(error, OSError | InterfaceError | InternalClientError)
 
 
-def spoils(error: BaseException) -> bool:
+def must_cut(error: BaseException) -> bool:
     """Whether to cut the connection: its answer may still be on the way, or it leads to a useless server."""
     if isinstance(error, PostgresError):
         return _state(error) == "25006"
@@ -83,7 +83,7 @@ def as_storage_error(error: Exception) -> StorageError:
         return StorageUnavailableError("PostgreSQL cannot be reached: its host name is not known")
     if isinstance(error, TimeoutError):
         return StorageUnavailableError("PostgreSQL did not answer in time")
-    if passes(error):
+    if is_transient(error):
         return StorageUnavailableError(f"the connection to PostgreSQL failed ({type(error).__name__})")
     return StorageError(f"asyncpg refused a call ({type(error).__name__}); is the URL or the pool as it should be?")
 

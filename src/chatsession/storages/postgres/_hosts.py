@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from chatsession.storages.postgres._driver import Connection, connect
-from chatsession.storages.postgres._errors import passes
+from chatsession.storages.postgres._errors import is_transient
 
 
 class Hosts:
@@ -30,7 +30,7 @@ class Hosts:
             try:
                 return await connect(url, statements=statements, timeout=self._timeout / len(self._urls))
             except Exception as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 self._urls.remove(url)
                 self._urls.append(url)

@@ -59,7 +59,7 @@ class Calls:
         """Close all connections; those in use are closed when their call ends."""
         self._closed = True
         for place in list(self._free):
-            self._distrust(place)
+            self._drop_idle(place)
 
     async def locate(self) -> None:
         """Find out which server has which keys. Raises `StorageError` or `StorageUnavailableError`."""
@@ -88,9 +88,9 @@ class Calls:
         await self._attempt(calls, self.retry_for, replicas)
         pending = [call for call in calls if not call.done]
         if pending:
-            await self._insist(pending, end, replicas)
+            await self._retry(pending, end, replicas)
 
-    async def _insist(self, pending: Sequence[Call], end: float, replicas: int) -> None:
+    async def _retry(self, pending: Sequence[Call], end: float, replicas: int) -> None:
         """Retry the calls that failed, until `end`."""
         loop = asyncio.get_running_loop()
         for delay in _delays():
@@ -99,7 +99,7 @@ class Calls:
             retried("Redis")
             if not all(call.unknown for call in pending):
                 await asyncio.sleep(delay)
-                await self._look_around(pending)
+                await self._find_servers(pending)
             await self._attempt(pending, end - loop.time(), replicas)
             pending = [call for call in pending if not call.done]
             if not pending:
@@ -118,7 +118,7 @@ class Calls:
                 async with asyncio.timeout(seconds):
                     await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
-            self._blame(calls, error)
+            self._record_failure(calls, error)
             return
         if not self._servers.clustered:
             await self._serve("", calls, seconds, replicas)
@@ -146,14 +146,14 @@ class Calls:
             else:
                 async with asyncio.timeout(seconds):
                     link = await connected(self._servers.make(place))
-            await self._converse(link, calls, seconds, replicas)
+            await self._exchange(link, calls, seconds, replicas)
         except BaseException as error:
             if link is not None:
                 link.close()
             if not isinstance(error, driver.RedisError | OSError):
                 raise
-            self._distrust(place)
-            self._blame(calls, error)
+            self._drop_idle(place)
+            self._record_failure(calls, error)
         else:
             if self._closed:
                 link.close()
@@ -162,7 +162,7 @@ class Calls:
         finally:
             self._turns[place].release()
 
-    async def _converse(self, link: Link, calls: Sequence[Call], seconds: float, replicas: int) -> None:
+    async def _exchange(self, link: Link, calls: Sequence[Call], seconds: float, replicas: int) -> None:
         commands: list[Sequence[Word]] = []
         asks_time = self.clock.is_due()
         if asks_time:
@@ -180,11 +180,11 @@ class Calls:
         for call in calls:
             by_digest = call.script is not None and not self._by_text(call)
             step = 2 if call.asking else 1
-            self._note(call, list(islice(answers, step * len(call.commands)))[step - 1 :: step])
+            self._record_replies(call, list(islice(answers, step * len(call.commands)))[step - 1 :: step])
             if by_digest:
                 self._count_misses(call)
         if replicas:
-            self._note_replicas(calls, next(answers), replicas)
+            self._check_replicas(calls, next(answers), replicas)
 
     def _commands_of(self, call: Call) -> Sequence[Sequence[Word]]:
         if call.script is None or not self._by_text(call):
@@ -204,7 +204,7 @@ class Calls:
         else:
             self._misses = _MOST_MISSES  # the command itself is unknown
 
-    def _note(self, call: Call, replies: Sequence[object]) -> None:
+    def _record_replies(self, call: Call, replies: Sequence[object]) -> None:
         refusal = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
         if refusal is None:
             call.replies, call.done = replies, True
@@ -228,7 +228,7 @@ class Calls:
         else:
             call.place, call.asking = place, True
 
-    def _note_replicas(self, calls: Sequence[Call], reached: object, wanted: int) -> None:
+    def _check_replicas(self, calls: Sequence[Call], reached: object, wanted: int) -> None:
         if isinstance(reached, int) and reached >= wanted:
             return
         for call in calls:
@@ -236,7 +236,7 @@ class Calls:
                 call.done = False
                 call.fault = reached if isinstance(reached, ReplyError) else ReplyError("REPLICAS are missing")
 
-    def _blame(self, calls: Sequence[Call], error: Exception) -> None:
+    def _record_failure(self, calls: Sequence[Call], error: Exception) -> None:
         """Record the error in the calls that were not answered."""
         for call in calls:
             if call.done:
@@ -249,22 +249,22 @@ class Calls:
     def _error(self, error: Exception) -> StorageError:
         return StorageError(f"{self._label} refused: {reason(error)}")
 
-    def _distrust(self, place: str) -> None:
+    def _drop_idle(self, place: str) -> None:
         """Close the idle connections to a server: where one broke, the others are probably broken too."""
         for link in self._free.pop(place, ()):
             link.close()
 
-    async def _look_around(self, calls: Sequence[Call]) -> None:
+    async def _find_servers(self, calls: Sequence[Call]) -> None:
         codes = {call.fault.code if isinstance(call.fault, ReplyError) else None for call in calls}
         if codes <= {"MOVED", "ASK"}:
             return  # the reply named the right server
         if "READONLY" in codes:
             for place in list(self._free):
-                self._distrust(place)
+                self._drop_idle(place)
         try:
             await self._servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
-            self._blame(calls, error)
+            self._record_failure(calls, error)
 
 
 def _time_of(answer: object) -> float:

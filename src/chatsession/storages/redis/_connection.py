@@ -89,7 +89,7 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at once."""
-        hang_up(self._wire)
+        abort(self._wire)
 
     def data_received(self, data: bytes) -> None:
         gets, answers = self._reader.gets, self._answers
@@ -130,7 +130,7 @@ def once(connection: object) -> Wire:
     return wire
 
 
-def hang_up(wire: Wire) -> None:
+def abort(wire: Wire) -> None:
     """Close a connection at once, without awaiting: this also runs when a task is only cleaned up."""
     made = cast("Any", wire)
     if made._writer is None:

@@ -27,18 +27,18 @@ async def check_server(calls: Calls, servers: Servers, label: str) -> None:
     """Raise `StorageError` if the server is unsuitable, and `StorageUnavailableError` if it cannot be reached."""
     info = Call(("INFO",), name=b"any key will do")
     await calls.run([info])
-    said = _said(info.reply())
-    trouble = objection(said, servers)
-    if trouble is not None:
-        raise StorageError(f"{label} cannot keep sessions: {trouble}")
-    policy = said.get("maxmemory_policy", "noeviction")
+    fields = _fields_of(info.reply())
+    reason = unsuitability(fields, servers)
+    if reason is not None:
+        raise StorageError(f"{label} cannot keep sessions: {reason}")
+    policy = fields.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         _log.warning(
             "%s deletes sessions and locks when its memory is full (maxmemory-policy %s); set noeviction", label, policy
         )
 
 
-def objection(facts: Mapping[str, str], servers: Servers) -> str | None:
+def unsuitability(facts: Mapping[str, str], servers: Servers) -> str | None:
     """Return why a server is unsuitable, from its `INFO`; `None`: it is suitable."""
     version = facts.get("redis_version", "")
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
@@ -71,30 +71,30 @@ async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]
     for _, place in servers.places():
         info = Call(("INFO",), place=place)
         await calls.run([info])
-        said = _said(info.reply())
-        found += _facts_of(said, f"{place}: " if place else "")
+        fields = _fields_of(info.reply())
+        found += _facts_of(fields, f"{place}: " if place else "")
     found.append(Fact("replicas that a commit waits for", str(replicas)))
     return found
 
 
-def _said(info: object) -> dict[str, str]:
+def _fields_of(info: object) -> dict[str, str]:
     text = info.decode(errors="replace") if isinstance(info, bytes) else str(info)
     return dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
 
 
-def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
-    policy = said.get("maxmemory_policy", "not known")
-    appends = said.get("aof_enabled") == "1"
-    saved = said.get("rdb_last_bgsave_status", "not known")
+def _facts_of(fields: dict[str, str], at: str) -> list[Fact]:
+    policy = fields.get("maxmemory_policy", "not known")
+    appends = fields.get("aof_enabled") == "1"
+    saved = fields.get("rdb_last_bgsave_status", "not known")
     return [
-        _version(said, at),
-        Fact(f"{at}mode and role", f"{said.get('redis_mode', '?')}, {said.get('role', '?')}"),
+        _version(fields, at),
+        Fact(f"{at}mode and role", f"{fields.get('redis_mode', '?')}, {fields.get('role', '?')}"),
         Fact(
             f"{at}maxmemory-policy",
             policy,
             None if policy == "noeviction" else "sessions are thrown away when memory is full; set noeviction",
         ),
-        Fact(f"{at}memory", f"{said.get('used_memory_human', '?')} of {said.get('maxmemory_human', '?')}"),
+        Fact(f"{at}memory", f"{fields.get('used_memory_human', '?')} of {fields.get('maxmemory_human', '?')}"),
         Fact(
             f"{at}append-only file",
             "on" if appends else "off",
@@ -105,14 +105,14 @@ def _facts_of(said: dict[str, str], at: str) -> list[Fact]:
             saved,
             "it failed; see the server's log" if saved == "err" else None,
         ),
-        Fact(f"{at}replicas connected", said.get("connected_slaves", "not known")),
+        Fact(f"{at}replicas connected", fields.get("connected_slaves", "not known")),
     ]
 
 
-def _version(said: dict[str, str], at: str) -> Fact:
-    if "valkey_version" in said:
-        return Fact(f"{at}Valkey", said["valkey_version"])
-    return Fact(f"{at}Redis", said.get("redis_version", "not known"))
+def _version(fields: dict[str, str], at: str) -> Fact:
+    if "valkey_version" in fields:
+        return Fact(f"{at}Valkey", fields["valkey_version"])
+    return Fact(f"{at}Redis", fields.get("redis_version", "not known"))
 
 
 async def _lock_names(calls: Calls, servers: Servers) -> AsyncGenerator[list[bytes]]:

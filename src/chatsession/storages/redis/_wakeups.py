@@ -12,7 +12,7 @@ from redis import exceptions as driver
 
 from chatsession.storages._shared.sweeper import drop
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
-from chatsession.storages.redis._connection import Wire, hang_up
+from chatsession.storages.redis._connection import Wire, abort
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
 from chatsession.storages.redis._names import RESERVED
 from chatsession.storages.redis._servers import Servers
@@ -97,7 +97,7 @@ class Wakeups:
             await wire.send_packed_command(wire.pack_commands([("SUBSCRIBE", self.channel)]))
             await self._receive(wire)
         finally:
-            hang_up(wire)
+            abort(wire)
 
     async def _receive(self, wire: Wire) -> None:
         checked = False
@@ -111,9 +111,9 @@ class Wakeups:
                 await wire.send_packed_command(wire.pack_commands([("PING",)]))
             checked = message is None
             if isinstance(message, list):
-                self._note(cast("list[object]", message))
+                self._handle(cast("list[object]", message))
 
-    def _note(self, message: list[object]) -> None:
+    def _handle(self, message: list[object]) -> None:
         if message[0] == b"subscribe":
             self._listening = True
         elif message[0] == b"message" and isinstance(message[2], bytes):

@@ -35,7 +35,7 @@ local function try(session, name, waiter, milliseconds)
   local queue = lock[QUEUE]
   -- The holder asks again if the reply was lost.
   if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
-    drop_the_dead(queue)
+    drop_silent(queue)
     if lock[ENDS] > now or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end
     if queue[1] then table.remove(queue, 1) end
     lock[TOKEN] = math.max(token, lock[TOKEN] + 1)

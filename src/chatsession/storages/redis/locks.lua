@@ -90,7 +90,7 @@ local function is_as_copied(session, name)
   return call('BITPOS', copy, 1) == -1
 end
 
-local function drop_the_dead(queue)
+local function drop_silent(queue)
   for place = #queue, 1, -1 do
     if queue[place][SEEN] + SILENCE <= now() then table.remove(queue, place) end
   end
@@ -108,7 +108,7 @@ local function wake_first(queue)
 end
 
 local function release(name, lock)
-  drop_the_dead(lock[QUEUE])
+  drop_silent(lock[QUEUE])
   if lock[COPY] then
     call('UNLINK', copy_of(name))
     lock[COPY] = nil
