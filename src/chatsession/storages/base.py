@@ -7,8 +7,9 @@ SQLite
     `read_many`, `lock_many` and `commit_many` are a few statements over `json_each` in one transaction each. Versions
     and fencing tokens come from one counter in the file; locks are rows of a table of leases, waiters rows of a queue.
 Redis
-    One script call per key, all in one pipeline per batch: lock and `GET`; check lock and value, `SET … PX`, unlock.
-    The version is the value's digest, the fencing token an `INCR`; a push wakes a waiter.
+    A script locks up to 50 keys, and an `MGET` in the same pipeline reads them; another script checks locks and
+    values, writes, and unlocks. The version is the value that was read, the fencing token the server's time in
+    microseconds; a message wakes a waiter.
 PostgreSQL
     One statement a batch: `SELECT … = ANY($1)`; `INSERT … SELECT FROM unnest(…) ON CONFLICT … RETURNING`. Versions and
     tokens come from a sequence; locks are rows, so that no connection is held while a handler runs.

@@ -78,7 +78,7 @@ class Link(asyncio.Protocol):
         self._missing = len(commands)
         loop = asyncio.get_running_loop()
         self._done = loop.create_future()
-        self._transport.write(b"".join([_pack(tuple(command)) for command in commands]))
+        self._transport.writelines([_pack(tuple(command)) for command in commands])
         alarm = loop.call_later(seconds, self._fail, TimeoutError())
         try:
             await self._done
