@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polling_bots import BOTS, PollingBot
+from polling_bots import BOTS, PollingBot, PtbBot
 from waiting_aids import retry_quickly, until
 
 from chatsession import SessionManager, StorageUnavailableError
+from chatsession.integrations.telegram_ext import setup_polling
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession_playground.bot_api import BotApiServer
@@ -129,6 +130,21 @@ async def test_a_handler_may_stop_the_polling(api: BotApiServer, url: str, kind:
     await polling
     assert api.pending == []
     await bot.close()
+
+
+async def test_an_application_may_stop_before_its_updater(api: BotApiServer, url: str) -> None:
+    """What is fetched in between is left to the next process, and nobody waits for it."""
+    application: Any = PtbBot(api, url).application
+    setup_polling(application, drain_timeout=3600)
+    async with application:
+        await application.updater.start_polling()
+        await application.start()
+        await api.idle()
+        await application.stop()
+        late = api.private_chat(1001).send("late")
+        await until(lambda: application.updater._poller._window.running)
+        await application.updater.stop()
+    assert [update.id for update in api.pending] == [late.id]
 
 
 @pytest.mark.parametrize("kind", [BOTS["aiogram"], BOTS["ptb"], BOTS["async-telebot"]])
