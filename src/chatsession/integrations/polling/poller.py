@@ -97,6 +97,7 @@ class Poller:
             await _cancel(fetching)
             await self._finish()
         finally:
+            self.stop()  # from here on, nothing is handled again
             self._end_retries()
             for polled in self._under_way:
                 polled.abandoned = True
@@ -150,8 +151,8 @@ class Poller:
                 self._window.confirmed(offset)
                 return batch
 
-    def _start(self, updates: Iterable[RawUpdate], retry: float = FIRST_RETRY) -> None:
-        polled = [PolledUpdate(update, self._ended, retry) for update in updates]
+    def _start(self, updates: Iterable[RawUpdate], retry: float = 0.0) -> None:
+        polled = [PolledUpdate(update, self._ended, max(retry, FIRST_RETRY)) for update in updates]
         self._under_way.update(polled)
         self._idle.clear()
         for task in self._api.start(polled):
