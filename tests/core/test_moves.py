@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -288,3 +290,27 @@ async def test_18_a_chain_of_moves_in_any_order(storage: Any, order: tuple[str, 
         assert sorted(found) == list(data_under), key
     await texts.update("a", lambda found: [*found, "d"])
     assert sorted(await texts.get("c") or []) == [*data_under, "d"]
+
+
+@pytest.mark.parametrize("first", ["a", "b", "c"])
+@pytest.mark.parametrize("steps", list(itertools.product([1, 2, 3, 4], repeat=2)))
+async def test_18_two_moves_of_a_chain_that_both_broke_off(steps: tuple[int, int], first: str) -> None:
+    records: dict[str, Any] = {}
+
+    def texts(step: int) -> SessionManager[list[str]]:
+        storage = Breaking(records, step, applied=True)
+        return SessionManager(list[str], storage=storage, merge=lambda old, new: sorted(old + new))
+
+    async with texts(1000) as sessions:
+        for key in "abc":
+            await sessions.put(key, [key])
+    for (old, new), step in zip(("bc", "ab"), steps, strict=True):
+        async with texts(step) as sessions:
+            with suppress(StorageError):
+                await sessions.move(old, new)
+    async with texts(1000) as sessions, asyncio.timeout(60):
+        await sessions.update(first, lambda found: found)
+        assert [await sessions.get(key) for key in "cba"] == [["a", "b", "c"]] * 3
+        for old, new in ("bc", "ab"):
+            await sessions.move(old, new)
+        assert [await sessions.get(key) for key in "abc"] == [["a", "b", "c"]] * 3

@@ -38,10 +38,15 @@ async def move(runtime: Runtime[Any], old: str, new: str) -> None:
     Raises:
         SessionError: the user's `merge` failed, or one of the sessions cannot be read; nothing was moved.
     """
-    source, target = await _end(runtime, old), await _end(runtime, new)
-    if source == target and source == old:  # it once moved here from the new key, and goes back
-        target = new
-    if source != target:
+    if runtime.serializer.pipeline is None:
+        await _move(runtime, old, new)
+        return
+    while True:  # until they lead to one key: either may move on meanwhile
+        source, target = await _end(runtime, old), await _end(runtime, new)
+        if source == target and source == old:  # it once moved here from the new key, and goes back
+            target = new
+        if source == target:
+            return
         await _move(runtime, source, target)
 
 
@@ -76,28 +81,45 @@ async def _move(runtime: Runtime[Any], old: str, new: str) -> None:
     """Move between these two keys, or finish a move between them."""
     if old == new:
         return
-    for tries in range(_TRIES):
+    tries = 0
+    while True:
         try:
             async with (
                 locked_key(runtime, min(old, new)) as first,
                 locked_key(runtime, max(old, new)) as second,
             ):
                 source, target = (first, second) if first.key == old else (second, first)
-                await (_move_bytes if runtime.serializer.pipeline is not None else _move_value)(runtime, source, target)
-                return
+                if runtime.serializer.pipeline is None:
+                    await _move_value(runtime, source, target)
+                    return
+                there, here = _unpacked(runtime, source), _unpacked(runtime, target)
+                if there.moving_from is None and here.moving_from in (None, old):
+                    await _move_bytes(runtime, source, there, target, here)
+                    return
         except SessionConflictError:  # another program writes without locking
-            if tries == _TRIES - 1:
+            tries += 1
+            if tries == _TRIES:
                 raise
+        else:  # one that was broken off comes first: a key that moves on is moving from nowhere any more
+            if there.moving_from is not None:
+                await _move(runtime, there.moving_from, old)
+            if here.moving_from not in (None, old):
+                await _move(runtime, here.moving_from, new)
 
 
-async def _move_bytes(runtime: Runtime[Any], source: LockedKey, target: LockedKey) -> None:
-    there, here = _unpacked(runtime, source), _unpacked(runtime, target)
+async def _move_bytes(
+    runtime: Runtime[Any], source: LockedKey, there: Unpacked, target: LockedKey, here: Unpacked
+) -> None:
+    coming = here.moving_from == source.key
     if here.moved_to is not None:  # it once moved from here, and comes back
         here = replace(NOTHING, updates=here.updates, actions=here.actions)
-    coming = here.moving_from == source.key
     if there.moved_to == target.key and not coming:
         if not there.empty:  # only step 4 is missing
             await _put(runtime, source, None, replace(there, actions=()), ttl=None)
+        return
+    if there.moved_to not in (None, target.key):  # it went elsewhere meanwhile
+        if coming:
+            await _put(runtime, target, _data(here), replace(here, moving_from=None), ttl=runtime.ttl)
         return
     if there.empty:
         if coming:
