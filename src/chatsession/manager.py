@@ -302,7 +302,7 @@ class SessionManager(Generic[T]):
         unpacked = serializer.unpack(key, record.value)
         if unpacked is None:
             return serializer.loads(key, record.value)
-        if unpacked.moving_from is not None or (unpacked.empty and unpacked.moved_to is not None):
+        if unpacked.moving_from is not None or unpacked.moved_to is not None:
             return await self._look(await follow(self.runtime, key, unpacked))
         return None if unpacked.empty else serializer.loads(key, unpacked.data)
 
