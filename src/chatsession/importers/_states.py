@@ -84,8 +84,8 @@ async def import_states(
         )
 
     def convert(entry: Entry) -> StateRecord | None:
-        data = plain(entry.data or {}, entry.origin)
-        return StateRecord(entry.state, data) if data or entry.state is not None else None
+        record = StateRecord.of_json(entry.state, plain(entry.data or {}, entry.origin))
+        return None if record.empty else record
 
     return await import_into(
         storage.sessions,

@@ -101,7 +101,10 @@ def foreign(value: object) -> Foreign | None:
             if type(child) not in _SAFE and (found := foreign(child)) is not None:
                 return found.below(step_to(name))
     elif kind is list:
-        for number, child in enumerate(cast("list[object]", value)):
+        items = cast("list[object]", value)
+        if _SAFE.issuperset(map(type, items)):  # most lists; nothing else is as fast
+            return None
+        for number, child in enumerate(items):
             if type(child) not in _SAFE and (found := foreign(child)) is not None:
                 return found.below(f"[{number}]")
     elif kind is float:

@@ -19,9 +19,9 @@ from chatsession.integrations.states.records import (
     StateKey,
     StateRecord,
     changed_fields,
-    copied,
     edited,
     plain,
+    updated,
 )
 from chatsession.integrations.states.unit import Part, StateUnit, current_unit
 from chatsession.manager import SessionManager
@@ -148,27 +148,26 @@ class States:
 
     async def get_data(self, key: StateKey) -> dict[str, Any]:
         """The data, as a copy."""
-        return copied((self._held(key) or await self._look(key)).data)
+        return (self._held(key) or await self._look(key)).copy_data()
 
     async def get_value(self, key: StateKey, name: str, default: V) -> Any | V:
         """One field of the data, as a copy."""
-        data = (self._held(key) or await self._look(key)).data
-        return copied(data[name]) if name in data else default
+        return (await self.get_data(key)).get(name, default)
 
     async def set_state(self, key: StateKey, state: State) -> StateRecord:
         """Set the state, and keep the data."""
-        return await self.write(key, lambda record: StateRecord(state, record.data))
+        return await self.write(key, lambda record: StateRecord.of_json(state, record.json))
 
     async def set_data(self, key: StateKey, data: Mapping[str, Any]) -> StateRecord:
         """Replace the data, and keep the state. Raises `SessionEncodeError` where the data is not JSON."""
         new = plain(data, key.text)
-        return await self.write(key, lambda record: StateRecord(record.state, new))
+        return await self.write(key, lambda record: StateRecord.of_json(record.state, new))
 
     async def update_data(self, key: StateKey, data: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields of the data, and give a copy of all; raises as `set_data`."""
         new = plain(data, key.text)
-        written = await self.write(key, lambda record: StateRecord(record.state, {**record.data, **new}))
-        return copied(written.data)
+        written = await self.write(key, lambda record: updated(record, new))
+        return written.copy_data()
 
     @contextlib.asynccontextmanager
     async def editing(self, key: StateKey) -> AsyncGenerator[dict[str, Any]]:
@@ -181,12 +180,11 @@ class States:
         async with contextlib.AsyncExitStack() as stack:
             if self.current() is None:
                 await stack.enter_async_context(self.unit(key))
-            before = await self.get_data(key)
-            data = copied(before)
+            before, data = await self.get_data(key), await self.get_data(key)
             yield data
-            after = plain(data, key.text)
-            if changed_fields(before, after):
-                await self.write(key, lambda record: _edited(key, record, before, after))
+            plain(data, key.text)
+            if changed_fields(before, data):
+                await self.write(key, lambda record: _edited(key, record, before, data))
 
     def _held(self, key: StateKey) -> Entry | None:
         """The record, if the unit of the caller's update has loaded it."""
@@ -251,7 +249,7 @@ class States:
         try:
             async with self._unlocked.open(key.text) as session:
                 record = write(session.data if session.exists else EMPTY)
-                session.data = record if record.state is not None or record.data else None
+                session.data = None if record.empty else record
             return record
         finally:
             del self._writing[key.text]

@@ -37,12 +37,11 @@ class Entry:
             self._overtaken -= {STATE}
         return self.view.state
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The data, which the update looks at, and must not change."""
+    def copy_data(self) -> dict[str, Any]:
+        """The data, which the update looks at, as a dict that nobody else has."""
         if self._overtaken:
             self._overtaken &= {STATE}
-        return self.view.data
+        return self.view.copy_data()
 
     @property
     def version(self) -> Version | None:
@@ -70,11 +69,11 @@ class Entry:
         unit, before = self.unit, self.view
         after, view = write(self.stored), write(before)
         update_id, unit.update_id = unit.update_id, None  # it is not this update that is stored
-        unit.data = _worth_storing(after)
+        unit.data = None if after.empty else after
         try:
             await unit.save()
         except BaseException:
-            unit.data = _worth_storing(self.stored)
+            unit.data = None if self.stored.empty else self.stored
             raise
         finally:
             unit.update_id = update_id
@@ -86,7 +85,7 @@ class Entry:
     def settle(self) -> None:
         """The update is done: this is what the commit writes."""
         if self.view is not self.stored:
-            self.unit.data = _worth_storing(self.view)
+            self.unit.data = None if self.view.empty else self.view
 
 
 _NOTHING: Final[frozenset[object]] = frozenset()
@@ -98,7 +97,3 @@ def _stored_in(unit: UnitOfWork[StateRecord]) -> StateRecord:
     if unit.unpacked is None and not unit.misfit:
         return unit.value  # without the mark that somebody has touched it: the commit need not compare it
     return unit.data
-
-
-def _worth_storing(record: StateRecord) -> StateRecord | None:
-    return record if record.state is not None or record.data else None

@@ -11,7 +11,7 @@ from telebot.asyncio_storage import StateStorageBase
 
 from chatsession.integrations.states.conversations import States
 from chatsession.integrations.states.options import StateOptions
-from chatsession.integrations.states.records import EMPTY, StateKey, StateRecord, plain
+from chatsession.integrations.states.records import EMPTY, StateKey, StateRecord, plain, updated
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 
@@ -120,7 +120,7 @@ class SessionStateStorage(StateStorageBase):
 
         def forget(record: StateRecord) -> StateRecord:
             nonlocal existed
-            existed = record != EMPTY
+            existed = not record.empty
             return EMPTY
 
         await self.states.write(state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id), forget)
@@ -185,8 +185,8 @@ class SessionStateStorage(StateStorageBase):
 
         def change(record: StateRecord) -> StateRecord:
             nonlocal existed
-            existed = record != EMPTY
-            return StateRecord(record.state, new) if existed else record
+            existed = not record.empty
+            return StateRecord.of_json(record.state, new) if existed else record
 
         await self.states.write(place, change)
         return existed
@@ -227,9 +227,9 @@ def setting(place: str, field: str, value: object) -> Callable[[StateRecord], St
     new = plain({field: value}, place)
 
     def change(record: StateRecord) -> StateRecord:
-        if record == EMPTY:
+        if record.empty:
             raise RuntimeError(f"no state is set for {place}: set one before its data")
-        return StateRecord(record.state, {**record.data, **new})
+        return updated(record, new)
 
     return change
 

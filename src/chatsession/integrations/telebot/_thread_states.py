@@ -12,7 +12,7 @@ from telebot import states as telebot_states
 from telebot.storage import StateStorageBase
 
 from chatsession.integrations.states.options import StateOptions, options_of
-from chatsession.integrations.states.records import EMPTY, StateRecord, copied, plain
+from chatsession.integrations.states.records import EMPTY, StateRecord, plain
 from chatsession.integrations.telebot._states import chat_prefix, checked_state, setting, state_key
 from chatsession.storages import Storage
 from chatsession.sync import Session, SessionManager
@@ -66,7 +66,7 @@ class SyncSessionStateStorage(StateStorageBase):
         """Set the state, and keep the data. Raises `SessionClosedError` once the storage is closed."""
         name = checked_state(state)
         key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id).text
-        self._write(key, lambda record: StateRecord(name, record.data))
+        self._write(key, lambda record: StateRecord.of_json(name, record.json))
         return True
 
     def get_state(
@@ -90,7 +90,7 @@ class SyncSessionStateStorage(StateStorageBase):
     ) -> bool:
         """Forget the state and the data; `False`: there was nothing to forget."""
         key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id).text
-        return self._write(key, lambda record: EMPTY) != EMPTY
+        return not self._write(key, lambda record: EMPTY).empty
 
     def set_data(
         self,
@@ -122,7 +122,7 @@ class SyncSessionStateStorage(StateStorageBase):
     ) -> dict[str, Any]:
         """The data, as a copy."""
         key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id).text
-        return copied(self._read(key).data)
+        return self._read(key).copy_data()
 
     def reset_data(
         self,
@@ -147,8 +147,8 @@ class SyncSessionStateStorage(StateStorageBase):
         """Replace the data, and keep the state; `False`: there is none, and nothing is written."""
         key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id).text
         new = plain(data, key)
-        before = self._write(key, lambda record: record if record == EMPTY else StateRecord(record.state, new))
-        return before != EMPTY
+        before = self._write(key, lambda record: record if record.empty else StateRecord.of_json(record.state, new))
+        return not before.empty
 
     def get_interactive_data(
         self,
@@ -164,9 +164,9 @@ class SyncSessionStateStorage(StateStorageBase):
     @contextlib.contextmanager
     def _editing(self, key: str) -> Generator[dict[str, Any]]:
         with self._session(key) as session:
-            data = copied(_record(session).data)
+            data = _record(session).copy_data()
             yield data
-            _store(session, StateRecord(_record(session).state, plain(data, key)))
+            _store(session, StateRecord.of_json(_record(session).state, plain(data, key)))
 
     def _write(self, key: str, write: Callable[[StateRecord], StateRecord]) -> StateRecord:
         """Change a record atomically; gives what it was before."""
@@ -203,4 +203,4 @@ def _record(session: Session[StateRecord]) -> StateRecord:
 
 
 def _store(session: Session[StateRecord], record: StateRecord) -> None:
-    session.data = record if record.state is not None or record.data else None
+    session.data = None if record.empty else record
