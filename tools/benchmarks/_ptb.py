@@ -49,9 +49,13 @@ async def with_sessions(storage: str, flight: int = 1) -> AsyncGenerator[Running
         yield Running(_feeding(application, flight), lambda: total_of(sessions))
 
 
+UPDATES_A_FLUSH = 1_200
+"""What a bot with 20 updates a second handles between two flushes at `PicklePersistence`'s default interval, 60 s."""
+
+
 @asynccontextmanager
 async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Running]:
-    """`chat_data`, in memory; or with `PicklePersistence`, flushed once, when all updates are done."""
+    """`chat_data`, in memory; or with `PicklePersistence`, flushed after every `UPDATES_A_FLUSH` updates."""
 
     async def handler(update: Update, context: Any) -> None:
         context.chat_data["count"] += 1
@@ -64,8 +68,9 @@ async def with_chat_data(*, pickled: bool, flight: int = 1) -> AsyncGenerator[Ru
             feed = _feeding(application, flight)
 
             async def run(updates: int) -> None:
-                await feed(updates)
-                await application.update_persistence()
+                for done in range(0, updates, UPDATES_A_FLUSH):
+                    await feed(min(UPDATES_A_FLUSH, updates - done))
+                    await application.update_persistence()
 
             async def counted() -> int:
                 return sum(data["count"] for data in application.chat_data.values())
