@@ -184,6 +184,7 @@ class AsyncTelebotBot(PollingBot):
             self.count(message.text, session, lambda answer: ctx.after_commit("send_message", message.chat.id, answer))
 
         self._bot.register_message_handler(handle)  # type: ignore[arg-type] # telebot knows handlers of one parameter
+        self._bot.register_edited_message_handler(handle)  # type: ignore[arg-type] # likewise
 
     async def poll(self, **options: Any) -> None:
         asyncio_helper.API_URL = self.api.url + "/bot{0}/{1}"
@@ -212,6 +213,7 @@ class TeleBotBot(PollingBot):
             self.count(message.text, session, lambda answer: ctx.after_commit("send_message", message.chat.id, answer))
 
         self._bot.register_message_handler(handle)  # type: ignore[arg-type] # telebot knows handlers of one parameter
+        self._bot.register_edited_message_handler(handle)  # type: ignore[arg-type] # likewise
 
     async def poll(self, **options: Any) -> None:
         apihelper.API_URL = self.api.url + "/bot{0}/{1}"

@@ -132,6 +132,17 @@ async def test_a_handler_may_stop_the_polling(api: BotApiServer, url: str, kind:
     await bot.close()
 
 
+@pytest.mark.parametrize("kind", [BOTS["async-telebot"], BOTS["telebot"]])
+async def test_updates_of_several_kinds_keep_their_order(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot, ann = kind(api, url), api.private_chat(1001)
+    message = ann.send("first").payload
+    api.inject("edited_message", {**message, "text": "edited", "edit_date": 1})
+    ann.send("after")
+    async with bot.polling():
+        assert [(await ann.receive()).text for _ in range(3)] == ["1", "2", "3"]
+    assert bot.seen == ["first", "edited", "after"]
+
+
 async def test_an_application_may_stop_before_its_updater(api: BotApiServer, url: str) -> None:
     """What is fetched in between is left to the next process, and nobody waits for it."""
     application: Any = PtbBot(api, url).application

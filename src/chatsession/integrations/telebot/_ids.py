@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from telebot import types
 
 from chatsession.actions import Methods
+from chatsession.integrations.polling.delivery import PolledUpdate
 from chatsession.integrations.update_context import UpdateContext, sender_id
+
+
+def batches(updates: Iterable[PolledUpdate]) -> list[list[PolledUpdate]]:
+    """Updates that a bot may be given at once: of one kind, or it would not keep their order."""
+    return [list(batch) for _, batch in groupby(updates, _kind)]
+
+
+def _kind(polled: PolledUpdate) -> str | None:
+    return next((name for name in polled.update if name != "update_id"), None)
 
 
 def payloads(update: types.Update) -> list[object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, cast
 
 import msgspec
@@ -16,6 +15,7 @@ from chatsession.integrations.polling.poller import run_all
 from chatsession.integrations.polling.setup import make_poller, polled_once, stopped_by_signals
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._dispatch import Dispatch
+from chatsession.integrations.telebot._ids import batches
 from chatsession.integrations.telebot._methods import translated
 
 _PATIENCE = 15
@@ -46,12 +46,7 @@ class _TelebotBot:
         return msgspec.json.encode(update)
 
     def start(self, updates: Sequence[PolledUpdate]) -> list[asyncio.Task[None]]:
-        # The bot handles updates of several kinds one kind after the other.
-        return [asyncio.create_task(self._dispatch.deliver(list(each))) for _, each in groupby(updates, _kind)]
-
-
-def _kind(polled: PolledUpdate) -> str | None:
-    return next((name for name in polled.update if name != "update_id"), None)
+        return [asyncio.create_task(self._dispatch.deliver(batch)) for batch in batches(updates)]
 
 
 async def poll(

@@ -25,6 +25,7 @@ from chatsession.integrations.polling.delivery import PolledUpdate, ThreadDelive
 from chatsession.integrations.polling.poller import Poller
 from chatsession.integrations.polling.setup import make_poller, polled_once, stopped_by, stopping_at_signals
 from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.telebot._ids import batches
 from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
 from chatsession.sync.loop_thread import LoopThread
@@ -103,7 +104,7 @@ class _TeleBotBot:
         """Give updates to the bot until `end_updates`."""
         for received in iter(self._received.get, None):
             # Without threads, the next one is handled when the one before has ended.
-            for batch in [received] if self._bot.threaded else [[each] for each in received]:
+            for batch in batches(received) if self._bot.threaded else [[each] for each in received]:
                 self._dispatch.deliver(
                     {
                         each.update_id: (each.update, ThreadDelivery(partial(self._ended_in_thread, each)))
