@@ -54,7 +54,7 @@ async def bot(
 
     Args:
         framework: `grammy` or `telegraf`.
-        storage: `none`, `memory`, `file`, `redis` or `postgres`.
+        storage: `none`, `memory`, `file`, `redis`, `postgres` or `mongodb`.
         place: the folder, or the server's URL.
         flight: updates at the same time.
         meter: reads what the storage counts.

@@ -4,12 +4,15 @@
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { FileAdapter } from "@grammyjs/storage-file";
+import { MongoDBAdapter } from "@grammyjs/storage-mongodb";
 import { PsqlAdapter } from "@grammyjs/storage-psql";
 import { RedisAdapter } from "@grammyjs/storage-redis";
+import { Mongo } from "@telegraf/session/mongodb";
 import { Postgres } from "@telegraf/session/pg";
 import { Redis as RedisStore } from "@telegraf/session/redis";
 import { Bot, MemorySessionStorage, session as grammySession } from "grammy";
 import { Redis } from "ioredis";
+import { MongoClient } from "mongodb";
 import pg from "pg";
 import { session as telegrafSession, Telegraf } from "telegraf";
 import LocalSession from "telegraf-session-local";
@@ -36,6 +39,7 @@ const bots = {
       file: () => new FileAdapter({ dirName: place }),
       redis: () => new RedisAdapter({ instance: new Redis(place) }),
       postgres: () => PsqlAdapter.create({ tableName: "grammy", client: new pg.Pool({ connectionString: place, max: 10 }) }),
+      mongodb: async () => new MongoDBAdapter({ collection: (await MongoClient.connect(place)).db().collection("grammy") }),
     };
     const adapter = await open[storage]();
     if (adapter) bot.use(grammySession({ initial, storage: adapter }));
@@ -52,6 +56,7 @@ const bots = {
       memory: () => ({ get: (key) => map.get(key), set: (key, value) => { map.set(key, value); }, delete: (key) => { map.delete(key); } }),
       redis: () => RedisStore({ url: place }),
       postgres: () => Postgres({ pool: new pg.Pool({ connectionString: place, max: 10 }), table: "telegraf" }),
+      mongodb: () => Mongo({ url: place, collection: "telegraf" }),
       file: () => null,
     };
     const store = open[storage]();
