@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from pathlib import Path
 MOST_GROWTH = 2.0
 """MiB per hour that a process's memory may grow over the last three quarters of a run."""
 _KINDS = ("fds", "sockets", "threads", "tasks")
-POOLS = {"file": {"threads": 9}}
-"""What a pool may fill up to at any time, since it is built for so many: the file storage has eight threads."""
+POOLS = {"file": {"threads": 9}, "mongo": {"threads": 1 + min(32, (os.cpu_count() or 1) + 4)}}
+"""What a pool may fill up to at any time: the file storage has eight threads, and pymongo looks up the host of each new
+connection in the event loop's default pool."""
 
 Columns = dict[str, list[float]]
 
