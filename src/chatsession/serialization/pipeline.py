@@ -137,8 +137,8 @@ class Pipeline:
         beside: Unpacked | None,
         update: int | str | None,
         actions: tuple[StoredAction, ...] = (),
-    ) -> tuple[bytes, Unpacked]:
-        """Take all steps.
+    ) -> bytes:
+        """Take all steps; gives what to store.
 
         Args:
             key: the session key, with its prefix.
@@ -146,9 +146,6 @@ class Pipeline:
             beside: what is to be kept of that which was stored before.
             update: the update that did this, to be remembered.
             actions: of that update, which are not sent yet.
-
-        Returns:
-            What to store, and what `unpack` would make of it.
         """
         beside = beside or NOTHING
         updates = beside.updates
@@ -160,36 +157,22 @@ class Pipeline:
             if actions and update is not None:
                 waiting = (*waiting, UpdateActions(update, actions))
         version = self._migrations.latest if self._migrations is not None else beside.schema_version
-        after = Unpacked(
-            data or b"",
-            data is None,
-            False,
-            None if data is None else version,
-            None if data is None else beside.expires,
-            updates,
-            beside.moved_to,
-            beside.moving_from,
-            waiting,
-        )
-        return self._packed(key, data, after), after
-
-    def _packed(self, key: str, data: bytes | None, after: Unpacked) -> bytes:
-        bare = (
-            after.schema_version is after.expires is after.moved_to is after.moving_from is None and not after.updates
-        )
-        if data is None or not bare or (looks_enveloped(data) and self._ambiguous(data)):
+        expires = beside.expires
+        if data is None:
+            version = expires = None
+        stored = data
+        bare = version is expires is beside.moved_to is beside.moving_from is None and not updates
+        if stored is None or not bare or (looks_enveloped(stored) and self._ambiguous(stored)):
             stored = wrap(
                 data,
                 json=self._json,
-                version=after.schema_version,
-                expires=after.expires,
-                updates=list(after.updates),
-                moved_to=after.moved_to,
-                moving_from=after.moving_from,
-                actions=after.actions,
+                version=version,
+                expires=expires,
+                updates=list(updates),
+                moved_to=beside.moved_to,
+                moving_from=beside.moving_from,
+                actions=waiting,
             )
-        else:
-            stored = data
         if self._compressor is not None:
             stored = self._compressor.compress(stored)
         return stored if self._keyring is None else self._keyring.seal(key, stored)

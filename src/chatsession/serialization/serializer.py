@@ -127,8 +127,8 @@ class Serializer(Generic[T]):
         beside: Unpacked | None,
         update: int | str | None,
         actions: tuple[StoredAction, ...] = (),
-    ) -> tuple[bytes, Unpacked | None]:
-        """What to store, and what `unpack` would make of it.
+    ) -> bytes:
+        """What to store.
 
         Args:
             key: the session key, with its prefix.
@@ -138,9 +138,9 @@ class Serializer(Generic[T]):
             actions: of that update, which are not sent yet.
         """
         if beside is None and update is None and self._writes_bare and data is not None and not looks_enveloped(data):
-            return data, None
+            return data
         if self.pipeline is None:
-            return cast("bytes", data), None  # a value of any kind, `None` among them
+            return cast("bytes", data)  # a value of any kind, `None` among them
         return self.pipeline.pack(key, data, beside, update, actions)
 
     def loads(self, key: str, data: bytes) -> T:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
-
 from chatsession.actions import methods_of
 from chatsession.errors import SessionDecryptError, SessionError, SessionMigrationError
 from chatsession.serialization.pipeline import Unpacked
@@ -31,18 +29,6 @@ class MovedError(Exception):
         super().__init__()
         self.unit = unit
         self.unpacked = unpacked
-
-
-class PendingChange(Struct, frozen=True, gc=False):
-    """What a commit does."""
-
-    change: Change | None
-    """Without a lease; `None`: nothing."""
-    unpacked: Unpacked | None = None
-    """What will be stored, taken apart."""
-
-
-NO_CHANGE = PendingChange(None)
 
 
 class Loaded(Generic[T]):
@@ -136,8 +122,8 @@ class Loaded(Generic[T]):
             return self.value
         return self.runtime.serializer.fingerprint(self.full_key, self.value)
 
-    def pending_change(self, *, locked: bool) -> PendingChange:
-        """What has to be written: only what differs from what is stored.
+    def pending_change(self, *, locked: bool) -> Change | None:
+        """What has to be written, without a lease: only what differs from what is stored.
 
         Args:
             locked: the key is locked, so that only the session's own expiry can have changed what is stored.
@@ -147,61 +133,62 @@ class Loaded(Generic[T]):
             SessionTooLargeError: the value is larger than `max_size`.
         """
         if self.redelivered:
-            return NO_CHANGE
-        if not self.touched or self.value is UNMADE or (self.value is None and not self.assigned):
+            return None
+        value, record = self.value, self.record
+        if not self.touched or value is UNMADE or (value is None and not self.assigned):
             return self._unchanged(locked)
-        if self.value is None:
+        if value is None:
             return self._deleted(locked)
         stored: bytes | None = None
-        if self.record is not None and not self.misfit:
-            stored = self.record.value if self.unpacked is None else self.unpacked.data
-        encoded = self.runtime.serializer.dumps(self.full_key, self.value, stored)
+        if record is not None and not self.misfit:
+            stored = record.value if self.unpacked is None else self.unpacked.data
+        encoded = self.runtime.serializer.dumps(self.full_key, value, stored)
         return self._unchanged(locked) if encoded is None else self._put(encoded, locked)
 
-    def note(self, pending: PendingChange | None, committed: Committed | None) -> None:
+    def note(self, change: Change | None, committed: Committed | None) -> None:
         """Know what is stored after a commit."""
-        if pending is None or committed is None or (change := pending.change) is None:
+        if change is None or committed is None:
             return
         if change.action is PUT:
             expires_at = None if change.ttl is None else self.runtime.coordinator.storage.now() + change.ttl
             self.record = Record(change.value, committed.version, expires_at)
-            self.unpacked = pending.unpacked
+            self.unpacked = self.runtime.serializer.unpack(self.full_key, change.value)
             self.misfit = False
         elif change.action is DELETE:
             self.record = self.unpacked = None
 
-    def _put(self, data: bytes | None, locked: bool) -> PendingChange:
+    def _put(self, data: bytes | None, locked: bool) -> Change:
         """Store the data; `None`: nothing is left of the session but the updates that it has seen."""
         runtime, beside = self.runtime, self.unpacked
         if beside is not None and beside.actions:
             beside = runtime.outgoing.without_sent(self.full_key, beside)
         actions = () if self.outbox is None else self.outbox.stored
-        stored, unpacked = runtime.serializer.pack(self.full_key, data, beside, self.update_id, actions)
+        stored = runtime.serializer.pack(self.full_key, data, beside, self.update_id, actions)
         ttl = runtime.ttl
         if data is None:
             ttl = _REMEMBERED if runtime.coordinator.storage.expiring else None
         elif ttl is not None:
             ttl = self._remaining(ttl)
-        return PendingChange(self._change(PUT, locked, stored, ttl), unpacked)
+        return self._change(PUT, locked, stored, ttl)
 
-    def _unchanged(self, locked: bool) -> PendingChange:
+    def _unchanged(self, locked: bool) -> Change | None:
         record, unpacked, runtime = self.record, self.unpacked, self.runtime
         if self.update_id is not None:
             if record is None or not self.exists or self.misfit:
                 return self._put(None, locked)
             return self._put(record.value if unpacked is None else unpacked.data, locked)
         if record is None:
-            return NO_CHANGE
+            return None
         if unpacked is not None and unpacked.outdated and self.touched and not unpacked.empty and not self.misfit:
             return self._put(unpacked.data, locked)
         if runtime.ttl is None or not runtime.sliding or not self.exists:
-            return NO_CHANGE
-        return PendingChange(self._change(TOUCH, locked, ttl=runtime.ttl), unpacked)
+            return None
+        return self._change(TOUCH, locked, ttl=runtime.ttl)
 
-    def _deleted(self, locked: bool) -> PendingChange:
+    def _deleted(self, locked: bool) -> Change | None:
         if self.update_id is not None:
             return self._put(None, locked)
-        return PendingChange(self._change(DELETE, locked)) if self.exists else NO_CHANGE
+        return self._change(DELETE, locked) if self.exists else None
 
     def _remaining(self, ttl: float) -> float:
         """Seconds that the session has left, of a `ttl` that counts from its first commit if it is fixed."""

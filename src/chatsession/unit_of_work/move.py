@@ -152,7 +152,7 @@ async def _put(
     runtime: Runtime[Any], held: LockedKey, data: bytes | None, beside: Unpacked, *, ttl: float | None
 ) -> None:
     assert runtime.serializer.pipeline is not None
-    stored, _ = runtime.serializer.pipeline.pack(held.key, data, beside, None)
+    stored = runtime.serializer.pipeline.pack(held.key, data, beside, None)
     await held.put(stored, ttl)
 
 
@@ -184,7 +184,7 @@ def _merged(runtime: Runtime[Any], old: str, new: str, there: bytes, here: bytes
 
 async def _set_aside(runtime: Runtime[Any], old: str, data: bytes) -> None:
     aside = aside_key(MOVED, old, data)
-    stored, _ = runtime.serializer.pack(aside, data, None, None)
+    stored = runtime.serializer.pack(aside, data, None, None)
     await runtime.coordinator.commit(Change(aside, Action.PUT, stored))
     _log.warning(
         "session %s moved to where one was already, which stays; the old one was set aside under %s "

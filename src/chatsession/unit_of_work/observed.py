@@ -9,7 +9,6 @@ from typing import Self, TypeVar
 from chatsession.errors import SessionConflictError, SessionError
 from chatsession.observing import Observer, Outcome, SessionEvent
 from chatsession.storages import Action, Committed, Record
-from chatsession.unit_of_work.loaded import PendingChange
 from chatsession.unit_of_work.runtime import Runtime
 from chatsession.unit_of_work.unit import UnitOfWork
 
@@ -27,7 +26,7 @@ _OUTCOMES: dict[Action, Outcome] = {
 class ObservedUnit(UnitOfWork[T]):
     """A session that tells an observer what became of it."""
 
-    __slots__ = ("_began", "_committing", "_done", "_name", "_observe", "_read", "_since", "_started", "_told")
+    __slots__ = ("_began", "_committing", "_name", "_observe", "_read", "_since", "_started", "_told")
 
     def __init__(
         self, runtime: Runtime[T], key: str, update_id: int | str | None, ctx: object, name: str, observe: Observer
@@ -37,7 +36,6 @@ class ObservedUnit(UnitOfWork[T]):
         self._observe = observe
         self._started = self._began = self._since = 0.0
         self._read = 0
-        self._done: PendingChange | None = None
         self._committing: float | None = None
         self._told = False
 
@@ -63,10 +61,6 @@ class ObservedUnit(UnitOfWork[T]):
         self._read = len(record.value)
         return super().load(record)
 
-    def pending_change(self, *, locked: bool) -> PendingChange:
-        self._done = super().pending_change(locked=locked)
-        return self._done
-
     async def _leave(self) -> Committed | None:
         self._committing = time.perf_counter()
         committed: Committed | None = None
@@ -79,7 +73,7 @@ class ObservedUnit(UnitOfWork[T]):
         except BaseException as error:
             self._tell("error", error)
             raise
-        change = None if self._done is None else self._done.change
+        change = self._pending
         self._tell("unchanged" if change is None else _OUTCOMES[change.action], None)
         return committed
 
@@ -100,7 +94,7 @@ class ObservedUnit(UnitOfWork[T]):
         now = time.perf_counter()
         since = self._since or now
         until = self._committing or now
-        change = None if self._done is None else self._done.change
+        change = self._pending
         written = len(change.value) if outcome == "written" and change is not None else 0
         event = SessionEvent(
             key=self.key,

@@ -114,7 +114,7 @@ async def _put_current(runtime: Runtime[Any], locked: LockedKey) -> bool:
     unpacked = None if record is None else _current(runtime, locked.key, record.value)
     if record is None or unpacked is None or not unpacked.outdated:
         return False
-    stored, _ = runtime.serializer.pack(locked.key, None if unpacked.empty else unpacked.data, unpacked, None)
+    stored = runtime.serializer.pack(locked.key, None if unpacked.empty else unpacked.data, unpacked, None)
     expires_at = record.expires_at  # a rewrite is not an access
     ttl = None if expires_at is None else max(expires_at - runtime.coordinator.storage.now(), 0.001)
     await locked.put(stored, ttl)

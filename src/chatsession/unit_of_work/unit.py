@@ -12,8 +12,8 @@ from chatsession.actions import methods_of
 from chatsession.coordination.coordinator import Acquired, under
 from chatsession.errors import SessionActionError, SessionClosedError, SessionConflictError, SessionError
 from chatsession.serialization.pipeline import Unpacked
-from chatsession.storages import Committed, Record
-from chatsession.unit_of_work.loaded import NO_CHANGE, UNMADE, Loaded, MovedError, PendingChange
+from chatsession.storages import Change, Committed, Record
+from chatsession.unit_of_work.loaded import UNMADE, Loaded, MovedError
 from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.runtime import Runtime
 from chatsession.unit_of_work.session import Session
@@ -57,7 +57,7 @@ class UnitOfWork(Loaded[T], Session[T]):
     misfit: bool
     redelivered: bool
 
-    __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_released_as", "_reload")
+    __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_prepared", "_released_as", "_reload")
 
     def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None, ctx: object = None) -> None:
         self.runtime = runtime
@@ -72,7 +72,9 @@ class UnitOfWork(Loaded[T], Session[T]):
         self._epoch = _NO_EPOCH
         """Of the runtime while this is open: another one means another event loop or process."""
         self._acquired: Acquired | None = None
-        self._pending: PendingChange | None = None
+        self._prepared = False
+        """What the commit will do is decided, and is `_pending`."""
+        self._pending: Change | None = None
         self._reload = False
         """What is stored is not known any more: the next update must read it."""
         self._released_as: object = UNMADE
@@ -107,15 +109,15 @@ class UnitOfWork(Loaded[T], Session[T]):
     async def save(self) -> None:
         if self._phase is not _OPEN or self._epoch != self.runtime.epoch:
             raise self._misused()
-        pending = self.pending_change(locked=self._acquired is not None)
-        coordinator, change = self.runtime.coordinator, pending.change
+        change = self.pending_change(locked=self._acquired is not None)
+        coordinator = self.runtime.coordinator
         lease = self._acquired.lease if self._acquired else None
         if change is not None:
             self._reload = True
             if self.outbox is not None:
                 self.outbox.enter_queue()
-            change = change if lease is None else under(change, lease, unlock=False)
-            await coordinator.commit(change, lambda committed: self.note(pending, committed))
+            guarded = change if lease is None else under(change, lease, unlock=False)
+            await coordinator.commit(guarded, lambda committed: self.note(change, committed))
             self._reload = False
         elif lease is not None:
             await coordinator.wait_durable(lease)
@@ -197,8 +199,9 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     def prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
-        if self._phase is _OPEN:
-            self._pending = self._pending or self.pending_change(locked=self._acquired is not None)
+        if self._phase is _OPEN and not self._prepared:
+            self._pending = self.pending_change(locked=self._acquired is not None)
+            self._prepared = True
 
     async def wait_durable(self) -> None:
         """Wait until what was given with the key is durable. Raises `SessionConflictError` if it never will be."""
@@ -207,7 +210,7 @@ class UnitOfWork(Loaded[T], Session[T]):
 
     def write_nothing(self) -> None:
         """Write nothing at the end, whatever was looked at."""
-        self._pending = NO_CHANGE
+        self._prepared = True
 
     def take_outbox(self) -> Outbox | None:
         """What is to be sent after the commit, for the caller to send; `prepare` comes before."""
@@ -345,11 +348,11 @@ class UnitOfWork(Loaded[T], Session[T]):
         """Commit, and let the next update in; to be awaited unless that is done already."""
         if self._epoch != self.runtime.epoch:
             raise self._misused()
-        pending = self._pending or self.pending_change(locked=self._acquired is not None)
-        self._pending = pending
+        if not self._prepared:
+            self._pending = self.pending_change(locked=self._acquired is not None)
         if self.outbox is not None:
             self.outbox.enter_queue()
-        coordinator, change = self.runtime.coordinator, pending.change
+        coordinator, change = self.runtime.coordinator, self._pending
         acquired, self._acquired = self._acquired, None
         if acquired is None:
             return None if change is None else coordinator.commit(change)

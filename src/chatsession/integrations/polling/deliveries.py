@@ -113,7 +113,7 @@ class Deliveries:
         await self._put(self._key, msgspec.json.encode(self._record))
 
     async def _put(self, key: str, data: bytes) -> None:
-        stored, _ = self._runtime.serializer.pack(key, data, None, None)
+        stored = self._runtime.serializer.pack(key, data, None, None)
         await self._runtime.coordinator.commit(Change(key, Action.PUT, stored))
 
     def _unpacked(self, stored: bytes) -> bytes:
