@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionNameError
@@ -213,20 +213,20 @@ class UpdateScope:
             _log.info("update %s was handled before; its handlers do not run again", self.context.update_id)
         return seen
 
-    async def commit(self) -> None:
+    def commit(self) -> Coroutine[Any, Any, None]:
         """The update is done: prepare all sessions, then commit all of them or none."""
         opened = self.close()
-        if len(opened) == 1:
-            await opened[0].commit()
-        elif opened:
-            await commit_all(opened)
+        return opened[0].commit() if len(opened) == 1 else commit_all(opened)
 
     def close(self) -> list[Unit]:
         """The update is done: returns the opened sessions, for the caller to commit."""
-        if not self.handled:
-            for session in self.sessions:
+        opened: list[Unit] = []
+        for session in self.sessions:
+            if not self.handled:
                 session.discard_if_only_read()
-        return [opened for session in self.sessions if (opened := session.close()) is not None]
+            if (unit := session.close()) is not None:
+                opened.append(unit)
+        return opened
 
     async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""

@@ -14,6 +14,7 @@ T = TypeVar("T")
 _MOST = 2_000
 _BUDGET = 8 * 1024 * 1024
 """Bytes of all data that is kept here, of one value or many. Their values take a few times as much."""
+_NOTHING = b"", None
 
 
 class DecodedCache(Generic[T]):
@@ -31,23 +32,20 @@ class DecodedCache(Generic[T]):
 
     def put(self, key: str, data: bytes, value: T | None) -> None:
         """Keep the value that was decoded from `data`, and that nobody else may have; `None`: know the data only."""
-        values = self._values
-        before = values.pop(key, None)  # so that it becomes the newest
-        if before is not None:
-            self._size -= len(before[0])
-        values[key] = data, value
-        self._size += len(data)
-        while self._size > _BUDGET or len(values) > _MOST:
-            dropped, _ = values.pop(next(iter(values)))
+        before, _ = self._values.pop(key, _NOTHING)  # so that it becomes the newest
+        self._values[key] = data, value
+        self._size += len(data) - len(before)
+        while self._size > _BUDGET or len(self._values) > _MOST:
+            dropped, _ = self._values.pop(next(iter(self._values)))
             self._size -= len(dropped)
 
     def take(self, key: str, data: bytes) -> T | None:
         """The value of these bytes, for the caller alone; `None` if it must be decoded."""
-        found = self._values.get(key)
-        if found is None or found[0] != data:
+        known, value = self._values.get(key, _NOTHING)
+        if value is None or known != data:
             return None
         self._values[key] = data, None
-        return found[1]
+        return value
 
     def is_own(self, key: str, data: bytes) -> bool:
         """Are these bytes known to be what was encoded here, and nothing else?"""

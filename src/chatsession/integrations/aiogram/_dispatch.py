@@ -17,7 +17,6 @@ from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
 from chatsession.integrations.injection import run_as_unit
 from chatsession.integrations.polling.delivery import note_undone
-from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 
 _Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
@@ -72,41 +71,36 @@ class UpdateMiddleware(BaseMiddleware):
             scope.beside = states.identify(scope.context.update_id)
         try:
             context = scope.context
-            if context.moved_to is not None or context.moved_from is not None:
+            if context.moves_chat:
                 await scope.follow_chat()
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
             scope.handled = True
-            await _finish(scope, states)
+            if states is None:
+                await scope.commit()
+            else:
+                states.add(scope)
             raise
         except BaseException:
             await scope.abort()
             raise
         if result is not UNHANDLED:
             scope.handled = True
-        await _finish(scope, states)
+        if states is None:
+            await scope.commit()
+        else:  # which are committed at the end of their lock, the sessions with them
+            states.add(scope)
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
         """Put the sessions of an update, none opened yet, into what handlers get."""
-        context = context_of(update, data, self._methods_of(data["bot"]))
-        scope = UpdateScope(self.bindings, context)
+        bot: Bot = data["bot"]
+        if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
+            self._methods = AiogramMethods(bot)
+        scope = UpdateScope(self.bindings, context_of(update, data, self._methods))
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
-
-    def _methods_of(self, bot: Bot) -> AiogramMethods:
-        if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
-            self._methods = AiogramMethods(bot)
-        return self._methods
-
-
-async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
-    """The update is done: commit its sessions, together with the states if it has any."""
-    if states is None:
-        await scope.commit()
-    else:
-        states.add(scope)
 
 
 def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:

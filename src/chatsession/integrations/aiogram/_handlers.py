@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from copy import copy
-from functools import update_wrapper
+import asyncio
+from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
 from aiogram.dispatcher.event.handler import CallableObject, HandlerObject
@@ -18,14 +17,14 @@ SCOPE = "_chatsession_scope"
 """Under which handlers' data has the `UpdateScope`."""
 
 
-def serve_handler(handler: HandlerObject, names: Collection[str]) -> None:
+def serve_handler(handler: HandlerObject, names: frozenset[str]) -> None:
     """Let a handler get the sessions that it names, from this call on.
 
     Args:
         handler: the handler.
         names: of all sessions and their contexts, under which nobody else may give it anything.
     """
-    handler.callback = SessionCallback(handler)
+    handler.callback = SessionCallback(handler, names)
     handler.awaitable = True  # a handler that is not runs in a thread of its own all the same
     handler.params = {*handler.params, *names, SCOPE}
 
@@ -54,28 +53,31 @@ class SessionCallback:
 
     Args:
         handler: as it was registered.
+        names: of all sessions and their contexts.
     """
 
-    def __init__(self, handler: HandlerObject) -> None:
-        self._handler = copy(handler)
+    def __init__(self, handler: HandlerObject, names: frozenset[str]) -> None:
         callback = handler.callback
+        self._call = callback if handler.awaitable else partial(asyncio.to_thread, callback)
         self._wanted = wanted_by(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
+        self._unnamed = frozenset[str]() if handler.varkw else (names | {SCOPE}).difference(handler.params)
         self._bound = bound_values(callback)
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
         scope: UpdateScope | None = data.get(SCOPE)
-        if scope is None:  # of a dispatcher without sessions
-            return await self._handler.call(event, **data)
-        bindings = scope.bindings
-        if type(event) is ErrorEvent:  # may be the one that reports this very error
-            bindings.check_given(data, "from a middleware or filter", bindings.names & self._wanted.parameters)
-        else:
-            bindings.check_given(data, "from a middleware or filter")
-        if self._bound:
-            bindings.check_given(self._bound, "bound by functools.partial")
-        data.update(await scope.load(*self._wanted))
-        scope.handled = True
-        if scope.redelivered:
-            return None
-        return await self._handler.call(event, **data)
+        if scope is not None:
+            bindings = scope.bindings
+            # A handler of errors may be the one that reports this very error.
+            names = bindings.names & self._wanted.parameters if type(event) is ErrorEvent else bindings.names
+            bindings.check_given(data, "from a middleware or filter", names)
+            if self._bound:
+                bindings.check_given(self._bound, "bound by functools.partial", bindings.names)
+        for name in self._unnamed:
+            data.pop(name, None)
+        if scope is not None:  # else it is of a dispatcher without sessions
+            data.update(await scope.load(*self._wanted))
+            scope.handled = True
+            if scope.redelivered:
+                return None
+        return await self._call(event, **data)
