@@ -75,9 +75,10 @@ class LeaseRenewer:
 
         Nor if the clock was adjusted meanwhile: storages in files compare the end of a lease with it.
         """
-        for clock in self._clocks.values():  # noqa: SIM110 - a generator for each update costs more than the rest
-            if clock.certainly_held(lease):
-                return True
+        for clock in self._clocks.values():
+            found = clock.young.get(lease.key) or clock.old.get(lease.key)
+            if found is not None and found[0] == lease:
+                return clock.is_certain(found[1])
         return False
 
     def drop(self, lease: Lease) -> None:
@@ -115,11 +116,7 @@ class _Clock:
             if (found := leases.get(lease.key)) is not None and found[0] == lease:
                 del leases[lease.key]
 
-    def certainly_held(self, lease: Lease) -> bool:
-        found = self.young.get(lease.key) or self.old.get(lease.key)
-        if found is None or found[0] != lease:
-            return False
-        asked = found[1]
+    def is_certain(self, asked: Asked) -> bool:
         passed = time.monotonic() - asked.steady
         step = abs(time.time() - asked.clock - passed)
         return passed < _CERTAIN * self._seconds and step < _STEP * self._seconds

@@ -10,8 +10,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -122,18 +121,20 @@ class Worker:
                 self._connection.open()
         except Exception as error:
             _workers.discard(self)
-            _tell([(opened, explained(error, self._name)), (ended, None)])
+            _tell(opened, explained(error, self._name))
+            _tell(ended, None)
             return
-        _tell([(opened, None)])
+        _tell(opened, None)
         try:
             while (jobs := self._next()) is not None:
                 with self._using:
                     results = self._results(jobs)
-                _tell([(job.done, result) for job, result in zip(jobs, results, strict=True)])
+                for job, result in zip(jobs, results, strict=True):
+                    _tell(job.done, result)
         finally:
             self._close()
             _workers.discard(self)
-            _tell([(ended, None)])
+            _tell(ended, None)
 
     def _close(self) -> None:
         try:
@@ -168,15 +169,19 @@ class Worker:
 
     def _tidy(self) -> None:
         try:
-            connection = self._connection.use()
-            more = self._in_transaction(connection, lambda: self._idle(connection), deadline=0.0)
+            more = _in_one_transaction(self._connection.use(), [self._idle], writes=True, deadline=0.0)[0]
         except (sqlite3.Error, StorageError):  # the next one may succeed, and jobs report what is wrong
             more = False
         self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * _random.uniform(0.8, 1.2))
 
     def _results(self, jobs: list[_Job]) -> list[object]:
         try:
-            results = self._run_together(self._connection.use(), jobs)
+            results = _in_one_transaction(
+                self._connection.use(),
+                [job.do for job in jobs],
+                writes=any(job.writes for job in jobs),
+                deadline=jobs[0].deadline,  # the earliest: what is submitted first waits first, all wait equally long
+            )
             self._connection.check_path()  # otherwise the commit may be in a file that was removed
             return results
         except Exception as error:
@@ -196,57 +201,47 @@ class Worker:
                 answers.update(zip(map(id, part), self._results(part), strict=True))
         return [answers.get(id(job), failure) for job in jobs]
 
-    def _run_together(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[object]:
-        def run_all() -> list[object]:
-            return [job.do(connection) for job in jobs]
 
-        deadline = jobs[0].deadline  # the earliest: what is submitted first waits first, and all wait equally long
-        if any(job.writes for job in jobs):
-            return self._in_transaction(connection, run_all, deadline)
-        return _retried(run_all, deadline)
-
-    def _in_transaction(self, connection: sqlite3.Connection, do: Callable[[], Result], deadline: float) -> Result:
-        _retried(partial(connection.execute, "BEGIN IMMEDIATE"), deadline)
-        try:
-            result = do()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return result
-
-
-def _retried(do: Callable[[], Result], deadline: float) -> Result:
-    """Call a function, and retry while other processes keep the file locked."""
+def _in_one_transaction(
+    connection: sqlite3.Connection,
+    steps: Sequence[Callable[[sqlite3.Connection], Any]],
+    *,
+    writes: bool,
+    deadline: float,
+) -> list[Any]:
+    """Run all steps, again and again while other processes keep the file locked; returns what they return."""
     while True:
         try:
-            return do()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            results = [step(connection) for step in steps]
+            connection.execute("COMMIT")
+            return results
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not _is_busy(error) or time.monotonic() > deadline:
                 raise
-            # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
-            time.sleep(_random.uniform(0.0002, 0.002))
+        # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
+        time.sleep(_random.uniform(0.0002, 0.002))
 
 
-def _tell(results: list[tuple[asyncio.Future[Any], object]]) -> None:
-    """Set the results of futures, each in its own event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
-    for future, result in results:
-        by_loop.setdefault(future.get_loop(), []).append((future, result))
-    for loop, own in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed
-            loop.call_soon_threadsafe(_settle, own)
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _settle(results: list[tuple[asyncio.Future[Any], object]]) -> None:
-    for future, result in results:
-        if future.done():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
+def _tell(future: asyncio.Future[Any], result: object) -> None:
+    """Set the result of a future, in its event loop."""
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is left to be told
+        future.get_loop().call_soon_threadsafe(_settle, future, result)
+
+
+def _settle(future: asyncio.Future[Any], result: object) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 # SQLite must not be carried into a forked child: the child would share the parent's locks by name only, and either
