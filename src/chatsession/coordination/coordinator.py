@@ -29,10 +29,9 @@ from chatsession.coordination.lease_cache import LONGEST_KEPT, LeaseCache
 from chatsession.coordination.leases import LeaseRenewer
 from chatsession.coordination.lifecycle import Lifecycle
 from chatsession.coordination.locks import Locks
-from chatsession.coordination.outcomes import made
+from chatsession.coordination.outcomes import made, record_after
 from chatsession.errors import StorageError
-from chatsession.storages import Change, Committed, ImmediateStorage, Lease, Record, Storage, Version
-from chatsession.storages.base import DELETE, TOUCH
+from chatsession.storages import Change, Committed, ImmediateStorage, Lease, Record, Storage
 
 MOST_HANDOVERS = 32
 """How many updates in a row may take a key over from each other before other processes get it."""
@@ -301,7 +300,7 @@ class Coordinator:
         try:
             self._commits.check(lease)
             pending = self._commits.uncommitted(lease) if change is None else self._commits.follow(change, lease)
-            record = self._made_of(before, change, pending)
+            record = record_after(before, change, pending, self.storage.now)
             handover = Acquired(record, lease, acquired.handovers + 1, acquired.since)
         finally:
             if not self.queue.release(key, handover) and handover is not None:
@@ -327,7 +326,7 @@ class Coordinator:
                 sent = self._commits.send(change)
                 await sent.done
                 committed = sent.result()
-            record = self._made_of(before, change, committed and committed.version)
+            record = record_after(before, change, committed and committed.version, self.storage.now)
             kept = Acquired(record, lease, acquired.handovers, acquired.since)
             return committed
         except BaseException:
@@ -376,17 +375,6 @@ class Coordinator:
         if acquired.lease is not None:
             self.leases.drop(acquired.lease)
             self._commits.unlock(acquired.lease)
-
-    def _made_of(self, before: Record | None, change: Change | None, version: Version | None) -> Record | None:
-        """The record after a change."""
-        if change is None or (change.action is TOUCH and before is None):
-            return before
-        if change.action is DELETE:
-            return None
-        expires_at = None if change.ttl is None else self.storage.now() + change.ttl
-        if change.action is TOUCH and before is not None:
-            return Record(before.value, before.version, expires_at)
-        return Record(change.value, version, expires_at)
 
     def _unexpired(self, handover: Acquired) -> Acquired:
         record = handover.record

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chatsession.errors import SessionConflictError, SessionError
-from chatsession.storages import Change, Committed, Outcome
-from chatsession.storages.base import LEASE_LOST, TOUCH
+from chatsession.storages import Change, Committed, Outcome, Record, Version
+from chatsession.storages.base import DELETE, LEASE_LOST, TOUCH
 
 
 def verdict(change: Change, outcome: Outcome) -> Committed | SessionError:
@@ -30,3 +32,24 @@ def made(change: Change, outcome: Outcome) -> Committed:
     if isinstance(result, SessionError):
         raise result
     return result
+
+
+def record_after(
+    before: Record | None, change: Change | None, version: Version | None, now: Callable[[], float]
+) -> Record | None:
+    """What is stored after a change.
+
+    Args:
+        before: what was stored.
+        change: what was done; `None`: nothing.
+        version: of what is stored now.
+        now: the storage's clock.
+    """
+    if change is None or (change.action is TOUCH and before is None):
+        return before
+    if change.action is DELETE:
+        return None
+    expires_at = None if change.ttl is None else now() + change.ttl
+    if change.action is TOUCH and before is not None:
+        return Record(before.value, before.version, expires_at)
+    return Record(change.value, version, expires_at)

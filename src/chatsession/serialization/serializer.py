@@ -179,10 +179,9 @@ class Serializer(Generic[T]):
             raise self._unencodable(key, value) from None
         if not self._comparable:
             return data
-        ours = False
         if stored:
-            ours = self._decoded.is_own(key, stored)
-            comparable = self._exact and (self._verbatim or ours)
+            own = self._decoded.is_own(key, stored)
+            comparable = self._exact and (self._verbatim or own)
             if data == stored or (not comparable and self._raw_encode(self._raw_decode(stored)) == data):
                 if self._may_hide is not None and self._may_hide(value):
                     # Refuses what was changed and would not be stored; the next update need not decode it then.
@@ -190,8 +189,8 @@ class Serializer(Generic[T]):
                     if data == stored:
                         self._decoded.put(key, data, read_back)
                 return None
-        if stored and self._carry_over is not None and not ours:
-            return self._carried_over(key, value, stored, data)
+            if self._carry_over is not None and not own:
+                return self._carried_over(key, value, stored, data)
         self._decoded.put(key, data, self._read_back(key, data, value))
         return data
 
