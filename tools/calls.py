@@ -27,6 +27,8 @@ from chatsession.integrations.aiogram import setup_sessions
 SOURCE = Path(chatsession.__file__).parent
 _WARM_UP = 5
 """Updates that come before, so that the storage is open and the lease is kept."""
+_SETTLED = 2.5
+"""Seconds after which it is certain that no other file appeared beside the database's."""
 _IDLE = 0.2
 """Seconds after which the storage's thread has nothing left to do, and the lease is still kept."""
 
@@ -66,9 +68,11 @@ async def calls_of_one_update(folder: Path) -> list[Call]:
             setup_sessions(dp, sessions)
             for number in range(_WARM_UP):
                 await dp.feed_update(bot, _update(number, bot))
+            await asyncio.sleep(_SETTLED)
+            await dp.feed_update(bot, _update(_WARM_UP, bot))
             await asyncio.sleep(_IDLE)
             calls.clear()
-            await dp.feed_update(bot, _update(_WARM_UP, bot))
+            await dp.feed_update(bot, _update(_WARM_UP + 1, bot))
             await asyncio.sleep(_IDLE)
             return calls.copy()
 

@@ -99,20 +99,17 @@ class Batcher(Generic[Item, Result]):
 
     def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
         """Put an item into the next batch that has none of its key, and return that batch and the item's place."""
-        batch = self._open_to(key)
-        items = batch.items
-        items[key] = item
-        if not self._starting and len(self._runners) < self._in_flight:
-            self._start()
-        return batch, len(items) - 1
-
-    def _open_to(self, key: str) -> Batch[Item, Result]:
+        batch: Batch[Item, Result]
         for batch in self._waiting:  # nearly always one or none
             if key not in batch.items and len(batch.items) < self._size:
-                return batch
-        batch: Batch[Item, Result] = Batch()
-        self._waiting.append(batch)
-        return batch
+                break
+        else:
+            batch = Batch()
+            self._waiting.append(batch)
+        batch.items[key] = item
+        if not self._starting and len(self._runners) < self._in_flight:
+            self._start()
+        return batch, len(batch.items) - 1
 
     def _start(self) -> None:
         # A task begins in the next turn of the loop: others may join the batch until then. One that the loop's task

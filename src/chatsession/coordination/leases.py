@@ -78,7 +78,10 @@ class LeaseRenewer:
         for clock in self._clocks.values():
             found = clock.young.get(lease.key) or clock.old.get(lease.key)
             if found is not None and found[0] == lease:
-                return clock.is_certain(found[1])
+                asked = found[1]
+                passed = time.monotonic() - asked.steady
+                step = abs(time.time() - asked.clock - passed)
+                return passed < _CERTAIN * clock.seconds and step < _STEP * clock.seconds
         return False
 
     def drop(self, lease: Lease) -> None:
@@ -96,11 +99,11 @@ class LeaseRenewer:
 class _Clock:
     """All leases of one length: at most one of each key, because one update of a key runs at a time."""
 
-    __slots__ = ("_renewing", "_seconds", "_storage", "old", "timer", "young")
+    __slots__ = ("_renewing", "_storage", "old", "seconds", "timer", "young")
 
     def __init__(self, storage: Storage, seconds: float) -> None:
         self._storage = storage
-        self._seconds = seconds
+        self.seconds = seconds
         self._renewing: asyncio.Task[None] | None = None
         self.young: dict[str, tuple[Lease, Asked]] = {}
         """Granted or renewed since the last tick."""
@@ -109,17 +112,12 @@ class _Clock:
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self.timer = asyncio.get_running_loop().call_later(self._seconds / _TICKS, self._tick)
+        self.timer = asyncio.get_running_loop().call_later(self.seconds / _TICKS, self._tick)
 
     def drop(self, lease: Lease) -> None:
         for leases in (self.young, self.old):
             if (found := leases.get(lease.key)) is not None and found[0] == lease:
                 del leases[lease.key]
-
-    def is_certain(self, asked: Asked) -> bool:
-        passed = time.monotonic() - asked.steady
-        step = abs(time.time() - asked.clock - passed)
-        return passed < _CERTAIN * self._seconds and step < _STEP * self._seconds
 
     def stop(self) -> None:
         self.young.clear()
@@ -155,7 +153,7 @@ class _Clock:
     async def _renew_lane(self, due: list[Lease]) -> None:
         asked = Asked.now()
         try:
-            held = await self._storage.renew_many(due, self._seconds)
+            held = await self._storage.renew_many(due, self.seconds)
         except StorageError as error:  # the next tick tries again; the commit finds out whether the lease was lost
             _log.warning("%d session locks could not be renewed: %s", len(due), error)
             return

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +36,9 @@ class _Job(NamedTuple):
     deadline: float
     """When to stop waiting for other processes that write, by the monotonic clock."""
     done: asyncio.Future[Any]
+
+
+_writes = attrgetter("writes")
 
 
 class Worker:
@@ -149,15 +153,13 @@ class Worker:
         if first is None:
             return None
         jobs = [first]
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                return jobs
+        while not self._jobs.empty():
+            job = self._jobs.get()
             if job is None:  # the end, once these jobs are done
                 self._jobs.put(None)
-                return jobs
+                break
             jobs.append(job)
+        return jobs
 
     def _first(self) -> _Job | None:
         while True:
@@ -179,7 +181,7 @@ class Worker:
             results = _in_one_transaction(
                 self._connection.use(),
                 [job.do for job in jobs],
-                writes=any(job.writes for job in jobs),
+                writes=any(map(_writes, jobs)),
                 deadline=jobs[0].deadline,  # the earliest: what is submitted first waits first, all wait equally long
             )
             self._connection.check_path()  # otherwise the commit may be in a file that was removed
