@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack, cast
@@ -270,6 +271,7 @@ def unit_of(data: dict[str, Any]) -> StateUnit | None:
     return storage.current() if isinstance(storage, SessionFSMStorage) else None
 
 
+@functools.lru_cache(maxsize=4096)  # an update asks for the same one four times and more
 def _state_key(key: StorageKey) -> StateKey:
     owner = f"{key.bot_id}:{key.chat_id}:{key.user_id}"
     if key.thread_id is not None or key.business_connection_id is not None:
