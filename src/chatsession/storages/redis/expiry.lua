@@ -1,5 +1,5 @@
--- When a session expires, in milliseconds since 1970; -1: never. Redis tells since 7.0, and can be asked for the rest
--- of its time before.
+-- When a session expires, in milliseconds since 1970; -1: never. Redis before 7.0 has no PEXPIRETIME; there it follows
+-- from the remaining time.
 local function expiry(session)
   local at = redis.pcall('PEXPIRETIME', session)
   if type(at) == 'number' then return at end

@@ -1,4 +1,4 @@
--- Try to lock sessions. Their values follow by MGET, as in read.
+-- Try to lock sessions. An MGET after this script reads their values, as in read.
 --
 -- KEYS: for each session, itself and its lock.
 -- ARGV: packed: the newest token that the client knows, its channel, the waiter of each session, and the milliseconds

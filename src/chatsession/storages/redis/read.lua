@@ -1,5 +1,5 @@
--- Tell when sessions expire. Their values follow by MGET: a large value that passes through Lua costs several times as
--- much.
+-- Return when sessions expire. An MGET after this script reads their values, because a value that passes through Lua
+-- costs several times as much.
 --
 -- KEYS: the sessions.
 -- Returns for each: when it expires (-1: never, or there is none), or an error if it is not a string.

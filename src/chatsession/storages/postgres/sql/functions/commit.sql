@@ -66,7 +66,7 @@ BEGIN
     IF 'put' = ANY (actions) THEN
         BEGIN
             documents := ARRAY(SELECT convert_from(v, 'UTF8')::jsonb FROM unnest(vals) AS v);
-        EXCEPTION WHEN data_exception OR program_limit_exceeded THEN  -- one of them is not JSON: which?
+        EXCEPTION WHEN data_exception OR program_limit_exceeded THEN  -- at least one is not JSON
             documents := ARRAY(SELECT {document}(v) FROM unnest(vals) AS v);
         END;
         -- Inserting comes first, because it alone may wait: for another batch that inserts the same key, and which

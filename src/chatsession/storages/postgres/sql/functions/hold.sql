@@ -1,5 +1,5 @@
--- Which leases of a commit are held, in their order; those that it unlocks end with that. The other arrays are parallel to
--- keys, as in commit.
+-- Returns for each lease of a commit whether it is held, and ends those that the commit unlocks. The arrays are those of
+-- commit.
 CREATE OR REPLACE FUNCTION {hold}(
     keys text[], tokens bigint[], unlocks boolean[], expects bigint[], actions text[]
 ) RETURNS boolean[]

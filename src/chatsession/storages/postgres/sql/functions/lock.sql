@@ -3,7 +3,7 @@
 -- again: an earlier try of the very same call may have been carried out; its leases are given as they are.
 --
 -- Each statement of a function sees what was committed before that statement began (READ COMMITTED), so that the
--- sessions, read after their leases were taken, are what the holder before has left. In one statement for both, the
+-- sessions, read after their leases were taken, are what the previous holder left. If one statement did both, the
 -- session might be older than the lease.
 CREATE OR REPLACE FUNCTION {lock}(keys text[], waiters text[], seconds float8[], again boolean)
 RETURNS TABLE (session_key text, token bigint, wait float8, value bytea, version bigint, expires_at float8)

@@ -1,3 +1,4 @@
+-- Reads sessions without locking them.
 CREATE OR REPLACE FUNCTION {read}(keys text[])
 RETURNS TABLE (session_key text, value bytea, version bigint, expires_at float8)
 LANGUAGE plpgsql

@@ -1,5 +1,5 @@
 -- As the function of the library's own layout (functions/sweep.sql), in grammY's table. Its rows are locked first, as
--- everywhere, and a session is deleted only if it was not written since its expiry was set.
+-- everywhere, and a session is deleted only if it has not been written since its expiry was set.
 CREATE OR REPLACE FUNCTION {sweep}(most bigint) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     swept text[];

@@ -1,4 +1,4 @@
--- The table of grammY's PostgreSQL storage, as it makes it; nothing but our index is ever added to it.
+-- The table of grammY's PostgreSQL storage, as grammY creates it; only an index is added.
 CREATE TABLE IF NOT EXISTS {grammy} ("key" VARCHAR NOT NULL, "value" TEXT);
 CREATE UNIQUE INDEX IF NOT EXISTS {grammy_index} ON {grammy} ("key");
 CREATE INDEX IF NOT EXISTS {key_index} ON {grammy} ("key" COLLATE "C");
@@ -11,9 +11,9 @@ CREATE OR REPLACE FUNCTION {version_of}(value text) RETURNS bigint LANGUAGE sql 
         1)
 $$;
 
--- grammY's table as the functions of the library's own layout read it. What has no room in there stands in a table
--- beside it (without a value): when a session expires, and keys that cannot be indexed. It holds for one writing of the
--- row, which its xmin tells: what grammY wrote since is not ours to let expire.
+-- grammY's table as the functions of the library's own layout read it. A table beside it holds what has no column there:
+-- when a session expires, and keys that cannot be indexed. Its rows apply to one version of grammY's row, which xmin
+-- identifies: what grammY has written since does not expire.
 CREATE OR REPLACE VIEW {sessions} AS
 SELECT g.key::text COLLATE "C" AS key, b.whole_key, NULL::jsonb AS data,
     convert_to(coalesce(g.value, 'null'), 'UTF8') AS raw, {version_of}(g.value) AS version, b.expires_at
