@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from tools.servers.redis import RedisCluster, RedisServer
 
 
-def pytest_collection_finish() -> None:
-    """Keep what all tests share out of garbage collections: half a second each, with the modules of all frameworks."""
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """Keep what is there before a test out of its garbage collections: the modules of all frameworks and all tests."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ from tools.benchmarks._measure import Contender, measure
 from tools.benchmarks._meters import BYTES_IN, CPU, TRIPS, cpu_of, metered
 from tools.benchmarks._pizza import SMALL
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 GROUPS = {
     "middleware": middleware.group,
     "integrations": integrations.group,

@@ -16,6 +16,8 @@ from tools.soak._load import Load
 from tools.soak._samples import held
 from tools.soak._storages import STORAGES
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 _BURST = 120
 
 Count = dict[str, int]

@@ -17,6 +17,8 @@ from chatsession.storages.redis import RedisStorage
 from chatsession.testing.conformance.single import lock, put, request, try_lock, unlock, value_of
 from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
 
 @pytest.fixture
 def server(redis_or_valkey: RedisServer) -> RedisServer:
