@@ -76,7 +76,8 @@ def _raw_context(bot_id: int, update: Any, methods: Methods) -> UpdateContext:
         group_id = getattr(update, "chat_id", None)
         chat_id = None if group_id is None else -group_id
     if user_id is None and isinstance(holder, _tl.types.Message) and not holder.post:
-        user_id = utils.get_peer_id(sender or peer)  # private chats and anonymous admins leave out who wrote
+        author: Any = sender or peer  # private chats and anonymous admins leave out who wrote
+        user_id = utils.get_peer_id(author)
     return UpdateContext(
         chat_id=chat_id,
         user_id=sender_id(user_id, None, chat_id),
