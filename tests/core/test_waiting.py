@@ -45,31 +45,9 @@ async def test_15_no_lock_timeout_waits_for_ever(storage: Any) -> None:
     assert await counters.get("chat") == 2
 
 
-async def test_15_progress_in_another_process_counts(make_storage: Callable[[], Storage]) -> None:
-    async with make_storage() as one, make_storage() as other:
-        if not one.shared:
-            return
-        there = SessionManager(int, storage=one)
-        here = SessionManager(int, storage=other, lock_timeout=0.6)
-        async with asyncio.TaskGroup() as group:
-            held = asyncio.Event()
-
-            async def busy() -> None:
-                async with there.open("chat") as s:
-                    held.set()
-                    for _ in range(8):
-                        await asyncio.sleep(0.2)
-                        s.data += 1
-                        await s.save()
-
-            group.create_task(busy())
-            await held.wait()
-            group.create_task(add(here, "chat"))
-        assert await here.get("chat") == 9
-
-
-async def test_15_progress_elsewhere_counts_for_those_who_queue(make_storage: Callable[[], Storage]) -> None:
-    """One of this process waits for the other process, and the rest for that one."""
+@pytest.mark.parametrize("waiting", [1, 3], ids=["alone", "in a queue"])
+async def test_15_progress_in_another_process_counts(make_storage: Callable[[], Storage], waiting: int) -> None:
+    """Also for those who queue in this process behind the one that waits for the other process."""
     async with make_storage() as one, make_storage() as other:
         if not one.shared:
             return
@@ -88,9 +66,9 @@ async def test_15_progress_elsewhere_counts_for_those_who_queue(make_storage: Ca
 
             group.create_task(busy())
             await held.wait()
-            for _ in range(3):
+            for _ in range(waiting):
                 group.create_task(add(here, "chat"))
-        assert await here.get("chat") == 11
+        assert await here.get("chat") == 8 + waiting
 
 
 async def test_15_all_who_queue_give_up_together(make_storage: Callable[[], Storage]) -> None:
