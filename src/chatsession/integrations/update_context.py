@@ -6,17 +6,17 @@ from msgspec import Struct
 
 from chatsession.actions import Methods
 
-_PLACEHOLDERS = frozenset({1087968824, 136817688})
-"""`@GroupAnonymousBot`, under which all anonymous admins act, and `@Channel_Bot`, under which all channels do."""
+_PLACEHOLDERS = (1087968824, 136817688)
+"""The ids of `@GroupAnonymousBot`, for all anonymous admins, and of `@Channel_Bot`, for all channels."""
 
 
 def sender_id(user_id: int | None, sender_chat_id: int | None, chat_id: int | None) -> int | None:
-    """The id of the user who caused an update, or of the chat on whose behalf somebody did.
+    """The id of the user who caused an update, or of the chat on whose behalf a member acts.
 
     Args:
-        user_id: of the user that the update names.
-        sender_chat_id: of the chat that the update names as the sender.
-        chat_id: where it happened; anonymous admins act on behalf of this chat.
+        user_id: the user in the update.
+        sender_chat_id: the sender's chat in the update.
+        chat_id: the chat of the update, on whose behalf anonymous admins act.
     """
     if user_id is None or sender_chat_id is not None:
         return user_id and sender_chat_id
