@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from chatsession.integrations.polling.poller import Poller
 from chatsession.integrations.polling.window import Window
 from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -16,6 +18,8 @@ def break_the_library(mutant: str) -> None:
     if mutant == "confirm before done":
         window: Any = Window
         window.offset = property(_next)
+        poller: Any = Poller
+        poller._until_worth_asking = _at_once
     elif mutant == "actions before commit":
         unit: Any = UnitOfWork
         commit: Any = unit.commit
@@ -35,6 +39,11 @@ def break_the_library(mutant: str) -> None:
 
 def _next(window: Any) -> int:
     return window._next
+
+
+async def _at_once(_: object) -> None:
+    """The frameworks' own polling asks for more while updates are under way."""
+    await asyncio.sleep(0)
 
 
 def _nothing(_: object) -> tuple[()]:
