@@ -81,4 +81,4 @@ def test_grammys_files_move_in(shell: Shell, bot: str, tmp_path: Path) -> None:
 def test_a_source_that_is_not_there_is_an_error(shell: Shell, bot: str, tmp_path: Path) -> None:
     done = shell.bare("move-in", bot, "ptb-chat-data", str(tmp_path / "nothing"))
     assert done.code != 0
-    assert "nothing" in done.err
+    assert "cannot be read: No such file or directory" in done.err

@@ -20,10 +20,10 @@ from ptb_aids import (
     on_text,
     refused,
     serving,
-    until,
 )
 from telegram import Update
 from telegram.ext import ApplicationHandlerStop, InlineQueryHandler
+from waiting_aids import until
 
 from chatsession import SessionError, SessionKeyError, SessionManager, StorageUnavailableError
 from chatsession.integrations.telegram_ext import setup_sessions

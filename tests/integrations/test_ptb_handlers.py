@@ -21,10 +21,10 @@ from ptb_aids import (
     process,
     refused,
     serving,
-    until,
 )
 from telegram import Update
 from telegram.ext import ApplicationHandlerStop, CommandHandler, ConversationHandler, MessageHandler, filters
+from waiting_aids import until
 
 from chatsession import SessionAttribute, SessionClosedError, SessionError, SessionKeyError, SessionManager, per_user
 from chatsession.integrations.telegram_ext import LazySessionAttribute, SessionCallbackContext, setup_sessions
