@@ -10,6 +10,7 @@ from subprocess import PIPE, Popen
 import pytest
 
 from tools.benchmarks import (
+    _ptb,
     files,
     hot,
     integrations,
@@ -70,6 +71,7 @@ def failures(group: Group) -> dict[str, str | None]:
 def test_all_contenders_of_a_group_do_their_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tending, "STORED", 500)
     monkeypatch.setattr(large, "CHATS", {10_000: 20, 300_000: 2})
+    monkeypatch.setattr(_ptb, "UPDATES_A_FLUSH", 20)
     group = in_short(GROUPS[name]())
     assert failures(group) == {}
     table = group.table()
