@@ -304,6 +304,24 @@ class TestUnitOfAnUpdate:
         for own in (1, 2):
             assert await storage.get_data(own, own, bot_id=42) == {"own": True, "poked": 3 - own}
 
+    async def test_a_block_over_another_users_data_reads_it_once(
+        self, bot: AsyncTeleBot, storage: SessionStateStorage
+    ) -> None:
+        counting = storage.sessions.storage
+        assert isinstance(counting, CountingStorage)
+        await storage.start()
+
+        @bot.message_handler()
+        async def look(message: Message) -> None:
+            await bot.get_state(1)
+            counting.calls.clear()
+            async with bot.retrieve_data(2) as data:
+                assert data == {}
+            assert counting.calls == {"read": 1}
+
+        await feed(bot, message())
+        assert counting.calls["read"] == 1
+
     async def test_a_block_over_another_users_data_that_others_change(
         self, bot: AsyncTeleBot, storage: SessionStateStorage, errors: list[BaseException]
     ) -> None:

@@ -180,7 +180,8 @@ class States:
         async with contextlib.AsyncExitStack() as stack:
             if self.current() is None:
                 await stack.enter_async_context(self.unit(key))
-            before, data = await self.get_data(key), await self.get_data(key)
+            record = self._held(key) or await self._look(key)
+            before, data = record.copy_data(), record.copy_data()
             yield data
             plain(data, key.text)
             if changed_fields(before, data):
