@@ -17,6 +17,7 @@ from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
 from chatsession.integrations.injection import run_as_unit
 from chatsession.integrations.polling.delivery import note_undone
+from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 
 _Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
@@ -76,20 +77,14 @@ class UpdateMiddleware(BaseMiddleware):
             result = await handler(event, data)
         except (SkipHandler, CancelHandler):  # control flow, not failure
             scope.handled = True
-            if states is None:
-                await scope.commit()
-            else:
-                states.add(scope)
+            await _finish(scope, states)
             raise
         except BaseException:
             await scope.abort()
             raise
         if result is not UNHANDLED:
             scope.handled = True
-        if states is None:
-            await scope.commit()
-        else:  # which are committed at the end of their lock, the sessions with them
-            states.add(scope)
+        await _finish(scope, states)
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
@@ -101,6 +96,14 @@ class UpdateMiddleware(BaseMiddleware):
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
+
+
+async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
+    """Commit the sessions; if there are states, together with these, at the end of their lock."""
+    if states is None:
+        await scope.commit()
+    else:
+        states.add(scope)
 
 
 def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:

@@ -66,18 +66,17 @@ class SessionCallback:
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
         scope: UpdateScope | None = data.get(SCOPE)
-        if scope is not None:
+        if scope is not None:  # else it is of a dispatcher without sessions
             bindings = scope.bindings
             # A handler of errors may be the one that reports this very error.
             names = bindings.names & self._wanted.parameters if type(event) is ErrorEvent else bindings.names
             bindings.check_given(data, "from a middleware or filter", names)
             if self._bound:
                 bindings.check_given(self._bound, "bound by functools.partial", bindings.names)
-        for name in self._unnamed:
-            data.pop(name, None)
-        if scope is not None:  # else it is of a dispatcher without sessions
             data.update(await scope.load(*self._wanted))
             scope.handled = True
             if scope.redelivered:
                 return None
+        for name in self._unnamed:
+            data.pop(name, None)
         return await self._call(event, **data)
