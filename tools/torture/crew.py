@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,6 +89,15 @@ class Member:
     def available(self) -> bool:
         """Can something be done to it now?"""
         return self.running and self.began.is_set() and not (self.stopped or self.busy or self.expected_end)
+
+    @contextmanager
+    def engaged(self) -> Generator[None]:
+        """Keep it from being drawn for anything else meanwhile."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
 
     def tell(self, command: Command) -> None:
         """Say what to do."""

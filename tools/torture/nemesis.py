@@ -203,30 +203,21 @@ class Nemesis:
 
     async def _reopen(self, event: Event, random: Random) -> None:
         member = self._draw(event, random)
-        member.busy = True
-        try:
+        with member.engaged():
             await member.ask(Reopen(), Reopened, 60)
-        finally:
-            member.busy = False
 
     async def _fork(self, event: Event, random: Random) -> None:
         seconds = random.uniform(0.2, 2)
         member = self._draw(event, random)
         event.detail = f"{seconds:.1f} s"
-        member.busy = True
-        try:
+        with member.engaged():
             if code := (await member.ask(Fork(seconds), Forked, 120)).code:
                 raise WorkerFailedError(f"a forked child of {member.name} ended with code {code}: {member.log()}")
-        finally:
-            member.busy = False
 
     async def _change_loop(self, event: Event, random: Random) -> None:
         member = self._draw(event, random)
-        member.busy = True
-        try:
+        with member.engaged():
             await member.ask(ChangeLoop(), LoopChanged, 60)
-        finally:
-            member.busy = False
 
     async def _stop(self, event: Event, random: Random) -> None:
         seconds = random.uniform(1.1, 2) * self._place.lease
