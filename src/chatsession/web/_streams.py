@@ -16,9 +16,10 @@ from starlette.types import Send
 from chatsession.diagnosis import examine_all
 from chatsession.errors import SessionError
 from chatsession.maintenance import Scope
+from chatsession.statistics import Statistics
 from chatsession.storages import Record, Storage
 from chatsession.web._sessions import Sessions, mark_of
-from chatsession.web._survey import Sizes, Survey
+from chatsession.web._survey import Survey
 
 SECONDS_BETWEEN_LOOKS = 0.2
 PAUSE_BY_DURATION = 10.0
@@ -95,7 +96,7 @@ async def figures(sessions: Sessions, survey: Survey, closing: asyncio.Event) ->
                 "problem": problem,
                 "latencies": latencies,
                 "counts": list(survey.counts),
-                "counting": survey.going_on.count if survey.going_on is not None else None,
+                "counting": survey.going_on.sessions if survey.going_on is not None else None,
                 "sizes": _sizes(survey.done or survey.going_on),
             }
             yield "figures", msgspec.json.encode(told)
@@ -124,13 +125,13 @@ async def _pause(seconds: float, closing: asyncio.Event) -> None:
             await closing.wait()
 
 
-def _sizes(sizes: Sizes | None) -> dict[str, Any] | None:
-    if sizes is None:
+def _sizes(found: Statistics | None) -> dict[str, Any] | None:
+    if found is None:
         return None
     return {
-        "count": sizes.count,
-        "bytes": sizes.bytes,
-        "expiring": sizes.expiring,
-        "histogram": sorted(sizes.histogram.items()),
-        "largest": sorted(sizes.largest, reverse=True),
+        "count": found.sessions,
+        "bytes": found.bytes,
+        "expiring": found.expiring,
+        "histogram": sorted(found.sizes.items()),
+        "largest": found.largest,
     }

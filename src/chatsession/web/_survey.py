@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from collections import deque
 
-from msgspec import Struct, field
-
 from chatsession.errors import SessionError
 from chatsession.maintenance import Scope, pages
+from chatsession.statistics import Statistics
 from chatsession.storages import Storage
 
 MOST_COUNTS = 500
@@ -18,29 +16,6 @@ MOST_LARGEST = 10
 SECONDS_BETWEEN = 5.0
 PAUSE_BY_DURATION = 10.0
 """A count is followed by a pause that is this much longer, so that large storages are not read all the time."""
-
-
-class Sizes(Struct):
-    """One count of all sessions."""
-
-    count: int = 0
-    bytes: int = 0
-    expiring: int = 0
-    histogram: dict[int, int] = field(default_factory=dict[int, int])
-    """Exponent n: sessions of less than 2**n bytes that are in no smaller class."""
-    largest: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-
-    def add(self, key: str, size: int, expires: bool) -> None:
-        """Count one session."""
-        self.count += 1
-        self.bytes += size
-        self.expiring += expires
-        exponent = size.bit_length()
-        self.histogram[exponent] = self.histogram.get(exponent, 0) + 1
-        if len(self.largest) < MOST_LARGEST:
-            heapq.heappush(self.largest, (size, key))
-        elif size > self.largest[0][0]:
-            heapq.heapreplace(self.largest, (size, key))
 
 
 class Survey:
@@ -51,9 +26,9 @@ class Survey:
     """
 
     def __init__(self, storage: Storage) -> None:
-        self.done: Sizes | None = None
+        self.done: Statistics | None = None
         """The latest complete count."""
-        self.going_on: Sizes | None = None
+        self.going_on: Statistics | None = None
         """The count that is running."""
         self.counts: deque[tuple[float, int]] = deque(maxlen=MOST_COUNTS)
         """Unix time in seconds, and how many there were."""
@@ -81,21 +56,21 @@ class Survey:
         while True:
             start = time.monotonic()
             try:
-                self.going_on = Sizes()
+                self.going_on = Statistics(MOST_LARGEST)
                 await self._count(self.going_on)
             except SessionError as error:
                 self.problem = str(error)
             else:
                 self.problem, self.done = "", self.going_on
-                self.counts.append((time.time(), self.done.count))
+                self.counts.append((time.time(), self.done.sessions))
             finally:
                 self.going_on = None
             await asyncio.sleep(max(SECONDS_BETWEEN, PAUSE_BY_DURATION * (time.monotonic() - start)))
 
-    async def _count(self, sizes: Sizes) -> None:
+    async def _count(self, found: Statistics) -> None:
         start = time.monotonic()
         async for entries, _ in pages(self._storage, Scope()):
             for key, record in entries:
-                sizes.add(key, len(record.value), record.expires_at is not None)
+                found.add(key, record)
             await asyncio.sleep(time.monotonic() - start)  # leave half of the time to the bot
             start = time.monotonic()

@@ -55,5 +55,5 @@ function classes(histogram) {
   if (!histogram.length) return [];
   const counts = new Map(histogram);
   const [lowest, highest] = [histogram[0][0], histogram.at(-1)[0]];
-  return Array.from({ length: highest - lowest + 1 }, (_, i) => [`< ${bytes(2 ** (lowest + i))}`, counts.get(lowest + i) ?? 0]);
+  return Array.from({ length: highest - lowest + 1 }, (_, i) => [`≤ ${bytes(2 ** (lowest + i))}`, counts.get(lowest + i) ?? 0]);
 }
