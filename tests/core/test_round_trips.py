@@ -10,6 +10,7 @@ import threading
 import typing
 from collections import OrderedDict, defaultdict
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -92,6 +93,13 @@ class Model(pydantic.BaseModel):
     bases: list[Base] = []
     untyped: dict[Any, Any] = {}
     _memo: int = pydantic.PrivateAttr(0)
+
+
+class Zoned(pydantic.BaseModel):
+    at: dt.time | None = None
+    path: Path = Path()
+    raw: bytes = b""
+    inner: list[Zoned] = []
 
 
 class Order(TypedDict, total=False):
@@ -192,7 +200,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Everything, Everything(real=2**53 + 1), "`$.real`"),
     (list[Item], [Item(), with_attribute(Item(), "x", 1)], "`$[1].x`"),
     (dict[str, Cart], {"a": Cart([Gift()])}, '`$["a"].items[0]`'),
-    (Order, {"total": 1, "x": 2}, "`$`"),
+    (Order, {"total": 1, "x": 2}, "a key that its TypedDict does not have"),
+    (list[dt.time | None], [dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))], "time at `$[0]`"),
+    (Zoned, Zoned(at=dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))), "time at `$.at`"),
     (dict[str, list[Any]], {"cart": [(1,)]}, '`$["cart"][0]`'),
 ]
 
@@ -320,6 +330,11 @@ def test_11_keys_that_may_be_data_are_not_named() -> None:
 def test_11_a_part_that_cannot_be_encoded_is_named_by_its_keys() -> None:
     with pytest.raises(CodecError, match=r'object at `\$\["cart"\]\["items"\]\[0\]`'):
         JsonCodec[Any](dict).encode({"cart": {"items": [object()]}})
+
+
+def test_11_a_part_of_a_model_that_cannot_be_encoded_is_named() -> None:
+    with pytest.raises(CodecError, match=r"bytes at `\$\.inner\[0\]\.raw`"):
+        JsonCodec[Any](Zoned).encode(Zoned(inner=[Zoned(raw=b"\xff")]))
 
 
 if typing.TYPE_CHECKING:

@@ -36,9 +36,7 @@ class Difference(NamedTuple):
 Compare: TypeAlias = Callable[[Any, Any], "Difference | None"]
 """Takes what was given and what came back of it."""
 
-SCALARS = frozenset(
-    {str, int, bool, NoneType, float, bytes, dt.datetime, dt.date, dt.time, dt.timedelta, UUID, Decimal}
-)
+SCALARS = frozenset({str, int, bool, NoneType, float, bytes, dt.datetime, dt.date, dt.timedelta, UUID, Decimal})
 """Values of exactly these classes are the same when they are equal."""
 
 _MISSING = object()
@@ -104,6 +102,12 @@ def _dates(given: dt.datetime, back: Any) -> Difference | None:
     return _other_value(given, back)
 
 
+def _times(given: dt.time, back: Any) -> Difference | None:
+    # A zone whose offset depends on the date is not stored, and such a time equals one without a zone.
+    same = given == back and (given.tzinfo is None) == (back.tzinfo is None)
+    return None if same else _other_value(given, back)
+
+
 def _decimals(given: Decimal, back: Any) -> Difference | None:
     same = isinstance(back, Decimal) and given.as_tuple() == back.as_tuple()  # which compares even what is no number
     return None if same or (given.is_finite() and given == back) else _other_value(given, back)
@@ -133,7 +137,7 @@ def _dicts(given: dict[Any, Any], back: Any) -> Difference | None:
     if SCALARS.issuperset({*map(type, given), *map(type, given.values())}) and given == back:
         return None
     if len(given) != len(back):
-        return Difference("the dict", "has keys that are the same text as JSON (1 and '1'), of which one would be lost")
+        return Difference("the dict", _lost_key(given))
     keys = {key: key for key in back}
     for key, ours in given.items():
         found_key = keys.get(key, _MISSING)
@@ -144,6 +148,12 @@ def _dicts(given: dict[Any, Any], back: Any) -> Difference | None:
         if (found := difference(ours, back[key])) is not None:
             return found.below(step_to(key))
     return None
+
+
+def _lost_key(given: dict[Any, Any]) -> str:
+    if all(isinstance(key, str) for key in given):
+        return "has a key that its TypedDict does not have, and that would be lost"
+    return "has keys that are the same text as JSON (1 and '1'), of which one would be lost"
 
 
 def _sets(given: set[Any], back: Any) -> Difference | None:
@@ -325,10 +335,11 @@ def _kind(value: object) -> str:
     return "None" if value is None else type(value).__name__
 
 
-_BY_CLASS: dict[type, Compare] = dict.fromkeys((str, int, bool, NoneType, float, bytes, dt.date, dt.time), _scalars) | {
+_BY_CLASS: dict[type, Compare] = dict.fromkeys((str, int, bool, NoneType, float, bytes, dt.date), _scalars) | {
     dt.timedelta: _scalars,
     UUID: _scalars,
     dt.datetime: _dates,
+    dt.time: _times,
     Decimal: _decimals,
     list: _arrays,
     tuple: _arrays,

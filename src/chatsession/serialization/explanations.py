@@ -36,12 +36,25 @@ _KEYS = (
 
 def unencodable(encode: Callable[[object], bytes], value: object, path: str = "$", depth: int = 50) -> str:
     """The class and path of the innermost part that does not encode."""
+    if hasattr(value, "model_dump_json"):
+        return _unencodable_field(encode, value, path, depth)
     for step, child in _children(value):
         try:
             encode(child)
         except Exception:
             return unencodable(encode, child, path + step, depth - 1) if depth else f"{path}{step} (a cycle?)"
     return f"{type(value).__name__} at `{path}`"
+
+
+def _unencodable_field(encode: Callable[[object], bytes], model: Any, path: str, depth: int) -> str:
+    """The same of a pydantic model, whose fields are encoded by rules of its own."""
+    for name in type(model).model_fields:
+        try:
+            model.model_dump_json(include={name}, round_trip=True)
+        except Exception:
+            if depth and hasattr(model, name):
+                return unencodable(encode, getattr(model, name), f"{path}.{name}", depth - 1)
+    return f"{type(model).__name__} at `{path}`"
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:

@@ -44,7 +44,6 @@ _CLASSES: dict[type[inspect.Type], type] = {
     inspect.BytesType: bytes,
     inspect.DateTimeType: dt.datetime,
     inspect.DateType: dt.date,
-    inspect.TimeType: dt.time,
     inspect.TimeDeltaType: dt.timedelta,
     inspect.UUIDType: UUID,
     inspect.DecimalType: Decimal,
