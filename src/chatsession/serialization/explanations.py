@@ -37,7 +37,7 @@ _KEYS = (
 def unencodable(encode: Callable[[object], bytes], value: object, path: str = "$", depth: int = 50) -> str:
     """The class and path of the innermost part that does not encode."""
     if hasattr(value, "model_dump_json"):
-        return _unencodable_field(encode, value, path, depth)
+        return _unencodable_field(encode, cast("Any", value), path, depth)
     for step, child in _children(value):
         try:
             encode(child)
@@ -48,13 +48,13 @@ def unencodable(encode: Callable[[object], bytes], value: object, path: str = "$
 
 def _unencodable_field(encode: Callable[[object], bytes], model: Any, path: str, depth: int) -> str:
     """The same of a pydantic model, whose fields are encoded by rules of its own."""
-    for name in type(model).model_fields:
+    for name in cast("dict[str, object]", model.__class__.model_fields):
         try:
             model.model_dump_json(include={name}, round_trip=True)
         except Exception:
             if depth and hasattr(model, name):
                 return unencodable(encode, getattr(model, name), f"{path}.{name}", depth - 1)
-    return f"{type(model).__name__} at `{path}`"
+    return f"{model.__class__.__name__} at `{path}`"
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:
