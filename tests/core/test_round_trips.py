@@ -106,6 +106,16 @@ class Order(TypedDict, total=False):
     total: int
 
 
+class Branch(TypedDict, total=False):
+    item: Item
+    branches: list[Branch]
+
+
+class Twig(NamedTuple):
+    item: Item
+    twigs: list[Twig] = []
+
+
 class Point(NamedTuple):
     x: float = 0
     rest: Any = None
@@ -202,6 +212,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (dict[str, Cart], {"a": Cart([Gift()])}, '`$["a"].items[0]`'),
     (Order, {"total": 1, "x": 2}, "a key that its TypedDict does not have"),
     (list[dt.time | None], [dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))], "time at `$[0]`"),
+    (Branch, {"branches": [{"item": Gift()}]}, 'Gift at `$["branches"][0]["item"]`'),
+    (Twig, Twig(Item(), [Twig(Gift())]), "Gift at `$.twigs[0].item`"),
     (Zoned, Zoned(at=dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))), "time at `$.at`"),
     (dict[str, list[Any]], {"cart": [(1,)]}, '`$["cart"][0]`'),
 ]
@@ -271,6 +283,8 @@ KEPT: list[tuple[Any, Any]] = [
     (dict[int | str, int], {"1": 1, "a": 2}),
     (Everything, made(3)),
     (set[tuple[int, str]], {(1, "a"), (2, "b")}),
+    (Branch, {"item": Item(), "branches": [{"branches": []}]}),
+    (Twig, Twig(Item(), [Twig(Item("b"))])),
 ]
 
 

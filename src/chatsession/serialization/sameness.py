@@ -69,9 +69,9 @@ def sameness(described: inspect.Type, known: dict[int, Same] | None = None) -> S
     if isinstance(described, (inspect.StructType, inspect.DataclassType)):
         return _object(described, known)
     if isinstance(described, inspect.NamedTupleType):
-        return _items(described.cls, [sameness(field.type, known) for field in described.fields])
+        return _named_items(described, known)
     if isinstance(described, inspect.TypedDictType):
-        return _fields({field.name: sameness(field.type, known) for field in described.fields})
+        return _fields(described, known)
     if isinstance(described, inspect.DictType):
         return _values(sameness(described.key_type, known), sameness(described.value_type, known))
     if isinstance(described, inspect.TupleType):
@@ -167,10 +167,16 @@ def _are_their_fields(described: inspect.DataclassType) -> bool:
     )
 
 
-def _items(cls: type, items: Sequence[Same]) -> Same:
-    if _has_own_equality(cls):
+def _named_items(described: inspect.NamedTupleType, known: dict[int, Same]) -> Same:
+    if _has_own_equality(described.cls):
         return _undescribed
+    items: list[Same] = []
+    same = known[id(described)] = _items(described.cls, items)  # first, because its items may be of this type again
+    items += [sameness(field.type, known) for field in described.fields]
+    return same
 
+
+def _items(cls: type, items: Sequence[Same]) -> Same:
     def same(given: Any, back: Any) -> bool:
         if type(given) is not cls or len(given) != len(back):
             return False
@@ -191,12 +197,16 @@ def _values(key: Same, value: Same) -> Same:
     return same
 
 
-def _fields(fields: dict[str, Same]) -> Same:
+def _fields(described: inspect.TypedDictType, known: dict[int, Same]) -> Same:
+    fields: dict[str, Same] = {}
+
     def same(given: Any, back: Any) -> bool:
         if type(given) is not dict or len(cast("dict[object, object]", given)) != len(back):
             return False
         return all(name in back and fields[name](ours, back[name]) for name, ours in cast("Any", given).items())
 
+    known[id(described)] = same  # first, because its fields may be of this type again
+    fields.update({field.name: sameness(field.type, known) for field in described.fields})
     return same
 
 
@@ -246,7 +256,7 @@ def _object(described: inspect.StructType | inspect.DataclassType, known: dict[i
             return False
         return True
 
-    known[id(described)] = same  # before its fields are looked at, which may be of this type again
+    known[id(described)] = same  # first, because its fields may be of this type again
     for field in described.fields:
         if (kind := _exact_class(field.type)) is not None:
             exact.append((field.name, kind))

@@ -48,7 +48,7 @@ def shape_of(described: inspect.Type, made: dict[object, Shape] | None = None) -
     if isinstance(described, inspect.TupleType):
         return _places([shape_of(item, made) for item in described.item_types])
     if isinstance(described, inspect.NamedTupleType):
-        return _places([shape_of(field.type, made) for field in described.fields])
+        return _of_named_tuple(described, made)
     item = getattr(described, "item_type", None)
     return None if item is None else _items(shape_of(item, made))
 
@@ -76,6 +76,15 @@ def _of_array(described: inspect.StructType, made: dict[object, Shape]) -> Shape
     shape = made[id(described)] = PlacesShape(items, may_grow=not described.forbid_unknown_fields, source=described)
     items += [shape_of(field.type, made) for field in described.fields]
     return shape
+
+
+def _of_named_tuple(described: inspect.NamedTupleType, made: dict[object, Shape]) -> Shape | None:
+    if id(described) in made:
+        return made[id(described)]
+    items: list[Shape | None] = []
+    made[id(described)] = shape = PlacesShape(items, source=described)
+    items += [shape_of(field.type, made) for field in described.fields]
+    return shape if any(item is not None for item in items) else None
 
 
 def _of_model(model: Any, made: dict[object, Shape]) -> Shape | None:
