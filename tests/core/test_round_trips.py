@@ -113,7 +113,7 @@ class Branch(TypedDict, total=False):
 
 class Twig(NamedTuple):
     item: Item
-    twigs: list[Twig] = []
+    twigs: tuple[Twig, ...] = ()
 
 
 class Point(NamedTuple):
@@ -213,7 +213,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Order, {"total": 1, "x": 2}, "a key that its TypedDict does not have"),
     (list[dt.time | None], [dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))], "time at `$[0]`"),
     (Branch, {"branches": [{"item": Gift()}]}, 'Gift at `$["branches"][0]["item"]`'),
-    (Twig, Twig(Item(), [Twig(Gift())]), "Gift at `$.twigs[0].item`"),
+    (Twig, Twig(Item(), (Twig(Gift()),)), "Gift at `$.twigs[0].item`"),
     (Zoned, Zoned(at=dt.time(9, tzinfo=ZoneInfo("Europe/Berlin"))), "time at `$.at`"),
     (dict[str, list[Any]], {"cart": [(1,)]}, '`$["cart"][0]`'),
 ]
@@ -284,7 +284,7 @@ KEPT: list[tuple[Any, Any]] = [
     (Everything, made(3)),
     (set[tuple[int, str]], {(1, "a"), (2, "b")}),
     (Branch, {"item": Item(), "branches": [{"branches": []}]}),
-    (Twig, Twig(Item(), [Twig(Item("b"))])),
+    (Twig, Twig(Item(), (Twig(Item("b")),))),
 ]
 
 
