@@ -53,7 +53,7 @@ def test_importing_it_and_making_a_manager_start_nothing() -> None:
         "SessionManager(int, storage='memory:')\n"
         "print(threading.active_count(), sorted(set(sys.modules) - before))"
     )
-    names = {"", "._block", "._calls", "._manager", "._session", ".loop_thread"}
+    names = {"", ".block", "._calls", "._manager", "._session", ".loop_thread"}
     assert said.strip() == f"1 {sorted(f'chatsession.sync{name}' for name in names)}"
 
 

@@ -22,7 +22,7 @@ from chatsession.serialization.codec import Codec
 from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage
 from chatsession.storages.adapter import StorageAdapter
-from chatsession.sync._block import Block
+from chatsession.sync.block import Block
 from chatsession.sync._calls import in_callers_thread
 from chatsession.sync._session import Session, SessionGroup
 from chatsession.sync.loop_thread import LoopThread, check_may_block, join_loop, leave_loop

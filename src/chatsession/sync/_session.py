@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, Self, TypeVar
 
-from chatsession.sync._block import Block
+from chatsession.sync.block import Block
 from chatsession.unit_of_work.session import Session as AsyncSession
 
 T = TypeVar("T")
