@@ -73,11 +73,11 @@ class Session(Generic[T]):
         self._block.opened_in().call(self._session.release)
 
     def __enter__(self) -> Self:
-        self._block.enter()
+        self._block.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._block.leave(kind)
+        self._block.__exit__(kind)
 
 
 class SessionGroup(Generic[T]):
@@ -89,7 +89,7 @@ class SessionGroup(Generic[T]):
         self._block = block
 
     def __enter__(self) -> list[Session[T]]:
-        return [Session(session, self._block) for session in self._block.enter()]
+        return [Session(session, self._block) for session in self._block.__enter__()]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._block.leave(kind)
+        self._block.__exit__(kind)

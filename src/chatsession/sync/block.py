@@ -1,4 +1,4 @@
-"""An `async with` block of the asynchronous manager, entered and left by a thread."""
+"""`async with` blocks that threads enter and leave."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ V_co = TypeVar("V_co", covariant=True)
 
 
 class AsyncBlock(Protocol[V_co]):
-    """What `async with` takes. To leave it because of an error once more changes nothing."""
+    """What `async with` takes. Leaving it once more because of an error must change nothing."""
 
     def __aenter__(self) -> Coroutine[Any, Any, V_co]: ...
 
-    def __aexit__(self, kind: type[BaseException] | None, *_: object) -> Coroutine[Any, Any, None]: ...
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: None, /
+    ) -> Coroutine[Any, Any, object]: ...
 
 
 class Block(Generic[V]):
-    """The block, and the loop in which it was entered.
+    """A `with` block that enters and leaves an `async with` block in the event loop of the library.
 
     Args:
         block: the asynchronous one.
@@ -41,7 +43,7 @@ class Block(Generic[V]):
         """`None` before it is entered, and after it was left."""
         self._watch: ReferenceType[Block[V]] | None = None
 
-    def enter(self) -> V:
+    def __enter__(self) -> V:
         """Enter it. If that fails or is interrupted, nothing is left open."""
         if self._loop_thread is not None:
             raise SessionClosedError("this session is open already; open another", key=self._key)
@@ -57,13 +59,13 @@ class Block(Generic[V]):
             self._abort()
             raise
 
-    def leave(self, kind: type[BaseException] | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit, or abort because of an error."""
         if kind is not None:
             self._abort()
             return
         try:
-            self.opened_in().call(self._block.__aexit__, None)
+            self.opened_in().call(self._block.__aexit__, None, None, None)
         except BaseException:
             self._abort()  # an interrupt may have come before the commit began
             raise
@@ -87,7 +89,7 @@ class Block(Generic[V]):
     def _abort(self) -> None:
         if self._loop_thread is not None and not self._loop_thread.ended:
             with contextlib.suppress(SessionClosedError):  # the loop ended meanwhile, and with it the session
-                self._loop_thread.call(self._block.__aexit__, SessionClosedError)
+                self._loop_thread.call(_abort, self._block)
         self._left()
 
     def _left(self) -> None:
@@ -103,4 +105,8 @@ _open: set[ReferenceType[Block[Any]]] = set()
 def _abandoned(watch: ReferenceType[Block[Any]], loop_thread: LoopThread, block: AsyncBlock[Any]) -> None:
     """A block was deleted while it was open: give its locks back."""
     _open.discard(watch)
-    loop_thread.spawn(lambda: block.__aexit__(SessionClosedError))
+    loop_thread.spawn(lambda: _abort(block))
+
+
+async def _abort(block: AsyncBlock[Any]) -> None:
+    await block.__aexit__(SessionClosedError, SessionClosedError("its block failed"), None)
