@@ -95,7 +95,7 @@ def in_loop(sessions: SessionManager[Any], loop_thread: LoopThread) -> SyncSessi
     """The manager for threads, in the event loop of the suite, which looks at the asynchronous one."""
     manager: SyncSessionManager[Any] = SyncSessionManager.__new__(SyncSessionManager)
     manager.options, manager.storage, manager.asynchronous = sessions.options, sessions.storage, sessions
-    manager._loop_thread, manager._closed = loop_thread, False
+    manager.loop_user, manager._loop_thread, manager._closed = sessions, loop_thread, False
     return manager
 
 

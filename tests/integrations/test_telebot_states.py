@@ -464,6 +464,48 @@ class TestSyncStorage:
             raise ValueError("bad")
         assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("on", {})
 
+    def test_what_a_block_sets_by_other_calls_is_kept(self, sync_storage: SyncSessionStateStorage) -> None:
+        bot = TeleBot("42:token", state_storage=sync_storage)
+        bot.set_state(1, "on")
+        with bot.retrieve_data(1) as data:
+            data["size"] = "big"
+            bot.add_data(1, count=1)
+            with bot.retrieve_data(1) as inner:
+                inner["count"] += 1
+            bot.set_state(1, "off")
+        assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("off", {"size": "big", "count": 2})
+        with bot.retrieve_data(1):
+            bot.delete_state(1)
+        assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == (None, {})
+
+    def test_blocks_of_two_threads_reach_for_each_other(self, sync_storage: SyncSessionStateStorage) -> None:
+        bot = TeleBot("42:token", state_storage=sync_storage)
+        both = threading.Barrier(2, timeout=60)
+
+        def poke(own: int) -> None:
+            with bot.retrieve_data(own) as data:
+                data["own"] = True
+                both.wait()
+                bot.set_state(3 - own, "poked")
+                both.wait()
+
+        threads = [threading.Thread(target=poke, args=(own,)) for own in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [bot.get_state(user) for user in (1, 2)] == ["poked", "poked"]
+        assert [sync_storage.get_data(user, user, bot_id=42) for user in (1, 2)] == [{"own": True}] * 2
+
+    def test_a_block_that_another_thread_leaves(self, sync_storage: SyncSessionStateStorage) -> None:
+        block = sync_storage.get_interactive_data(1, 1)
+        block.__enter__()["x"] = 1
+        thread = threading.Thread(target=lambda: block.__exit__(None, None, None))
+        thread.start()
+        thread.join()
+        sync_storage.set_data(1, 1, "y", 1)
+        assert sync_storage.get_data(1, 1) == {"x": 1, "y": 1}
+
     def test_blocks_of_many_threads_lose_nothing(self, sync_storage: SyncSessionStateStorage) -> None:
         def count() -> None:
             for _ in range(20):
@@ -483,7 +525,12 @@ class TestSyncStorage:
             sync_storage.set_data(1, 1, "x", (1, 2))
 
     def test_a_closed_storage(self, sync_storage: SyncSessionStateStorage) -> None:
-        sync_storage.set_state(1, 1, "on")
+        with sync_storage.get_interactive_data(1, 1):
+            sync_storage.set_state(2, 2, "on")
         sync_storage.close()
+        assert not sync_storage.sessions.storage.is_open
         with pytest.raises(SessionClosedError):
             sync_storage.set_state(1, 1, "off")
+        sync_storage.sessions.start()
+        with sync_storage.get_interactive_data(1, 1):
+            assert sync_storage.get_state(2, 2) == "on"

@@ -22,10 +22,10 @@ from chatsession.serialization.codec import Codec
 from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage
 from chatsession.storages.adapter import StorageAdapter
-from chatsession.sync.block import Block
 from chatsession.sync._calls import in_callers_thread
 from chatsession.sync._session import Session, SessionGroup
-from chatsession.sync.loop_thread import LoopThread, check_may_block, join_loop, leave_loop
+from chatsession.sync.block import Block
+from chatsession.sync.loop_thread import LoopThread, LoopUser, check_may_block, join_loop, leave_loop
 from chatsession.unit_of_work.rewrite import RewriteReport
 
 T = TypeVar("T")
@@ -172,6 +172,8 @@ class SessionManager(Generic[T]):
             options = replace(options, observe=in_callers_thread(options.observe))
         self.asynchronous: AsyncSessionManager[T] = AsyncSessionManager.from_options(options)
         """What does the work, in the event loop of the library."""
+        self.loop_user: LoopUser = self.asynchronous
+        """What `close` closes in the event loop. For integrations."""
         self.storage: Storage = self.asynchronous.storage
         self._loop_thread: LoopThread | None = None
         self._closed = False
@@ -386,7 +388,7 @@ class SessionManager(Generic[T]):
         if loop_thread is None or loop_thread.ended:
             return
         try:
-            loop_thread.call(self.asynchronous.aclose, timeout)
+            loop_thread.call(self.loop_user.aclose, timeout)
         finally:
             self._leave()
 
@@ -412,7 +414,7 @@ class SessionManager(Generic[T]):
         loop_thread = self._loop_thread
         if loop_thread is None or loop_thread.ended:
             self._check_not_closed()
-            loop_thread = self._loop_thread = join_loop(self.asynchronous)
+            loop_thread = self._loop_thread = join_loop(self.loop_user)
             try:
                 self._check_not_closed()  # meanwhile, by another thread that saw no loop to leave
             except SessionClosedError:
@@ -428,7 +430,7 @@ class SessionManager(Generic[T]):
 
     def _leave(self) -> None:
         self._loop_thread = None
-        leave_loop(self.asynchronous)
+        leave_loop(self.loop_user)
 
     def _in_pages(self, items: AsyncIterator[V]) -> Iterator[V]:
         while True:

@@ -18,7 +18,7 @@ from aiogram.fsm.strategy import FSMStrategy
 from aiogram.types import Message, TelegramObject, Update
 
 from chatsession.integrations.states.conversations import States
-from chatsession.integrations.states.options import StateOptions
+from chatsession.integrations.states.options import StateOptions, options_of
 from chatsession.integrations.states.records import StateKey, StateRecord
 from chatsession.integrations.states.unit import StateUnit
 from chatsession.manager import SessionManager
@@ -55,7 +55,7 @@ class SessionFSMStorage(BaseStorage):
 
     def __init__(self, storage: Storage | str | None = None, **options: Unpack[StateOptions]) -> None:
         options.setdefault("prefix", "aiogram:")
-        self._states = States(storage, options)
+        self._states = States(SessionManager.from_options(options_of(storage, options)))
         self._dispatchers = 0
         """So many are running by `setup_fsm`, each of which will call `close`."""
 

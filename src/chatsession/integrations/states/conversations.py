@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from chatsession.errors import SessionConflictError
 from chatsession.integrations.states.entry import Entry, Write
-from chatsession.integrations.states.options import StateOptions, options_of
 from chatsession.integrations.states.records import (
     EMPTY,
     State,
@@ -25,8 +24,6 @@ from chatsession.integrations.states.records import (
 )
 from chatsession.integrations.states.unit import Part, StateUnit, current_unit
 from chatsession.manager import SessionManager
-from chatsession.options import SessionOptions
-from chatsession.storages import Storage
 from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
 
@@ -43,19 +40,13 @@ class States:
     key of *another* conversation must not wait, since that one could wait for this update: it is stored at once.
 
     Args:
-        storage: where they are kept.
-        options: of the sessions that keep them.
-
-    Raises:
-        TypeError: there is no such option.
+        sessions: keeps their records, each of them under the lock of its key; made with `options_of`.
     """
 
-    def __init__(self, storage: Storage | str | None, options: StateOptions) -> None:
-        self.options: SessionOptions[StateRecord] = options_of(storage, options)
-        self._prefix = self.options.prefix
-        self.sessions: SessionManager[StateRecord] = SessionManager.from_options(self.options)
-        """The records, each of them under the lock of its key."""
-        unlocked = replace(self.options, storage=self.sessions.storage, concurrency="optimistic")
+    def __init__(self, sessions: SessionManager[StateRecord]) -> None:
+        self.sessions: SessionManager[StateRecord] = sessions
+        self._prefix = sessions.options.prefix
+        unlocked = replace(sessions.options, storage=sessions.storage, concurrency="optimistic")
         self._unlocked: SessionManager[StateRecord] = SessionManager.from_options(unlocked)
         self.locked: dict[str, StateUnit] = {}
         """The open units, by the keys that they have locked."""
@@ -67,12 +58,12 @@ class States:
     async def start(self) -> None:
         """Connect (again)."""
         await self.sessions.start()
-        await self._unlocked.start()
+        await self._start_unlocked()
 
-    async def aclose(self) -> None:
-        """Wait for the updates that are being handled, then disconnect."""
-        await self.sessions.aclose()
-        await self._unlocked.aclose()
+    async def aclose(self, timeout: float = 30.0) -> None:
+        """Wait for the updates that are being handled, for `timeout` seconds at most, then disconnect."""
+        await self.sessions.aclose(timeout)
+        await self._unlocked.aclose(timeout)
 
     # The unit of an update.
 
@@ -127,7 +118,15 @@ class States:
 
     async def load(self, key: StateKey) -> UnitOfWork[StateRecord]:
         """The session of a record, loaded without a lock."""
-        return await self._unlocked.units.unit(self._prefix + key.text).begin()
+        unlocked = await self._start_unlocked()
+        return await unlocked.units.unit(self._prefix + key.text).begin()
+
+    async def _start_unlocked(self) -> SessionManager[StateRecord]:
+        """Connect what takes no locks where `sessions` is connected, or is to be."""
+        await self.sessions.runtime.enter_loop()
+        if self._unlocked.runtime.loop is not self.sessions.runtime.loop:
+            await self._unlocked.start()
+        return self._unlocked
 
     async def move(self, old: str, new: str) -> None:
         """Move the record of one key to another, unless it is there already; nobody may have locked either.
@@ -178,13 +177,13 @@ class States:
                 another conversation.
         """
         async with contextlib.AsyncExitStack() as stack:
-            if self.current() is None:
-                await stack.enter_async_context(self.unit(key))
+            unit = self.current() or await stack.enter_async_context(self.unit(key))
             record = self._held(key) or await self._look(key)
             before, data = record.copy_data(), record.copy_data()
             yield data
             plain(data, key.text)
             if changed_fields(before, data):
+                current_unit.set(unit)  # a block that a thread enters may be left by another
                 await self.write(key, lambda record: _edited(key, record, before, data))
 
     def _held(self, key: StateKey) -> Entry | None:
@@ -227,7 +226,7 @@ class States:
 
     async def _write_unlocked(self, key: StateKey, write: Write) -> StateRecord:
         """Write a record of somebody else, and wait for nobody's lock."""
-        await self.sessions.runtime.enter_loop()
+        unlocked = await self._start_unlocked()
         self._forget_other_loops()
         tries = 0
         while True:
@@ -239,16 +238,18 @@ class States:
             else:
                 tries += 1
                 try:
-                    return await self._compare_and_swap(key, write)
+                    return await self._compare_and_swap(unlocked, key, write)
                 except SessionConflictError:
                     if tries == _TRIES:
                         raise
                 await asyncio.sleep(random.uniform(0, 0.001 * min(tries, 20)))
 
-    async def _compare_and_swap(self, key: StateKey, write: Write) -> StateRecord:
+    async def _compare_and_swap(
+        self, unlocked: SessionManager[StateRecord], key: StateKey, write: Write
+    ) -> StateRecord:
         done = self._writing[key.text] = asyncio.get_running_loop().create_future()
         try:
-            async with self._unlocked.open(key.text) as session:
+            async with unlocked.open(key.text) as session:
                 record = write(session.data if session.exists else EMPTY)
                 session.data = None if record.empty else record
             return record

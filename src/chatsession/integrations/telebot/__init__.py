@@ -3,9 +3,8 @@
 try:
     from chatsession.integrations.states.options import StateOptions
     from chatsession.integrations.telebot._setup import setup_fsm, setup_sessions, start_polling
-    from chatsession.integrations.telebot._states import SessionStateStorage
+    from chatsession.integrations.telebot._states import SessionStateStorage, SyncSessionStateStorage
     from chatsession.integrations.telebot._thread_context import SyncSessionContext
-    from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage
     from chatsession.integrations.update_context import UpdateContext
     from chatsession.integrations.update_session import LazySessionContext, SessionContext
 except ImportError as error:

@@ -1,31 +1,200 @@
-"""The states of pyTelegramBotAPI's async bot on the project's storages."""
+"""The states of pyTelegramBotAPI's bots on the project's storages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, Unpack, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, cast
 
 from telebot import states as telebot_states
-from telebot.asyncio_storage import StateStorageBase
+from telebot.asyncio_storage import StateStorageBase as AsyncStateStorageBase
+from telebot.storage import StateStorageBase
 
 from chatsession.integrations.states.conversations import States
-from chatsession.integrations.states.options import StateOptions
-from chatsession.integrations.states.records import EMPTY, StateKey, StateRecord, plain, updated
+from chatsession.integrations.states.options import StateOptions, options_of
+from chatsession.integrations.states.records import EMPTY, State, StateKey, StateRecord, plain, updated
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
+from chatsession.sync import SessionManager as SyncSessionManager
+from chatsession.sync.block import Block
 
 _Ids: TypeAlias = tuple[int | None, int | None, str | None, int | None, int | None]
+_Data: TypeAlias = dict[str, Any]
+
+_Done = TypeVar("_Done")
+_GivenState = TypeVar("_GivenState")
+_GivenData = TypeVar("_GivenData")
+_DataBlock = TypeVar("_DataBlock")
 
 _resolve_context = cast("Callable[[object, int | None], _Ids]", getattr(telebot_states, "resolve_context"))  # noqa: B009 - it is not annotated
 
 
-class SessionStateStorage(StateStorageBase):
+class _TelebotStates(States):
+    """States with telebot's rules: data belongs to a state, and each method says whether there was one."""
+
+    async def name_state(self, key: StateKey, name: State) -> bool:
+        await self.set_state(key, name)
+        return True
+
+    async def delete(self, key: StateKey) -> bool:
+        return await self._change(key, lambda record: EMPTY)
+
+    async def replace_data(self, key: StateKey, data: _Data) -> bool:
+        new = plain(data, key.text)
+        return await self._change(key, lambda record: StateRecord.of_json(record.state, new))
+
+    async def set_field(self, key: StateKey, field: str, value: object) -> bool:
+        new = plain({field: value}, key.text)
+        if not await self._change(key, lambda record: updated(record, new)):
+            raise RuntimeError(f"no state is set for {key.text}: set one before its data")
+        return True
+
+    async def _change(self, key: StateKey, change: Callable[[StateRecord], StateRecord]) -> bool:
+        """Change a record if there is one; returns whether there was."""
+        existed = False
+
+        def write(record: StateRecord) -> StateRecord:
+            nonlocal existed
+            existed = not record.empty
+            return change(record) if existed else record
+
+        await self.write(key, write)
+        return existed
+
+
+class _StateStorage(Generic[_Done, _GivenState, _GivenData, _DataBlock]):
+    """The methods that telebot calls. What they return is to be awaited in an `AsyncTeleBot`."""
+
+    states: _TelebotStates
+
+    def _call(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: object) -> Any:
+        raise NotImplementedError
+
+    def _edit(self, key: StateKey) -> _DataBlock:
+        raise NotImplementedError
+
+    def follow_chat(self, bot_id: int | None, old: int, new: int) -> _Done:
+        """Move the states of a group's members to the supergroup that it has become."""
+        return self._call(self.states.move_all, _chat_prefix(bot_id, old), _chat_prefix(bot_id, new))
+
+    def set_state(
+        self,
+        chat_id: int,
+        user_id: int,
+        state: telebot_states.State | str | int | None,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _Done:
+        """Set the state, and keep the data.
+
+        Raises:
+            SessionClosedError: the storage is closed.
+        """
+        name = _name_of(state)
+        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.name_state, key, name)
+
+    def get_state(
+        self,
+        chat_id: int,
+        user_id: int,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _GivenState:
+        """The name of the state, or `None`."""
+        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.get_state, key)
+
+    def delete_state(
+        self,
+        chat_id: int,
+        user_id: int,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _Done:
+        """Delete the state and its data; `False` if there is no state."""
+        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.delete, key)
+
+    def set_data(
+        self,
+        chat_id: int,
+        user_id: int,
+        key: str,
+        value: Any,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _Done:
+        """Set one field of the data.
+
+        Raises:
+            RuntimeError: no state is set, as with the framework's own storages.
+            SessionEncodeError: a part of the value, which is named by its path, is not JSON.
+        """
+        place = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.set_field, place, key, value)
+
+    def get_data(
+        self,
+        chat_id: int,
+        user_id: int,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _GivenData:
+        """A copy of the data."""
+        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.get_data, key)
+
+    def reset_data(
+        self,
+        chat_id: int,
+        user_id: int,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _Done:
+        """Delete the data, and keep the state; `False` if there is no state."""
+        return self.save(chat_id, user_id, {}, business_connection_id, message_thread_id, bot_id)
+
+    def save(
+        self,
+        chat_id: int,
+        user_id: int,
+        data: _Data,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _Done:
+        """Replace the data, and keep the state. Writes nothing and returns `False` if there is no state."""
+        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
+        return self._call(self.states.replace_data, key, data)
+
+    def get_interactive_data(
+        self,
+        chat_id: int,
+        user_id: int,
+        business_connection_id: str | None = None,
+        message_thread_id: int | None = None,
+        bot_id: int | None = None,
+    ) -> _DataBlock:
+        """The block of `bot.retrieve_data`: stores the data when it ends, unless it raises."""
+        return self._edit(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+
+
+class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # pyright infers coroutines for the base
+    _StateStorage[Awaitable[bool], Awaitable[State], Awaitable[_Data], AbstractAsyncContextManager[_Data]],
+    AsyncStateStorageBase,
+):
     """State storage of an `AsyncTeleBot` on any of the project's storages.
 
-    A state and its data are one record, which survives the process and is shared by all processes of the bot. Each
-    call is atomic by itself. `bot.retrieve_data` is a unit of work: the data is locked while its block runs, and
-    nothing is written if the block fails. With `setup_fsm`, all that an update does is one.
+    A state and its data are one record. It outlives the process and is shared by all processes of the bot. Each call
+    is atomic. The block of `bot.retrieve_data` is a unit of work: the data is locked while it runs, and nothing is
+    written if it fails. With `setup_fsm`, everything that an update does is one unit of work.
 
     Args:
         storage: a URL for `open_storage`, or a `Storage`; `None`: states live in memory and end with the process.
@@ -43,12 +212,9 @@ class SessionStateStorage(StateStorageBase):
     def __init__(self, storage: Storage | str | None = None, **options: Unpack[StateOptions]) -> None:
         super().__init__()
         options.setdefault("prefix", "telebot:")
-        self.states: States = States(storage, options)
-
-    @property
-    def sessions(self) -> SessionManager[StateRecord]:
+        self.sessions: SessionManager[StateRecord] = SessionManager.from_options(options_of(storage, options))
         """The records as sessions, for jobs and tools."""
-        return self.states.sessions
+        self.states: _TelebotStates = _TelebotStates(self.sessions)
 
     def key_of_ids(
         self,
@@ -60,190 +226,90 @@ class SessionStateStorage(StateStorageBase):
         business_connection_id: str | None,
         destiny: str | None = None,
     ) -> str:
-        """The key under which `sessions` has a conversation; `destiny` is aiogram's, and not used here."""
-        return state_key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
+        """The key of a conversation in `sessions`. `destiny` is aiogram's and has no meaning here."""
+        return _key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
 
     async def start(self) -> None:
-        """Connect now rather than at the first use; also after `close`, to go on."""
+        """Connect now rather than at the first use. After `close`, connect again."""
         await self.states.start()
 
     async def close(self) -> None:
-        """Wait for what is under way, then disconnect; later calls raise `SessionClosedError`."""
+        """Wait for the updates that are being handled, then disconnect. Later calls raise `SessionClosedError`."""
         await self.states.aclose()
 
-    async def follow_chat(self, bot_id: int | None, old: int, new: int) -> None:
-        """A group became a supergroup: move the records of its members."""
-        await self.states.move_all(chat_prefix(bot_id, old), chat_prefix(bot_id, new))
+    def _call(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: object) -> Any:
+        return function(*arguments)
 
-    async def set_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        state: telebot_states.State | str | int | None,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> bool:
-        """Set the state, and keep the data.
+    def _edit(self, key: StateKey) -> AbstractAsyncContextManager[_Data]:
+        return self.states.editing(key)
 
-        Raises:
-            SessionClosedError: the storage is closed.
-        """
-        name = checked_state(state)
-        key = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        await self.states.set_state(key, name)
-        return True
 
-    async def get_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> str | int | None:
-        """The name of the state."""
-        return await self.states.get_state(
-            state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        )
+class SyncSessionStateStorage(_StateStorage[bool, State, _Data, AbstractContextManager[_Data]], StateStorageBase):
+    """State storage of a `TeleBot` on any of the project's storages.
 
-    async def delete_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> bool:
-        """Forget the state and the data; `False`: there was nothing to forget."""
-        existed = False
+    A state and its data are one record. It outlives the process and is shared by all processes of the bot. Each call
+    is atomic, in any thread. The block of `bot.retrieve_data` is a unit of work: the data is locked while it runs,
+    what its thread sets for the same user meanwhile belongs to it, and nothing is written if it fails. In the block,
+    a call for another user is stored at once and waits for nobody, so that two blocks never wait for each other.
 
-        def forget(record: StateRecord) -> StateRecord:
-            nonlocal existed
-            existed = not record.empty
-            return EMPTY
+    Args:
+        storage: a URL for `open_storage`, or a `Storage`; `None`: states live in memory and end with the process.
+        **options: see `StateOptions`; `prefix` is `"telebot:"` unless another is given.
 
-        await self.states.write(state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id), forget)
-        return existed
+    Raises:
+        StorageError: the URL is wrong.
 
-    async def set_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        key: str,
-        value: Any,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> bool:
-        """Set one field of the data.
+    Examples:
+        >>> from chatsession.integrations.telebot import SyncSessionStateStorage
+        >>> from telebot import TeleBot
+        >>> bot = TeleBot("42:token", state_storage=SyncSessionStateStorage("sqlite:///bot.db"))
+    """
 
-        Raises:
-            RuntimeError: no state was set, as with the framework's own storages.
-            SessionEncodeError: a part of the value, which is named by its path, is not JSON.
-        """
-        place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        await self.states.write(place, setting(place.text, key, value))
-        return True
+    def __init__(self, storage: Storage | str | None = None, **options: Unpack[StateOptions]) -> None:
+        super().__init__()
+        options.setdefault("prefix", "telebot:")
+        self.sessions: SyncSessionManager[StateRecord] = SyncSessionManager.from_options(options_of(storage, options))
+        """The records as sessions, for jobs and tools."""
+        self.states: _TelebotStates = _TelebotStates(self.sessions.asynchronous)
+        self.sessions.loop_user = self.states
 
-    async def get_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> dict[str, Any]:
-        """The data, as a copy."""
-        return await self.states.get_data(
-            state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        )
+    def close(self) -> None:
+        """Wait for blocks that are open, then disconnect. Later calls raise `SessionClosedError`."""
+        self.sessions.close()
 
-    async def reset_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> bool:
-        """Forget the data, and keep the state; `False`: there is none."""
-        return await self.save(chat_id, user_id, {}, business_connection_id, message_thread_id, bot_id)
+    def _call(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: object) -> Any:
+        return self.sessions.join().call(function, *arguments)
 
-    async def save(
-        self,
-        chat_id: int,
-        user_id: int,
-        data: dict[str, Any],
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> bool:
-        """Replace the data, and keep the state; `False`: there is none, and nothing is written."""
-        place = state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        new, existed = plain(data, place.text), False
-
-        def change(record: StateRecord) -> StateRecord:
-            nonlocal existed
-            existed = not record.empty
-            return StateRecord.of_json(record.state, new) if existed else record
-
-        await self.states.write(place, change)
-        return existed
-
-    def get_interactive_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> AbstractAsyncContextManager[dict[str, Any]]:
-        """What `bot.retrieve_data` gives: the data, stored when the block ends, and not if it raises."""
-        return self.states.editing(state_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+    def _edit(self, key: StateKey) -> AbstractContextManager[_Data]:
+        return Block(self.states.editing(key), self.sessions.join, key.text)
 
 
 def key_of(payload: object, bot_id: int | None) -> StateKey | None:
-    """The record of the conversation that an update belongs to, as the framework's own filter finds it."""
+    """The conversation of an update, as telebot's own `StateFilter` finds it; `None` if it finds none."""
     try:
         chat_id, user_id, business_connection_id, bot_id, thread_id = _resolve_context(payload, bot_id)
-    except (AttributeError, TypeError):  # of an update without a user, or of one that the filter does not know
+    except (AttributeError, TypeError):  # the update has no user, or is of a kind that the filter does not know
         return None
     if user_id is None:
         return None
-    return state_key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
+    return _key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
 
 
-def checked_state(state: object) -> str | int | None:
-    """The name of a state, or the state where it has none. Raises `TypeError` for anything else."""
+def _key(
+    chat_id: int, user_id: int, business_connection_id: str | None, thread_id: int | None, bot_id: int | None
+) -> StateKey:
+    owner = f"{_chat_prefix(bot_id, chat_id)}{user_id}"
+    if not thread_id and not business_connection_id:
+        return StateKey(owner, owner)
+    return StateKey(f"{owner}:{thread_id or ''}:{business_connection_id or ''}", owner)
+
+
+def _chat_prefix(bot_id: int | None, chat_id: int) -> str:
+    return f"{bot_id or ''}:{chat_id}:"
+
+
+def _name_of(state: object) -> State:
     name = getattr(state, "name", state)
     if name is not None and not isinstance(name, (str, int)):
         raise TypeError(f"a state is a State, a string or a number, not a {type(name).__name__}")
     return name
-
-
-def setting(place: str, field: str, value: object) -> Callable[[StateRecord], StateRecord]:
-    """The change of a record that sets one field of its data, as both kinds of storage make it."""
-    new = plain({field: value}, place)
-
-    def change(record: StateRecord) -> StateRecord:
-        if record.empty:
-            raise RuntimeError(f"no state is set for {place}: set one before its data")
-        return updated(record, new)
-
-    return change
-
-
-def chat_prefix(bot_id: int | None, chat_id: int) -> str:
-    """How the keys of a chat's conversations begin."""
-    return f"{bot_id or ''}:{chat_id}:"
-
-
-def state_key(
-    chat_id: int, user_id: int, business_connection_id: str | None, thread_id: int | None, bot_id: int | None
-) -> StateKey:
-    """Where the record of a conversation is."""
-    owner = f"{chat_prefix(bot_id, chat_id)}{user_id}"
-    if not thread_id and not business_connection_id:
-        return StateKey(owner, owner)
-    return StateKey(f"{owner}:{thread_id or ''}:{business_connection_id or ''}", owner)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from chatsession.integrations.injection import keywords_of
 from chatsession.integrations.polling.delivery import note_undone
 from chatsession.integrations.telebot._ids import chats_of_move
+from chatsession.integrations.telebot._states import SyncSessionStateStorage
 from chatsession.integrations.telebot._thread_context import SyncSessionContext
-from chatsession.integrations.telebot._thread_states import SyncSessionStateStorage
 from chatsession.integrations.telebot._turns import Turn
 from chatsession.integrations.update_scope import SessionBinding, UpdateScope, name_taken
 
