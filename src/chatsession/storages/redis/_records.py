@@ -27,9 +27,9 @@ from chatsession.storages.redis._connection import Word
 from chatsession.storages.redis._errors import of_key
 
 _ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
-LARGE = 4096
-"""Bytes of a value, as in `locks.lua`. From this size on it is sent by a command of its own, because a value that
-passes through Lua costs several times as much."""
+LARGE = 2048
+"""Bytes of a value, as in `locks.lua`. From this size on it is sent by a command of its own, because Lua hashes every
+byte of a string that it gets."""
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
 _FIRST_INEXACT = 1 << 53

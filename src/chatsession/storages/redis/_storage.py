@@ -55,7 +55,7 @@ class RedisStorage(Storage):
     `maxmemory-policy noeviction`: other policies delete sessions, and the log warns of them.
 
     Every commit leaves a key `!chatsession:done:…` for half a minute, by which a repeated commit is recognized. Of a
-    session of 4 KiB or more the server keeps a copy while it is locked (from Redis 6.2 on). A commit compares what is
+    session of 2 KiB or more the server keeps a copy while it is locked (from Redis 6.2 on). A commit compares what is
     stored with the copy, or with the value that was read, so that every write of other programs is noticed. While
     a cluster moves a slot, sessions in it wait until it has moved. Sessions expire by the server's clock.
 

@@ -12,7 +12,7 @@ local WAITER, CHANNEL, SEEN = 1, 2, 3
 
 local SILENCE = 2000  -- milliseconds after which a waiter that has not asked again is dropped
 local GRACE = 60000   -- milliseconds for which a queue outlives the lease that it waits for
-local LARGE = 4096    -- bytes of a value from which on a copy costs less than a digest
+local LARGE = 2048    -- bytes of a value from which on a copy costs less than to pass the value through Lua
 
 local micros
 
