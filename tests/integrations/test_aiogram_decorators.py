@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 from aiogram import Dispatcher
 from aiogram.filters import Command
@@ -59,6 +60,18 @@ def by_method(handler: Handler) -> Handler:
     return ByObject(handler).run
 
 
+@attrs.define
+class BySlots:
+    handler: Handler
+
+    async def run(self, event: Any, **data: Any) -> Any:
+        return await self.handler(event, **fitting(self.handler, data))
+
+
+def by_slots(handler: Handler) -> Handler:
+    return BySlots(handler).run
+
+
 def by_partial(handler: Handler) -> Handler:
     async def wrapper(inner: Handler, event: Any, **data: Any) -> Any:
         return await inner(event, **fitting(inner, data))
@@ -66,7 +79,7 @@ def by_partial(handler: Handler) -> Handler:
     return partial(wrapper, handler)
 
 
-DECORATORS = [by_function, by_all_arguments, by_subscript, by_method, by_partial]
+DECORATORS = [by_function, by_all_arguments, by_subscript, by_method, by_slots, by_partial]
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiogram import Dispatcher
 from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
-from aiogram.types import ErrorEvent, Message
+from aiogram.fsm.context import FSMContext
+from aiogram.fsm.storage.base import StorageKey
+from aiogram.types import ErrorEvent, Message, TelegramObject
 from aiogram_aids import BOT, CountingStorage, Pizza, inline_query, message
 
 from chatsession import SessionEncodeError, SessionError, SessionKeyError, SessionManager, StorageUnavailableError
-from chatsession.integrations.aiogram import SessionContext, setup_sessions
+from chatsession.integrations.aiogram import SessionContext, setup_fsm, setup_sessions
 from chatsession.storages import Change, Locked, LockRequest, Outcome
 
 
@@ -50,6 +54,56 @@ async def test_an_error_that_is_handled_stores_nothing_either(dp: Dispatcher, se
 
     assert await dp.feed_raw_update(BOT, message("burn")) == "sorry"
     assert await sessions.get(1) is None
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_failing_handler_whose_error_a_middleware_catches(
+    sessions: SessionManager[Pizza], storage: CountingStorage, place: str
+) -> None:
+    async def forgive(handler: Any, event: TelegramObject, data: dict[str, Any]) -> Any:
+        with suppress(BurntError):
+            return await handler(event, data)
+        assert await data["ctx"].load_session() == Pizza(), "loaded again"
+        return "sorry"
+
+    dp = Dispatcher()
+    fsm = setup_fsm(dp, storage)
+    if place == "before":
+        dp.message.middleware(forgive)
+    setup_sessions(dp, sessions)
+    if place == "after":
+        dp.message.middleware(forgive)
+
+    @dp.message()
+    async def on_pizza(message: Message, session: Pizza, state: FSMContext) -> None:
+        session.count += 1
+        await state.set_state("burnt")
+        raise BurntError
+
+    assert await dp.feed_raw_update(BOT, message()) == "sorry"
+    assert await sessions.get(1) == Pizza(), "which the middleware has loaded"
+    assert await fsm.get_state(StorageKey(42, 1, 1)) is None
+
+
+async def test_a_middleware_that_calls_a_failing_handler_again(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:
+    @dp.message.middleware()
+    async def try_again(handler: Any, event: TelegramObject, data: dict[str, Any]) -> Any:
+        with suppress(BurntError):
+            return await handler(event, data)
+        return await handler(event, data)
+
+    attempts = 0
+
+    @dp.message()
+    async def on_pizza(message: Message, session: Pizza) -> None:
+        nonlocal attempts
+        attempts += 1
+        session.count += 1
+        if attempts == 1:
+            raise BurntError
+
+    await dp.feed_raw_update(BOT, message())
+    assert await sessions.get(1) == Pizza(1), "and not 2"
 
 
 async def test_an_error_handler_that_names_neither_costs_nothing(dp: Dispatcher, storage: CountingStorage) -> None:

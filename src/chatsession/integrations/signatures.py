@@ -74,14 +74,22 @@ def _kept_by(function: AnyCallable) -> Iterator[AnyCallable]:
     if isinstance(function, partial):
         kept: list[object] = [function.func, *function.args]
     elif inspect.ismethod(function):
-        kept = [function.__func__, *getattr(function.__self__, "__dict__", {}).values()]
+        kept = [function.__func__, *_attributes_of(function.__self__)]
     elif inspect.isfunction(function):
         kept = list(_referred_to(function))
     else:
-        kept = list(getattr(function, "__dict__", {}).values())
+        kept = list(_attributes_of(function))
     for each in kept:
         if callable(each) and not inspect.isclass(each):
             yield each
+
+
+def _attributes_of(owner: object) -> Iterator[object]:
+    yield from getattr(owner, "__dict__", {}).values()
+    for slot in chain.from_iterable(vars(cls).values() for cls in type(owner).__mro__):
+        if inspect.ismemberdescriptor(slot):
+            with suppress(AttributeError):  # nothing was assigned yet
+                yield slot.__get__(owner)
 
 
 def _referred_to(function: AnyCallable) -> Iterator[object]:

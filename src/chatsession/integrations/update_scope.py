@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionNameError
@@ -160,7 +160,7 @@ class UpdateScope:
         context: the update.
     """
 
-    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions")
+    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions", "undo_beside")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
         self.bindings: SessionBindings = bindings
@@ -173,6 +173,8 @@ class UpdateScope:
         """Whether a handler has run. If none has, sessions that filters or middlewares only read are not stored."""
         self.beside: UnitOfWork[Any] | None = None
         """A unit of work (the FSM's) that is committed together with the sessions, and may remember updates too."""
+        self.undo_beside: Callable[[], None] | None = None
+        """Takes back what the update has done to the states that are committed together with the sessions."""
         for binding in bindings.all:
             session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
             self.sessions.append(session)
@@ -228,10 +230,19 @@ class UpdateScope:
                 opened.append(unit)
         return opened
 
+    async def roll_back(self) -> None:
+        """A handler failed: write nothing of the update so far. What uses a session after that loads it again."""
+        if self.undo_beside is not None:
+            self.undo_beside()
+        await _abort([opened for session in self.sessions if (opened := session.take()) is not None])
+
     async def abort(self) -> None:
-        """A handler failed: write nothing. May be called twice."""
-        opened = [opened for session in self.sessions if (opened := session.close()) is not None]
-        if len(opened) == 1:
-            await opened[0].abort()
-        elif opened:
-            await abort_all(opened)
+        """The update failed: write nothing. May be called twice."""
+        await _abort([opened for session in self.sessions if (opened := session.close()) is not None])
+
+
+async def _abort(opened: list[Unit]) -> None:
+    if len(opened) == 1:
+        await opened[0].abort()
+    elif opened:
+        await abort_all(opened)

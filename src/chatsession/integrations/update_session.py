@@ -148,6 +148,13 @@ class UpdateSession(Generic[T]):
         unit = self.unit
         return unit is not None and unit.redelivered
 
+    def take(self) -> UnitOfWork[T] | LazySession[T] | None:
+        """Go back to the beginning. Returns the session, if one was opened, for the caller to abort."""
+        opened, self.opened = self.opened, None
+        self._resolved = False
+        self._made_as = None
+        return opened
+
     def close(self) -> UnitOfWork[T] | LazySession[T] | None:
         """Refuse further use. Returns the session, if one was opened, for the caller to commit or abort."""
         self._closed = True

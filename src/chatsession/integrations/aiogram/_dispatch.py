@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiogram import BaseMiddleware, Bot, Dispatcher
-from aiogram.dispatcher.event.bases import UNHANDLED, CancelHandler, SkipHandler
+from aiogram.dispatcher.event.bases import UNHANDLED
 from aiogram.dispatcher.event.handler import HandlerObject
 from aiogram.types import ErrorEvent, TelegramObject, Update
 
-from chatsession.integrations.aiogram._fsm import unit_of
+from chatsession.integrations.aiogram._fsm import CONTROL_FLOW, unit_of
 from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, serve_handler
 from chatsession.integrations.aiogram._ids import context_of
 from chatsession.integrations.aiogram._methods import AiogramMethods
@@ -70,12 +70,13 @@ class UpdateMiddleware(BaseMiddleware):
         scope = self.begin(cast("Update", event), data)
         if states is not None:
             scope.beside = states.identify(scope.context.update_id)
+            scope.undo_beside = lambda: states.return_to({})
         try:
             context = scope.context
             if context.moves_chat:
                 await scope.follow_chat()
             result = await handler(event, data)
-        except (SkipHandler, CancelHandler):  # control flow, not failure
+        except CONTROL_FLOW:  # control flow, not failure
             scope.handled = True
             await _finish(scope, states)
             raise
@@ -127,4 +128,4 @@ class _ErrorMiddleware(BaseMiddleware):
         scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
-        return await run_as_unit(scope, lambda: _serve(handler, event, data), (SkipHandler, CancelHandler))
+        return await run_as_unit(scope, lambda: _serve(handler, event, data), CONTROL_FLOW)

@@ -10,6 +10,7 @@ from aiogram.dispatcher.event.handler import CallableObject, HandlerObject
 from aiogram.fsm.scene import SceneHandlerWrapper
 from aiogram.types import ErrorEvent, TelegramObject
 
+from chatsession.integrations.aiogram._fsm import CONTROL_FLOW
 from chatsession.integrations.signatures import bound_values, mentioned_by, parameters_behind
 from chatsession.integrations.update_scope import UpdateScope
 
@@ -79,4 +80,11 @@ class SessionCallback:
                 return None
         for name in self._unnamed:
             data.pop(name, None)
-        return await self._call(event, **data)
+        try:
+            return await self._call(event, **data)
+        except CONTROL_FLOW:
+            raise
+        except BaseException:
+            if scope is not None:
+                await scope.roll_back()  # a middleware may catch the error
+            raise
