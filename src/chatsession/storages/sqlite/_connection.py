@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from chatsession.errors import StorageError
 from chatsession.storages.sqlite._holders import Holder
+from chatsession.storages.sqlite._overwriting import FileContents
 from chatsession.storages.sqlite._schema import is_prepared, prepare
 
 Synchronous: TypeAlias = Literal["normal", "full", "extra"]
@@ -53,6 +54,7 @@ class Connection:
         self._folder = ""
         self._seen: tuple[int, int, int] | None = None
         """The state of the folder when its files were last checked."""
+        self._contents: FileContents | None = None
 
     def open(self) -> None:
         """Open the file, create missing tables, and register this process.
@@ -72,21 +74,34 @@ class Connection:
             self._read_only = True
 
     def use(self) -> sqlite3.Connection:
-        """The connection; opened again if it was closed for a fork."""
+        """The connection; opened again if it was closed for a fork. Raises as `check_path`."""
         if self._raw is None:
             self.check_path()
             self._raw = self._open_for_reading() if self._read_only else self._open_for_writing()
+        else:
+            self._check_contents()  # otherwise the next checkpoint would mix both
         return self._raw
 
     def check_path(self) -> None:
-        """Raise `StorageError` if the file, or its log, was removed or replaced: what is written would be lost."""
-        if self._is_folder_unchanged() or self._are_files_unchanged():
+        """Raise `StorageError` if the file, or its log, was removed, replaced or overwritten: changes would be lost."""
+        if not self._is_folder_unchanged() and not self._are_files_unchanged():
+            self._seen = None
+            raise StorageError(
+                f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
+                "its last changes may be lost; see what became of it, and start this program anew"
+            )
+        self._check_contents()
+
+    def _check_contents(self) -> None:
+        if self._raw is None or self._contents is None:
             return
-        self._seen = None
-        raise StorageError(
-            f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
-            "its last changes may be lost; see what became of it, and start this program anew"
-        )
+        with contextlib.suppress(FileNotFoundError):  # `check_path` says so
+            if self._contents.is_overwritten(self._raw):
+                raise StorageError(
+                    f"the SQLite file {self._path} was overwritten while it was in use, and what its -wal file holds "
+                    "does not fit it; its last changes may be lost; end all programs that use it, remove its -wal and "
+                    "-shm files, restore it once more, and start them anew"
+                )
 
     def _is_folder_unchanged(self) -> bool:
         """Whether nothing was created, removed or renamed in the folder since the last check."""
@@ -115,6 +130,7 @@ class Connection:
         raw, self._raw = self._raw, None
         self._files = self._files[:1]  # the last connection that is closed removes the log
         self._folder = ""
+        self._contents = None
         if raw is not None:
             with contextlib.suppress(sqlite3.Error):
                 raw.close()
@@ -134,7 +150,8 @@ class Connection:
     def _open_for_writing(self) -> sqlite3.Connection:
         connection = self._connect("rwc" if self._create else "rw")
         try:
-            if not is_prepared(connection, str(self._path)) and not self._create:  # before anything is changed
+            prepared = is_prepared(connection, str(self._path))
+            if not prepared and not self._create:  # before anything is changed
                 raise StorageError(
                     f"the file {self._path} holds no sessions; nothing was changed, see whether the path is right"
                 )
@@ -149,6 +166,8 @@ class Connection:
             if not self.holder.id:
                 self.holder.register(connection, self._clock())
             connection.execute("COMMIT")
+            if not prepared:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the file itself can be recognized from now on
             connection.execute(f"PRAGMA busy_timeout = {round(min(self._retry_for, _LONGEST_NAP) * 1000)}")
         except BaseException:
             connection.close()
@@ -158,6 +177,8 @@ class Connection:
         # A link can be redirected without a change to the file's folder.
         self._folder = os.path.dirname(os.path.abspath(self._path)) if file == os.path.abspath(self._path) else ""
         self._seen = None
+        self._contents = FileContents(file, lambda: self._connect("ro&immutable=1"))
+        self._contents.is_overwritten(connection)
         return connection
 
     def _open_for_reading(self) -> sqlite3.Connection:
