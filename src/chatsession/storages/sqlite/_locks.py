@@ -29,7 +29,7 @@ def lock(
         (listed(request.key for request in requests),),
     ).fetchall()
     free = [not awaited and (until is None or until <= now) for _, _, _, until, awaited in found]
-    tokens = iter(range(reserve(connection, sum(free)), sys.maxsize) if any(free) else ())
+    tokens = iter(range(reserve(connection, sum(free), now), sys.maxsize) if any(free) else ())
     results: list[Locked | None] = []
     for request, available, row in zip(requests, free, found, strict=True):
         if available:
@@ -96,7 +96,7 @@ def _lock_or_queue(connection: sqlite3.Connection, request: LockRequest, holder:
     if first.decode() != request.waiter or _is_held(connection, key, now):
         return None
     connection.execute("DELETE FROM session_waiters WHERE key = ? AND waiter = ?", (key, request.waiter))
-    token = reserve(connection, 1)
+    token = reserve(connection, 1, now)
     connection.execute(_TAKE, (key, token, now + request.seconds, request.seconds, holder, request.waiter))
     return Locked(Lease(request.key, token), read(connection, [request.key], now)[0])
 

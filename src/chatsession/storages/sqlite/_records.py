@@ -44,9 +44,13 @@ def listed(keys: Iterable[str]) -> str:
     return _json([escaped(key) for key in keys]).decode()
 
 
-def reserve(connection: sqlite3.Connection, count: int) -> int:
-    """Reserve numbers that have never been used, and return the first."""
-    (first,) = connection.execute("SELECT next FROM chatsession").fetchone()
+def reserve(connection: sqlite3.Connection, count: int, now: float) -> int:
+    """Reserve numbers that have never been used, and return the first.
+
+    They grow with the clock too, so that none is used again after a backup was restored under a running bot.
+    """
+    (following,) = connection.execute("SELECT next FROM chatsession").fetchone()
+    first = max(following, int(now * 1_000_000))
     connection.execute("UPDATE chatsession SET next = ?", (first + count,))
     return first
 
@@ -77,7 +81,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], now: float
         "LEFT JOIN sessions AS s ON s.key = j.value LEFT JOIN session_locks AS l ON l.key = j.value ORDER BY j.key",
         (_json(keys).decode(),),
     ).fetchall()
-    first = reserve(connection, len(changes))
+    first = reserve(connection, len(changes), now)
     writes = _Writes([], [], [], [], [])
     outcomes: list[Outcome] = []
     for number, key, change, (row, version, expires_at, token, until) in zip(

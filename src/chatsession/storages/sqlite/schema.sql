@@ -2,7 +2,7 @@
 
 CREATE TABLE chatsession (
     schema INTEGER NOT NULL,     -- of these tables
-    next   INTEGER NOT NULL      -- the next version or fencing token; never goes back
+    next   INTEGER NOT NULL      -- the next version or fencing token; grows with the clock, and never goes back
 );
 INSERT INTO chatsession VALUES (1, 1);
 
