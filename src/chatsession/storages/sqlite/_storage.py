@@ -70,7 +70,7 @@ class SQLiteStorage(Storage):
         if "\0" in str(path):
             raise StorageError("the path of an SQLite file cannot have a NUL in it")
         check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # the program may change its folder later
         self._synchronous: Synchronous = synchronous
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
