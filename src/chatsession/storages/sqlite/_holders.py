@@ -129,6 +129,8 @@ def _can_tell() -> bool:
 def _world() -> str:
     """The boot of the kernel and the PID namespace that this process runs in; empty where that is unknown."""
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):  # /proc shows the processes of another namespace
+            return ""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:  # not Linux
