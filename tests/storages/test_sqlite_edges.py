@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from chatsession import StorageError, StorageUnavailableError, open_storage
-from chatsession.storages import Action, Change, Locked, LockRequest
+from chatsession.storages import Action, Change, Locked, LockRequest, Refused
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MovableClock
@@ -196,6 +196,67 @@ async def test_a_restored_backup_is_used_once_opened_anew(path: Path, tmp_path: 
         assert (await read(storage, "chat")).value == b"1"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("content", ["backup", "empty"])
+async def test_a_file_that_was_overwritten_is_noticed(path: Path, tmp_path: Path, content: str) -> None:
+    storage, backup = SQLiteStorage(path), tmp_path / "backup.db"
+    async with storage:
+        await put(storage, "chat", b"1")
+    if content == "backup":
+        shutil.copy(path, backup)
+    else:
+        backup.touch()
+    async with storage:
+        await put(storage, "chat", b"2")
+        sql(path, "PRAGMA wal_checkpoint")
+        await put(storage, "chat", b"3")
+        shutil.copyfile(backup, path)
+        os.utime(path, (1, 1))  # as if it had been long ago
+        for call in (lambda: put(storage, "chat", b"4"), lambda: storage.read_many(["chat"])):
+            with pytest.raises(StorageError, match="was overwritten"):
+                await call()
+
+
+async def test_a_file_that_was_just_made_and_overwritten_is_noticed(path: Path, tmp_path: Path) -> None:
+    async with SQLiteStorage(tmp_path / "backup.db") as storage:
+        await put(storage, "chat", b"1")
+    await asyncio.sleep(0.001)  # for the counter, which grows with the clock
+    async with SQLiteStorage(path) as storage:
+        shutil.copyfile(tmp_path / "backup.db", path)
+        os.utime(path, (1, 1))  # as if it had been long ago
+        with pytest.raises(StorageError, match="was overwritten"):
+            await put(storage, "chat", b"2")
+
+
+async def test_a_backup_restored_by_sqlite_is_used_at_once(path: Path, tmp_path: Path) -> None:
+    async with SQLiteStorage(path) as storage:
+        await put(storage, "chat", b"1")
+        bot, backup = sqlite3.connect(path), sqlite3.connect(tmp_path / "backup.db")
+        bot.backup(backup)
+        lost = await put(storage, "chat", b"2")
+        old = await lock(storage)
+        backup.backup(bot)
+        for connection in (bot, backup):
+            connection.close()
+        sql(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (await read(storage, "chat")).value == b"1"  # type: ignore[union-attr]
+        assert await put(storage, "chat", b"3") != lost
+        assert (await lock(storage)).lease.token != old.lease.token
+        (late,) = await storage.commit_many([Change("chat", Action.PUT, b"4", expect=lost)])
+        assert late is Refused.CONFLICT
+
+
+async def test_the_program_may_change_its_folder(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    storage = open_storage(f"sqlite:{path.name}")
+    async with storage:
+        await put(storage, "chat", b"1")
+        monkeypatch.chdir(tmp_path / "other")
+        await put(storage, "chat", b"2")
+    async with storage:
+        assert (await read(storage, "chat")).value == b"2"  # type: ignore[union-attr]
+
+
 # --- processes that are gone
 
 
@@ -280,6 +341,17 @@ def test_a_process_that_is_hidden_is_not_taken_for_dead() -> None:
     if ran.returncode == 99 or "unshare" in ran.stderr:
         pytest.skip("this machine does not let us mount /proc")
     assert ran.stdout == "None\n", ran.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root can make a namespace")
+def test_processes_are_not_looked_up_in_another_namespace() -> None:
+    look = "from chatsession.storages.sqlite._holders import _can_tell; print(_can_tell())"
+    ran = subprocess.run(
+        ["unshare", "-p", "-f", sys.executable, "-c", look], capture_output=True, text=True, check=False
+    )
+    if "unshare" in ran.stderr:
+        pytest.skip("this machine does not let us make a namespace")
+    assert ran.stdout == "False\n", ran.stderr
 
 
 async def test_a_lease_from_a_clock_that_ran_ahead_ends_in_time(path: Path) -> None:
