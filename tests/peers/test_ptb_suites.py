@@ -17,8 +17,7 @@ from itertools import count
 from chatsession import MemoryStorage
 from chatsession.integrations.telegram_ext import setup_persistence
 from chatsession.integrations.telegram_ext._ids import ids_of_update
-from chatsession.integrations.telegram_ext._context_scope import ContextScope
-from chatsession.integrations.telegram_ext._shared_scope import shared_scope
+from chatsession.integrations.telegram_ext._scope import Scope, running
 from telegram.ext import ApplicationBuilder, ConversationHandler
 
 build, made, check = ApplicationBuilder.build, ConversationHandler.__init__, ConversationHandler.check_update
@@ -40,11 +39,11 @@ def make_persistent(self, *given, **options):
 
 def check_in_update(self, update):
     # The tests ask for a state between updates; memory answers without waiting.
-    if shared_scope.get() is not None or not hasattr(self._conversations, "_conversations"):
+    if running.get() is not None or not hasattr(self._conversations, "put_into"):
         return check(self, update)
 
     async def asked():
-        async with ContextScope(latest[0].served, lambda: ids_of_update(update, 1)) as work:
+        async with Scope(latest[0].served, ids_of_update(update, 1)) as work:
             await work.load_data()
             return check(self, update)
 

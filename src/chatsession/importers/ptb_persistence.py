@@ -175,7 +175,7 @@ class _Reading:
                 return "states of conversations under keys that are none"
             if not isinstance(plain_state, (int, str)):
                 return f"states of the conversation {name!r} that are neither str nor int"
-            id_ = self._persistence.conversations.home(name, cast("tuple[int | str, ...]", made))
+            id_ = self._persistence.conversations.states(name).home(cast("tuple[int | str, ...]", made))
         except PickleError as error:
             return f"states of the conversation {name!r}: {error}"
         except (SessionError, IndexError):

@@ -8,8 +8,8 @@ try:
         SessionCallbackContext,
         SessionMethods,
     )
-    from chatsession.integrations.telegram_ext._outside import open_persistence
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+    from chatsession.integrations.telegram_ext._persistent import open_persistence
     from chatsession.integrations.telegram_ext._setup import setup_persistence, setup_polling, setup_sessions
     from chatsession.integrations.update_context import UpdateContext
 except ImportError as error:

@@ -10,13 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
-
-from telegram.ext import BaseHandler, ConversationHandler
-
-from chatsession.integrations.telegram_ext._shared_scope import shared_scope
 
 _NAME = "bot_data"
 _FOREIGN = sys.stdlib_module_names | {"telegram", "chatsession", "apscheduler", "msgspec"}
@@ -42,44 +38,6 @@ def uses_bot_data(callback: object, context_class: type[object]) -> bool:
             return True
         waiting += _reached(function, names, context_class)
     return False
-
-
-def code_of(callback: object) -> object:
-    """The code of a callback, which stays the same when a callback is made anew each time."""
-    return next((function.__code__ for function in _functions(callback)), callback)
-
-
-def _locking(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """The callback of a handler, with `bot_data` locked while it runs."""
-
-    @functools.wraps(callback)
-    async def run(*given: Any) -> Any:
-        shared = shared_scope.get()
-        if shared is not None and shared.data is not None:
-            await shared.data.load_bot_data()
-        return await callback(*given)
-
-    return run
-
-
-def lock_where_used(handler: object, context_class: type[object]) -> None:
-    """Let a handler, and those inside of it, have `bot_data` locked if they use it."""
-    if isinstance(handler, ConversationHandler):
-        conversation = cast("ConversationHandler[Any]", handler)
-        inner = [*conversation.entry_points, *conversation.fallbacks]
-        for handlers in conversation.states.values():
-            inner += handlers
-        for each in inner:
-            lock_where_used(each, context_class)
-    elif isinstance(handler, BaseHandler):
-        single = cast("BaseHandler[Any, Any, Any]", handler)
-        if not hasattr(single.callback, _MARK) and uses_bot_data(single.callback, context_class):
-            locking = _locking(single.callback)
-            setattr(locking, _MARK, True)
-            single.callback = locking
-
-
-_MARK = "_chatsession_locks_bot_data"
 
 
 def _functions(value: object) -> Iterator[FunctionType]:

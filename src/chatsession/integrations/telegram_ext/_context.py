@@ -9,7 +9,7 @@ from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 from chatsession.errors import SessionActionError, SessionError, SessionNameError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
-from chatsession.integrations.telegram_ext._context_scope import SCOPE, ContextScope
+from chatsession.integrations.telegram_ext._scope import SCOPE, Scope
 from chatsession.integrations.update_scope import SessionBinding
 
 T = TypeVar("T")
@@ -29,16 +29,16 @@ class SessionMethods:
         An error handler gets sessions of its own, of the chat (or the job) in which the error happened; what it
         changes is stored when it returns. One that does not load them costs nothing.
         """
-        await _scope(self).current.open()
+        await _scope(self).open()
 
     async def save_session(self) -> None:
         """Commit now what has changed, and go on (`Session.save`)."""
-        for holder in _scope(self).current.holders():
+        for holder in _scope(self).holders():
             await holder.save()
 
     async def release_session(self) -> None:
         """Commit now what has changed, and let this chat's next update run (`Session.release`)."""
-        for holder in _scope(self).current.holders():
+        for holder in _scope(self).holders():
             await holder.release()
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class SessionMethods:
         """
         if cast("Any", self).job is not None:
             raise SessionActionError("after_commit works inside an update only; a job can call the bot itself")
-        _scope(self).current.after_commit(action, *args, **kwargs)
+        _scope(self).after_commit(action, *args, **kwargs)
 
 
 class SessionCallbackContext(SessionMethods, SessionFlavor[T], _Context):
@@ -106,7 +106,7 @@ class ServedContext(SessionMethods):
         """python-telegram-bot calls this with every new context, directly before the handler."""
         context = cast("Any", self)
         refresh_data = cast("Any", super()).refresh_data  # of the class that comes after this one
-        await context.application.session_context_made(context, refresh_data)
+        await context.application.context_made(context, refresh_data)
 
 
 def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], binding: SessionBinding[Any]) -> None:
@@ -153,11 +153,11 @@ def _check(given: type[object], attribute: object, binding: SessionBinding[Any])
         )
 
 
-def _scope(context: object) -> ContextScope:
-    scope: ContextScope | None = getattr(context, SCOPE, None)
+def _scope(context: object) -> Scope:
+    scope: Scope | None = getattr(context, SCOPE, None)
     if scope is None:
         raise SessionError(
             "this context has no sessions: it belongs to no update, job or error handler of an application for which "
             "setup_sessions() was called; use sessions.open() elsewhere"
         )
-    return scope
+    return scope.current

@@ -1,4 +1,4 @@
-"""Handlers that use the session have it opened before they run; all others wait for nothing."""
+"""Handlers that use sessions or `bot_data` have them loaded before they run; all others wait for nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from telegram.ext import BaseHandler, ConversationHandler
 
-from chatsession.integrations.telegram_ext._shared_scope import SharedScope, shared_scope
-from chatsession.integrations.telegram_ext._usage import Attributes, attributes_used
+from chatsession.integrations.telegram_ext._conversations import handlers_in
+from chatsession.integrations.telegram_ext._scope import Scope, running
+from chatsession.integrations.telegram_ext._usage import Usage, usage_of
 
 AnyHandler = BaseHandler[Any, Any, Any]
 
@@ -19,31 +20,33 @@ else:
 
 
 class ServedHandler(_Handler):
-    """Comes before the class of a handler: opens the sessions of an update if the handler uses them."""
+    """Comes before the class of a handler: loads what the handler uses of an update."""
 
     __slots__ = ()
-    known: ClassVar[tuple[object, Attributes]]
-    """A callback, and the attributes of its context that it uses."""
+    known: ClassVar[tuple[object, Usage]]
+    """A callback, and what it uses of its context."""
 
     def handle_update(self, update: Any, application: Any, check_result: Any, context: Any) -> Any:
-        shared = shared_scope.get()
-        if shared is None:
+        scope = running.get()
+        if scope is None:
             return super().handle_update(update, application, check_result, context)
-        callback, attributes = self.known
-        if shared.needs_sessions(attributes if self.callback is callback else None):
-            shared.wanted = True  # said now: a handler that does not block runs later, those of later groups before it
-        handling = self._open_and_handle(shared, update, application, check_result, context)
+        serve_handler(self, cast("Any", type(context)))  # its callback may be another one by now
+        uses = self.known[1]
+        if uses.sessions(scope.served.bindings):
+            scope.wanted = True  # said now: a handler that does not block runs later, those of later groups before it
+        handling = self._load_and_handle(scope, uses, update, application, check_result, context)
         handling.__name__ = "handle_update"  # which error handlers see as `context.coroutine`
         return handling
 
-    async def _open_and_handle(
-        self, shared: SharedScope, update: Any, application: Any, check_result: Any, context: Any
+    async def _load_and_handle(
+        self, scope: Scope, uses: Usage, update: Any, application: Any, check_result: Any, context: Any
     ) -> object:
-        await shared.let_others_begin()
-        if shared.wanted:
-            await shared.open()
-        if shared.redelivered:
+        await scope.let_others_begin()
+        if scope.wanted:
+            await scope.open()
+        if scope.redelivered:
             return None
+        await scope.load_bot_data(uses)
         return await super().handle_update(update, application, check_result, context)
 
 
@@ -53,37 +56,31 @@ class ServedConversation(_Conversation):
     __slots__ = ()
 
     async def handle_update(self, update: Any, application: Any, check_result: Any, context: Any) -> Any:
-        chosen: AnyHandler = check_result[2]
-        if not isinstance(chosen, (ServedHandler, ServedConversation)):  # it was put inside meanwhile
-            serve_handler(chosen, cast("Any", type(context)))
+        serve_handler(check_result[2], cast("Any", type(context)))  # it may have been put inside meanwhile
         return await super().handle_update(update, application, check_result, context)
 
 
-def serve_handler(handler: Any, context_class: type[Any]) -> None:
-    """Let a handler, and those inside of it, open the sessions that they use.
+def serve_handler(handler: object, context_class: type[Any]) -> None:
+    """Let a handler, and those inside of it, have loaded what they use.
 
     Args:
         handler: of an application.
         context_class: of its contexts.
     """
-    if isinstance(handler, ConversationHandler):
-        conversation = cast("ConversationHandler[Any]", handler)
-        if not isinstance(handler, ServedConversation):
-            _put_before(conversation, ServedConversation)
-        inside = [*conversation.entry_points, *conversation.fallbacks]
-        for handlers in conversation.states.values():
-            inside += handlers
-        for each in inside:
-            serve_handler(each, context_class)
-    elif not isinstance(handler, ServedHandler) or handler.known[0] is not handler.callback:
-        attributes = attributes_used(handler.callback, 1, context_class) if _only_calls_back(handler) else None
-        _put_before(handler, ServedHandler, known=(handler.callback, attributes))
+    for each in handlers_in(handler):
+        if isinstance(each, ConversationHandler):
+            if not isinstance(each, ServedConversation):
+                _put_before(each, ServedConversation)
+        elif not isinstance(each, ServedHandler) or each.known[0] is not each.callback:
+            _put_before(each, ServedHandler, known=(each.callback, _usage_of(each, context_class)))
 
 
-def _only_calls_back(handler: Any) -> bool:
-    """Whether it is the callback alone that gets the context. Others may have a `handle_update` of their own."""
-    given = _class_of(handler)
-    return given.handle_update is cast("Any", BaseHandler).handle_update and given.__module__.startswith("telegram.")
+def _usage_of(handler: AnyHandler, context_class: type[Any]) -> Usage:
+    uses, given = usage_of(handler.callback, 1, context_class), _class_of(handler)
+    if given.handle_update is cast("Any", BaseHandler).handle_update and given.__module__.startswith("telegram."):
+        return uses
+    # A class of the application's own need not leave the context to the callback.
+    return Usage(None, uses.bot_data or usage_of(given, 1, context_class).bot_data)
 
 
 def _class_of(handler: Any) -> type[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from telegram import Chat, ChatBoostSourcePremium, Message, Update, User
+from telegram import Bot, Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
 from chatsession.actions import Methods
@@ -14,7 +14,7 @@ from chatsession.integrations.update_context import UpdateContext, sender_id
 def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
     """The ids of what python-telegram-bot was given to process, which may be anything."""
     if not isinstance(update, Update):
-        return _ids(update, bot_id, methods=methods)
+        return ids_of(update, bot_id, methods=methods)
     chat, user, message = _chat(update), _user(update), _message(update)
     service, sent = update.message, update.message or update.edited_message
     sender_chat = sent and sent.sender_chat
@@ -35,7 +35,7 @@ def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -
 
 def ids_of_job(job: Job[Any], bot_id: int) -> UpdateContext:
     """The ids that a job was given when it was scheduled."""
-    return _ids(job, bot_id, job.chat_id, job.user_id)
+    return ids_of(job, bot_id, job.chat_id, job.user_id)
 
 
 def moves_chat(update: object) -> bool:
@@ -45,13 +45,14 @@ def moves_chat(update: object) -> bool:
     return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None
 
 
-def _ids(
+def ids_of(
     update: object,
     bot_id: int,
     chat_id: int | None = None,
     user_id: int | None = None,
     methods: Methods | None = None,
 ) -> UpdateContext:
+    """The ids of what Telegram has not sent."""
     return UpdateContext(
         chat_id=chat_id,
         user_id=user_id,
@@ -61,6 +62,12 @@ def _ids(
         update=update,
         bot_methods=methods,
     )
+
+
+def bot_id_of(bot: Bot) -> int:
+    """The bot's id, which it does not tell before it was initialized; 0 if its token has none."""
+    number = bot.token.partition(":")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _chat(update: Update) -> Chat | None:

@@ -17,7 +17,7 @@ from msgspec import Struct, defstruct
 from telegram import CallbackQuery, InlineKeyboardMarkup, Message, Update
 from telegram.ext import CallbackDataCache
 
-from chatsession.integrations.telegram_ext._shared_scope import shared_scope
+from chatsession.integrations.telegram_ext._scope import running_data
 from chatsession.manager import SessionManager
 
 if TYPE_CHECKING:
@@ -102,9 +102,8 @@ class Keyboards:
         if task is None:
             return
         task.add_done_callback(lambda _: self._being_stored.pop(uuid))
-        shared = shared_scope.get()
-        if shared is not None and shared.data is not None:
-            shared.data.under_way.append(task)
+        if (data := running_data()) is not None:
+            data.under_way.append(task)
 
     async def put(self, uuid: str, sent_at: float, buttons: dict[str, Any]) -> None:
         """Store a keyboard."""
@@ -112,11 +111,10 @@ class Keyboards:
 
     def dropped(self, uuid: str) -> None:
         """Forget a keyboard, with the update that does so."""
-        shared = shared_scope.get()
-        if shared is None or shared.data is None:
-            self._soon(lambda: self.manager.delete(uuid))
+        if (data := running_data()) is not None:
+            data.afterwards.append(lambda: self.manager.delete(uuid))
         else:
-            shared.data.afterwards.append(lambda: self.manager.delete(uuid))
+            self._soon(lambda: self.manager.delete(uuid))
 
     def cleared(self, sent_before: float | None) -> None:
         """Forget all keyboards, or those that were sent before some time."""

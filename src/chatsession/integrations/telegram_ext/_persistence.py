@@ -14,10 +14,8 @@ from telegram.ext import Application, BasePersistence, ContextTypes, Conversatio
 
 from chatsession.errors import SessionError
 from chatsession.integrations.states.options import StateOptions
-from chatsession.integrations.telegram_ext._bot_data import code_of, uses_bot_data
-from chatsession.integrations.telegram_ext._conversations import Conversations
+from chatsession.integrations.telegram_ext._conversations import Conversations, states_in
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
-from chatsession.integrations.telegram_ext._loaded import LoadedData
 from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord, StoredName, merged, record_type
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
@@ -70,10 +68,6 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.stored: PersistenceInput = store_data or PersistenceInput()
         """What is stored; `store_data` tells python-telegram-bot to store nothing by itself."""
         self.conversations: Conversations = Conversations(self)
-        kind = type(self)
-        self.refreshes_user_data: bool = self.stored.user_data and _overrides(kind, "refresh_user_data")
-        self.refreshes_bot_data: bool = self.stored.bot_data and _overrides(kind, "refresh_bot_data")
-        self.refreshes_chat_data: bool = self.stored.chat_data and _overrides(kind, "refresh_chat_data")
         self._per_bot = per_bot
         given = {name: wanted for name, wanted in (types or {}).items() if wanted is not None}
         makers: dict[StoredName, Any] = {name: getattr(context_types, name) for name in _KINDS}
@@ -108,8 +102,6 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         everything = (self._records, self._bot_data, keyboards)
         self.managers: dict[str, SessionManager[Any]] = {manager.options.name: manager for manager in everything}
         """By name; they share the storage."""
-        self._uses: dict[object, bool] = {}
-        """By the code of callbacks: whether they use `bot_data`."""
         self._at_start: list[Callable[[], Coroutine[Any, Any, object]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -121,14 +113,20 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             if isinstance(handler, ConversationHandler) and handler.persistent:
                 self.conversations.serve(handler)
 
-    def loaded(self, ctx: UpdateContext, outer: LoadedData | None = None) -> LoadedData:
-        """The data of an update or a job, to be loaded."""
+    def ids_of(self, ctx: UpdateContext) -> list[Id | None]:
+        """Under which ids the data of an update or a job is, with the meaning that python-telegram-bot gives them."""
         update = ctx.update
         if not isinstance(update, Update):
-            return LoadedData(self, ctx.chat_id, ctx.user_id, None, ctx, outer)
+            return [ctx.chat_id, ctx.user_id]
         chat, user = update.effective_chat, update.effective_user
-        message_id = self.conversations.message_id(update)
-        return LoadedData(self, None if chat is None else chat.id, None if user is None else user.id, message_id, ctx)
+        return [chat and chat.id, user and user.id, self.conversations.message_id(update)]
+
+    def refreshes(self, name: StoredName) -> bool:
+        """Whether a subclass brings in what other programs know."""
+        method = f"refresh_{name}"
+        return bool(getattr(self.stored, name)) and getattr(type(self), method) is not getattr(
+            SessionPersistence, method
+        )
 
     def unit(self, id_: Id, ctx: object = None) -> UnitOfWork[IdRecord]:
         """The unit of work of what is stored under an id."""
@@ -177,15 +175,6 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             if self.conversations.follow_chats:
                 async with self.unit(new) as session:
                     session.data.moved = (old, new)
-
-    def uses_bot_data(self, callback: object, context_class: type[object]) -> bool:
-        """Whether a callback may use a `bot_data` that is stored."""
-        if not self.stored.bot_data:
-            return False
-        code = code_of(callback)
-        if code not in self._uses:
-            self._uses[code] = uses_bot_data(callback, context_class)
-        return self._uses[code]
 
     def now(self) -> float:
         """The time by the storage's clock, as Unix seconds."""
@@ -237,19 +226,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def get_user_data(self) -> dict[int, Any]:
         """The `user_data` of all users; takes the memory that it takes."""
-        return {id_: record.user_data async for id_, record in self._all() if record.user_data is not None}
+        return {int(id_): record.user_data async for id_, record in self._all() if record.user_data is not None}
 
     async def get_chat_data(self) -> dict[int, Any]:
         """The `chat_data` of all chats; takes the memory that it takes."""
-        return {id_: record.chat_data async for id_, record in self._all() if record.chat_data is not None}
+        return {int(id_): record.chat_data async for id_, record in self._all() if record.chat_data is not None}
 
     async def get_conversations(self, name: str) -> dict[tuple[int | str, ...], object]:
         """The states of all conversations of a handler; takes the memory that they take."""
-        found: dict[tuple[int | str, ...], object] = {}
-        async for record in self._all_records():
-            for key, state in record.conversations.get(name, {}).items():
-                found[tuple(msgspec.json.decode(key))] = state[0] if isinstance(state, tuple) else state
-        return found
+        return {key: state async for _, record in self._all() for key, state in states_in(record, name).items()}
 
     async def update_user_data(self, user_id: int, data: Any) -> None:
         """Replace the `user_data` of a user, after the update that is running."""
@@ -261,10 +246,10 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def update_conversation(self, name: str, key: Any, new_state: object | None) -> None:
         """Replace the state of a conversation, after the update that is running; `None`: it is over."""
-        id_ = self.conversations.home(name, key)
-        async with self.unit(id_) as session:
+        states = self.conversations.states(name)
+        async with self.unit(states.home(key)) as session:
             record = session.data
-            self.conversations.put(record, name, key, new_state)
+            states.put_into(record, key, new_state)
             if record.empty:
                 session.data = None
 
@@ -314,16 +299,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             if record.empty:
                 session.data = None
 
-    async def _all_records(self) -> AsyncIterator[IdRecord]:
-        async for _, record in self._records.entries():
-            yield record
-
-    async def _all(self) -> AsyncIterator[tuple[int, IdRecord]]:
+    async def _all(self) -> AsyncIterator[tuple[str, IdRecord]]:
         scope = self.scope
         async for key, record in self._records.entries():
-            id_ = key[len(scope) :]
-            if key.startswith(scope) and id_.lstrip("-").isdecimal():
-                yield int(id_), record
+            if key.startswith(scope):
+                yield key[len(scope) :], record
 
     @property
     def scope(self) -> str:
@@ -340,10 +320,6 @@ def _type_of(name: str, maker: Any, wanted: Any) -> Any:
     if isinstance(maker, type):
         return cast("type[object]", maker)
     raise TypeError(f"ContextTypes give a {type(maker).__name__} for {name}, which tells no type; pass {name}=…, too")
-
-
-def _overrides(kind: type[SessionPersistence], name: str) -> bool:
-    return getattr(kind, name) is not getattr(SessionPersistence, name)
 
 
 def _plain(value: object) -> object:

@@ -6,24 +6,31 @@ python-telegram-bot and has no public way: each with its reason here, and with a
 - `ConversationHandler._conversations`: where `check_update` looks (`_telegram_ext_conversations`).
 - `_mark_for_persistence_update`: gathers ids of chats and users for the next flush; there is none.
 - `_initialized`: whether it is too late for a set-up; `running` is set later.
+- `_chat_id` and `_user_id` of a context: whose data it has, where an application's own class finds that out.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from telegram import Message
 from telegram.ext import Application, ConversationHandler
 
+from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
-from chatsession.integrations.telegram_ext._bot_data import lock_where_used
-from chatsession.integrations.telegram_ext._shared_scope import shared_scope
-from chatsession.integrations.telegram_ext._views import DataOfUpdate, loaded_data
+from chatsession.integrations.telegram_ext._ids import ids_of
+from chatsession.integrations.telegram_ext._scope import Scope, loaded_data, running_data
+from chatsession.integrations.telegram_ext._usage import usage_of
+from chatsession.integrations.update_scope import SessionBindings
 
 if TYPE_CHECKING:
     from chatsession.integrations.telegram_ext._persistence import SessionPersistence
     from chatsession.integrations.telegram_ext._records import DataName
+
+Hook = Callable[[AnyApplication], Coroutine[object, object, None]]
 
 _log = logging.getLogger("chatsession")
 
@@ -39,6 +46,19 @@ class PersistentApplication(ServedApplication):
         assert persistence is not None
         return persistence
 
+    def keep_data(self) -> None:
+        """Have the data of the running update where the data of everybody was."""
+        persistence = self._persisted
+        persistence.set_bot(self.bot)
+        self.persistence = persistence
+        if persistence.stored.callback_data:
+            persistence.keyboards.serve(getattr(self.bot, "callback_data_cache", None))
+        if persistence.stored.user_data:
+            self.user_data = _DataOfUpdate(persistence, "user_data")
+        if persistence.stored.chat_data:
+            self.chat_data = _DataOfUpdate(persistence, "chat_data")
+        self.post_init, self.post_stop = _in_unit(self.post_init), _in_unit(self.post_stop)
+
     async def initialize(self) -> None:
         await super().initialize()
         for handler in [handler for handlers in self.handlers.values() for handler in handlers]:
@@ -52,7 +72,6 @@ class PersistentApplication(ServedApplication):
 
     def add_handler(self, handler: Any, group: int = 0) -> None:
         self._persisted.conversations.check(handler, [each for others in self.handlers.values() for each in others])
-        self.lock_bot_data_for(handler)
         super().add_handler(handler, group)
 
     async def _add_ch_to_persistence(self, handler: ConversationHandler[Any]) -> None:
@@ -73,25 +92,6 @@ class PersistentApplication(ServedApplication):
     @bot_data.setter
     def bot_data(self, value: Any) -> None:
         cast("Any", Application).bot_data.__set__(self, value)
-
-    def keep_data(self) -> None:
-        """Have the data of the running update where the data of everybody was."""
-        persistence = self._persisted
-        persistence.set_bot(self.bot)
-        self.persistence = persistence
-        for handler in [handler for handlers in self.handlers.values() for handler in handlers]:
-            self.lock_bot_data_for(handler)
-        if persistence.stored.callback_data:
-            persistence.keyboards.serve(getattr(self.bot, "callback_data_cache", None))
-        if persistence.stored.user_data:
-            self.user_data = DataOfUpdate(persistence, "user_data")
-        if persistence.stored.chat_data:
-            self.chat_data = DataOfUpdate(persistence, "chat_data")
-
-    def lock_bot_data_for(self, handler: object) -> None:
-        """Lock `bot_data` for a handler that uses it, while it runs."""
-        if self._persisted.stored.bot_data:
-            lock_where_used(handler, self.context_types.context)
 
     def drop_user_data(self, user_id: int) -> None:
         if self._persisted.stored.user_data:
@@ -116,22 +116,96 @@ class PersistentApplication(ServedApplication):
         self._afterwards(lambda: persistence.move_chat(old, new))
 
     def _drop(self, name: DataName, id_: int) -> None:
-        shared, persistence = shared_scope.get(), self._persisted
-        if shared is None or shared.data is None or not shared.data.drop(name, id_):
-            self._afterwards(lambda: persistence.change(id_, name, None))
-
-    def _afterwards(self, action: Any) -> None:
-        """Do something to other data than what is loaded: after the update, or at once if there is none."""
-        shared = shared_scope.get()
-        if shared is None or shared.data is None or shared.ended:
-            self._persisted.soon(action)
+        data = running_data()
+        holder = None if data is None else data.holding(id_)
+        if holder is not None:
+            holder.drop(name, id_)
         else:
-            shared.data.afterwards.append(action)
+            self._afterwards(lambda: self._persisted.change(id_, name, None))
+
+    def _afterwards(self, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do something to other data than what is loaded: after the update, or at once if there is none."""
+        if (data := running_data()) is not None:
+            data.afterwards.append(action)
+        else:
+            self._persisted.soon(action)
 
 
-def is_initialized(application: AnyApplication) -> bool:
-    """Whether an application may have handled updates already."""
-    return application._initialized
+class _DataOfUpdate(Mapping[int, Any]):
+    """Stands in the place where python-telegram-bot has the data of all users, or of all chats.
+
+    Args:
+        persistence: of the application.
+        name: what it is.
+    """
+
+    def __init__(self, persistence: SessionPersistence, name: DataName) -> None:
+        self._persistence = persistence
+        self._name: DataName = name
+
+    def __getitem__(self, id_: int) -> Any:
+        return loaded_data(self._persistence, f"{self._name}[{id_}]").value(self._name, id_)
+
+    def __iter__(self) -> Iterator[int]:
+        raise self._not_loaded()
+
+    def __len__(self) -> int:
+        raise self._not_loaded()
+
+    def _not_loaded(self) -> SessionError:
+        return SessionError(
+            f"{self._name} has no list of all ids: an update has the data of its own chat and user; "
+            f"use `await application.persistence.get_{self._name}()`"
+        )
+
+
+@asynccontextmanager
+async def open_persistence(
+    application: AnyApplication, *, user_id: int | None = None, chat_id: int | None = None, bot_data: bool = False
+) -> AsyncGenerator[None]:
+    """Have persisted data in `application.user_data`, `chat_data` and `bot_data`, outside of any update or beside it.
+
+    As an update does, this waits for the data, locks and loads it; it is stored when the block ends, and not if the
+    block raises.
+
+    Args:
+        application: for which `setup_persistence` was called.
+        user_id: whose `application.user_data[user_id]` to load.
+        chat_id: whose `application.chat_data[chat_id]` to load.
+        bot_data: whether to load `application.bot_data`.
+
+    Raises:
+        ValueError: `setup_persistence` was not called for the application.
+        SessionError: the update in which this is called has the data already; use it there.
+
+    Examples:
+        >>> from telegram.ext import Application
+        >>> async def order_paid(application: Application, user_id: int) -> None:
+        ...     async with open_persistence(application, user_id=user_id):
+        ...         application.user_data[user_id]["paid"] = True
+    """
+    if not isinstance(application, PersistentApplication):
+        raise ValueError("open_persistence needs an application for which setup_persistence was called")
+    served = application.served._replace(bindings=SessionBindings())
+    around = running_data()
+    async with Scope(served, ids_of(None, served.bot_id, chat_id, user_id)) as scope:
+        await scope.load_data(around)
+        if bot_data and scope.data is not None:
+            await scope.data.load_bot_data()
+        yield
+
+
+def _in_unit(hook: Hook | None) -> Hook | None:
+    """Let a hook of the application use `bot_data`, if it does."""
+    if hook is None:
+        return None
+
+    async def run(application: AnyApplication) -> None:
+        uses = usage_of(hook, 0, application.context_types.context)
+        async with open_persistence(application, bot_data=uses.bot_data):
+            await hook(application)
+
+    return run
 
 
 def _moved(message: Message | None, old: int | None, new: int | None) -> tuple[int, int]:

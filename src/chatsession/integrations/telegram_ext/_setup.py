@@ -10,13 +10,15 @@ from telegram.ext import Application, PersistenceInput
 
 from chatsession.integrations.polling.setup import check_max_deliveries
 from chatsession.integrations.states.options import StateOptions
+from chatsession.integrations.telegram_ext._application import ErrorHandler, ServedApplication
 from chatsession.integrations.telegram_ext._context import serve_contexts, serve_refreshes
-from chatsession.integrations.telegram_ext._outside import in_unit
+from chatsession.integrations.telegram_ext._ids import bot_id_of
+from chatsession.integrations.telegram_ext._methods import methods_of_bot
 from chatsession.integrations.telegram_ext._persistence import MONTH, SessionPersistence
-from chatsession.integrations.telegram_ext._persistent import PersistentApplication, is_initialized
+from chatsession.integrations.telegram_ext._persistent import PersistentApplication
 from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
-from chatsession.integrations.telegram_ext._serving import serve, served_by
-from chatsession.integrations.update_scope import SessionBinding
+from chatsession.integrations.telegram_ext._scope import Served
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
 
@@ -82,12 +84,12 @@ def setup_sessions(
         >>> application.add_handler(CommandHandler("reset", on_reset))
     """
     _check(application, "setup_sessions")
+    served = _served_by(application)
     binding = SessionBinding(sessions, lazy=lazy, per_bot=per_bot)
-    served_by(application).bindings.check(binding)
+    served.bindings.check(binding)
     serve_contexts(application, binding)
-    served = served_by(application)
     served.bindings.add(binding)
-    serve(application, served)
+    _serve(application, served)
 
 
 def setup_persistence(
@@ -152,7 +154,7 @@ def setup_persistence(
             f"the application has a {type(application.persistence).__name__} already; take .persistence(…) out of "
             "its builder (chatsession.importers.ptb brings its data along)"
         )
-    if is_initialized(application):
+    if application._initialized:  # `running` is set later
         raise RuntimeError(
             "setup_persistence came after Application.initialize(), so that updates may have been handled without "
             "their data; call it directly after build()"
@@ -167,9 +169,8 @@ def setup_persistence(
         **options,
     )
     serve_refreshes(application)
-    serve(application, served_by(application)._replace(persistence=persistence))
+    _serve(application, _served_by(application)._replace(persistence=persistence))
     cast("PersistentApplication", application).keep_data()
-    application.post_init, application.post_stop = in_unit(application.post_init), in_unit(application.post_stop)
 
 
 def _check(application: object, caller: str) -> None:
@@ -217,8 +218,30 @@ def setup_polling(
         >>> setup_sessions(application, SessionManager(dict[str, int], storage="memory:", deduplicate=100))
         >>> setup_polling(application)  # and then application.run_polling()
     """
-    bindings = served_by(application).bindings
+    bindings = _served_by(application).bindings
     if not bindings.all:
         raise ValueError("setup_polling comes after setup_sessions(application, sessions)")
     check_max_deliveries(max_deliveries)
     application.updater = ConfirmingUpdater(application, bindings, max_deliveries, drain_timeout)
+
+
+def _served_by(application: Application[Any, Any, Any, Any, Any, Any]) -> Served:
+    """What was set up for an application."""
+    if isinstance(application, ServedApplication):
+        return application.served
+    return Served(SessionBindings(), bot_id_of(application.bot), methods_of_bot(application.bot))
+
+
+def _serve(application: Application[Any, Any, Any, Any, Any, Any], served: Served) -> None:
+    """Let an application work with what is set up for it."""
+    is_new = not isinstance(application, ServedApplication)
+    given = type(application) if is_new else type(application).__bases__[-1]
+    base = ServedApplication if served.persistence is None else PersistentApplication
+    names = {"__slots__": (), "__module__": given.__module__, "served": served}
+    # An instance has no dictionary in Python 3.13, and the set-up comes after the builder.
+    made: Any = application
+    made.__class__ = type(given.__name__, (base, given), names)
+    if is_new:
+        handlers = application.error_handlers
+        application.error_handlers = {ErrorHandler(made, callback): block for callback, block in handlers.items()}
+    made.serve_handlers()

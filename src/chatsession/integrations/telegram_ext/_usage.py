@@ -1,4 +1,4 @@
-"""Which attributes of its context a callback uses, as its source tells.
+"""What a callback uses of its context, as its source tells.
 
 `context.session` is read without an `await`, so it must be loaded before. python-telegram-bot gives every handler the
 context, and does not tell which of them need a session. The source does: it is followed into the functions to which
@@ -13,31 +13,45 @@ import functools
 import inspect
 import textwrap
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-Attributes = frozenset[str] | None
-"""`None`: unknown, perhaps all."""
+from chatsession.integrations.telegram_ext._bot_data import uses_bot_data
+from chatsession.integrations.update_scope import SessionBindings
 
 _FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _LOOKS_AT_VARIABLES = frozenset(("eval", "exec", "globals", "locals", "vars"))
 _WITHOUT_SESSIONS = ("telegram", "chatsession")
 """Packages whose methods of a context use no session, but by names that the callback itself mentions."""
+_NEED_SESSIONS = frozenset(("save_session", "release_session", "after_commit"))
+"""The methods of contexts that need an open session."""
 
 
-def attributes_used(callback: object, position: int, context_class: type[Any]) -> Attributes:
-    """The attributes of a context that a callback uses, or may use.
+class Usage(NamedTuple):
+    """What a callback uses, or may use, of its context."""
+
+    attributes: frozenset[str] | None
+    """`None`: unknown, perhaps all."""
+    bot_data: bool
+
+    def sessions(self, bindings: SessionBindings) -> bool:
+        """Whether it uses a session."""
+        return self.attributes is None or not self.attributes.isdisjoint(bindings.names | _NEED_SESSIONS)
+
+
+def usage_of(callback: object, position: int, context_class: type[Any]) -> Usage:
+    """What a callback uses of its context.
 
     Args:
         callback: of a handler or a job.
         position: of the context among its parameters.
         context_class: whose methods and properties the callback may use.
     """
-    reader = _Reader(context_class)
+    reader, bot_data = _Reader(context_class), uses_bot_data(callback, context_class)
     try:
         reader.follow(callback, position)
     except _UnknownError:
-        return None
-    return frozenset(reader.names)
+        return Usage(None, bot_data)
+    return Usage(frozenset(reader.names), bot_data)
 
 
 class _UnknownError(Exception):
