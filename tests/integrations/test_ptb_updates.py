@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from aiogram_aids import Pizza, message, update
-from ptb_aids import build, errors_of, process
+from ptb_aids import build, builder, errors_of, process
 from telegram import Update, __version_info__
-from telegram.ext import TypeHandler
+from telegram.ext import CallbackContext, TypeHandler
 from test_aiogram_updates import FORUM, IN_TOPIC, UPDATES
 
 from chatsession import SessionKeyError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
-from chatsession.integrations.telegram_ext import UpdateContext, setup_sessions
+from chatsession.integrations.telegram_ext import UpdateContext, setup_persistence, setup_sessions
 
 UNKNOWN = UPDATES.keys() - {kind for kind in UPDATES if kind.split()[0] in Update.ALL_TYPES}
 
@@ -96,3 +97,41 @@ POLL = {
     "allows_revoting": True,
     "members_only": False,
 }
+
+
+@dataclass
+class Payment:
+    """An update of an application's own kind, as in python-telegram-bot's example of a web server of one's own."""
+
+    user_id: int
+    payload: str
+
+
+class PaymentContext(CallbackContext[Any, Any, Any, Any]):
+    """Knows whose payment it is, as in that example."""
+
+    @classmethod
+    def from_update(cls, update: object, application: Any) -> Any:
+        if isinstance(update, Payment):
+            return cls(application, user_id=update.user_id)
+        return super().from_update(update, application)
+
+
+async def test_a_context_that_knows_the_user_of_an_own_kind(sessions: SessionManager[Pizza]) -> None:
+    application = builder(PaymentContext).build()
+    users = SessionManager(Pizza, storage="memory:", get_session_key=per_user)
+    setup_sessions(application, users)
+    setup_persistence(application, "memory:")
+
+    async def on_payment(update: Payment, context: Any) -> None:
+        context.user_data.setdefault("payloads", []).append(update.payload)
+        context.session.count += 1
+
+    application.add_handler(TypeHandler(Payment, on_payment))
+    errors = errors_of(application)
+    async with application:
+        await application.process_update(Payment(7, "one"))
+        await application.process_update(Payment(7, "two"))
+        assert errors == []
+        assert await users.get(7) == Pizza(2)
+        assert await application.persistence.get_user_data() == {7: {"payloads": ["one", "two"]}}
