@@ -14,7 +14,7 @@ from telegram.ext import CommandHandler, ConversationHandler, JobQueue, TypeHand
 from waiting_aids import until
 
 from chatsession import SessionKeyError, SessionManager
-from chatsession.integrations.telegram_ext import setup_sessions
+from chatsession.integrations.telegram_ext import setup_persistence, setup_sessions
 
 
 @pytest.fixture
@@ -157,3 +157,32 @@ async def test_the_time_out_of_a_conversation_has_the_session_of_its_chat(
     assert await sessions.get(-100) == Pizza(1, ["cold"] if handled else [])
     if not handled:
         assert storage.calls == {"read": 1}, "that of this test"
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_a_time_out_is_not_taken_for_its_last_update_again(storage: CountingStorage, persistent: bool) -> None:
+    """It comes with the update that it follows, which the session has seen."""
+    application = builder().job_queue(JobQueue()).build()
+    sessions = SessionManager(Pizza, storage=storage, deduplicate=10)
+    setup_sessions(application, sessions)
+    if persistent:
+        setup_persistence(application, storage, deduplicate=10)
+
+    async def order(update: Update, context: Context) -> str:
+        context.session.count += 1
+        return "topping"
+
+    async def too_late(update: Update, context: Context) -> None:
+        context.session.toppings.append("cold")
+
+    states: dict[object, Any] = {"topping": [], ConversationHandler.TIMEOUT: [TypeHandler(Update, too_late)]}
+    entry: list[Any] = [CommandHandler("order", order)]
+    named: Any = {"name": "asking", "persistent": True} if persistent else {}
+    application.add_handler(ConversationHandler(entry, states, [], conversation_timeout=3600, **named))
+    async with serving(application):
+        await feed(application, message("/order"))
+        now = storage.now
+        storage.now = lambda: now() + 3601  # type: ignore[method-assign]
+        (job,) = application.job_queue.jobs()  # type: ignore[union-attr] # there is one
+        await job.run(application)
+        assert await sessions.get(1) == Pizza(1, ["cold"])
