@@ -17,7 +17,12 @@ from waiting_aids import until
 
 from chatsession import SessionManager
 from chatsession.errors import SessionClosedError, SessionEncodeError, SessionError
-from chatsession.integrations.telegram_ext import SessionPersistence, setup_persistence, setup_sessions
+from chatsession.integrations.telegram_ext import (
+    SessionPersistence,
+    open_persistence,
+    setup_persistence,
+    setup_sessions,
+)
 
 
 async def count(update: Update, context: Any) -> None:
@@ -85,6 +90,21 @@ async def test_data_that_was_emptied_is_deleted(storage: CountingStorage) -> Non
         assert await kept(storage, 1) is None
 
 
+@pytest.mark.parametrize("ask", [list, len, dict])
+async def test_a_list_of_all_users_is_refused(storage: CountingStorage, ask: Any) -> None:
+    """A broadcast to `application.user_data` would reach the sender only."""
+
+    async def broadcast(update: Update, context: Any) -> None:
+        ask(context.application.user_data)
+
+    application = persistent(storage)
+    on_text(application, broadcast)
+    errors = errors_of(application)
+    async with serving(application):
+        await feed(application, message())
+    assert "await application.persistence.get_user_data()" in str(errors[0])
+
+
 async def test_what_a_failing_handler_changed_is_undone(storage: CountingStorage) -> None:
     application = persistent(storage)
     on_text(application, count)
@@ -121,7 +141,6 @@ async def test_data_is_gone_from_memory_after_the_update(storage: CountingStorag
     async def keep(update: Update, context: Any) -> None:
         context.user_data["count"] = 1
         left.append(context)
-        assert list(application.user_data) == [1]
 
     on_text(application, keep)
     async with serving(application):
@@ -314,6 +333,22 @@ async def test_dropping_data(storage: CountingStorage) -> None:
         application.drop_chat_data(1)
         await application.update_persistence()
         assert await kept(storage, 1) is None
+
+
+async def test_dropping_the_own_data_beside_that_of_others(storage: CountingStorage) -> None:
+    async def drop(update: Update, context: Any) -> None:
+        context.user_data["count"] = 1
+        async with open_persistence(application, user_id=2):
+            application.user_data[2]["count"] = 1
+            application.drop_user_data(1)
+
+    application = persistent(storage)
+    on_text(application, drop)
+    errors = errors_of(application)
+    async with serving(application):
+        await feed(application, message())
+        assert errors == []
+        assert await application.persistence.get_user_data() == {2: {"count": 1}}
 
 
 async def test_a_failing_handler_drops_nothing(storage: CountingStorage) -> None:
