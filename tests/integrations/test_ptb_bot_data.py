@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,20 @@ from aiogram_aids import ANN, BEN, CountingStorage, message
 from ptb_aids import App, BurntError, builder, errors_of, feed, on_text, serving
 from ptb_persistence_aids import kept, persistent
 from telegram import Update
-from telegram.ext import CallbackContext, ContextTypes, ConversationHandler, JobQueue, MessageHandler, filters
+from telegram.ext import (
+    BaseHandler,
+    CallbackContext,
+    ContextTypes,
+    ConversationHandler,
+    JobQueue,
+    MessageHandler,
+    filters,
+)
 from test_ptb_persistence import count as count_for_chat
 from waiting_aids import until
 
 from chatsession.errors import SessionEncodeError, SessionError
 from chatsession.integrations.telegram_ext import SessionPersistence, open_persistence
-from chatsession.integrations.telegram_ext._bot_data import uses_bot_data
 from chatsession.storages import Storage
 
 
@@ -219,6 +227,32 @@ async def test_outside_of_any_update(storage: CountingStorage) -> None:
         assert await kept(storage, -100) is None
 
 
+async def test_outside_of_updates_before_the_bot_was_initialized(storage: CountingStorage) -> None:
+    application = persistent(storage)
+    async with open_persistence(application, user_id=1):
+        application.user_data[1]["count"] = 1
+    assert await kept(storage, 1) == {"user_data": {"count": 1}}
+
+
+class Own(BaseHandler[Update, Any, None]):
+    """Does not call its callback."""
+
+    def check_update(self, update: object) -> bool:
+        return isinstance(update, Update)
+
+    async def handle_update(self, update: Update, application: Any, check_result: object, context: Any) -> None:
+        await count(update, context)
+
+
+async def test_in_a_handler_class_of_ones_own(storage: CountingStorage) -> None:
+    application = persistent(storage)
+    application.add_handler(Own(look))
+    application.add_handler(Own(by_nobody), group=1)
+    async with serving(application):
+        await feed(application, message())
+        assert await stored(storage) == {"count": 2}
+
+
 async def test_the_data_of_others_inside_of_a_handler(storage: CountingStorage) -> None:
     async def greet(update: Update, context: Any) -> None:
         async with open_persistence(context.application, user_id=BEN.id):
@@ -321,23 +355,33 @@ async def by_nobody(update: Update, context: Any) -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize(
-    ("callback", "uses"),
-    [
-        (count, True),
-        (by_function, True),
-        (by_object, True),
-        (by_name, True),
-        (by_inner, True),
-        (service, True),
-        (service.use, True),
-        (decorated(count), True),
-        (functools.partial(count), True),
-        (functools.partial(decorated(by_function)), True),
-        (by_nobody, False),
-        (decorated(by_nobody), False),
-        (len, False),
-    ],
-)
-def test_what_uses_it_is_told_from_the_code(callback: Any, uses: bool) -> None:
-    assert uses_bot_data(callback, CallbackContext) is uses
+async def unfollowed(update: Update, context: Any) -> None:
+    await asyncio.sleep(0, context)
+
+
+USING: dict[str, Any] = {
+    **{each.__name__: each for each in (count, by_function, by_object, by_name, by_inner)},
+    "an object": service,
+    "a method": service.use,
+    "a decorator": decorated(count),
+    "a partial": functools.partial(count),
+    "a partial of a decorator": functools.partial(decorated(by_function)),
+}
+
+
+@pytest.mark.parametrize("way", USING)
+async def test_a_handler_that_uses_it_has_it(storage: CountingStorage, way: str) -> None:
+    application, callback = persistent(storage), USING[way]
+    on_text(application, (lambda update, context: callback(context)) if way == "a method" else callback)
+    errors = errors_of(application)
+    async with serving(application):
+        await feed(application, message())
+    assert errors == []
+
+
+@pytest.mark.parametrize("callback", [by_nobody, decorated(by_nobody), unfollowed])
+async def test_a_handler_that_does_not_use_it_does_not_lock_it(storage: CountingStorage, callback: Any) -> None:
+    application = persistent(storage)
+    on_text(application, callback)
+    async with serving(application), open_persistence(application, bot_data=True), asyncio.timeout(120):
+        await asyncio.create_task(feed(application, message()), context=contextvars.Context())

@@ -68,8 +68,8 @@ def start(**given: Any) -> Any:
     return message("/start", **given)
 
 
-def with_interview(storage: Any, *, made: Any = None, **options: Any) -> App:
-    application = persistent(storage, made=made)
+def with_interview(storage: Any, *, made: Any = None, per_bot: bool = False, **options: Any) -> App:
+    application = persistent(storage, made=made, per_bot=per_bot)
     application.add_handler(interview(**options))
     return application
 
@@ -101,6 +101,16 @@ async def test_conversations_of_several_chats_and_users(storage: CountingStorage
             (-100, 1): AGE,
             (-100, 2): NAME,
         }
+
+
+async def test_each_bot_on_one_storage_knows_its_own(storage: CountingStorage) -> None:
+    one = with_interview(storage, per_bot=True)
+    two = with_interview(storage, made=builder(None).token("43:playground"), per_bot=True)
+    async with serving(one):
+        await feed(one, start())
+        async with two.persistence:
+            assert await one.persistence.get_conversations("interview") == {(1, 1): NAME}
+            assert await two.persistence.get_conversations("interview") == {}
 
 
 async def test_a_failing_handler_leaves_state_and_data(storage: CountingStorage) -> None:
