@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -17,7 +19,7 @@ from telebot_threads_aids import QuietThreadBot, parsed
 
 import chatsession
 from chatsession import SessionClosedError, SessionConflictError, SessionKeyError, SessionTooLargeError, per_user
-from chatsession.integrations.telebot import SyncSessionContext, setup_sessions
+from chatsession.integrations.telebot import SyncSessionContext, setup_sessions, start_polling
 from chatsession.integrations.webhooks import handle
 from chatsession.sync import SessionManager
 
@@ -280,6 +282,66 @@ def test_threads_keep_the_order_of_a_chat_and_serve_others_meanwhile(sessions: S
     bot.end_threads()
     sessions.start()
     assert [sessions.get(number) for number in range(1, 6)] == [Pizza(0, [str(n) for n in range(40)])] * 5
+
+
+def test_one_thread_handles_what_many_threads_feed(sessions: SessionManager[Pizza]) -> None:
+    bot = QuietThreadBot(num_threads=1)
+    setup_sessions(bot, sessions)
+    ended = threading.Semaphore(0)
+
+    @bot.message_handler()
+    def on_text(message: Message, session: Pizza) -> None:
+        session.count += 1
+        ended.release()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    feeding = [threading.Thread(target=feed, args=(bot, *"abcdefghijklmnopqrst")) for _ in range(8)]
+    for thread in feeding:
+        thread.start()
+    for thread in feeding:
+        thread.join()
+    sys.setswitchinterval(before)
+    for _ in range(160):
+        assert ended.acquire(timeout=PATIENCE), "an update waits for one that is behind it in the queue"
+    bot.end_threads()
+
+
+def test_a_handler_may_stop_the_bot_while_its_chat_waits(sessions: SessionManager[Pizza]) -> None:
+    bot = QuietThreadBot(num_threads=2)
+    setup_sessions(bot, sessions)
+    polling = threading.Thread(target=bot.infinity_polling)
+    polling.start()
+    assert bot.polled.wait(PATIENCE)
+
+    def other_waits() -> bool:
+        return len(sessions.asynchronous.runtime.coordinator.queue._queues.get("1", ())) > 0
+
+    @bot.message_handler()
+    def on_text(message: Message, session: Pizza) -> None:
+        session.count += 1
+        if message.text == "stop":
+            while not other_waits():
+                time.sleep(0)
+            bot.stop_bot()
+
+    bot.process_new_updates([parsed(message("stop")), parsed(message("a"))])
+    polling.join(PATIENCE)
+    assert not polling.is_alive()
+    assert not any(worker.is_alive() for worker in bot.worker_pool.workers)
+    sessions.start()
+    assert chat_of(sessions) == Pizza(2)
+
+
+def test_a_bot_whose_threads_have_ended_refuses_updates(sessions: SessionManager[Pizza]) -> None:
+    bot = QuietThreadBot()
+    setup_sessions(bot, sessions)
+    bot.register_message_handler(lambda message, session: None)
+    bot.stop_bot()
+    with pytest.raises(RuntimeError, match="threads of this TeleBot do not run"):
+        feed(bot, "a")
+    with pytest.raises(RuntimeError, match="threaded=False"):
+        start_polling(bot)
 
 
 def test_the_other_kind_of_manager_is_refused(sessions: SessionManager[Pizza]) -> None:

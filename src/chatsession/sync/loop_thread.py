@@ -100,7 +100,7 @@ class LoopThread:
         while not call.finished:
             try:
                 if interrupt is not None:
-                    self._wake(partial(self._cancel, caller, call))
+                    self.call_soon(partial(self._cancel, caller, call))
                 elif not posted:
                     posted = True
                     self.post(caller, call)
@@ -118,12 +118,19 @@ class LoopThread:
             self._refuse_pending()
         elif not self._awake:
             self._awake = True
-            self._wake(self._take_pending)
+            self.call_soon(self._take_pending)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call a function in the loop, unless that has ended."""
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop was closed just now
+            self._refuse_pending()
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run an async function in the loop, unless that has ended, and don't wait for it."""
         if not self.ended:
-            self._wake(partial(self._spawn, function))
+            self.call_soon(partial(self._spawn, function))
 
     def end(self, why: str, patience: float | None = None) -> None:
         """Cancel all calls, close the users, and wait until the thread has ended.
@@ -133,7 +140,7 @@ class LoopThread:
             patience: seconds to wait at most.
         """
         self.ended = why
-        self._wake(partial(self._end.set_result, None))
+        self.call_soon(partial(self._end.set_result, None))
         self._thread.join(patience)
 
     def _refuse_pending(self) -> None:
@@ -144,12 +151,6 @@ class LoopThread:
                 return
             if call is not None:
                 call.fail(SessionClosedError(self.ended))
-
-    def _wake(self, callback: Callable[[], object]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop was closed just now
-            self._refuse_pending()
 
     # In its thread.
 

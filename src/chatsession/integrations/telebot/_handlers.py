@@ -1,62 +1,134 @@
-"""What handlers of pyTelegramBotAPI ask for, and whether its bots have the hooks that this needs."""
+"""What both kinds of bots have in common: their managers, and how their handlers get sessions."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 from weakref import WeakKeyDictionary
+
+from telebot import types
 
 from chatsession._signatures import signature_of
 from chatsession.errors import SessionError
 from chatsession.integrations.injection import named_sessions
-from chatsession.integrations.update_scope import SessionBindings
+from chatsession.integrations.polling.window import RawUpdate
+from chatsession.integrations.telebot._ids import context_of
+from chatsession.integrations.telebot._methods import methods_of_bot
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope, name_taken
 
-PLACE = "_chatsession"
-"""The attribute of a bot that has what stands before its places."""
-NAMES_OF_TELEBOT = frozenset(("data", "bot", "state", "state_context"))
+_log = logging.getLogger("chatsession")
+
+ATTRIBUTE = "_chatsession"
+"""The attribute of a bot that holds its `BotSessions`."""
+_NAMES_OF_TELEBOT = frozenset(("data", "bot", "state", "state_context"))
 
 
 def is_set_up(bot: object) -> bool:
     """Whether a bot was given sessions or states."""
-    return PLACE in vars(bot)
+    return ATTRIBUTE in vars(bot)
 
 
-class AskedSessions:
-    """The sessions that handlers name, looked up once for each handler.
+class BotSessions:
+    """The managers of one bot, and which of them its handlers name.
 
     Args:
-        bindings: the managers of the bot.
+        bot: the bot.
+        kind: its class in telebot.
+        hooks: the methods of this class that are replaced or called, with the parameters that are relied on.
+
+    Raises:
+        SessionError: this pyTelegramBotAPI lacks one of the hooks.
     """
 
-    def __init__(self, bindings: SessionBindings) -> None:
-        self._bindings = bindings
-        self._known: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
-        self._known = WeakKeyDictionary()
+    def __init__(self, bot: object, kind: type, hooks: Mapping[str, Sequence[str]]) -> None:
+        _check_hooks(kind, hooks)
+        self.bot: Any = bot
+        self.bindings: SessionBindings = SessionBindings()
+        self._methods = methods_of_bot(bot)
+        self._named: WeakKeyDictionary[Callable[..., object], tuple[frozenset[str], inspect.Signature]]
+        self._named = WeakKeyDictionary()
+        setattr(bot, ATTRIBUTE, self)
 
-    def by(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
+    def add(self, binding: SessionBinding[Any]) -> None:
+        """Set up a manager."""
+        self.bindings.add(binding, _NAMES_OF_TELEBOT)
+        self._named.clear()
+
+    def scope_of(self, payload: object, update_id: int | None) -> UpdateScope:
+        """The sessions of an update, by what its handlers get."""
+        return UpdateScope(self.bindings, context_of(self.bot, payload, update_id, self._methods))
+
+    def named_by(self, handler: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
         """The sessions that a handler names, and its signature without them."""
         try:
-            known = self._known.get(function)
-        except TypeError:  # it can be no key
-            return self._look_at(function)
+            known = self._named.get(handler)
+        except TypeError:  # it is not hashable
+            return self._examine(handler)
         if known is None:
-            known = self._known[function] = self._look_at(function)
+            known = self._named[handler] = self._examine(handler)
         return known
 
-    def clear(self) -> None:
-        """Look again, since a manager was added."""
-        self._known.clear()
-
-    def _look_at(self, function: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
-        self._bindings.check_bound(function)
-        names = named_sessions(function, 1, self._bindings.names)
-        signature = signature_of(function)
+    def _examine(self, handler: Callable[..., object]) -> tuple[frozenset[str], inspect.Signature]:
+        self.bindings.check_bound(handler)
+        names = named_sessions(handler, 1, self.bindings.names)
+        signature = signature_of(handler)
         rest = [each for name, each in signature.parameters.items() if name not in names]
         return names, signature.replace(parameters=rest)
 
 
-def check_hooks(kind: type, hooks: Mapping[str, Sequence[str]]) -> None:
-    """Raises `SessionError` if a class of bots lacks one of these methods, or that one of its parameters."""
+class HandledUpdate:
+    """One update, and the first of its middlewares: gives contexts to the others, and learns how the update ends."""
+
+    update_sensitive = False
+
+    def __init__(self, sessions: BotSessions, scope: UpdateScope) -> None:
+        self.sessions: BotSessions = sessions
+        self.scope: UpdateScope = scope
+        self.exception: Exception | None = None
+        """The error of a handler, which telebot has given to the bot's exception handler."""
+        self._data: dict[str, object] = {}
+
+    def give_contexts(self, data: dict[str, object]) -> None:
+        """Put the contexts into the dictionary that middlewares and handlers share."""
+        self._data = data
+        data.update(self.scope.contexts)
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raises `SessionNameError` if a middleware has put something else under one of these names."""
+        for name in names:
+            if name in self._data and self._data[name] is not self.scope.contexts.get(name):
+                raise name_taken(name, self._data, "from a middleware")
+
+
+class Handler:
+    """A handler in one update. For telebot it has only those parameters that are not sessions."""
+
+    def __init__(self, update: HandledUpdate, function: Callable[..., Any]) -> None:
+        self._update = update
+        self._function = function
+
+    def __repr__(self) -> str:
+        return repr(self._function)  # for telebot's messages
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self._update.sessions.named_by(self._function)[1]
+
+
+def parsed(updates: Iterable[RawUpdate]) -> list[types.Update]:
+    """The updates as telebot's objects, without those that it cannot read."""
+    readable: list[types.Update] = []
+    for update in updates:
+        try:
+            readable.append(cast("Any", types.Update).de_json(update))
+        except Exception:
+            _log.exception("update %d cannot be read", update["update_id"])
+    return readable
+
+
+def _check_hooks(kind: type, hooks: Mapping[str, Sequence[str]]) -> None:
     for name, parameters in hooks.items():
         hook = getattr(kind, name, None)
         if hook is None or not set(parameters) <= inspect.signature(hook).parameters.keys():

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any, TypeVar, Unpack, overload
 
 from telebot import TeleBot
 from telebot.async_telebot import AsyncTeleBot
 from telebot.asyncio_storage import StateMemoryStorage
 
+from chatsession.integrations.polling.poller import BotApi, Poller
+from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telebot._dispatch import dispatch_of
-from chatsession.integrations.telebot._handlers import is_set_up
-from chatsession.integrations.telebot._polling import poll
+from chatsession.integrations.telebot._handlers import BotSessions, is_set_up
+from chatsession.integrations.telebot._polling import AsyncApi, poll
 from chatsession.integrations.telebot._states import SessionStateStorage
 from chatsession.integrations.telebot._thread_dispatch import thread_dispatch_of
-from chatsession.integrations.telebot._thread_polling import poll_in_threads
+from chatsession.integrations.telebot._thread_polling import ThreadApi, poll_in_threads
 from chatsession.integrations.update_scope import SessionBinding
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage
@@ -94,7 +95,7 @@ def setup_sessions(
         dispatch_of(bot).add(SessionBinding(sessions, lazy=lazy, per_bot=per_bot))
     else:
         assert isinstance(sessions, SyncSessionManager)
-        thread_dispatch_of(bot).add(sessions, lazy=lazy, per_bot=per_bot)
+        thread_dispatch_of(bot).add_manager(sessions, lazy=lazy, per_bot=per_bot)
 
 
 def _check_kinds(bot: object, sessions: object) -> None:
@@ -234,15 +235,22 @@ def start_polling(
     """
     if not is_set_up(bot):
         raise ValueError("start_polling comes after setup_sessions(bot, sessions)")
-    start = (
-        partial(poll, bot, dispatch_of(bot))
-        if isinstance(bot, AsyncTeleBot)
-        else partial(poll_in_threads, bot, thread_dispatch_of(bot))
-    )
-    return start(
-        timeout=timeout,
-        allowed_updates=allowed_updates,
-        handle_signals=handle_signals,
-        max_deliveries=max_deliveries,
-        drain_timeout=drain_timeout,
-    )
+    allowed = None if allowed_updates is None else list(allowed_updates)
+
+    def poller_of(api: BotApi, sessions: BotSessions) -> Poller:
+        return make_poller(
+            bot.bot_id or 0,
+            api,
+            sessions.bindings,
+            timeout=timeout,
+            drain=drain_timeout,
+            max_deliveries=max_deliveries,
+        )
+
+    if isinstance(bot, AsyncTeleBot):
+        dispatch = dispatch_of(bot)
+        poller = poller_of(AsyncApi(bot, dispatch, allowed), dispatch)
+        return poll(bot, dispatch, poller, handle_signals=handle_signals)
+    threads = thread_dispatch_of(bot)
+    api = ThreadApi(bot, threads, allowed)
+    return poll_in_threads(bot, threads, api, poller_of(api, threads), handle_signals=handle_signals)

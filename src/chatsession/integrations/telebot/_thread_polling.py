@@ -1,16 +1,14 @@
 """Polling for a synchronous TeleBot that confirms updates when they are done.
 
-Three threads take part. The one that calls `start_polling` gives updates to the bot, which lets its handlers run in
-its own threads, or in this one if it has none. The loop of `polling.poller` runs beside the sessions, in the library's
-event loop. `getUpdates` blocks, so it has a thread of its own.
+Four threads take part. The one that calls `start_polling` gives updates to the bot, which lets its handlers run in
+threads of its own, or in this one if it has none. The poller runs in the library's event loop, beside the sessions, and
+a thread waits for its end. `getUpdates` blocks, so it has a thread, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
@@ -23,18 +21,16 @@ from telebot import TeleBot, apihelper
 
 from chatsession.integrations.polling.delivery import PolledUpdate, ThreadDelivery
 from chatsession.integrations.polling.poller import Poller
-from chatsession.integrations.polling.setup import make_poller, polled_once, stopped_by, stopping_at_signals
+from chatsession.integrations.polling.setup import polled_once, stopped_by, stopping_at_signals
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._ids import batches
 from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
 from chatsession.sync.loop_thread import LoopThread
 
-_log = logging.getLogger("chatsession")
-
 
 class _RequestThread:
-    """Makes one request after another, over one connection. Nobody waits for its end, which may be a long poll away."""
+    """Makes requests over one connection. Nobody waits for the end of the thread, which may be a long poll away."""
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
@@ -60,21 +56,17 @@ class _RequestThread:
                 answer.set_exception(error)
 
 
-class _TeleBotBot:
-    """See `polling.poller.BotApi`. Its methods are called in the event loop, but for `give_updates`."""
+class ThreadApi:
+    """See `polling.poller.BotApi`. The poller calls its methods in the event loop."""
 
-    def __init__(self, bot: TeleBot, dispatch: ThreadDispatch, allowed_updates: Sequence[str] | None) -> None:
+    def __init__(self, bot: TeleBot, dispatch: ThreadDispatch, allowed_updates: list[str] | None) -> None:
         self.translate = translated
-        self._bot: Any = bot
+        self._bot = bot
         self._dispatch = dispatch
-        self._allowed_updates = None if allowed_updates is None else list(allowed_updates)
-        self._get_updates: Any = cast("Any", apihelper).get_updates  # not parsed, as some are not new
+        self._allowed_updates = allowed_updates
+        self._get_updates: Any = cast("Any", apihelper).get_updates  # without telebot's parsing
         self._request_thread: _RequestThread | None = None
-        self._received: SimpleQueue[Sequence[PolledUpdate] | None] = SimpleQueue()
-        self._ended: deque[PolledUpdate] = deque()
-        """Their handlers have ended in threads, and the loop is about to hear of it, if `_ending`."""
-        self._ending = False
-        self._loop: asyncio.AbstractEventLoop
+        self._received: SimpleQueue[tuple[asyncio.AbstractEventLoop, Sequence[PolledUpdate]] | None] = SimpleQueue()
 
     async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
         request = partial(
@@ -89,92 +81,56 @@ class _TeleBotBot:
         try:
             return await thread.call(request)
         except asyncio.CancelledError:
-            self.end_requests()
+            self._end_requests()
             raise
 
     def to_json(self, update: RawUpdate) -> bytes:
         return msgspec.json.encode(update)
 
     def start(self, updates: Sequence[PolledUpdate]) -> Sequence[asyncio.Task[None]]:
-        self._loop = asyncio.get_running_loop()
-        self._received.put(updates)
+        self._received.put((asyncio.get_running_loop(), updates))
         return ()
 
-    def give_updates(self) -> None:
-        """Give updates to the bot until `end_updates`."""
-        for received in iter(self._received.get, None):
-            # Without threads, the next one is handled when the one before has ended.
-            for batch in batches(received) if self._bot.threaded else [[each] for each in received]:
-                self._dispatch.deliver(
-                    {
-                        each.update_id: (each.update, ThreadDelivery(partial(self._ended_in_thread, each)))
-                        for each in batch
-                        if not each.abandoned
-                    }
-                )
-
-    def _ended_in_thread(self, polled: PolledUpdate, delivery: ThreadDelivery) -> None:
-        polled.error = delivery.error
-        self._ended.append(polled)
-        if not self._ending:
-            self._ending = True
-            with suppress(RuntimeError):  # the loop has ended, and with it the polling
-                self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        self._ending = False
-        while self._ended:
-            self._ended.popleft().end()
-
-    def end_updates(self) -> None:
-        """Let `give_updates` return."""
+    def end(self) -> None:
+        """The poller has ended: let `give_updates` return."""
         self._received.put(None)
+        self._end_requests()
 
-    def end_requests(self) -> None:
-        """Let the thread of the requests end."""
+    def _end_requests(self) -> None:
         if self._request_thread is not None:
             self._request_thread.end()
             self._request_thread = None
 
+    def give_updates(self) -> None:
+        """Give updates to the bot, in the thread that calls this, until `end`."""
+        for loop, received in iter(self._received.get, None):
+            # Without threads, the next one is handled when the one before has ended.
+            for batch in batches(received) if self._bot.threaded else [[polled] for polled in received]:
+                wanted = [polled for polled in batch if not polled.abandoned]
+                self._dispatch.deliver(
+                    [polled.update for polled in wanted],
+                    {polled.update_id: ThreadDelivery(partial(_end_in_loop, loop, polled)) for polled in wanted},
+                )
 
-class _Polling:
-    """Runs a poller in the event loop, from another thread."""
+
+def _end_in_loop(loop: asyncio.AbstractEventLoop, polled: PolledUpdate, delivery: ThreadDelivery) -> None:
+    polled.error = delivery.error
+    with suppress(RuntimeError):  # the loop has ended, and with it the polling
+        loop.call_soon_threadsafe(polled.end)
+
+
+class _PollerThread(threading.Thread):
+    """Runs a poller in the event loop, and waits for its end."""
 
     def __init__(self, poller: Poller, loop_thread: LoopThread, on_end: Callable[[], None]) -> None:
+        super().__init__(name="chatsession-polling", daemon=True)
         self._poller = poller
         self._loop_thread = loop_thread
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="chatsession-polling", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        """Fetch nothing more, let what runs end, and confirm what is done."""
-
-        async def stop() -> None:
-            self._poller.stop()
-
-        self._loop_thread.spawn(stop)
-
-    def cancel(self) -> None:
-        """End at once; what runs stays unconfirmed."""
-
-        async def cancel() -> None:
-            if self._task is None:
-                self._poller.stop()
-            else:
-                self._task.cancel()
-
-        self._loop_thread.spawn(cancel)
-
-    def join(self) -> None:
-        """Wait for the end. Raises what the polling has failed with."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             self._loop_thread.call(self._poll)
         except BaseException as error:
@@ -186,44 +142,42 @@ class _Polling:
         self._task = asyncio.create_task(self._poller.run())
         await self._task
 
+    def stop(self) -> None:
+        """Fetch nothing more, let what runs end, and confirm what is done. Returns at once."""
+        self._loop_thread.call_soon(self._poller.stop)
+
+    def cancel(self) -> None:
+        """Wait for the end of the poller, which leaves unconfirmed what runs."""
+        self._loop_thread.call_soon(self._cancel)
+        self.join()
+
+    def _cancel(self) -> None:
+        if self._task is None:
+            self._poller.stop()
+        else:
+            self._task.cancel()
+
+    def result(self) -> None:
+        """Wait for the end. Raises what the poller has failed with."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+
 
 def poll_in_threads(
-    bot: TeleBot,
-    dispatch: ThreadDispatch,
-    *,
-    timeout: int,
-    allowed_updates: Sequence[str] | None,
-    handle_signals: bool,
-    max_deliveries: int,
-    drain_timeout: float,
+    bot: TeleBot, dispatch: ThreadDispatch, api: ThreadApi, poller: Poller, *, handle_signals: bool
 ) -> None:
-    """See `chatsession.integrations.telebot.start_polling`."""
-    api = _TeleBotBot(bot, dispatch, allowed_updates)
-    poller = make_poller(
-        bot.bot_id or 0,
-        api,
-        dispatch.bindings,
-        timeout=timeout,
-        drain=drain_timeout,
-        max_deliveries=max_deliveries,
-    )
+    """Run the poller until it is stopped, and let the bot handle its updates."""
+    dispatch.check_threads()
     with polled_once(bot), dispatch.started() as loop_thread, ExitStack() as stack:
-        polling = _Polling(poller, loop_thread, api.end_updates)
-        stack.callback(api.end_requests)
-
-        def stop_bot() -> None:
-            polling.stop()
-            if bot.threaded:
-                stack.callback(cast("Any", bot.worker_pool).close)
-
-        stack.enter_context(stopped_by(bot, stop_polling=polling.stop, stop_bot=stop_bot))
+        polling = _PollerThread(poller, loop_thread, api.end)
+        stack.enter_context(stopped_by(bot, stop_polling=polling.stop))
         if handle_signals:
             stack.enter_context(stopping_at_signals(polling.stop))
+        polling.start()
         try:
             api.give_updates()
         except BaseException:  # an interrupt
             polling.cancel()
-            with suppress(asyncio.CancelledError):
-                polling.join()
             raise
-        polling.join()
+        polling.result()
