@@ -11,6 +11,7 @@ import pytest
 
 from chatsession.storages import Action, Change, Refused
 from chatsession.storages.nats import NatsStorage
+from chatsession.storages.nats._records import Entry, Stored
 from chatsession.testing.conformance.single import lock, put, read, request, unlock, value_of, wait_for_lock
 from chatsession.testing.storages import MakeStorage, StorageConformance
 from tools.servers.nats import NatsServer, binaries
@@ -79,3 +80,12 @@ async def test_versions_and_tokens_rise_after_a_loss(tmp_path: Path, kept: str) 
             assert (await lock(storage, "424242", 600)).lease.token > lease.token
             assert (await storage.commit_many(late[1:]))[0] is Refused.LEASE_LOST
             assert await value_of(storage, "424242") == b"acknowledged"
+
+
+def test_a_revision_that_is_given_again_makes_another_version() -> None:
+    """As by a server of a cluster that lost its last messages, while all are connected to the other servers."""
+    one, other = (Stored(7, b"1", Entry(era=1, lease_seconds=1.0), name) for name in ("lost", "acknowledged"))
+    following = Stored(8, b"1", Entry(era=1, lease_seconds=1.0), "next")
+    assert one.version != other.version
+    assert one.token != other.token
+    assert max(one.version, other.version) < following.version

@@ -7,6 +7,8 @@ value and releases the lock. The price is that locking and unlocking write the v
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import msgspec
 
 HEADER = "Chatsession"
@@ -17,7 +19,9 @@ HEARTBEAT = 1.0
 
 
 _REVISION_BITS = 44
-"""The low bits of a version or a fencing token. The era is above them."""
+"""The bits of a version or a fencing token that hold the revision. The era is above them."""
+_ID_BITS = 32
+"""The lowest bits, which tell apart messages that a server has stored at the same revision, one after a loss."""
 FOREVER = 1e15
 """A time that never comes."""
 
@@ -118,9 +122,11 @@ class Stored(msgspec.Struct, frozen=True):
     def _number(self) -> int:
         """A number that no other message ever had, and that grows from each message to the next.
 
-        A server that lost its last messages gives their revisions again, but in a later era.
+        A server that lost its last messages gives their revisions again. The messages are then of a later era, unless
+        their sender is connected to another server of the cluster, and has not noticed the loss.
         """
-        return self.entry.era << _REVISION_BITS | self.revision
+        own = crc32((self.message_id or "").encode())
+        return (self.entry.era << _REVISION_BITS | self.revision) << _ID_BITS | own
 
 
 NOTHING = Stored(0, b"", Entry(missing=True))
