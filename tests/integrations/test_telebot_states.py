@@ -22,7 +22,7 @@ from telebot.types import Message
 from telebot_aids import feed, make_bot
 from telebot_threads_aids import QuietThreadBot, parsed
 
-from chatsession import SessionClosedError, SessionConflictError, SessionEncodeError, SessionManager, sync
+from chatsession import SessionClosedError, SessionConflictError, SessionEncodeError, SessionManager, per_user, sync
 from chatsession.integrations.telebot import SessionStateStorage, SyncSessionStateStorage, setup_fsm, setup_sessions
 
 
@@ -356,6 +356,26 @@ class TestUnitOfAnUpdate:
         assert [type(error) for error in errors] == [SessionEncodeError, RuntimeError]
         assert (await bot.get_state(1), await sessions.get(1)) == ("count:0", Pizza(1))
 
+    async def test_buttons_of_inline_messages_are_of_the_users_own_chat(
+        self, bot: AsyncTeleBot, storage: SessionStateStorage, errors: list[BaseException]
+    ) -> None:
+        """Were its state not locked first, an update could wait for one that waits for it."""
+        users = SessionManager(Pizza, storage=storage.sessions.storage, get_session_key=per_user)
+        setup_sessions(bot, users)
+
+        @bot.callback_query_handler(lambda query: True)
+        async def on_button(query: Any, session: Pizza) -> None:
+            session.count += 1
+            await bot.set_state(query.from_user.id, Order.size)
+
+        ann = {"id": 1, "is_bot": False, "first_name": "Ann"}
+        button = {"id": "1", "from": ann, "chat_instance": "x", "data": "x"}
+        inline = {"update_id": 1, "callback_query": {**button, "inline_message_id": "x"}}
+        in_chat = {"update_id": 2, "callback_query": {**button, "message": message()["message"]}}
+        await feed(bot, inline, in_chat, inline)
+        assert errors == []
+        assert (await bot.get_state(1), await users.get(1)) == ("Order:size", Pizza(3))
+
     async def test_updates_without_a_user(self, bot: AsyncTeleBot, errors: list[BaseException]) -> None:
         seen: list[object] = []
 
@@ -404,6 +424,23 @@ class TestSettingUp:
     def test_a_sync_bot(self) -> None:
         with pytest.raises(TypeError, match="needs an AsyncTeleBot, not a TeleBot"):
             setup_fsm(TeleBot("42:token"), "memory:")  # type: ignore[arg-type] # what this is about
+
+    async def test_a_storage_of_two_bots_is_closed_by_the_last(self, storage: SessionStateStorage) -> None:
+        first, second = make_bot(), make_bot(token="43:playground")
+        pollings: list[asyncio.Task[None]] = []
+        for bot in (first, second):
+            setup_fsm(bot, storage)
+            pollings.append(asyncio.ensure_future(bot.polling()))
+            async with asyncio.timeout(60):
+                while not bot._polling:  # noqa: ASYNC110 - nothing tells that it has begun
+                    await asyncio.sleep(0.001)
+        pollings[0].cancel()
+        await pollings[0]
+        await second.set_state(1, "on")
+        pollings[1].cancel()
+        await pollings[1]
+        with pytest.raises(SessionClosedError):
+            await second.set_state(1, "off")
 
     async def test_polling_connects_and_closes(self, tmp_path: Path) -> None:
         bot = make_bot()

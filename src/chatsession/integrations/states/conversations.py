@@ -55,10 +55,16 @@ class States:
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop to which both belong."""
 
-    async def start(self) -> None:
-        """Connect (again)."""
-        await self.sessions.start()
+    async def start(self, user: object = None) -> None:
+        """Connect (again); for a bot until it calls `release`."""
+        await self.sessions.runtime.start(user)
         await self._start_unlocked()
+
+    async def release(self, user: object, timeout: float) -> None:
+        """A bot ends: disconnect as `aclose`, unless there is another that called `start`."""
+        await self.sessions.runtime.release(user, timeout)
+        if self.sessions.runtime.loop is None:
+            await self.aclose(0.0)
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """Wait for the updates that are being handled, for `timeout` seconds at most, then disconnect."""

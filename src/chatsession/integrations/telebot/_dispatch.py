@@ -127,7 +127,7 @@ class Dispatch(BotSessions):
         """Open the storages."""
         await self.bindings.start()
         if self.states is not None:
-            await self.states.start()
+            await self.states.states.start(self)
 
     async def close(self) -> None:
         """Close the storages, then the connection to Telegram, by which handlers may still answer until then."""
@@ -138,7 +138,7 @@ class Dispatch(BotSessions):
                 await asyncio.wait([self._all_served], timeout=_DRAIN_TIMEOUT)
             await self.bindings.release(_DRAIN_TIMEOUT)
             if self.states is not None:
-                await self.states.close()
+                await self.states.states.release(self, _DRAIN_TIMEOUT)
         finally:
             await self._close()
 

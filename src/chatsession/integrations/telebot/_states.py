@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeAlias, TypeVar, Unpack, cast
 
 from telebot import states as telebot_states
+from telebot import types
 from telebot.asyncio_storage import StateStorageBase as AsyncStateStorageBase
 from telebot.storage import StateStorageBase
 
@@ -286,6 +287,8 @@ class SyncSessionStateStorage(_StateStorage[bool, State, _Data, AbstractContextM
 
 def key_of(payload: object, bot_id: int | None) -> StateKey | None:
     """The conversation of an update, as telebot's own `StateFilter` finds it; `None` if it finds none."""
+    if isinstance(payload, types.CallbackQuery) and payload.message is None:  # of an inline message, which has no chat
+        return _key(payload.from_user.id, payload.from_user.id, None, None, bot_id)
     try:
         chat_id, user_id, business_connection_id, bot_id, thread_id = _resolve_context(payload, bot_id)
     except (AttributeError, TypeError):  # the update has no user, or is of a kind that the filter does not know
