@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tools.servers.mongo import MongoServer
     from tools.servers.nats import NatsServer
     from tools.servers.postgres import PostgresServer
-    from tools.servers.redis import RedisCluster, RedisServer
+    from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
 
 
 @pytest.fixture
@@ -63,6 +63,14 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
     with RedisCluster(down_after=60) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel() -> Iterator[RedisSentinel]:
+    from tools.servers.redis import RedisSentinel
+
+    with RedisSentinel(down_after=60) as sentinel:
+        yield sentinel
 
 
 @pytest.fixture(scope="session")

@@ -23,18 +23,6 @@ def valkey() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def sentinel() -> Iterator[RedisSentinel]:
-    with RedisSentinel(down_after=60) as sentinel:
-        yield sentinel
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisCluster]:
-    with RedisCluster(down_after=60) as cluster:
-        yield cluster
-
-
 class Redis(StorageConformance):
     tick = 0.3
     more_keys = (
@@ -67,14 +55,14 @@ class TestValkey(Redis):
 
 class TestRedisBehindSentinels(Redis):
     @pytest.fixture
-    def make_storage(self, sentinel: RedisSentinel) -> MakeStorage:
-        sentinel.primary.ask("FLUSHALL")
-        return lambda: RedisStorage(sentinel.url, wait_replicas=1)
+    def make_storage(self, redis_sentinel: RedisSentinel) -> MakeStorage:
+        redis_sentinel.primary.ask("FLUSHALL")
+        return lambda: RedisStorage(redis_sentinel.url, wait_replicas=1)
 
 
 class TestRedisCluster(Redis):
     @pytest.fixture
-    def make_storage(self, cluster: RedisCluster) -> MakeStorage:
-        for server in cluster.primaries():
+    def make_storage(self, redis_cluster: RedisCluster) -> MakeStorage:
+        for server in redis_cluster.primaries():
             server.ask("FLUSHALL")
-        return lambda: RedisStorage(cluster.url)
+        return lambda: RedisStorage(redis_cluster.url)
