@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from _redis_proxy import RedisProxy
 
 from chatsession import SessionManager
 from chatsession.errors import SessionConflictError, StorageUnavailableError
@@ -17,7 +19,7 @@ from chatsession.storages.redis import RedisStorage
 from chatsession.storages.redis._names import slot_of
 from chatsession.testing.conformance.single import put, request, scan_all_keys, unlock, value_of
 from tools.servers._process import wait_until
-from tools.servers.redis import RedisCluster, RedisSentinel, RedisServer
+from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer
 
 CHATS = [f"chat:{number}" for number in range(60)]
 PATIENT = 120.0
@@ -135,6 +137,27 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
             attempt += 1
     assert isinstance(granted, Locked)
     await unlock(other, granted.lease)
+
+
+async def test_a_sentinel_that_was_down_is_asked_again(redis_sentinel: RedisSentinel) -> None:
+    first, second = (RedisProxy(port) for port in redis_sentinel.sentinel_ports[:2])
+    storage = RedisStorage(f"redis+sentinel://127.0.0.1:{first.port},127.0.0.1:{second.port}/{SERVICE}", retry_for=5)
+    async with first:
+        await storage.open()
+    async with second:
+        await asyncio.gather(*(put(storage, f"asked:{number}", b"1") for number in range(8)))
+    redis_sentinel.primary.ask("CLIENT", "KILL", "TYPE", "normal")
+    async with first:
+        await put(storage, "asked:again", b"2")
+        await storage.close()
+
+
+async def test_a_silent_sentinel_is_passed_over(redis_sentinel: RedisSentinel) -> None:
+    second = redis_sentinel.sentinel_ports[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis+sentinel://127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{second}/{SERVICE}"
+        async with RedisStorage(url, retry_for=PATIENT) as storage, asyncio.timeout(PATIENT / 2):
+            await put(storage, "passed over", b"1")
 
 
 async def test_a_frozen_shard_holds_up_its_own_chats_only() -> None:

@@ -7,7 +7,10 @@ import gc
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import partial
+from itertools import count
+from typing import Any
 
 import pytest
 import redis.asyncio as driver
@@ -26,12 +29,6 @@ def server(redis_or_valkey: RedisServer) -> RedisServer:
 
 
 @pytest.fixture(scope="module")
-def sentinel() -> Iterator[RedisSentinel]:
-    with RedisSentinel(down_after=60) as sentinel:
-        yield sentinel
-
-
-@pytest.fixture(scope="module")
 def encrypted() -> Iterator[RedisServer]:
     with RedisServer(tls=True) as server:
         yield server
@@ -42,16 +39,16 @@ def storage(
     request: pytest.FixtureRequest,
     server: RedisServer,
     encrypted: RedisServer,
-    sentinel: RedisSentinel,
+    redis_sentinel: RedisSentinel,
     redis_cluster: RedisCluster,
 ) -> RedisStorage:
     if request.param == "client":
         return RedisStorage(driver.Redis(host="127.0.0.1", port=server.port))
     if request.param == "sentinel client":
-        sentinels = Sentinel([("127.0.0.1", port) for port in sentinel.sentinel_ports])
+        sentinels = Sentinel([("127.0.0.1", port) for port in redis_sentinel.sentinel_ports])
         return RedisStorage(sentinels.master_for(SERVICE))
     return RedisStorage(
-        {"alone": server, "tls": encrypted, "sentinel": sentinel, "cluster": redis_cluster}[request.param].url
+        {"alone": server, "tls": encrypted, "sentinel": redis_sentinel, "cluster": redis_cluster}[request.param].url
     )
 
 
@@ -103,6 +100,50 @@ def test_a_forgotten_storage_serves_another_event_loop(storage: RedisStorage, ca
 
     asyncio.run(close())
     assert not caplog.records
+
+
+class CancelledAt:
+    """Awaits something, and cancels the current task when that waits for the nth time."""
+
+    def __init__(self, step: int, awaited: Coroutine[Any, Any, None]) -> None:
+        self._step = step
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, None, None]:
+        task = asyncio.current_task()
+        assert task is not None
+        awaited = self._awaited.__await__()
+        proceed: Callable[[], Any] = partial(awaited.send, None)
+        for step in count(1):
+            try:
+                waits_for = proceed()
+            except StopIteration:
+                return
+            if step == self._step:
+                asyncio.get_running_loop().call_soon(task.cancel)
+            try:
+                yield waits_for
+            except BaseException as error:
+                proceed = partial(awaited.throw, error)
+            else:
+                proceed = partial(awaited.send, None)
+
+
+def test_wherever_opening_is_cancelled_no_connection_stays(storage: RedisStorage) -> None:
+    async def open_until(step: int) -> bool:
+        try:
+            await CancelledAt(step, storage.open())
+        except asyncio.CancelledError:
+            return False
+        await storage.close()
+        return True
+
+    for step in count(1):
+        opened = asyncio.run(open_until(step))
+        gc.collect()  # warns of what is still open, which fails the test
+        if opened:
+            break
+    assert step > 2
 
 
 def test_a_loop_that_was_cut_off_leaves_nothing_behind(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

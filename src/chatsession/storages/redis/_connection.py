@@ -47,7 +47,7 @@ class Link(asyncio.Protocol):
     that replies go straight into the parser.
     """
 
-    __slots__ = ("_answers", "_done", "_lost", "_missing", "_reader", "_transport", "_wire", "used")
+    __slots__ = ("_answers", "_done", "_loop", "_lost", "_missing", "_reader", "_transport", "_wire", "used")
 
     def __init__(self, wire: Wire) -> None:
         made = cast("Any", wire)  # redis-py offers no other way to the transport than by these two
@@ -58,7 +58,8 @@ class Link(asyncio.Protocol):
         self._missing = 0
         self._done: asyncio.Future[None] | None = None
         self._lost = False
-        self.used = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.used = self._loop.time()
         """When the last reply arrived, by the event loop's clock."""
         self._transport.set_protocol(self)
         self._reader.feed(bytes(made._reader._buffer))
@@ -72,11 +73,11 @@ class Link(asyncio.Protocol):
             ConnectionError: the connection broke.
             TimeoutError: not all replies arrived within this many seconds.
         """
-        if self._lost or self._transport.is_closing():
+        loop = asyncio.get_running_loop()
+        if self._lost or self._transport.is_closing() or loop is not self._loop:
             raise ConnectionResetError("the connection was closed")
         self._answers = []
         self._missing = len(commands)
-        loop = asyncio.get_running_loop()
         self._done = loop.create_future()
         self._transport.writelines([_pack(tuple(command)) for command in commands])
         alarm = loop.call_later(seconds, self._fail, TimeoutError())
@@ -118,15 +119,23 @@ async def connected(wire: Wire) -> Link:
     try:
         await wire.connect()
     except BaseException:
-        await wire.disconnect(nowait=True)
+        abort(wire)
         raise
     return Link(wire)
 
 
-def once(connection: object) -> Wire:
-    """Disable the retries of a connection; `Calls` decides when and where to retry."""
+def take_over(connection: object) -> Wire:
+    """Make a connection of redis-py leave retries to `Calls`, and close at once where it fails to connect.
+
+    redis-py ends TLS properly: the socket stays until the server has answered, and outlives the event loop.
+    """
     wire = cast("Wire", connection)
     wire.retry = Retry(NoBackoff(), 0)
+
+    async def disconnect(*_: object, **__: object) -> None:
+        abort(wire)
+
+    wire.disconnect = disconnect
     return wire
 
 

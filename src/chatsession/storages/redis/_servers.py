@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
+from redis import exceptions as driver
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from chatsession.storages.redis._connection import Wire, discard, once
+from chatsession.storages.redis._connection import Wire, discard, take_over
 from chatsession.storages.redis._url import Target
 
 _SECONDS_TO_CONNECT = 3.0
+_SECONDS_TO_ASK = 2.0
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """An idle connection is probed after 15 s, and counts as broken 15 s later, by the platforms that know these names."""
 
@@ -39,7 +43,7 @@ class Servers(ABC):
 
     def make(self, place: str) -> Wire:
         """Return a new connection, which is not connected yet."""
-        wire = once(self._connection(place))
+        wire = take_over(self._connection(place))
         self._wires.add(wire)
         return wire
 
@@ -72,6 +76,31 @@ class Servers(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close what this object opened itself."""
+
+
+class _Sentinels(Sentinel):
+    """Finds the primary for one task at a time, and asks the next sentinel where one is silent.
+
+    redis-py waits for a silent sentinel. It moves the sentinel that answered to the front of its list; when several
+    tasks do so at once, others fall out of the list, are never asked again, and keep their connections.
+    """
+
+    def __init__(self, addresses: Sequence[tuple[str, int]], options: dict[str, Any], **more: Any) -> None:
+        unbounded = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0)}
+        cast("Any", super()).__init__(addresses, sentinel_kwargs={**unbounded, **options}, **more)
+        self._asking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        async with self._asking:
+            for sentinel in cast("list[Any]", [*self.sentinels]):
+                with suppress(driver.ConnectionError, driver.TimeoutError, TimeoutError):
+                    async with asyncio.timeout(_SECONDS_TO_ASK):
+                        state = (await sentinel.sentinel_masters()).get(service_name)
+                    if state and cast("Any", self).check_master_state(state, service_name):
+                        self.sentinels.remove(sentinel)
+                        self.sentinels.insert(0, sentinel)
+                        return state["ip"], state["port"]
+        raise MasterNotFoundError(f"No master found for {service_name!r}")
 
 
 class SingleServer(Servers):
@@ -158,15 +187,14 @@ def primary_by_sentinel(target: Target) -> SingleServer:
     options = connection_options(target)
     encrypted = target.tls is not None
     sentinel_options = {
-        **{name: options[name] for name in options if name.startswith(("socket_", "ssl_", "protocol"))},
+        **{name: options[name] for name in options if name.startswith(("socket_keep", "ssl_", "protocol"))},
         "ssl": encrypted,
         "username": target.sentinel_username,
         "password": target.sentinel_password,
-        "retry": Retry(NoBackoff(), 0),
     }
 
     def make_pool() -> ConnectionPool:
-        sentinels = Sentinel(target.hosts, sentinel_kwargs=dict(sentinel_options))
+        sentinels = _Sentinels(target.hosts, sentinel_options)
         return SentinelConnectionPool(target.service, sentinels, ssl=encrypted, **options)
 
     return SingleServer(make_pool)
@@ -186,10 +214,10 @@ def _same_sentinels(pool: SentinelConnectionPool) -> ConnectionPool:
     given = cast("Any", pool)
     manager = given.sentinel_manager
     addresses = [client.connection_pool.connection_kwargs for client in manager.sentinels]
-    sentinels = Sentinel(
+    sentinels = _Sentinels(
         [(address["host"], address["port"]) for address in addresses],
+        manager.sentinel_kwargs,
         min_other_sentinels=manager.min_other_sentinels,
-        sentinel_kwargs=manager.sentinel_kwargs,
     )
     options = {name: value for name, value in given.connection_kwargs.items() if name != "connection_pool"}
     return SentinelConnectionPool(
