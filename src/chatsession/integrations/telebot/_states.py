@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Generic, TypeAlias, TypeVar, Unpack, cast
+from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from telebot import states as telebot_states
 from telebot import types
@@ -21,6 +21,7 @@ from chatsession.sync.block import Block
 
 _Ids: TypeAlias = tuple[int | None, int | None, str | None, int | None, int | None]
 _Data: TypeAlias = dict[str, Any]
+_StateOrName: TypeAlias = telebot_states.State | str | int | None
 
 _Done = TypeVar("_Done")
 _GivenState = TypeVar("_GivenState")
@@ -28,6 +29,14 @@ _GivenData = TypeVar("_GivenData")
 _DataBlock = TypeVar("_DataBlock")
 
 _resolve_context = cast("Callable[[object, int | None], _Ids]", getattr(telebot_states, "resolve_context"))  # noqa: B009 - it is not annotated
+
+
+class _OptionalIds(TypedDict, total=False):
+    """The ids that tell conversations of one user in one chat apart; telebot passes them by name."""
+
+    business_connection_id: str | None
+    message_thread_id: int | None
+    bot_id: int | None
 
 
 class _TelebotStates(States):
@@ -78,116 +87,49 @@ class _StateStorage(Generic[_Done, _GivenState, _GivenData, _DataBlock]):
         """Move the states of a group's members to the supergroup that it has become."""
         return self._call(self.states.move_all, _chat_prefix(bot_id, old), _chat_prefix(bot_id, new))
 
-    def set_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        state: telebot_states.State | str | int | None,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _Done:
+    def set_state(self, chat_id: int, user_id: int, state: _StateOrName, **ids: Unpack[_OptionalIds]) -> _Done:
         """Set the state, and keep the data.
 
         Raises:
             SessionClosedError: the storage is closed.
         """
-        name = _name_of(state)
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.name_state, key, name)
+        return self._call(self.states.name_state, _key(chat_id, user_id, **ids), _name_of(state))
 
-    def get_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _GivenState:
+    def get_state(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _GivenState:
         """The name of the state, or `None`."""
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.get_state, key)
+        return self._call(self.states.get_state, _key(chat_id, user_id, **ids))
 
-    def delete_state(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _Done:
+    def delete_state(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _Done:
         """Delete the state and its data; `False` if there is no state."""
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.delete, key)
+        return self._call(self.states.delete, _key(chat_id, user_id, **ids))
 
-    def set_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        key: str,
-        value: Any,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _Done:
+    def set_data(self, chat_id: int, user_id: int, key: str, value: Any, **ids: Unpack[_OptionalIds]) -> _Done:
         """Set one field of the data.
 
         Raises:
             RuntimeError: no state is set, as with the framework's own storages.
             SessionEncodeError: a part of the value, which is named by its path, is not JSON.
         """
-        place = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.set_field, place, key, value)
+        return self._call(self.states.set_field, _key(chat_id, user_id, **ids), key, value)
 
-    def get_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _GivenData:
+    def get_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _GivenData:
         """A copy of the data."""
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.get_data, key)
+        return self._call(self.states.get_data, _key(chat_id, user_id, **ids))
 
-    def reset_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _Done:
+    def reset_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _Done:
         """Delete the data, and keep the state; `False` if there is no state."""
-        return self.save(chat_id, user_id, {}, business_connection_id, message_thread_id, bot_id)
+        return self.save(chat_id, user_id, {}, **ids)
 
-    def save(
-        self,
-        chat_id: int,
-        user_id: int,
-        data: _Data,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _Done:
+    def save(self, chat_id: int, user_id: int, data: _Data, **ids: Unpack[_OptionalIds]) -> _Done:
         """Replace the data, and keep the state. Writes nothing and returns `False` if there is no state."""
-        key = _key(chat_id, user_id, business_connection_id, message_thread_id, bot_id)
-        return self._call(self.states.replace_data, key, data)
+        return self._call(self.states.replace_data, _key(chat_id, user_id, **ids), data)
 
-    def get_interactive_data(
-        self,
-        chat_id: int,
-        user_id: int,
-        business_connection_id: str | None = None,
-        message_thread_id: int | None = None,
-        bot_id: int | None = None,
-    ) -> _DataBlock:
+    def get_interactive_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _DataBlock:
         """The block of `bot.retrieve_data`: stores the data when it ends, unless it raises."""
-        return self._edit(_key(chat_id, user_id, business_connection_id, message_thread_id, bot_id))
+        return self._edit(_key(chat_id, user_id, **ids))
 
 
-class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # pyright infers coroutines for the base
+class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids are passed by name
     _StateStorage[Awaitable[bool], Awaitable[State], Awaitable[_Data], AbstractAsyncContextManager[_Data]],
     AsyncStateStorageBase,
 ):
@@ -228,7 +170,13 @@ class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] 
         destiny: str | None = None,
     ) -> str:
         """The key of a conversation in `sessions`. `destiny` is aiogram's and has no meaning here."""
-        return _key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
+        return _key(
+            chat_id,
+            user_id,
+            business_connection_id=business_connection_id,
+            message_thread_id=thread_id,
+            bot_id=bot_id,
+        ).text
 
     async def start(self) -> None:
         """Connect now rather than at the first use. After `close`, connect again."""
@@ -245,7 +193,10 @@ class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] 
         return self.states.editing(key)
 
 
-class SyncSessionStateStorage(_StateStorage[bool, State, _Data, AbstractContextManager[_Data]], StateStorageBase):
+class SyncSessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids are passed by name
+    _StateStorage[bool, State, _Data, AbstractContextManager[_Data]],
+    StateStorageBase,
+):
     """State storage of a `TeleBot` on any of the project's storages.
 
     A state and its data are one record. It outlives the process and is shared by all processes of the bot. Each call
@@ -288,20 +239,25 @@ class SyncSessionStateStorage(_StateStorage[bool, State, _Data, AbstractContextM
 def key_of(payload: object, bot_id: int | None) -> StateKey | None:
     """The conversation of an update, as telebot's own `StateFilter` finds it; `None` if it finds none."""
     if isinstance(payload, types.CallbackQuery) and payload.message is None:  # of an inline message, which has no chat
-        return _key(payload.from_user.id, payload.from_user.id, None, None, bot_id)
+        return _key(payload.from_user.id, payload.from_user.id, bot_id=bot_id)
     try:
-        chat_id, user_id, business_connection_id, bot_id, thread_id = _resolve_context(payload, bot_id)
+        chat_id, user_id, business_connection_id, _, thread_id = _resolve_context(payload, bot_id)
     except (AttributeError, TypeError):  # the update has no user, or is of a kind that the filter does not know
         return None
     if user_id is None:
         return None
-    return _key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
+    return _key(
+        user_id if chat_id is None else chat_id,
+        user_id,
+        business_connection_id=business_connection_id,
+        message_thread_id=thread_id,
+        bot_id=bot_id,
+    )
 
 
-def _key(
-    chat_id: int, user_id: int, business_connection_id: str | None, thread_id: int | None, bot_id: int | None
-) -> StateKey:
-    owner = f"{_chat_prefix(bot_id, chat_id)}{user_id}"
+def _key(chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> StateKey:
+    owner = f"{_chat_prefix(ids.get('bot_id'), chat_id)}{user_id}"
+    thread_id, business_connection_id = ids.get("message_thread_id"), ids.get("business_connection_id")
     if not thread_id and not business_connection_id:
         return StateKey(owner, owner)
     return StateKey(f"{owner}:{thread_id or ''}:{business_connection_id or ''}", owner)

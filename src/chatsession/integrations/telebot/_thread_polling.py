@@ -1,8 +1,8 @@
 """Polling for a synchronous TeleBot that confirms updates when they are done.
 
-Four threads take part. The one that calls `start_polling` gives updates to the bot, which lets its handlers run in
-threads of its own, or in this one if it has none. The poller runs in the library's event loop, beside the sessions, and
-a thread waits for its end. `getUpdates` blocks, so it has a thread, too.
+Three threads take part. The one that calls `start_polling` gives updates to the bot, which lets its handlers run in
+threads of its own, or in this one if it has none. The poller runs in the library's event loop, beside the sessions.
+`getUpdates` blocks, so it has a thread of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._ids import batches
 from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
-from chatsession.sync.loop_thread import LoopThread
 
 
 class _RequestThread:
@@ -101,6 +100,11 @@ class ThreadApi:
             self._request_thread.end()
             self._request_thread = None
 
+    def drop_updates(self) -> None:
+        """Wait for `end`."""
+        for _ in iter(self._received.get, None):
+            pass
+
     def give_updates(self) -> None:
         """Give updates to the bot, in the thread that calls this, until `end`."""
         for loop, received in iter(self._received.get, None):
@@ -119,65 +123,27 @@ def _end_in_loop(loop: asyncio.AbstractEventLoop, polled: PolledUpdate, delivery
         loop.call_soon_threadsafe(polled.end)
 
 
-class _PollerThread(threading.Thread):
-    """Runs a poller in the event loop, and waits for its end."""
-
-    def __init__(self, poller: Poller, loop_thread: LoopThread, on_end: Callable[[], None]) -> None:
-        super().__init__(name="chatsession-polling", daemon=True)
-        self._poller = poller
-        self._loop_thread = loop_thread
-        self._on_end = on_end
-        self._task: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._loop_thread.call(self._poll)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._on_end()
-
-    async def _poll(self) -> None:
-        self._task = asyncio.create_task(self._poller.run())
-        await self._task
-
-    def stop(self) -> None:
-        """Fetch nothing more, let what runs end, and confirm what is done. Returns at once."""
-        self._loop_thread.call_soon(self._poller.stop)
-
-    def cancel(self) -> None:
-        """Wait for the end of the poller, which leaves unconfirmed what runs."""
-        self._loop_thread.call_soon(self._cancel)
-        self.join()
-
-    def _cancel(self) -> None:
-        if self._task is None:
-            self._poller.stop()
-        else:
-            self._task.cancel()
-
-    def result(self) -> None:
-        """Wait for the end. Raises what the poller has failed with."""
-        self.join()
-        if self._error is not None:
-            raise self._error
-
-
 def poll_in_threads(
     bot: TeleBot, dispatch: ThreadDispatch, api: ThreadApi, poller: Poller, *, handle_signals: bool
 ) -> None:
-    """Run the poller until it is stopped, and let the bot handle its updates."""
+    """Run the poller in the event loop until it is stopped, and let the bot handle its updates."""
     dispatch.check_threads()
     with polled_once(bot), dispatch.started() as loop_thread, ExitStack() as stack:
-        polling = _PollerThread(poller, loop_thread, api.end)
-        stack.enter_context(stopped_by(bot, stop_polling=polling.stop))
+        polling: list[asyncio.Task[None]] = []
+
+        def start() -> None:
+            polling.append(asyncio.create_task(poller.run()))
+            polling[0].add_done_callback(lambda task: api.end())
+
+        stop = partial(loop_thread.call_soon, poller.stop)
+        stack.enter_context(stopped_by(bot, stop_polling=stop))
         if handle_signals:
-            stack.enter_context(stopping_at_signals(polling.stop))
-        polling.start()
+            stack.enter_context(stopping_at_signals(stop))
+        loop_thread.call_soon(start)
         try:
             api.give_updates()
         except BaseException:  # an interrupt
-            polling.cancel()
+            loop_thread.call_soon(lambda: polling[0].cancel())
+            api.drop_updates()
             raise
-        polling.result()
+        polling[0].result()
