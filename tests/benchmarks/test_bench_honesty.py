@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tools.benchmarks.__main__ import GROUPS
-from tools.benchmarks._group import Goal, Group, no_slower
+from tools.benchmarks._group import Goal, Group, no_slower, section
 from tools.benchmarks._measure import Contender, Done, Round, Running, in_flight, measure
 from tools.benchmarks._meters import metered
-from tools.benchmarks._report import Results, finish, keep
+from tools.benchmarks._report import write_pages
+from tools.benchmarks._results import Result, Run, read, write
 
 Setup = Callable[[], AbstractAsyncContextManager[Running]]
 
@@ -123,36 +124,50 @@ def test_what_reading_a_meter_costs_is_not_counted() -> None:
     assert counted == {"bytes_in": 37}
 
 
+RUN = Run("A machine", "2026-11-29", "python -m tools.benchmarks integrations", 1.25)
+
+
+def kept(folder: Path, name: str, group: Group, run: Run = RUN) -> None:
+    write(folder / f"{name}.json", Result(group, group.verdicts(), run))
+
+
 def test_all_is_written_down(tmp_path: Path) -> None:
-    results = Results("A machine", rounds=1, seconds=0.1)
     goals = [no_slower("ours", "peer", "it locks nothing")]
-    results.add("integrations", Group("Small things", [measured("ours", 4), measured("peer", 2)], "luck", goals))
+    failed = Contender("failed", counting(), failure="OSError: no such server")
+    contenders = [measured("ours", 4), measured("peer", 2), failed]
+    kept(tmp_path, "integrations", Group("Small things", contenders, "luck", goals, "A note."))
     bare, cell = measured("bare", 1), measured("strict, changed, 300 bytes, 1 in flight", 5)
     labels = {bare.name: ("bare", "", ""), cell.name: ("strict, changed", "300", "1")}
-    results.add("matrix-memory", Group("The matrix: memory", [bare, cell], "luck", labels=labels))
-    results.leave_out("node", "npm is not installed")
-    for name in results.texts:
-        keep(results, name, tmp_path)
-    finish(results, tmp_path, complete=True)
+    kept(tmp_path, "matrix-memory", Group("The matrix: memory", [bare, cell], "luck", labels=labels))
+    write_pages(tmp_path, ["integrations", "node", "matrix-memory"])
     page = (tmp_path / "README.md").read_text()
-    assert "A machine" in page
-    assert page.count("- missed: time of ours, against peer: 2.00 (at most 1). Why: it locks nothing") == 2
-    assert "Not measured: npm is not installed" in page
+    assert "`python -m tools.benchmarks integrations`, 2026-11-29; A machine, with a load of 1.2" in page
+    assert "- missed: time of ours, against peer: 2.00 (at most 1). Why: it locks nothing" in page
+    assert "| failed | no figure: OSError: no such server" in page
+    assert "A note." in page
     assert "| strict, changed | 300 | 1 | 200,000 |" in (tmp_path / "matrix.md").read_text()
-    raw = json.loads((tmp_path / "integrations.json").read_text())
-    assert [each["rounds"][0]["updates"] for each in raw["contenders"]] == [100, 100]
     assert "(integrations.png)" in page
     assert "(matrix.png)" in (tmp_path / "matrix.md").read_text()
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["integrations.png", "matrix.png"]
-    assert results.failed()
 
 
-def test_a_part_of_the_groups_leaves_the_pages_alone(tmp_path: Path) -> None:
-    results = Results("A machine", rounds=1, seconds=0.1)
-    results.add("integrations", Group("Small things", [measured("ours", 4)], "luck"))
-    finish(results, tmp_path, complete=False)
-    assert not (tmp_path / "README.md").exists()
-    assert not results.failed()
+def test_raw_results_give_the_same_table_again(tmp_path: Path) -> None:
+    full = measured("full", 3)
+    full.rounds.append(Round(100, 0.0004, 0.0002, 1e-6, 3e-6, {"trips": 5.0, "cpu": 0.0001}))
+    full.rounds[0] = Round(100, 0.0003, 0.0003, 2e-6, 4e-6, {"trips": 6.0, "cpu": 0.0002})
+    group = Group("Things", [full, measured("bare", 1)], "luck", headings=["who"], labels={"full": ["ours"]})
+    kept(tmp_path, "things", group)
+    assert section(read(tmp_path / "things.json").group, []) == group.table()
+
+
+def test_a_group_that_is_measured_again_leaves_the_others_on_the_page(tmp_path: Path) -> None:
+    kept(tmp_path, "redis", Group("Redis", [measured("ours", 4)], "luck"), replace(RUN, day="2026-11-01"))
+    kept(tmp_path, "hot", Group("A hot chat", [measured("ours", 4)], "luck"), replace(RUN, day="2026-11-02"))
+    kept(tmp_path, "redis", Group("Redis", [measured("ours", 5)], "luck"), replace(RUN, day="2026-11-03"))
+    write_pages(tmp_path, ["hot", "redis"])
+    page = (tmp_path / "README.md").read_text()
+    assert "2026-11-01" not in page
+    assert page.index("2026-11-02") < page.index("2026-11-03")
 
 
 def test_the_groups_are_there() -> None:

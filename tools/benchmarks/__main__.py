@@ -8,12 +8,14 @@ import platform
 import sys
 import time
 from contextlib import AbstractContextManager
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 
 from tools.benchmarks._group import Group
 from tools.benchmarks._measure import measure
-from tools.benchmarks._report import Results, finish, keep
+from tools.benchmarks._report import write_pages
+from tools.benchmarks._results import Result, Run, write
 
 MATRIX = ("memory", "file", "sqlite", "redis", "postgres", "nats", "mongo")
 GROUPS = (
@@ -50,33 +52,44 @@ def main() -> None:
         sys.exit(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     rounds, seconds = (1, 0.05) if given.quick else (given.rounds, given.seconds)
     out = given.out or Path("build" if given.quick else "docs", "benchmarks")
-    results = Results(machine(), rounds, seconds)
     started = time.monotonic()
+    failed = False
     for number, name in enumerate(given.groups):
         now = time.monotonic()
         print(f"[{now - started:5.0f} s] {number + 1} of {len(given.groups)}: {name}", flush=True)
         left = max(0.0, started + given.minutes * 60 - now)
         # Twice its share: groups that need less leave their time to the others.
         until = now + min(left, 2 * left / (len(given.groups) - number))
-        run(name, results, until, quick=given.quick)
-        keep(results, name, out)
-    out.mkdir(parents=True, exist_ok=True)
-    finish(results, out, complete=list(given.groups) == list(GROUPS))
+        try:
+            result = run(name, rounds, seconds, until, quick=given.quick)
+        except Exception as error:  # a group that cannot be set up stops only itself, and keeps its older results
+            print(f"not measured: {type(error).__name__}: {error}", flush=True)
+            failed = True
+        else:
+            print(result.text(), flush=True)
+            write(out / f"{name}.json", result)
+            failed |= any(each.failure for each in result.group.contenders)
+    write_pages(out, GROUPS)
     print(f"{(time.monotonic() - started) / 60:.1f} minutes; results are in {out}")
-    sys.exit(1 if results.failed() else 0)
+    sys.exit(1 if failed else 0)
 
 
-def run(name: str, results: Results, until: float, *, quick: bool) -> None:
-    """Measure one group, keep its results, and print its table."""
-    try:
-        with opened(name, quick=quick) as group:
-            rounds = results.rounds if quick else group.times * results.rounds
-            measure(group.contenders, rounds, results.seconds, until=until, progress=_progress)
-            results.add(name, group)
-    except Exception as error:  # a group that cannot be set up stops only itself; the pages tell of it
-        results.leave_out(name, f"{type(error).__name__}: {error}")
-    _progress("")
-    print(results.texts[name], flush=True)
+def run(name: str, rounds: int, seconds: float, until: float, *, quick: bool) -> Result:
+    """Measure one group.
+
+    Args:
+        name: of the group.
+        rounds: of each contender; some groups take several times as many.
+        seconds: that a round lasts, about.
+        until: `time.monotonic()` from which on rounds are left out.
+        quick: take half of the matrix.
+    """
+    how = f"python -m tools.benchmarks {name} " + ("--quick" if quick else f"--rounds {rounds} --seconds {seconds:g}")
+    origin = Run(machine(), date.today().isoformat(), how, os.getloadavg()[0])
+    with opened(name, quick=quick) as group:
+        measure(group.contenders, rounds if quick else group.times * rounds, seconds, until=until, progress=_progress)
+        _progress("")
+        return Result(group, group.verdicts(), origin)
 
 
 def opened(name: str, *, quick: bool) -> AbstractContextManager[Group]:

@@ -89,10 +89,21 @@ class Group:
 
     def table(self) -> str:
         """Markdown: medians, spread, what was counted, and the goals."""
-        labels = {each.name: [each.name] for each in self.contenders} | dict(self.labels)
-        rows = table(self.contenders, self.headings, labels)
-        parts = [f"## {self.title}", self.note, rows, "\n".join(self.verdicts())]
-        return "\n\n".join(part for part in [*parts, f"With {self.conditions}."] if part) + "\n"
+        return section(self, self.verdicts())
+
+
+def section(group: Group, verdicts: Sequence[str], run: str = "") -> str:
+    """Markdown: what was measured, the goals, and how.
+
+    Args:
+        group: that was measured.
+        verdicts: on its goals.
+        run: how and when it was measured.
+    """
+    labels = {each.name: [each.name] for each in group.contenders} | dict(group.labels)
+    rows = table(group.contenders, group.headings, labels)
+    parts = [f"## {group.title}", run, group.note, rows, "\n".join(verdicts), f"With {group.conditions}."]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def microseconds_of(contenders: Sequence[Contender]) -> dict[str, float]:

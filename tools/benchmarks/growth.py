@@ -21,7 +21,7 @@ from tools.benchmarks._growth_chats import Figure, medians, some_of, updates
 from tools.benchmarks._growth_filled import SETTINGS, Filled, fill, postgres, sqlite
 from tools.benchmarks._growth_steps import measured
 from tools.benchmarks._growth_workers import together
-from tools.benchmarks._report import raw_text
+from tools.benchmarks._results import raw_text
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import RedisServer
 
