@@ -121,6 +121,7 @@ def test_a_cut_file_is_imported_up_to_there_and_said_so(shell: Shell, other: She
         (b'{"key":"","value":1}', "its key is empty"),
         (b'{"key":1,"value":1}', "Expected `str`"),
         (b"[]", "Expected `object`"),
+        (b'{"chatsession":2,"prefix":""}', "a newer version of chatsession wrote this file"),
         (b'{"key":"1","value":s3cret', "not JSON"),
     ],
 )

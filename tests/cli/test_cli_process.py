@@ -89,6 +89,27 @@ def test_a_full_disk_is_said_so(shell: Shell) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "says"), [("get {} 42 >&-", b""), ("set {} 42 - <&-", b"not JSON"), ("import {} - <&-", b"0 of 0")]
+)
+def test_a_stream_that_is_closed_is_an_empty_one(shell: Shell, words: str, says: bytes) -> None:
+    shell.put({"42": b"1"})
+    command = f"{sys.executable} -m chatsession {words.format(shell.url)}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr
+    assert says in done.stderr
+    assert shell.stored() == {"42": b"1"}
+
+
+def test_a_key_is_utf8_whatever_the_locale_is(shell: Shell) -> None:
+    shell.put({"🍕": b"1"})
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert chatsession("get", shell.url, "🍕", **ascii_only).stdout == b"1\n"
+    done = chatsession("get", shell.url, os.fsdecode(b"\xff"))
+    assert done.returncode == 2
+    assert b"is not valid Unicode" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_shells_complete_its_commands(name: str) -> None:
     done = chatsession(_CHATSESSION_COMPLETE=f"source_{name}")

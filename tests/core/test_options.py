@@ -86,7 +86,7 @@ def test_versions_of_migrations_are_numbers() -> None:
 
 
 def test_encryption_keys_that_are_no_list_are_refused_without_being_shown() -> None:
-    for keys in ("secret", b"secret", 1):
+    for keys in ("secret", b"secret", 1, "", b"", False):
         with pytest.raises(ValueError, match=r"^encryption_keys is a list of keys, the newest first$"):
             SessionManager(int, storage="memory:", encryption_keys=keys)  # type: ignore[arg-type]
 

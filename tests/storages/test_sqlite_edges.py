@@ -429,6 +429,12 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("create", [True, False])
+async def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path, create: bool) -> None:
+    with pytest.raises(StorageError, match="is a folder"):
+        await open_storage(f"sqlite:///{tmp_path}", create=create).open()
+
+
 @pytest.mark.parametrize("folder_mode", [0o555, 0o777])
 async def test_without_create_a_read_only_copy_can_be_read(read_only: Path, folder_mode: int) -> None:
     path = read_only / "bot.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -87,13 +88,18 @@ def _main(
 
 def run() -> int:
     """Run the command that `sys.argv` names; returns the exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by `>&-`; a database must not get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that knows no emoji gets their escapes
             stream.reconfigure(errors="backslashreplace")
-    named = sys.argv[1:2]
+    # In UTF-8, whatever the locale says: a key is the same in all of them.
+    words = [os.fsencode(word).decode(errors="surrogateescape") for word in sys.argv[1:]]
+    named = words[:1]
     app = make_app(named if named and named[0] in (*COMMANDS, "--version") else COMMANDS)
     try:
-        app(prog_name="chatsession", standalone_mode=True)
+        app(words, prog_name="chatsession", standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:

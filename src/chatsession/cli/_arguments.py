@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any, cast
 
+import typer
 from typer.core import TyperCommand
 
 from chatsession.storages.urls import names_storage
@@ -68,7 +69,16 @@ class SessionCommand(TyperCommand):
 
 def _without_mark(value: Any) -> Any:
     if isinstance(value, str):
+        if not value.isascii():
+            _refuse_what_is_not_unicode(value)
         return value.removeprefix(_MARK)
     if isinstance(value, list):
         return [_without_mark(item) for item in cast("list[Any]", value)]
     return value
+
+
+def _refuse_what_is_not_unicode(word: str) -> None:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{word!a} is not valid Unicode (UTF-8)") from None

@@ -22,6 +22,8 @@ from chatsession.cli._values import compact, from_base64
 from chatsession.contents import is_json
 from chatsession.storages import Record
 
+_VERSION = 1
+
 
 class Line(Struct, omit_defaults=True, frozen=True):
     """Any line of the file; fields that are unset are not there."""
@@ -45,7 +47,7 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 def head(prefix: str) -> bytes:
-    return _encode(Line(chatsession=1, prefix=prefix)) + b"\n"
+    return _encode(Line(chatsession=_VERSION, prefix=prefix)) + b"\n"
 
 
 def mark(cursor: str) -> bytes:
@@ -76,6 +78,8 @@ def parsed(line: bytes) -> Line:
 
 def session_of(line: Line, now: float) -> Session | None:
     """The session that a line holds, if it does; `now` is the target's time. Raises `ValueError`."""
+    if line.chatsession is not UNSET and line.chatsession > _VERSION:
+        raise ValueError("a newer version of chatsession wrote this file; update this one")
     if line.key is UNSET:
         return None
     if not line.key:

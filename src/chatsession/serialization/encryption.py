@@ -49,12 +49,12 @@ class Keyring:
     """
 
     def __init__(self, keys: Sequence[str | bytes]) -> None:
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Collection):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
+            raise ValueError("encryption_keys is a list of keys, the newest first")
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
             raise ImportError("encryption_keys need cryptography: pip install 'chatsession[encryption]'") from error
-        if isinstance(keys, (str, bytes)) or not isinstance(keys, Collection):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
-            raise ValueError("encryption_keys is a list of keys, the newest first")
         raw = [_raw(key, number) for number, key in enumerate(keys, 1)]
         self._ciphers: dict[bytes, AESGCM] = {_name(key): AESGCM(key) for key in reversed(raw)}
         self._newest = _name(raw[0])

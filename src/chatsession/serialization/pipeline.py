@@ -74,7 +74,9 @@ class Pipeline:
     def __init__(self, options: PipelineOptions, *, json: bool, ttl: float | None) -> None:
         self._json = json
         self._migrations = Migrations(options.migrations) if options.migrations is not None else None
-        self._keyring = Keyring(options.encryption_keys) if options.encryption_keys else None
+        keys = options.encryption_keys
+        # An empty text, as of a variable that is not set, is a mistake, and not no encryption.
+        self._keyring = Keyring(keys) if keys or isinstance(keys, (str, bytes, int, float)) else None
         self._compressor = Compressor(options.compression) if options.compression is not None else None
         self._allow_unencrypted = options.allow_unencrypted
         self._most_updates = options.deduplicate

@@ -84,7 +84,7 @@ class Runtime(Generic[T]):
         self.writes_unread: bool = adapter and self.unchecked
         """A value that was assigned can be written without a read: nothing of what is stored has to be kept."""
         self.lock_timeout: float | None = options.lock_timeout
-        self.lock_lease: float = options.lock_lease
+        self.lock_lease: float = float(options.lock_lease)
         self.sliding: bool = options.expiry == "sliding"
         self.deduplicate: bool = options.deduplicate > 0
         self.merge: Callable[[T, T], T] | None = options.merge
