@@ -66,7 +66,7 @@ class Connection:
         if not self._create and not self._path.exists():
             raise StorageError(f"there is no file {self._path}; nothing was created, see whether the path is right")
         if self._path.is_dir():
-            raise StorageError(f"{self._path} is a folder, and not an SQLite file; see whether the path is right")
+            raise StorageError(f"the SQLite file {self._path} cannot be opened: it is a folder; is the path right?")
         try:
             self._raw = self._open_for_writing()
         except sqlite3.OperationalError as error:
