@@ -22,6 +22,14 @@ async def sweep_now_and_then(storage: Storage, interval: float) -> None:
             _log.warning("expired sessions could not be removed: %s", error)
 
 
+async def end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, and return when it has ended."""
+    while task is not None and not task.done():
+        task.cancel()
+        # Until Python 3.12, `asyncio.wait_for`, which drivers use, swallows a cancellation when its own wait is over.
+        await asyncio.wait([task], timeout=1.0)
+
+
 def drop(task: asyncio.Task[None] | None) -> None:
     """Drop a task whose event loop will never run it again, without the error that asyncio logs then."""
     if task is not None:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.seconds import check_seconds
-from chatsession.storages._shared.sweeper import drop, sweep_now_and_then
+from chatsession.storages._shared.sweeper import drop, end, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
     Change,
@@ -131,9 +131,7 @@ class FileStorage(Storage):
         await super().close()
         threads, folder, sweeper = self._threads, self._folder, self._sweeper
         self._threads = self._folder = self._sweeper = None
-        if sweeper is not None:
-            sweeper.cancel()
-            await asyncio.wait([sweeper])
+        await end(sweeper)
         if threads is not None:
             await threads.close()
         if folder is not None and folder.pipe is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
+from chatsession.storages._shared.sweeper import end
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
 from chatsession.storages.mongo._errors import as_storage_error, passes
 
@@ -80,9 +81,7 @@ class Wakeups:
     async def stop(self) -> None:
         """Stop listening."""
         listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.cancel()
-            await asyncio.wait([listener])
+        await end(listener)
 
     async def _listen(self) -> None:
         while True:

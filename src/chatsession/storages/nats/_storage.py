@@ -27,7 +27,7 @@ from nats.aio.client import Client
 
 from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 from chatsession.storages._shared.seconds import check_seconds
-from chatsession.storages._shared.sweeper import sweep_now_and_then
+from chatsession.storages._shared.sweeper import end, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
 from chatsession.storages.base import (
     Change,
@@ -125,9 +125,7 @@ class NatsStorage(Storage):
         await super().close()
         self._may_connect = False
         sweeper, self._sweeper = self._sweeper, None
-        if sweeper is not None:
-            sweeper.cancel()
-            await asyncio.wait([sweeper])
+        await end(sweeper)
         await self._disconnect()
 
     def now(self) -> float:

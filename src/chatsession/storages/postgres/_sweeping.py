@@ -8,7 +8,7 @@ import random
 from typing import cast
 
 from chatsession.errors import StorageError
-from chatsession.storages._shared.sweeper import drop
+from chatsession.storages._shared.sweeper import drop, end
 from chatsession.storages.postgres._database import Database
 
 _log = logging.getLogger("chatsession")
@@ -36,9 +36,7 @@ class Sweeper:
     async def stop(self) -> None:
         """Stop sweeping."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(task)
 
     def forget(self) -> None:
         """As `Storage.forget`."""

@@ -10,7 +10,7 @@ from typing import cast
 
 from redis import exceptions as driver
 
-from chatsession.storages._shared.sweeper import drop
+from chatsession.storages._shared.sweeper import drop, end
 from chatsession.storages._shared.waiters import WaiterRegistry, wake_token
 from chatsession.storages.redis._connection import Wire, abort
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
@@ -60,9 +60,7 @@ class Wakeups:
     async def close(self) -> None:
         """Stop listening."""
         listener, self._listener = self._listener, None
-        while listener is not None and not listener.done():
-            listener.cancel()  # `asyncio.wait_for`, which redis-py uses, may swallow one (until Python 3.12)
-            await asyncio.wait([listener], timeout=0.1)
+        await end(listener)
 
     def forget(self) -> None:
         """Drop the task, whose event loop will never run it again."""
