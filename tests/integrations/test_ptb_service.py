@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiogram_aids import Pizza, group, message
@@ -17,7 +18,7 @@ from telegram.ext import Application, ContextTypes
 from waiting_aids import until
 
 from chatsession import SessionManager, StorageError
-from chatsession.integrations.telegram_ext import setup_sessions
+from chatsession.integrations.telegram_ext import setup_persistence, setup_polling, setup_sessions
 from chatsession_playground.bot_api import BotApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_ptb.py"
@@ -81,6 +82,27 @@ async def test_polling(api: BotApiServer, sqlite: str) -> None:
                 "1": int(expected[-1]),
                 "2": int(expected[-1]) // 2,
             }
+
+
+async def test_persisted_data_is_stored_before_its_update_is_confirmed(api: BotApiServer, sqlite: str) -> None:
+    application = Application.builder().token(api.token).base_url(f"{api.url}/bot").build()
+    setup_persistence(application, sqlite, deduplicate=100)
+    setup_polling(application)
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def count(update: Update, context: Any) -> None:
+        context.user_data["count"] = 1
+        busy.set()
+        await go_on.wait()
+
+    on_text(application, count)
+    async with polling(api, application):
+        sent = api.private_chat(1).send("🍕")
+        await busy.wait()
+        assert [update.id for update in api.pending] == [sent.id]
+        go_on.set()
+        await until(lambda: not api.pending)
+        assert await application.persistence.get_user_data() == {1: {"count": 1}}
 
 
 async def test_an_album_of_ten_photos(api: BotApiServer, sqlite: str) -> None:

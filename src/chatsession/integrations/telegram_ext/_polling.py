@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from telegram import Update
 from telegram.error import TelegramError
@@ -17,7 +17,6 @@ from chatsession.integrations.polling.poller import Poller, start_each
 from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telegram_ext._methods import translated
-from chatsession.integrations.update_scope import SessionBindings
 from chatsession.integrations.webhooks import handled
 
 _log = logging.getLogger("chatsession")
@@ -31,7 +30,6 @@ class ConfirmingUpdater(Updater):
 
     Args:
         application: whose updates it fetches, and handles past the update queue.
-        bindings: its sessions.
         max_deliveries: see `setup_polling`.
         drain_timeout: see `setup_polling`.
     """
@@ -39,13 +37,11 @@ class ConfirmingUpdater(Updater):
     def __init__(
         self,
         application: Application[Any, Any, Any, Any, Any, Any],
-        bindings: SessionBindings,
         max_deliveries: int,
         drain_timeout: float,
     ) -> None:
         super().__init__(application.bot, _Handling(application))
         self._application = application
-        self._bindings = bindings
         self._max_deliveries = max_deliveries
         self._drain_timeout = drain_timeout
         self._poller: Poller | None = None
@@ -69,7 +65,7 @@ class ConfirmingUpdater(Updater):
         self._poller = make_poller(
             self.bot.id,
             bot,
-            self._bindings,
+            cast("Any", self._application).served.all_bindings,
             timeout=int(seconds),
             drain=self._drain_timeout,
             max_deliveries=self._max_deliveries,

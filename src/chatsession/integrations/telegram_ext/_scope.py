@@ -15,7 +15,7 @@ from chatsession.actions import Methods
 from chatsession.errors import SessionClosedError, SessionError
 from chatsession.integrations.telegram_ext._loaded import LoadedData
 from chatsession.integrations.update_context import UpdateContext
-from chatsession.integrations.update_scope import SessionBindings, UpdateScope
+from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
 from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -38,6 +38,15 @@ class Served(NamedTuple):
     methods: Methods
     """Of its bot."""
     persistence: SessionPersistence | None = None
+
+    @property
+    def all_bindings(self) -> SessionBindings:
+        """Those of sessions, and of persisted data as another one."""
+        everything = SessionBindings()
+        everything.all += self.bindings.all
+        if self.persistence is not None:
+            everything.all.append(SessionBinding(self.persistence.managers["persistence"], lazy=False, per_bot=False))
+        return everything
 
     async def start(self) -> None:
         """The bot starts: open the storages (again)."""

@@ -202,13 +202,13 @@ def setup_polling(
     500 if it must be delivered again. `max_deliveries` and `drain_timeout` have no effect there.
 
     Args:
-        application: for which `setup_sessions` was called. Its `updater` is replaced.
+        application: for which `setup_sessions` or `setup_persistence` was called. Its `updater` is replaced.
         max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
             by `chatsession updates`.
         drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
 
     Raises:
-        ValueError: `setup_sessions` was not called, or `max_deliveries` is less than 2.
+        ValueError: neither of the two was called, or `max_deliveries` is less than 2.
 
     Examples:
         >>> from telegram.ext import Application
@@ -218,11 +218,10 @@ def setup_polling(
         >>> setup_sessions(application, SessionManager(dict[str, int], storage="memory:", deduplicate=100))
         >>> setup_polling(application)  # and then application.run_polling()
     """
-    bindings = _served_by(application).bindings
-    if not bindings.all:
-        raise ValueError("setup_polling comes after setup_sessions(application, sessions)")
+    if not isinstance(application, ServedApplication):
+        raise ValueError("setup_polling comes after setup_sessions(application, sessions) or setup_persistence(…)")
     check_max_deliveries(max_deliveries)
-    application.updater = ConfirmingUpdater(application, bindings, max_deliveries, drain_timeout)
+    application.updater = ConfirmingUpdater(application, max_deliveries, drain_timeout)
 
 
 def _served_by(application: Application[Any, Any, Any, Any, Any, Any]) -> Served:
