@@ -1,4 +1,4 @@
-"""Sessions without asyncio: for scripts, threads and forking servers, on the very same core.
+"""Sessions without asyncio: for scripts, threads and servers that fork.
 
 from chatsession.sync import SessionManager
 

@@ -1,4 +1,4 @@
-"""The calls of threads, each of which has a task of its own in the event loop that makes them."""
+"""Calls that threads make in the event loop. All calls of one thread run in one task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Observer: TypeAlias = Callable[[SessionEvent], object]
 
 
 class Call:
-    """An async function that a thread has called, and what came of it."""
+    """A call of an async function by a thread, and its outcome."""
 
     __slots__ = ("arguments", "error", "finished", "function", "lock", "observed", "result")
 
@@ -29,7 +29,7 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
         self.observed: list[tuple[Observer, SessionEvent]] = []
-        """What observers are to be told."""
+        """What the observers must be told in the calling thread."""
         self.finished: bool = False
         self.lock: threading.Lock = threading.Lock()
         """Held until the call is finished."""
@@ -46,7 +46,7 @@ class Call:
         self.finish()
 
     def outcome(self) -> Any:
-        """In the thread that made the call: tell the observers, and give the result or raise the error."""
+        """Tell the observers, and return the result or raise the error; called in the thread that made the call."""
         for observe, event in self.observed:
             _tell(observe, event)
         if self.error is None:
@@ -54,11 +54,11 @@ class Call:
         try:
             raise self.error
         finally:
-            self.error = None  # its traceback, which has this frame, would keep it alive
+            self.error = None  # its traceback refers to this frame, and the frame would refer to the error
 
 
 class CallerTask:
-    """Makes the calls of one thread in one task, by which the core knows the holder of a key and its waiters.
+    """Makes the calls of one thread in one task, so that the core knows which thread holds a key or waits for it.
 
     Used in the event loop only.
     """
@@ -67,15 +67,15 @@ class CallerTask:
         self._calls: deque[Call] = deque()
         self._current: Call | None = None
         self._more: asyncio.Future[None] | None = None
-        """Completed when there is a call to make."""
+        """Completed when there is another call to make."""
         self._interrupted = False
-        """The current call was cancelled."""
+        """The current call is being cancelled."""
         self._ended = ""
-        """Why no call is made any more."""
+        """Why no further call is made."""
         self._task: asyncio.Task[None] | None = None
 
     def take(self, call: Call) -> None:
-        """Make a call after those that were taken before."""
+        """Make a call after the earlier ones."""
         if self._ended:
             call.fail(SessionClosedError(self._ended))
             return
@@ -97,7 +97,7 @@ class CallerTask:
             call.fail(asyncio.CancelledError())
 
     def end(self, why: str) -> asyncio.Task[None] | None:
-        """Cancel the calls that were taken, and fail those that come; returns what is to be waited for."""
+        """Cancel all calls, and refuse further ones. Returns the task to wait for."""
         self._ended = why
         if self._task is not None:
             self._task.cancel()
@@ -108,7 +108,7 @@ class CallerTask:
         observed: list[tuple[Observer, SessionEvent]] = []
         _observed.set(observed)
         while not self._ended:
-            while not calls:  # also when the call for which it was woken was cancelled before it began
+            while not calls:  # the call that completed `_more` may have been cancelled since
                 self._more = loop.create_future()
                 await self._more
             call = self._current = calls.popleft()
@@ -129,7 +129,7 @@ class CallerTask:
             calls.popleft().fail(SessionClosedError(self._ended))
 
     def _forget_interruption(self) -> None:
-        """Let the cancellation of one call not reach the next."""
+        """Keep the cancellation of this call from the next one."""
         self._interrupted = False
         while self._task is not None and self._task.uncancel():
             pass
@@ -139,7 +139,7 @@ _observed: ContextVar[list[tuple[Observer, SessionEvent]]] = ContextVar("observe
 
 
 def in_callers_thread(observe: Observer) -> Observer:
-    """An observer that is called in the thread which uses the session, where it may block."""
+    """The observer, called in the thread that uses the session, where it may block."""
 
     def note(event: SessionEvent) -> None:
         observed = _observed.get(None)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -33,23 +34,23 @@ V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., object])
 
 _PAGE = 100
-"""Of an iteration: so many items are fetched by one call."""
+"""How many items of an iteration one call fetches."""
 
 
 class SessionManager(Generic[T]):
     """One kind of session, for programs without asyncio: `chatsession.SessionManager` with `with` and no `await`.
 
-    All its methods may be called in any thread, and share storages with asynchronous programs under the same
-    guarantees. Updates of one key run one after another, those of different keys in parallel, and what several threads
-    store at the same time travels together. A thread that opens a key which it has open already gets an error at once.
+    All its methods may be called in any thread. It shares storages with asynchronous programs, with the same
+    guarantees: updates of one key run one after another, and those of different keys run in parallel. What several
+    threads store at the same time is sent together. A thread that opens a key twice gets an error at once.
 
-    It connects when it is first used and disconnects at `close`, or does both by `with`. A forked child
-    (`multiprocessing`, gunicorn's `--preload`, Celery's prefork) connects anew at its first use. All managers of a
-    process share one event loop in a thread of the library, which ends with the last of them, and at the end of the
-    process. In a thread that runs an event loop itself, use `chatsession.SessionManager`.
+    It connects when it is first used and disconnects at `close`; `with` does both. A forked child (`multiprocessing`,
+    gunicorn's `--preload`, Celery's prefork) connects again when it first uses the manager. All managers of a process
+    share one event loop in a thread of the library. It ends with the last manager, or with the process. In a thread
+    that runs an event loop itself, use `chatsession.SessionManager`.
 
-    Migrations, `merge`, codecs and storages of your own are called in the library's thread, where they hold up all
-    other sessions and cannot use any. `initial`, `observe` and the function of `update` are called in your thread.
+    Migrations, `merge`, codecs and your own storages are called in the library's thread. They must return quickly and
+    cannot use sessions. `initial`, `observe` and the function of `update` are called in your thread.
 
     Args:
         initial: makes the value of a new session: a class, or a function without parameters. Without it, the value of a
@@ -60,7 +61,7 @@ class SessionManager(Generic[T]):
 
     Raises:
         TypeError: values of this type cannot be stored.
-        ValueError: an option has a value that makes no sense.
+        ValueError: an option has an invalid value.
         StorageError: the storage's URL is wrong.
 
     Examples:
@@ -161,7 +162,7 @@ class SessionManager(Generic[T]):
 
     @staticmethod
     def from_options(options: SessionOptions[V]) -> SessionManager[V]:
-        """Make a manager of options that are at hand as one object."""
+        """Make a manager from a `SessionOptions` object."""
         manager = cast("SessionManager[V]", SessionManager.__new__(SessionManager))
         manager._setup(options)
         return manager
@@ -182,46 +183,48 @@ class SessionManager(Generic[T]):
         return f"<chatsession.sync.SessionManager {self.options.name!r} on {self.storage!r}>"
 
     def open(self, key: str | int) -> Session[T]:
-        """Open one session, in an update or outside of any, as safely as there.
+        """Open one session from anywhere: the handler of an update, a web server, or a script.
+
+        It has the same guarantees everywhere.
 
         Args:
-            key: as `get_session_key` would give it, without the prefix.
+            key: as `get_session_key` returns it, without the prefix.
 
         Returns:
-            The session, to be entered by `with`, which waits for the key and loads.
+            The session. `with` waits for the key, loads the session, and commits it at the end of the block.
 
         Raises:
-            SessionKeyError: the key cannot be one.
+            SessionKeyError: the key is empty, of a wrong type or not valid Unicode.
         """
         session = self.asynchronous.open(key)
         return Session(session, Block(session, self.join, session.key))
 
     def open_many(self, keys: Iterable[str | int]) -> SessionGroup[T]:
-        """Open several sessions at once; two callers with the same keys in any order never block each other for good.
+        """Open several sessions at once, without deadlocks: the keys are always locked in the same order.
 
-        Each is committed atomically by itself. If one holds a value that cannot be stored, none is written.
+        Each session is committed atomically by itself. If one of them cannot be encoded, none is written.
 
         Args:
             keys: the keys, each once.
 
         Returns:
-            To be entered by `with`, which gives the sessions in the order of the keys.
+            A group. `with` opens the sessions and returns them in the order of the keys.
         """
         return SessionGroup(Block(self.asynchronous.open_many(keys), self.join))
 
     def update(self, key: str | int, function: Callable[[T], T | None]) -> T:
-        """Change a session atomically: read, call the function, write; again if somebody else was faster.
+        """Change a session atomically: read it, call the function, write the result; retry after a conflict.
 
         Args:
             key: the session's key.
-            function: takes the data and returns the new data, or changes what it was given and returns `None`. It may
-                run several times, each time with freshly loaded data.
+            function: takes the data and returns the new data, or changes the data in place and returns `None`. After
+                a conflict it is called again, with freshly loaded data.
 
         Returns:
             The data as it was stored.
 
         Raises:
-            SessionConflictError: somebody else was faster 50 times in a row.
+            SessionConflictError: another commit was faster 50 times in a row.
             TypeError: the function is async; nothing was written.
         """
         tries = 0
@@ -241,14 +244,14 @@ class SessionManager(Generic[T]):
                 return data
 
     def get(self, key: str | int) -> T | None:
-        """Look at a session without waiting for anybody: what the last commit stored, or `None` if nothing is.
+        """Read what the last commit stored, without waiting for a lock; `None` if there is no session.
 
-        The value is a copy; changing it changes nothing.
+        The value is a copy: changing it does not change the session.
         """
         return self.join().call(self.asynchronous.get, key)
 
     def put(self, key: str | int, value: T) -> None:
-        """Store a value in the place of whatever is stored, after the update that is running for the key.
+        """Replace what is stored, whatever it is. Waits for the update that is running for the key.
 
         Raises:
             SessionEncodeError: the value cannot be stored; nothing was written.
@@ -256,26 +259,26 @@ class SessionManager(Generic[T]):
         self.join().call(self.asynchronous.put, key, value)
 
     def delete(self, key: str | int) -> bool:
-        """Delete a session, after the update that is running for it.
+        """Delete a session. Waits for the update that is running for the key.
 
         Returns:
-            Whether there was one.
+            Whether there was a session.
         """
         return self.join().call(self.asynchronous.delete, key)
 
     def count(self) -> int:
-        """How many sessions are stored; reads all keys, with constant memory."""
+        """The number of stored sessions. Reads all keys, in constant memory."""
         return self.join().call(self.asynchronous.count)
 
     def keys(self) -> Iterator[str]:
-        """All keys under which a session is stored, without the prefix, with constant memory; for broadcasts.
+        """The keys of all stored sessions, without the prefix, in constant memory; for example for a broadcast.
 
-        Sessions that come or go meanwhile may or may not be among them.
+        Sessions that are stored or deleted during the iteration may or may not be included.
         """
         return self._in_pages(self.asynchronous.keys())
 
     def entries(self) -> Iterator[tuple[str, T]]:
-        """All stored sessions as key and data, without locks and with constant memory.
+        """All stored sessions as pairs of key and data, without locks, in constant memory.
 
         Raises:
             SessionDecodeError: a session does not fit its type.
@@ -283,15 +286,15 @@ class SessionManager(Generic[T]):
         return self._in_pages(self.asynchronous.entries())
 
     def move(self, old: str | int, new: str | int) -> None:
-        """Move a session to another key, for good: whoever opens the old key finds it under the new one.
+        """Move a session to another key for good: from then on, the old key leads to the new one.
 
-        For a group that became a supergroup; integrations do it by themselves. It happens atomically and once,
-        however often, in whichever process and at whatever moment it is called. If both keys have a session, `merge`
-        makes one of the two; without it the new one's stays and the old one's is set aside.
+        For a group that became a supergroup; the integrations do this on their own. The move is atomic and happens
+        once, however often and in however many processes it is called. If both keys have a session, `merge` combines
+        them; without it the session of the new key is kept and that of the old key is set aside.
 
         Args:
-            old: the key, as in `open`, under which the session is.
-            new: the key that it gets.
+            old: the session's key, as in `open`.
+            new: its new key.
 
         Raises:
             SessionError: `merge` failed, or one of the two cannot be read; nothing was moved.
@@ -305,23 +308,20 @@ class SessionManager(Generic[T]):
         resume: str | None = None,
         progress: Callable[[RewriteReport], object] | None = None,
     ) -> RewriteReport:
-        """Store all sessions in the form of today: migrated, and encrypted with the newest key.
+        """Store all sessions in their current form: migrated, and encrypted with the newest key.
 
-        Safe while bots run: each session is locked for a moment. What is in that form already is not written, so an
-        interrupted run may simply be made again, or go on with `resume=report.cursor`. Expiry is not touched.
+        Safe while bots run: each session is locked for a moment. Sessions that are in this form already are not
+        written, so an interrupted run can be repeated, or continued with `resume=report.cursor`. Expiry stays as it is.
 
         Args:
-            dry_run: only count what would be done, and what would fail.
-            resume: where an earlier run stopped, `RewriteReport.cursor`.
-            progress: called with the report after each page, in the thread of the library.
+            dry_run: only count what would be rewritten and what would fail.
+            resume: the `RewriteReport.cursor` at which an earlier run stopped.
+            progress: called with the report after each page, in the library's thread.
 
         Returns:
-            How many were looked at, rewritten, and could not be, with the reasons.
+            How many sessions were examined and rewritten, how many failed, and why.
         """
-
-        async def rewrite() -> RewriteReport:
-            return await self.asynchronous.rewrite(dry_run=dry_run, resume=resume, progress=progress)
-
+        rewrite = partial(self.asynchronous.rewrite, dry_run=dry_run, resume=resume, progress=progress)
         return self.join().call(rewrite)
 
     @overload
@@ -329,13 +329,13 @@ class SessionManager(Generic[T]):
     @overload
     def action(self, *, name: str) -> Callable[[F], F]: ...
     def action(self, function: Callable[..., object] | None = None, *, name: str | None = None) -> object:
-        """Register a function, so that `ctx.after_commit` can store a call of it. It is called in a thread.
+        """Register a function, so that `ctx.after_commit` can store a call of it. It runs in a thread of the library.
 
-        It is found again by its name, after a restart too: a function that was renamed keeps the old name by `name=`.
+        Stored calls refer to it by name, also after a restart: pass `name=` to keep the old name of a renamed function.
 
         Args:
-            function: is called with the arguments that `after_commit` was given, which must be JSON.
-            name: under which calls are stored; without it, the function's own.
+            function: called with the arguments that `after_commit` was given; they must be JSON.
+            name: the name in stored calls; without it, the function's own.
 
         Raises:
             TypeError: the function is async.
@@ -350,11 +350,11 @@ class SessionManager(Generic[T]):
         return register if function is None else register(function)
 
     def start(self) -> None:
-        """Connect now rather than at the first use; also after `close`, to go on."""
+        """Connect now rather than at the first use. After `close`, connect again."""
         self.attach(None)
 
     def attach(self, user: object) -> None:
-        """Connect for somebody, such as a bot, who uses this manager until `detach`. For integrations."""
+        """Connect for a user of this manager, such as a bot, until it calls `detach`. For integrations."""
         check_may_block()
         self._closed = False
         try:
@@ -365,7 +365,7 @@ class SessionManager(Generic[T]):
             raise
 
     def detach(self, user: object, timeout: float) -> int:
-        """Close, unless others use this manager; how many sessions were open after `timeout` seconds."""
+        """Close, unless there are other users. Returns how many sessions were still open after `timeout` seconds."""
         check_may_block()
         try:
             return self.join().call(self.asynchronous.runtime.release, user, timeout)
@@ -375,12 +375,12 @@ class SessionManager(Generic[T]):
                 self._leave()
 
     def close(self, timeout: float = 30.0) -> None:
-        """Let no session begin any more, wait for those that are open, and disconnect.
+        """Open no more sessions, wait for those that are open, and disconnect.
 
-        A storage that was open before its managers came is left open. May be called twice.
+        A storage that was open before its managers is left open. May be called twice.
 
         Args:
-            timeout: seconds to wait for open sessions; what is open then cannot commit any more.
+            timeout: seconds to wait for open sessions; those still open afterwards cannot commit.
         """
         check_may_block()
         self._closed = True
@@ -405,18 +405,18 @@ class SessionManager(Generic[T]):
         self.close()
 
     def join(self) -> LoopThread:
-        """The event loop in which the sessions of this manager are. For integrations.
+        """The event loop that the sessions of this manager belong to. For integrations.
 
         Raises:
             SessionClosedError: the manager is closed, or the process is ending.
-            SessionError: an event loop runs in this thread.
+            SessionError: this thread runs an event loop.
         """
         loop_thread = self._loop_thread
         if loop_thread is None or loop_thread.ended:
             self._check_not_closed()
             loop_thread = self._loop_thread = join_loop(self.loop_user)
             try:
-                self._check_not_closed()  # meanwhile, by another thread that saw no loop to leave
+                self._check_not_closed()  # by another thread meanwhile, which saw no loop to leave
             except SessionClosedError:
                 self._leave()
                 raise
@@ -443,7 +443,7 @@ class SessionManager(Generic[T]):
 
 
 async def _next_page(items: AsyncIterator[V]) -> tuple[list[V], Exception | None]:
-    """The next items, fewer than `_PAGE` only at the end, and the error that came after them."""
+    """The next items, fewer than `_PAGE` only at the end, and the error that followed them."""
     page: list[V] = []
     try:
         async for item in items:

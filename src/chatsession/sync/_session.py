@@ -1,4 +1,4 @@
-"""What users see of open sessions without asyncio."""
+"""Open sessions, as programs without asyncio use them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Session(Generic[T]):
-    """One open session, a unit of work: what happens to its data counts as a whole, or not at all.
+    """One open session, a unit of work: the changes to its data are stored together, or not at all.
 
     Made by `SessionManager.open` and used as `with sessions.open(key) as s:`. When the block ends, the data is stored
-    if it differs from what is stored. When the block raises, nothing is stored, also if it is `KeyboardInterrupt` or
-    `SystemExit`. Such an interrupt that arrives while a commit is under way comes out once the outcome is known.
+    if it differs from what is stored. When the block raises, nothing is stored, also if the exception is
+    `KeyboardInterrupt` or `SystemExit`. One that arrives during a commit is raised once the outcome is known.
 
     Raises, when the block ends:
-        SessionConflictError: the session was changed by others, or its lock was lost; nothing was written.
+        SessionConflictError: the session was changed elsewhere, or its lock was lost; nothing was written.
         SessionEncodeError: the data cannot be stored; nothing was written.
         SessionTooLargeError: the data is larger than `max_size`; nothing was written.
         SessionClosedError: the manager was closed meanwhile, or the process was forked inside the block; nothing was
@@ -37,17 +37,17 @@ class Session(Generic[T]):
 
     @property
     def key(self) -> str:
-        """The key, as it was given to `open` (without the prefix), or the one to which that session has moved."""
+        """The key as passed to `open` (without the prefix), or the one to which the session has moved."""
         return self._session.key
 
     @property
     def exists(self) -> bool:
-        """Whether something is stored under this key, as of the load or of this session's last commit."""
+        """Whether the session is stored, as of when it was loaded, or of the last `save` or `release`."""
         return self._session.exists
 
     @property
     def data(self) -> T:
-        """The value; where nothing is stored, what `initial` makes. Assign to replace, assign `None` to delete.
+        """The value; if nothing is stored, what `initial` returns. Assign to replace, assign `None` to delete.
 
         Raises:
             SessionClosedError: the session is not open, or was released and is assigned.
@@ -61,13 +61,13 @@ class Session(Generic[T]):
         self._session.data = value
 
     def save(self) -> None:
-        """Commit now what has changed, and stay open. Durable when this returns; raises as the end of the block."""
+        """Commit now what has changed, and stay open. Durable when it returns; raises as the end of the block does."""
         self._block.opened_in().call(self._session.save)
 
     def release(self) -> None:
-        """Commit now what has changed, and let the key's next update in; for handlers that go on for long.
+        """Commit now what has changed, and let the key's next update run; for long handlers.
 
-        The data may still be read, but no longer be changed: assigning raises `SessionClosedError`, and so does the
+        The data can still be read, but no longer changed: assigning raises `SessionClosedError`, and so does the
         end of the block if a part of the data was changed.
         """
         self._block.opened_in().call(self._session.release)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
-from weakref import ReferenceType, ref
+from weakref import finalize
 
 from chatsession.errors import SessionClosedError
 from chatsession.sync.loop_thread import LoopThread
@@ -28,30 +29,31 @@ class Block(Generic[V]):
     """A `with` block that enters and leaves an `async with` block in the event loop of the library.
 
     Args:
-        block: the asynchronous one.
-        join: gives the loop in which it is to be entered.
-        key: of the session, for messages; `None` where there are several.
+        block: the asynchronous block.
+        join: returns the event loop to enter it in.
+        key: the key of the session, for messages; `None` if there are several.
     """
 
-    __slots__ = ("__weakref__", "_block", "_join", "_key", "_loop_thread", "_watch")
+    __slots__ = ("__weakref__", "_block", "_if_deleted", "_join", "_key", "_loop_thread")
 
     def __init__(self, block: AsyncBlock[V], join: Callable[[], LoopThread], key: str | None = None) -> None:
         self._block = block
         self._join = join
         self._key = key
         self._loop_thread: LoopThread | None = None
-        """`None` before it is entered, and after it was left."""
-        self._watch: ReferenceType[Block[V]] | None = None
+        """The loop in which the block is open; `None` while it is not."""
+        self._if_deleted: finalize[Any, Block[V]] | None = None
+        """Releases the locks of a block that is deleted while it is open."""
 
     def __enter__(self) -> V:
-        """Enter it. If that fails or is interrupted, nothing is left open."""
+        """Enter the block. If that fails or is interrupted, nothing stays open."""
         if self._loop_thread is not None:
             raise SessionClosedError("this session is open already; open another", key=self._key)
         loop_thread, block = self._join(), self._block
-        # An interrupt may come between any two steps, and a generator may be abandoned inside its block. `__del__`
-        # would do, but would run for each block, and Python drops an interrupt that comes meanwhile.
-        self._watch = ref(self, lambda watch: _abandoned(watch, loop_thread, block))
-        _open.add(self._watch)
+        # An interrupt can come between any two steps, and a generator can be deleted inside its block. `__del__` would
+        # run for every block, and Python drops an interrupt that arrives in it.
+        self._if_deleted = finalize(self, loop_thread.spawn, partial(_abort, block))
+        self._if_deleted.atexit = False
         self._loop_thread = loop_thread
         try:
             return loop_thread.call(block.__aenter__)
@@ -67,7 +69,7 @@ class Block(Generic[V]):
         try:
             self.opened_in().call(self._block.__aexit__, None, None, None)
         except BaseException:
-            self._abort()  # an interrupt may have come before the commit began
+            self._abort()  # an interrupt may have come before the commit
             raise
         self._left()
 
@@ -75,7 +77,7 @@ class Block(Generic[V]):
         """The loop in which the block is open.
 
         Raises:
-            SessionClosedError: it is not open, or not in this process.
+            SessionClosedError: it is not open in this process.
         """
         if self._loop_thread is None:
             raise SessionClosedError(
@@ -88,24 +90,14 @@ class Block(Generic[V]):
 
     def _abort(self) -> None:
         if self._loop_thread is not None and not self._loop_thread.ended:
-            with contextlib.suppress(SessionClosedError):  # the loop ended meanwhile, and with it the session
+            with contextlib.suppress(SessionClosedError):  # the loop has ended, and aborted the session
                 self._loop_thread.call(_abort, self._block)
         self._left()
 
     def _left(self) -> None:
         self._loop_thread = None
-        if self._watch is not None:
-            _open.discard(self._watch)
-            self._watch = None  # without which the block may be deleted
-
-
-_open: set[ReferenceType[Block[Any]]] = set()
-
-
-def _abandoned(watch: ReferenceType[Block[Any]], loop_thread: LoopThread, block: AsyncBlock[Any]) -> None:
-    """A block was deleted while it was open: give its locks back."""
-    _open.discard(watch)
-    loop_thread.spawn(lambda: _abort(block))
+        if self._if_deleted is not None:
+            self._if_deleted.detach()
 
 
 async def _abort(block: AsyncBlock[Any]) -> None:

@@ -1,6 +1,6 @@
-"""One event loop in a thread of the library's own, to which all threads of the process give their calls.
+"""One event loop in a thread of the library, in which all threads of the process make their asynchronous calls.
 
-A call costs a lock on which its thread waits, and a wake-up of the loop that serves all threads which call meanwhile.
+A thread waits for its call on a lock. One wake-up of the loop serves all calls that have arrived by then.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from chatsession.sync._calls import Call, CallerTask
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-_EXIT_PATIENCE = 10.0
-"""Seconds for which the end of the process waits for the storages to be closed."""
+_EXIT_TIMEOUT = 10.0
+"""Seconds that the end of the process waits for the storages to be closed."""
 
 _CLOSED = "its manager was closed before the session ended, and what was not committed by then is lost"
 _FORKED = "it was opened in the process from which this one was forked, where its lock is; open it here"
@@ -39,39 +39,40 @@ def check_may_block() -> None:
 
 
 class LoopUser(Protocol):
-    """One that needs the loop until it is closed."""
+    """Something that needs the loop until it is closed."""
 
     async def aclose(self, timeout: float) -> None:
-        """Disconnect; sessions that are still open after `timeout` seconds are lost."""
+        """Disconnect. Sessions that are still open after `timeout` seconds are lost."""
         ...
 
 
 class LoopThread:
-    """An event loop that runs in a daemon thread, and the calls that other threads make in it.
+    """An event loop in a daemon thread, and the calls that other threads make in it.
 
     Args:
-        loop: a new one.
+        loop: a new event loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended: str = ""
-        """Why no call is made any more; empty as long as calls are made."""
+        """Why no further call is made; empty while the loop runs."""
         self.users: set[LoopUser] = set()
+        """They are closed when the loop ends."""
         self._pending: deque[tuple[CallerTask, Call | None]] = deque()
         self._awake = False
-        """The loop is about to look at what is pending."""
+        """The loop is about to take what is pending."""
         self._local = threading.local()
         self._callers: set[CallerTask] = set()
         self._spawned: set[asyncio.Task[object]] = set()
         self._loop = loop
         self._end: asyncio.Future[None] = loop.create_future()
-        # A daemon: a process that forgot to close its managers must still be able to exit.
+        # A daemon, so that a process which does not close its managers can exit.
         self._thread = threading.Thread(target=self._run, name="chatsession", daemon=True)
 
     # In any thread.
 
     def start(self) -> None:
-        """Run the loop from now on."""
+        """Run the loop."""
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -79,14 +80,14 @@ class LoopThread:
             raise SessionClosedError(f"the thread of chatsession.sync cannot be started: {error}") from error
 
     def call(self, function: Callable[[*Arguments], Coroutine[Any, Any, T]], *arguments: *Arguments) -> T:
-        """Run an async function in the loop, and wait for it; its outcome is known when this returns or raises.
+        """Run an async function in the loop, and wait until it has ended.
 
-        What a signal handler raises meanwhile, such as `KeyboardInterrupt`, cancels the function, and comes out once
-        that has ended.
+        An exception that a signal handler raises meanwhile, such as `KeyboardInterrupt`, cancels the function, and is
+        raised once that has ended.
 
         Raises:
-            SessionError: an event loop runs in this thread, and would be blocked.
-            SessionClosedError: this loop has ended.
+            SessionError: this thread runs an event loop, which would be blocked.
+            SessionClosedError: the loop has ended.
         """
         check_may_block()
         try:
@@ -112,7 +113,7 @@ class LoopThread:
         return call.outcome()
 
     def post(self, caller: CallerTask, call: Call | None) -> None:
-        """Give the loop a call; `None`: the caller's thread has ended."""
+        """Hand a call to the loop; `None`: the caller's thread has ended."""
         self._pending.append((caller, call))
         if self.ended:
             self._refuse_pending()
@@ -121,27 +122,27 @@ class LoopThread:
             self.call_soon(self._take_pending)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call a function in the loop, unless that has ended."""
+        """Call a function in the loop, unless the loop has ended."""
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:  # the loop was closed just now
             self._refuse_pending()
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Run an async function in the loop, unless that has ended, and don't wait for it."""
+        """Run an async function in the loop, unless the loop has ended, without waiting for it."""
         if not self.ended:
             self.call_soon(partial(self._spawn, function))
 
-    def end(self, why: str, patience: float | None = None) -> None:
+    def end(self, why: str, timeout: float | None = None) -> None:
         """Cancel all calls, close the users, and wait until the thread has ended.
 
         Args:
-            why: what later calls are told.
-            patience: seconds to wait at most.
+            why: the message of the error that later calls raise.
+            timeout: seconds to wait; `None`: without limit.
         """
         self.ended = why
         self.call_soon(partial(self._end.set_result, None))
-        self._thread.join(patience)
+        self._thread.join(timeout)
 
     def _refuse_pending(self) -> None:
         while True:
@@ -171,7 +172,7 @@ class LoopThread:
         await asyncio.gather(*(user.aclose(0.0) for user in self.users), return_exceptions=True)
 
     def _take_pending(self) -> None:
-        self._awake = False  # before it looks: for what comes later it is woken again
+        self._awake = False  # first, so that whatever is added after the last look wakes the loop again
         if self.ended:
             self._refuse_pending()
         pending = self._pending
@@ -185,7 +186,7 @@ class LoopThread:
                 caller.end(_CLOSED)
 
     def _cancel(self, caller: CallerTask, call: Call) -> None:
-        self._take_pending()  # the thread may have been interrupted before it woke the loop
+        self._take_pending()  # the call may be there still: its thread may be interrupted before it wakes the loop
         caller.cancel(call)
 
     def _spawn(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -195,7 +196,7 @@ class LoopThread:
 
 
 class _Presence:
-    """Is in the local storage of a thread, and is deleted when the thread ends."""
+    """Belongs to the local storage of a thread, and is deleted with it when the thread ends."""
 
     def __init__(self, loop_thread: LoopThread) -> None:
         self._loop_thread = loop_thread
@@ -207,42 +208,17 @@ class _Presence:
 
 
 class _Process:
-    """What a process has of its own; a forked child begins anew."""
+    """What a process has of its own. A forked child begins with a new one."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # reentrant, since signal handlers and `__del__` may use sessions, too
         self.loop_thread: LoopThread | None = None
         self.exiting = False
 
-    def join(self, user: LoopUser) -> LoopThread:
-        if self.exiting:
-            raise SessionClosedError(_EXITING)
-        if self.loop_thread is None:
-            loop_thread = LoopThread(asyncio.new_event_loop())
-            loop_thread.start()
-            self.loop_thread = loop_thread
-        self.loop_thread.users.add(user)
-        return self.loop_thread
-
-    def leave(self, user: LoopUser) -> None:
-        loop_thread = self.loop_thread
-        if loop_thread is None:
-            return
-        loop_thread.users.discard(user)
-        if not loop_thread.users:
-            self.loop_thread = None
-            loop_thread.end(_CLOSED)
-
-    def exit(self) -> None:
-        self.exiting = True
-        loop_thread, self.loop_thread = self.loop_thread, None
-        if loop_thread is not None:
-            loop_thread.end(_EXITING, _EXIT_PATIENCE)
-
 
 _process = _Process()
 _inherited: list[LoopThread] = []
-"""Of the parent process. To delete one would disturb the parent's loop, with which it shares a selector."""
+"""Of the parent process. Deleting one would disturb the parent's loop, with which it shares a selector."""
 
 
 def join_loop(user: LoopUser) -> LoopThread:
@@ -253,19 +229,37 @@ def join_loop(user: LoopUser) -> LoopThread:
         SessionClosedError: the process is ending.
     """
     check_may_block()
-    with _process.lock:
-        return _process.join(user)
+    process = _process
+    with process.lock:
+        if process.exiting:
+            raise SessionClosedError(_EXITING)
+        if process.loop_thread is None:
+            loop_thread = LoopThread(asyncio.new_event_loop())
+            loop_thread.start()
+            process.loop_thread = loop_thread
+        process.loop_thread.users.add(user)
+        return process.loop_thread
 
 
 def leave_loop(user: LoopUser) -> None:
-    """A user is closed; with the last one the loop and its thread end."""
+    """A user is closed. The loop and its thread end with the last one."""
     check_may_block()
-    with _process.lock:
-        _process.leave(user)
+    process = _process
+    with process.lock:
+        loop_thread = process.loop_thread
+        if loop_thread is None:
+            return
+        loop_thread.users.discard(user)
+        if not loop_thread.users:
+            process.loop_thread = None
+            loop_thread.end(_CLOSED)
 
 
 def _at_exit() -> None:
-    _process.exit()
+    _process.exiting = True
+    loop_thread, _process.loop_thread = _process.loop_thread, None
+    if loop_thread is not None:
+        loop_thread.end(_EXITING, _EXIT_TIMEOUT)
 
 
 def _after_fork_in_child() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar, Unpack, overload
 
 from telebot import TeleBot
 from telebot.async_telebot import AsyncTeleBot
 from telebot.asyncio_storage import StateMemoryStorage
 
-from chatsession.integrations.polling.poller import BotApi, Poller
 from chatsession.integrations.polling.setup import make_poller
 from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telebot._dispatch import dispatch_of
-from chatsession.integrations.telebot._handlers import BotSessions, is_set_up
+from chatsession.integrations.telebot._handlers import is_set_up
 from chatsession.integrations.telebot._polling import AsyncApi, poll
 from chatsession.integrations.telebot._states import SessionStateStorage
 from chatsession.integrations.telebot._thread_dispatch import thread_dispatch_of
@@ -236,21 +236,12 @@ def start_polling(
     if not is_set_up(bot):
         raise ValueError("start_polling comes after setup_sessions(bot, sessions)")
     allowed = None if allowed_updates is None else list(allowed_updates)
-
-    def poller_of(api: BotApi, sessions: BotSessions) -> Poller:
-        return make_poller(
-            bot.bot_id or 0,
-            api,
-            sessions.bindings,
-            timeout=timeout,
-            drain=drain_timeout,
-            max_deliveries=max_deliveries,
-        )
-
+    poller_of = partial(make_poller, timeout=timeout, drain=drain_timeout, max_deliveries=max_deliveries)
     if isinstance(bot, AsyncTeleBot):
         dispatch = dispatch_of(bot)
-        poller = poller_of(AsyncApi(bot, dispatch, allowed), dispatch)
+        poller = poller_of(bot.bot_id or 0, AsyncApi(bot, dispatch, allowed), dispatch.bindings)
         return poll(bot, dispatch, poller, handle_signals=handle_signals)
     threads = thread_dispatch_of(bot)
     api = ThreadApi(bot, threads, allowed)
-    return poll_in_threads(bot, threads, api, poller_of(api, threads), handle_signals=handle_signals)
+    poller = poller_of(bot.bot_id or 0, api, threads.bindings)
+    return poll_in_threads(bot, threads, api, poller, handle_signals=handle_signals)
