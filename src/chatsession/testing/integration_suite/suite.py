@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import pytest
+import pytest_asyncio
 
 from chatsession.manager import SessionManager
 from chatsession.storages import Change, Locked, LockRequest, Outcome, Record, Storage
@@ -68,8 +69,9 @@ class IntegrationSuite:
         """Override: a function without parameters (such as the driver's class) that returns a new driver."""
         raise NotImplementedError(f"{type(self).__name__} must have a fixture make_driver")
 
-    @pytest.fixture
-    def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
+    @pytest_asyncio.fixture
+    async def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
+        """A bot, made in the test's event loop: some frameworks want one where a client is made."""
         return make_driver()
 
     @pytest.fixture(params=["memory", "sqlite"])
