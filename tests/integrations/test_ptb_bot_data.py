@@ -365,6 +365,7 @@ USING: dict[str, Any] = {
     "a method": service.use,
     "a decorator": decorated(count),
     "a partial": functools.partial(count),
+    "a decorator twice": decorated(decorated(count)),
     "a partial of a decorator": functools.partial(decorated(by_function)),
 }
 

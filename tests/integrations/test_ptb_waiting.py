@@ -46,6 +46,11 @@ class OwnContext(SessionCallbackContext[Pizza]):
     async def greet(self) -> None:
         LOG.append(self.bot.id)
 
+    def count_by(self, number: int) -> None:
+        self.session.count += number
+
+    count_one = functools.partialmethod(count_by, 1)
+
 
 # Ways to use the session.
 
@@ -155,6 +160,18 @@ def decorated_without_wraps(handler: Handler) -> Handler:
     return wrapper
 
 
+async def by_partialmethod(update: Update, context: OwnContext) -> None:
+    context.count_one()
+
+
+@decorated
+async def by_decorated_helper(update: Update, context: Context) -> None:
+    await DECORATED_HELPER(update, context)
+
+
+DECORATED_HELPER = decorated(by_attribute)
+
+
 async def with_a_first_argument(first: str, update: Update, context: Context) -> None:
     context.session.count += 1
 
@@ -168,12 +185,14 @@ USING: dict[str, Handler] = {
         *(by_attribute, by_assignment, by_getattr, by_helper, by_helper_with_a_keyword, by_inner_function),
         *(by_inner_helper, by_table, by_another_name, by_locals, by_method_of_context, by_property_of_context),
         *(by_cached_property_of_context, by_object_elsewhere, by_kept_context, KITCHEN.by_method),
+        by_partialmethod,
         made_elsewhere["by_source_that_is_not_there"],
     )
 } | {
     "an object": KITCHEN,
     "a decorator": decorated(by_attribute),
     "a decorator without wraps": decorated_without_wraps(by_attribute),
+    "a decorator that its helper has, too": by_decorated_helper,
     "a partial": functools.partial(with_a_first_argument, "first"),
 }
 
@@ -192,6 +211,24 @@ async def test_a_handler_that_uses_the_session_has_it(
         await until(lambda: not sessions.runtime.active and storage.calls["put"])
         assert await sessions.get(1) == Pizza(1)
     assert errors == []
+
+
+async def test_a_context_that_makes_attributes_up(sessions: SessionManager[Pizza]) -> None:
+    class Own(SessionCallbackContext[Pizza]):
+        def __getattr__(self, name: str) -> Pizza:
+            if name == "by_another_name":
+                return self.session
+            raise AttributeError(name)
+
+    async def count(update: Update, context: Own) -> None:
+        context.by_another_name.count += 1
+
+    application = build(Own)
+    setup_sessions(application, sessions)
+    on_text(application, count)
+    async with serving(application):
+        await feed(application, message())
+        assert await sessions.get(1) == Pizza(1)
 
 
 # Ways to do without it.

@@ -27,12 +27,12 @@ def uses_bot_data(callback: object, context_class: type[object]) -> bool:
         callback: of a handler or a job.
         context_class: whose attributes it may use.
     """
-    waiting, seen = list(_functions(callback)), set[CodeType]()
+    waiting, seen = list(_functions(callback)), set[FunctionType]()
     while waiting:
         function = waiting.pop()
-        if function.__code__ in seen:
+        if function in seen:
             continue
-        seen.add(function.__code__)
+        seen.add(function)
         names = _names(function.__code__)
         if _NAME in names or len(seen) > _MOST:
             return True

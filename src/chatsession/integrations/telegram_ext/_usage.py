@@ -68,7 +68,8 @@ class _Reader:
     def __init__(self, context_class: type[Any]) -> None:
         self.names: set[str] = set()
         self._context_class = context_class
-        self._seen: set[tuple[CodeType, int | str]] = set()
+        self._seen: set[tuple[FunctionType, int, int | str]] = set()
+        """Functions with the `id` of their owner, since those that a decorator makes share their code."""
 
     def follow(self, callee: object, parameter: int | str) -> None:
         """A function gets the context as a parameter, told by position or name. Raises `_UnknownError`."""
@@ -93,16 +94,26 @@ class _Reader:
             attribute = attribute.fget
         elif isinstance(attribute, functools.cached_property):
             attribute = cast("functools.cached_property[Any]", attribute).func
-        if isinstance(attribute, FunctionType) and attribute.__module__.partition(".")[0] not in _WITHOUT_SESSIONS:
-            self.follow(attribute, 0)
+        if isinstance(attribute, FunctionType):
+            if attribute.__module__.partition(".")[0] not in _WITHOUT_SESSIONS:
+                self.follow(attribute, 0)
+        elif _runs_code(attribute, self._context_class):
+            raise _UnknownError
 
     def _read(self, function: object, parameter: int | str, owner: object) -> None:
         if not isinstance(function, FunctionType):
             raise _UnknownError
-        place = (function.__code__, parameter)
+        place = (function, id(owner), parameter)
         if place not in self._seen:
             self._seen.add(place)
             _Body(function, owner).read(parameter, self)
+
+
+def _runs_code(attribute: object, context_class: type[Any]) -> bool:
+    """Whether a descriptor, such as `partialmethod`, gives the value of an attribute, or `__getattr__` does."""
+    if attribute is None:
+        return hasattr(context_class, "__getattr__")
+    return isinstance(inspect.getattr_static(type(attribute), "__get__", None), FunctionType)
 
 
 class _Body:
