@@ -111,6 +111,37 @@ def test_a_next_step_that_fails_stores_nothing(
     assert chat_of(sessions) is None
 
 
+@pytest.mark.parametrize("reply", [False, True], ids=["next step", "reply"])
+def test_a_callback_is_called_again_when_its_update_comes_again(
+    bot: QuietThreadBot, sessions: SessionManager[Pizza], reply: bool
+) -> None:
+    answered: list[str] = []
+    failures = [SessionConflictError("it was changed", key="1")]
+
+    def on_answer(message: Message, topping: str, session: Pizza) -> None:
+        session.toppings.append(f"{topping} {message.text}")
+        if failures:
+            raise failures.pop()
+
+    @bot.message_handler()
+    def on_text(message: Message) -> None:
+        answered.append(message.text or "")
+
+    raw = message("large")
+    if reply:
+        raw["message"]["reply_to_message"] = message("b")["message"] | {"message_id": 5}
+        bot.register_for_reply_by_message_id(5, on_answer, "salami")
+    else:
+        bot.register_next_step_handler_by_chat_id(1, on_answer, "salami")
+    with pytest.raises(SessionConflictError):
+        handle(bot.process_new_updates, [parsed(raw)])
+    handle(bot.process_new_updates, [parsed(raw)])
+    assert chat_of(sessions) == Pizza(0, ["salami large"])
+    assert answered == (["large", "large"] if reply else []), "telebot gives replies to other handlers, too"
+    feed(bot, "end")
+    assert answered[-1] == "end"
+
+
 class Counter:
     """A handler that is an object."""
 

@@ -1,9 +1,9 @@
-"""Counts how often an update has taken the process down, and sets it aside in the end.
+"""Counts how often an update may have crashed the process, and sets it aside in the end.
 
-While nothing goes wrong, this writes twice: at the start, that a process is polling, and at a clean end, that none is.
-A process that finds the first without the second knows that the one before it died, and that any update which is
-delivered now may be the reason. One that may have been it twice is handled alone; if the process dies again, it was
-that one.
+Without a crash there are two writes: at the start, that a process polls, and at a clean end, that it has stopped. A
+process that finds the first without the second knows that its predecessor crashed, and that each update which is
+delivered now may be the reason. An update that may have been the reason twice is handled alone. If the process crashes
+again, this update was the reason.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _log = logging.getLogger("chatsession")
 
 
 class _Record(Struct):
-    """What is stored of one bot's polling."""
+    """The stored state of one bot's polling."""
 
     crashes: dict[int, int] = field(default_factory=dict[int, int])
-    """How many processes may have died of an update, by its id."""
+    """How many crashes an update may have caused, by its id."""
     alone: int | None = None
-    """The update that is handled alone."""
+    """The id of the update that is handled alone."""
 
 
 class Deliveries:
-    """The deliveries to one bot.
+    """The crashes of one bot, and the updates that may have caused them.
 
     Args:
-        sessions: where the counts are kept.
-        bot_id: of the bot.
-        most: an update that has taken the process down so often is set aside.
+        sessions: the manager in whose storage they are counted.
+        bot_id: the id of the bot.
+        most: the number of crashes after which an update is set aside.
     """
 
     def __init__(self, sessions: SessionManager[Any], bot_id: int, most: int) -> None:
@@ -50,7 +50,7 @@ class Deliveries:
         self._record = _Record()
 
     async def begin(self) -> bool:
-        """A process begins to poll. Returns whether the one before it died."""
+        """Note that this process polls. Returns whether its predecessor crashed."""
         await self._runtime.enter_loop()
         found = await self._runtime.coordinator.read(self._key)
         if found is None:
@@ -63,7 +63,7 @@ class Deliveries:
         return True
 
     async def count(self, updates: Iterable[RawUpdate]) -> None:
-        """These were delivered to a process that died, or have come since."""
+        """Count the crash for the updates that are delivered after it."""
         record, ids = self._record, [update["update_id"] for update in updates]
         blamed = ids if record.alone is None else [record.alone]
         crashes = {update_id: record.crashes.get(update_id, 0) + (update_id in blamed) for update_id in ids}
@@ -71,11 +71,11 @@ class Deliveries:
         await self._store()
 
     def is_suspect(self, update: RawUpdate) -> bool:
-        """Whether an update is handled alone, if at all."""
+        """Whether an update must be handled alone, or set aside."""
         return self._record.crashes.get(update["update_id"], 0) >= self._suspect_from
 
     async def set_aside(self, update: RawUpdate, to_json: Callable[[RawUpdate], bytes]) -> bool:
-        """Set an update aside if it has taken the process down too often."""
+        """Set an update aside if it has crashed the process too often. Returns whether it was."""
         update_id: int = update["update_id"]
         crashes = self._record.crashes[update_id]
         if crashes < self._most:
@@ -91,18 +91,18 @@ class Deliveries:
         return True
 
     async def handle_alone(self, update: RawUpdate) -> None:
-        """The next update is handled while no other is."""
+        """Note that this update is handled next, while no other is."""
         self._record.alone = update["update_id"]
         await self._store()
 
     async def handle_together(self) -> None:
-        """From now on, updates are handled side by side; what they have to their account stays until they are done."""
+        """Note that updates run in parallel from now on. Their counts stay until a clean end."""
         if self._record.alone is not None:
             self._record.alone = None
             await self._store()
 
     async def end(self) -> None:
-        """A process has stopped as it should."""
+        """Note a clean end."""
         await self._runtime.coordinator.commit(Change(self._key, Action.DELETE))
 
     @property

@@ -1,6 +1,7 @@
-"""Tells the one who delivers an update when it is done, and whether it must be delivered again.
+"""When an update is done, and whether it must be delivered again.
 
-Frameworks tell their error handlers of errors, and return as if all was well.
+A framework gives errors to its error handlers, and then returns as if nothing had happened. So the code that handles
+an update notes here what the code that delivers it must know.
 """
 
 from __future__ import annotations
@@ -23,16 +24,14 @@ from chatsession.integrations.polling.window import RawUpdate
 _log = logging.getLogger("chatsession")
 
 REDELIVERABLE = (SessionConflictError, SessionLockTimeoutError, SessionUnsentError, StorageUnavailableError)
-"""Nothing of the update is stored, or all of it but what is to be sent; another delivery puts it right."""
+"""After these, either nothing of the update is stored, or only its actions are not sent: another delivery helps."""
 
 
 class Delivery:
-    """One delivery of one update, which is done when all its parts have ended.
-
-    The first part is that of the one who delivers it.
+    """One delivery of one update. It is done when all its parts have ended; delivering it is the first part.
 
     Args:
-        on_done: is called with the delivery when it is done, by whoever ends the last part.
+        on_done: called with the delivery when the last part ends.
     """
 
     __slots__ = ("_on_done", "_parts", "error")
@@ -55,7 +54,7 @@ class Delivery:
 
 
 class ThreadDelivery(Delivery):
-    """The same for an update that is handled in threads."""
+    """The delivery of an update that is handled in threads."""
 
     __slots__ = ("_lock",)
 
@@ -76,12 +75,12 @@ class ThreadDelivery(Delivery):
 
 
 class PolledUpdate(Delivery):
-    """An update that polling has brought.
+    """The delivery of an update that was fetched by polling.
 
     Args:
-        update: as it was fetched.
+        update: the update as it was fetched.
         on_done: see `Delivery`.
-        retry: seconds after which it is handled again, if it must be.
+        retry: seconds after which it is handled again if it is not done.
     """
 
     __slots__ = ("abandoned", "retry", "update", "update_id")
@@ -92,10 +91,10 @@ class PolledUpdate(Delivery):
         self.update_id: int = update["update_id"]
         self.retry = retry
         self.abandoned = False
-        """Polling is over, and does not wait for it; Telegram delivers it again."""
+        """Polling has ended and does not wait for the update. Telegram delivers it again."""
 
     async def handle(self, handle: Callable[[], Awaitable[object]]) -> None:
-        """Handle it as its first part, which ends also if the handler fails or is cancelled."""
+        """Handle the update, and end its first part, also if the handler fails or is cancelled."""
         delivering.set(self)
         try:
             await handle()
@@ -109,27 +108,28 @@ class PolledUpdate(Delivery):
 
 
 delivering: ContextVar[Delivery | None] = ContextVar("chatsession_delivery", default=None)
+"""The delivery of the update that is being handled."""
 
 
 def note_undone(error: BaseException | None) -> None:
-    """An update has failed; if another delivery would put it right, it is not done."""
+    """The update has failed. It is not done if another delivery would help."""
     if isinstance(error, REDELIVERABLE):
         leave_undone(error)
 
 
 def leave_undone(error: BaseException) -> None:
-    """An update must be delivered again."""
+    """The update must be delivered again."""
     if (delivery := delivering.get()) is not None:
         delivery.error = error
 
 
 def inside_update() -> bool:
-    """Whether this runs in a handler, which must not wait for the end of its own update."""
+    """Whether the caller is a handler, which must not wait for the end of its own update."""
     return delivering.get() is not None
 
 
 def belongs_to_update(task: asyncio.Task[Any]) -> None:
-    """The update is not done before this task is."""
+    """The update is done only when this task is done."""
     if (delivery := delivering.get()) is not None:
         delivery.begin()
         task.add_done_callback(lambda _: delivery.end())

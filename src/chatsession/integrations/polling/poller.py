@@ -17,26 +17,26 @@ from chatsession.integrations.polling.window import RawUpdate, Window
 _log = logging.getLogger("chatsession")
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
-"""Seconds between two requests while updates are under way: Telegram answers at once then, with these among others."""
+"""Seconds between two requests while updates run: Telegram then answers at once, and repeats these updates."""
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 15.0
-"""Seconds to wait after a request that failed."""
+"""Seconds to wait after a failed request."""
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
-"""Seconds after which an update is handled again that is not done."""
+"""Seconds after which an update that is not done is handled again."""
 
 
 class BotApi(Protocol):
     """What the loop needs of a framework."""
 
     async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
-        """Call `getUpdates`; an offset of 0 is left out."""
+        """Call `getUpdates`. An offset of 0 means none."""
         ...
 
     def start(self, updates: Sequence[PolledUpdate]) -> Iterable[asyncio.Task[None]]:
-        """Let the handlers run; each update ends when they and its sessions are done. The tasks may be cancelled."""
+        """Start the handlers. Each update ends when its handlers and sessions are done. The tasks may be cancelled."""
         ...
 
     def to_json(self, update: RawUpdate) -> bytes:
-        """An update as Telegram sent it."""
+        """The JSON of an update, as Telegram sent it."""
         ...
 
     def translate(self, error: Exception, /) -> Exception:
@@ -48,12 +48,12 @@ class Poller:
     """Polls for one bot.
 
     Args:
-        name: of the bot, for messages.
-        api: of the bot.
-        window_size: how many updates may be under way, at most 100.
+        name: the bot's name in messages.
+        api: the framework's bot.
+        window_size: how many updates may run at the same time, at most 100.
         timeout: seconds of a long poll.
-        drain: seconds to let handlers finish at the end.
-        deliveries: counts how often an update has taken the process down; `None`: nobody does.
+        drain: seconds to wait for handlers at the end.
+        deliveries: counts crashes; `None`: they are not counted.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class Poller:
         self._deliveries = deliveries
         self._window = Window(window_size)
         self._under_way: set[PolledUpdate] = set()
-        """Given to the framework, or waiting to be given to it again."""
+        """Updates that run, or wait to be handled again."""
         self._retrying: dict[PolledUpdate, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
-        """Nothing is under way."""
+        """Set while no update is under way."""
         self._idle.set()
         self._stopping = asyncio.Event()
         self._pause = 0.0
 
     def stop(self) -> None:
-        """Fetch nothing more; `run` returns when what runs is done and confirmed."""
+        """Fetch no more updates. `run` returns when those that run are done and confirmed."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Poll until `stop` is called. When it is cancelled, what runs is cancelled, and stays unconfirmed."""
+        """Poll until `stop` is called. If this is cancelled, so are the updates that run, and they stay unconfirmed."""
         stopping = asyncio.ensure_future(self._stopping.wait())
         fetching = asyncio.ensure_future(self._fetch_and_start())
         try:
@@ -97,7 +97,7 @@ class Poller:
             await _cancel(fetching)
             await self._finish()
         finally:
-            self.stop()  # from here on, nothing is handled again
+            self.stop()  # no update is handled again from here on
             self._end_retries()
             for polled in self._under_way:
                 polled.abandoned = True
@@ -117,9 +117,9 @@ class Poller:
                 self._start(new)
 
     async def _until_worth_asking(self) -> None:
-        """Wait while Telegram would answer at once with what it has delivered before.
+        """Wait while Telegram would only repeat at once what it has delivered before.
 
-        That is until all is done; or, if there is room for more, until nothing was done for a while.
+        That is until all updates are done, or, if there is room for more, until none was done for a while.
         """
         loop = asyncio.get_running_loop()
         latest = loop.time() + LONGEST_PAUSE
@@ -137,7 +137,7 @@ class Poller:
             try:
                 batch = await self._api.fetch(offset, self._window.size, timeout)
             except Exception as error:
-                told = self._api.translate(error)  # what is not translated may quote updates in its text
+                told = self._api.translate(error)  # other errors may quote updates
                 wait = told.seconds if isinstance(told, RetryLaterError) else back_off * random.uniform(0.8, 1.2)
                 _log.warning(
                     "%s: getUpdates failed, next try in %.1f s: %s",
@@ -160,7 +160,7 @@ class Poller:
             task.add_done_callback(self._tasks.discard)
 
     async def _start_carefully(self, deliveries: Deliveries, updates: list[RawUpdate]) -> None:
-        """Start what a process that died has left; alone, what may have taken it down."""
+        """Start the updates that a crashed process has left; those that may have crashed it one at a time."""
         await deliveries.count(updates)
         for update in updates:
             if not deliveries.is_suspect(update):
@@ -176,7 +176,7 @@ class Poller:
         await deliveries.handle_together()
 
     def _ended(self, polled: PolledUpdate) -> None:
-        """An update was handled, and is done unless it must be delivered again."""
+        """An update was handled. It is done unless it must be delivered again."""
         if polled.error is None:
             self._window.done(polled.update_id)
         elif not self._stopping.is_set():
@@ -201,7 +201,7 @@ class Poller:
         self._start([polled.update], min(polled.retry * 2, LONGEST_RETRY))
 
     def _end_retries(self) -> None:
-        """Leave what waits to be handled again to the next process, to which Telegram delivers it."""
+        """Leave the updates that wait to be handled again to the next process. Telegram delivers them to it."""
         while self._retrying:
             polled, timer = self._retrying.popitem()
             timer.cancel()
@@ -213,7 +213,7 @@ class Poller:
             self._idle.set()
 
     async def _finish(self) -> None:
-        """Let what runs end, and confirm what is done."""
+        """Wait for the updates that run, and confirm what is done."""
         self._end_retries()
         if self._under_way:
             await _is_set_within(self._idle, self._drain)

@@ -1,4 +1,4 @@
-"""The polling of one bot, as its sessions need it."""
+"""Makes, starts and stops the polling of a bot."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chatsession.integrations.update_scope import SessionBindings
 _log = logging.getLogger("chatsession")
 
 MOST_UNDER_WAY = 100
-"""As many as one `getUpdates` brings."""
+"""As many updates as one `getUpdates` brings."""
 
 
 def check_max_deliveries(most: int) -> None:
-    """Raises `ValueError` if that few deliveries would set updates aside that are not to blame."""
+    """Raises `ValueError` if updates would be set aside that have not caused a crash."""
     if most < 2:
         raise ValueError("max_deliveries must be 2 or more: a process can die of other things than its update")
 
@@ -35,16 +35,16 @@ def make_poller(
     max_deliveries: int,
     most: int = MOST_UNDER_WAY,
 ) -> Poller:
-    """The loop for one bot.
+    """Make the poller of a bot.
 
     Args:
-        bot_id: of the bot.
-        api: of the bot.
-        bindings: its sessions.
+        bot_id: the id of the bot.
+        api: the framework's bot.
+        bindings: the sessions of the bot.
         timeout: seconds of a long poll.
-        drain: seconds to let handlers finish at the end.
-        max_deliveries: an update that has taken the process down so often is set aside.
-        most: how many updates may be under way.
+        drain: seconds to wait for handlers at the end.
+        max_deliveries: the number of crashes after which an update is set aside.
+        most: how many updates may run at the same time.
 
     Raises:
         ValueError: `max_deliveries` is less than 2.
@@ -59,7 +59,7 @@ def make_poller(
                 manager.options.name,
                 MOST_UNDER_WAY,
             )
-    # What is delivered again after a crash must still be remembered.
+    # Sessions must still remember all updates that are delivered again after a crash.
     remembered = [manager.options.deduplicate for manager in managers if manager.options.deduplicate]
     keeping = next((manager for manager in managers if manager.runtime.serializer.pipeline is not None), None)
     if keeping is None:
@@ -75,18 +75,18 @@ def make_poller(
 
 
 _polled: set[int] = set()
-"""What is polled for, by `id`."""
+"""The `id` of each bot that is being polled for."""
 
 
 @contextlib.contextmanager
 def polled_once(bot: object) -> Generator[None]:
-    """Refuse to poll twice at a time.
+    """Refuse a second polling for the same bot during the block.
 
     Args:
-        bot: what the framework starts and stops.
+        bot: the object that the framework starts and stops.
 
     Raises:
-        RuntimeError: it is polled for already.
+        RuntimeError: the bot is being polled for already.
     """
     if id(bot) in _polled:
         raise RuntimeError("this bot is being polled for already; a second polling would get its updates, too")
@@ -99,11 +99,11 @@ def polled_once(bot: object) -> Generator[None]:
 
 @contextlib.contextmanager
 def stopped_by(bot: object, **stops: Callable[[], object]) -> Generator[None]:
-    """Let a framework's own ways to stop its polling stop this one.
+    """Replace methods by which a framework stops its polling during the block.
 
     Args:
-        bot: what the framework stops.
-        **stops: by the names of its methods, what they do meanwhile.
+        bot: the object whose methods they are.
+        **stops: the replacements, by the names of the methods.
     """
     vars(bot).update(stops)
     try:
@@ -115,11 +115,7 @@ def stopped_by(bot: object, **stops: Callable[[], object]) -> Generator[None]:
 
 @contextlib.contextmanager
 def stopping_at_signals(stop: Callable[[], None]) -> Generator[None]:
-    """Call `stop` at SIGTERM and SIGINT; does nothing outside of the main thread.
-
-    Args:
-        stop: returns at once.
-    """
+    """Call `stop`, which must return at once, at SIGTERM and SIGINT. Outside of the main thread, nothing is done."""
 
     def received(number: int, frame: object) -> None:
         _log.info("received %s: polling stops", signal.Signals(number).name)
@@ -138,11 +134,11 @@ def stopping_at_signals(stop: Callable[[], None]) -> Generator[None]:
 
 @contextlib.contextmanager
 def stopped_by_signals(pollers: list[Poller], *, handle_signals: bool) -> Generator[None]:
-    """Stop polling at SIGTERM and SIGINT, where the event loop can handle signals.
+    """Stop pollers at SIGTERM and SIGINT, if the event loop can handle signals.
 
     Args:
-        pollers: to be stopped.
-        handle_signals: whether to do so.
+        pollers: the pollers to stop.
+        handle_signals: `False`: do nothing.
     """
 
     def stop(number: signal.Signals) -> None:

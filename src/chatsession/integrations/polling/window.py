@@ -1,4 +1,4 @@
-"""Which updates are under way, and from which one Telegram is asked."""
+"""Which updates are under way, and the offset for the next `getUpdates`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 RawUpdate: TypeAlias = dict[str, Any]
-"""An update as the Bot API delivers it, or with its `update_id` and what a framework has made of it."""
+"""An update as the Bot API delivers it, or its `update_id` beside a framework's object."""
 
 
 class Window:
-    """The updates that Telegram has delivered and that are not confirmed yet.
+    """The updates that Telegram has delivered and that are not confirmed.
 
-    Telegram delivers the oldest unconfirmed updates, at most `size` of them, again with each `getUpdates`; an offset
-    confirms all below it. So the offset is the lowest update that is not done, and what was delivered before is not
-    new.
+    Each `getUpdates` returns the oldest unconfirmed updates, at most `size` of them, also if it has returned them
+    before. Its offset confirms all updates below it. So the offset is the lowest update that is not done.
 
     Args:
         size: how many updates may be unconfirmed.
@@ -24,7 +23,7 @@ class Window:
         self.size: int = size
         self._running: dict[int, None] = {}
         self._done: set[int] = set()
-        """Done, and not confirmed, because a lower one is not done."""
+        """Updates that are done but not confirmed, because a lower one is not done."""
         self._next = 0
 
     @property
@@ -34,17 +33,17 @@ class Window:
 
     @property
     def offset(self) -> int:
-        """The lowest update that is not done; 0: none was delivered yet."""
+        """The id of the lowest update that is not done; 0 before the first delivery."""
         return min(self._running) if self._running else self._next
 
     @property
     def free(self) -> int:
-        """How many new updates the next `getUpdates` can bring."""
+        """How many new updates the next `getUpdates` can return."""
         offset = self.offset
         return self.size - len(self._running) - sum(update_id >= offset for update_id in self._done)
 
     def take(self, batch: Iterable[RawUpdate]) -> list[RawUpdate]:
-        """The updates of a batch that are new; they are under way from now on."""
+        """Returns the new updates of a batch, which are under way from now on."""
         new: list[RawUpdate] = []
         for update in batch:
             update_id: int = update["update_id"]
@@ -56,10 +55,10 @@ class Window:
         return new
 
     def done(self, update_id: int) -> None:
-        """An update needs no further delivery."""
+        """An update is done."""
         del self._running[update_id]
         self._done.add(update_id)
 
     def confirmed(self, offset: int) -> None:
-        """Telegram has got this offset, and will not deliver again what is below it."""
+        """Telegram has received this offset, and will not return updates below it again."""
         self._done = {update_id for update_id in self._done if update_id >= offset}

@@ -28,6 +28,7 @@ _HOOKS = {
     "_exec_task": ("task",),
     "_run_middlewares_and_handler": ("message", "handlers", "middlewares", "update_type"),
     "_handle_exception": ("exception",),
+    "_notify_reply_handlers": ("new_messages",),
     "process_new_updates": ("updates",),
     "polling": (),
     "stop_bot": (),
@@ -51,11 +52,13 @@ class ThreadDispatch(BotSessions):
         self._process: Callable[[Sequence[types.Update]], None] = self.bot.process_new_updates
         self._execute: Callable[..., None] = self.bot._exec_task
         self._poll: Callable[..., None] = self.bot.polling
+        self._notify_replies: Callable[[list[types.Message]], None] = self.bot._notify_reply_handlers
         self.handle: Callable[..., None] = self.bot._run_middlewares_and_handler
         """Runs the middlewares and handlers of an update."""
         self.bot.process_new_updates = self.process
         self.bot._exec_task = self.execute
         self.bot.polling = self.poll
+        self.bot._notify_reply_handlers = self.notify_replies
 
     def add_manager(self, sessions: SessionManager[Any], *, lazy: bool, per_bot: bool) -> None:
         """Set up a manager."""
@@ -99,6 +102,14 @@ class ThreadDispatch(BotSessions):
         finally:
             self._batch.incoming = outer
 
+    def notify_replies(self, messages: list[types.Message]) -> None:
+        """Give messages to the callbacks that wait for a reply."""
+        self._batch.replies = True
+        try:
+            self._notify_replies(messages)
+        finally:
+            self._batch.replies = False
+
     def execute(self, task: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Give one task of an update to a thread, or do it here if the bot has none."""
         if not args or not isinstance(args[0], types.JsonDeserializable):  # a listener, which gets a whole batch
@@ -110,10 +121,12 @@ class ThreadDispatch(BotSessions):
         if delivery is not None:
             delivery.begin()
         if not self.bot.threaded:
-            self._execute(self._run, ThreadUpdate(self, scope, Turn()), delivery, task, *args, **kwargs)
+            update = ThreadUpdate(self, scope, Turn(), is_reply=self._batch.replies)
+            self._execute(self._run, update, delivery, task, *args, **kwargs)
             return
         with self._turns.next(scope.context.chat_id) as turn:
-            self._execute(self._run_in_turn, ThreadUpdate(self, scope, turn), delivery, task, *args, **kwargs)
+            update = ThreadUpdate(self, scope, turn, is_reply=self._batch.replies)
+            self._execute(self._run_in_turn, update, delivery, task, *args, **kwargs)
 
     def _run_in_turn(self, update: ThreadUpdate, *args: Any, **kwargs: Any) -> None:
         try:
@@ -144,7 +157,18 @@ class ThreadDispatch(BotSessions):
         finally:
             delivering.reset(token)
             if delivery is not None:
+                if delivery.error is not None and task != self.handle:
+                    self._wait_again(update, task, *args, **kwargs)
                 delivery.end()
+
+    def _wait_again(
+        self, update: ThreadUpdate, callback: Callable[..., object], message: types.Message, *args: Any, **kwargs: Any
+    ) -> None:
+        """Let a callback wait for its message, which is delivered again. telebot has forgotten the callback."""
+        if update.is_reply:
+            self.bot.register_for_reply(message.reply_to_message, callback, *args, **kwargs)
+        else:
+            self.bot.register_next_step_handler(message, callback, *args, **kwargs)
 
     def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, poll, and close them when the updates that were received are done."""
@@ -227,3 +251,5 @@ class _Batch(threading.local):
         """By the `id` of what their handlers get."""
         self.deliveries: Mapping[int, ThreadDelivery] = {}
         """Those of `start_polling`, by the ids of the updates."""
+        self.replies = False
+        """Messages are being given to the callbacks that wait for a reply."""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 class ThreadUpdate(HandledUpdate):
     """One task of the bot for one update: its handlers, or a callback that waited for this message."""
 
-    def __init__(self, dispatch: ThreadDispatch, scope: UpdateScope, turn: Turn) -> None:
+    def __init__(self, dispatch: ThreadDispatch, scope: UpdateScope, turn: Turn, *, is_reply: bool) -> None:
         super().__init__(dispatch, scope)
+        self.is_reply: bool = is_reply
+        """The task is a callback of `register_for_reply`."""
         self.dispatch: ThreadDispatch = dispatch
         self.turn: Turn = turn
         for binding, session in zip(dispatch.bindings.all, scope.sessions, strict=True):
