@@ -454,6 +454,7 @@ class TestKeys:
             replace(ANNS, business_connection_id="7"),
             replace(ANNS, business_connection_id="7:8"),
             replace(ANNS, thread_id=7, business_connection_id="8"),
+            replace(ANNS, thread_id=7, business_connection_id=""),
             replace(ANNS, destiny="7"),
             replace(ANNS, destiny=":7"),
             replace(ANNS, business_connection_id="7#x"),

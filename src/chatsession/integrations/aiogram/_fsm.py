@@ -276,13 +276,15 @@ def _state_key(key: StorageKey) -> StateKey:
     owner = f"{key.bot_id}:{key.chat_id}:{key.user_id}"
     if key.thread_id is not None or key.business_connection_id is not None:
         # A business connection is named by Telegram, in a form that is not ours to know.
-        owner += f":{'' if key.thread_id is None else key.thread_id}:{_escaped(key.business_connection_id or '')}"
+        owner += f":{'' if key.thread_id is None else key.thread_id}:{_escaped(key.business_connection_id)}"
     if key.destiny == DEFAULT_DESTINY:
         return StateKey(owner, owner)
     return StateKey(f"{owner}#{key.destiny}", owner)
 
 
-def _escaped(part: str) -> str:
+def _escaped(part: str | None) -> str:
+    if not part:
+        return "" if part is None else "%"
     return part.replace("%", "%25").replace(":", "%3A").replace("#", "%23")
 
 
