@@ -145,6 +145,8 @@ class MultiMiddleware(_Middleware):
     ) -> list[UnitOfWork[Any]]:
         """Load only the fragments that remember updates, in the order in which sessions are always locked."""
         lazies = {name: self.fragments[name].units.lazy_unit(key, ctx) for name, key in keys.items() if key is not None}
+        for lazy in lazies.values():
+            lazy.beside = lambda: [each.opened for each in lazies.values()]
         units.update(lazies)
         self._bind(ctx, units)
         remembering = [name for name in lazies if self.fragments[name].units.runtime.deduplicate]

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from core_aids import Gate, steps
+from core_aids import Gate, LazyContext, steps
 
-from chatsession import SessionConflictError, SessionError, SessionLockTimeoutError, SessionManager, Storage
+from chatsession import (
+    SessionConflictError,
+    SessionError,
+    SessionLockTimeoutError,
+    SessionManager,
+    Storage,
+    multi_session,
+    open_storage,
+)
+from chatsession.unit_of_work import lending
 
 
 async def add(counters: SessionManager[int], key: str, gate: Gate | None = None) -> None:
@@ -135,6 +145,43 @@ async def test_15_two_that_wait_for_each_other_are_told_at_once(storage: Any) ->
     told = [result for result in results if isinstance(result, SessionError)]
     assert len(told) == 1
     assert "for ever" in str(told[0])
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["read", "changed"])
+async def test_15_lazy_sessions_in_opposite_orders_in_two_processes(
+    tmp_path: Path, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that locks out of order lets the other go first. If its session is changed then, its update fails."""
+    monkeypatch.setattr(lending, "_PATIENCE", 0.1)
+    met = asyncio.Barrier(2)
+
+    def process() -> tuple[SessionManager[int], Any]:
+        storage = open_storage(f"sqlite:///{tmp_path}/bot.db")
+        first, second = (SessionManager(int, storage=storage, prefix=prefix) for prefix in "ab")
+        return second, multi_session(lazy=True, first=first, second=second)
+
+    async def use(middleware: Any, names: tuple[str, str], written: str) -> None:
+        ctx = LazyContext("chat")
+
+        async def handler() -> None:
+            for name in names:
+                value = await getattr(ctx.session, name)
+                if name in written:
+                    setattr(ctx.session, name, value + 1)
+                if name == names[0]:
+                    await met.wait()
+
+        await middleware(ctx, handler)
+
+    (counters, one), (_, other) = process(), process()
+    async with one, other:
+        await counters.storage.sweep()  # by now it knows of the other process
+        await counters.put("chat", 0)
+        forth = use(one, ("first", "second"), "first second" if changed else "first")
+        back = use(other, ("second", "first"), "second first")
+        results = await asyncio.gather(forth, back, return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), SessionConflictError if changed else type(None)]
+        assert await counters.get("chat") == 1
 
 
 async def test_15_a_task_that_nobody_awaits_may_wait(storage: Any) -> None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from chatsession.coordination.batching import Batch, UncancellableFuture, again
 from chatsession.coordination.outcomes import verdict
 from chatsession.errors import SessionConflictError
-from chatsession.storages import Change, Committed, Lease, Outcome, Version
+from chatsession.storages import Change, Committed, Lease, Outcome, Record, Version
 from chatsession.storages.base import ANYTHING, KEEP, PUT
 
 
@@ -134,6 +134,14 @@ def with_known_version(change: Change) -> Change:
     if type(change.expect) is PendingCommit:
         return replace(change, expect=change.expect.version)
     return change
+
+
+def same_version(before: Record | None, now: Record | None) -> bool:
+    """Whether a session is still what it was, once all commits before are durable."""
+    if before is None or now is None:
+        return before is now
+    version = before.version
+    return (version.version if isinstance(version, PendingCommit) else version) == now.version
 
 
 def _joined(waiting: Change, change: Change) -> Change | None:

@@ -179,6 +179,8 @@ class UpdateScope:
             session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
             self.sessions.append(session)
             self.contexts[binding.context_name] = binding.context_class(session)
+            if len(bindings.all) > 1:
+                session.beside = self.sessions
 
     async def follow_chat(self) -> None:
         """Move the sessions of a group that became a supergroup."""

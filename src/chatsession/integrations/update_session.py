@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from chatsession.integrations.update_context import UpdateContext
 from chatsession.keys import per_user_in_chat
 from chatsession.manager import SessionManager
 from chatsession.unit_of_work.lazy import LazySession
+from chatsession.unit_of_work.lending import begin_beside
 from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
 
@@ -42,6 +43,7 @@ class UpdateSession(Generic[T]):
         "_opening_ended",
         "_per_bot",
         "_resolved",
+        "beside",
         "opened",
     )
 
@@ -52,6 +54,8 @@ class UpdateSession(Generic[T]):
         self._lazy = lazy
         self.opened: UnitOfWork[T] | LazySession[T] | None = None
         """`None`: it has not been used, or the update has none."""
+        self.beside: Sequence[UpdateSession[Any]] = ()
+        """All sessions of the update, if there are others."""
         self._resolved = False
         """It is known whether the update has a session."""
         self._opening = False
@@ -76,7 +80,7 @@ class UpdateSession(Generic[T]):
             if key is not None and not isinstance(key, str):
                 key = await key
             if key is not None:
-                self.opened = await (self._begin_lazy(key) if self._lazy else units.unit(key, self._context).begin())
+                self.opened = await (self._begin_lazy(key) if self._lazy else self._begin(key))
             self._resolved = True
         except asyncio.CancelledError:
             of = f" {shown(key)}" if isinstance(key, str) else ""
@@ -97,12 +101,24 @@ class UpdateSession(Generic[T]):
             self._opening_ended = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._opening_ended])
 
+    async def _begin(self, key: str) -> UnitOfWork[T]:
+        unit = self._manager.units.unit(key, self._context)
+        if not self.beside:
+            return await unit.begin()
+        await begin_beside(unit, self._opened_beside())
+        return unit
+
     async def _begin_lazy(self, key: str) -> LazySession[T]:
         units = self._manager.units
         lazy = units.lazy_unit(key, self._context)
+        if self.beside:
+            lazy.beside = self._opened_beside
         if units.runtime.deduplicate:
             await lazy.load()
         return lazy
+
+    def _opened_beside(self) -> list[UnitOfWork[Any] | None]:
+        return [session.unit for session in self.beside]
 
     @property
     def _scope(self) -> str:
@@ -158,6 +174,7 @@ class UpdateSession(Generic[T]):
     def close(self) -> UnitOfWork[T] | LazySession[T] | None:
         """Refuse further use. Returns the session, if one was opened, for the caller to commit or abort."""
         self._closed = True
+        self.beside = ()
         return self.opened
 
     def discard_if_only_read(self) -> None:

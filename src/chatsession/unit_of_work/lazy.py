@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionClosedError, shown
+from chatsession.unit_of_work.lending import begin_beside
 from chatsession.unit_of_work.unit import UnitOfWork
 
 T = TypeVar("T")
@@ -25,13 +26,15 @@ class LazySession(Generic[T]):
     assignment needs no read before it, and discards a read that is under way.
     """
 
-    __slots__ = ("_after", "_assigned", "_loading", "_open", "opened")
+    __slots__ = ("_after", "_assigned", "_loading", "_open", "beside", "opened")
 
     def __init__(self, open_: Callable[[], UnitOfWork[T]]) -> None:
         self._open: Callable[[], UnitOfWork[T]] | None = open_
         """`None`: the update is done. It refers to the context, which refers to this: a cycle, unless it is dropped."""
         self.opened: UnitOfWork[T] | None = None
         """The session, once it has been used."""
+        self.beside: Callable[[], Iterable[UnitOfWork[Any] | None]] | None = None
+        """Gives the sessions of the update that are open; `None`: it has only this one."""
         self._loading: asyncio.Future[None] | None = None
         self._assigned: object = _NOTHING
         self._after: tuple[tuple[object, tuple[Any, ...], dict[str, Any]], ...] = ()
@@ -94,7 +97,10 @@ class LazySession(Generic[T]):
 
     async def load(self) -> UnitOfWork[T]:
         """Open the session and read it."""
-        return await self._open_by(lambda unit: unit.begin())
+        return await self._open_by(self._begin)
+
+    def _begin(self, unit: UnitOfWork[T]) -> Awaitable[object]:
+        return unit.begin() if self.beside is None else begin_beside(unit, self.beside())
 
     async def _open_by(self, begin: Callable[[UnitOfWork[T]], Awaitable[object]]) -> UnitOfWork[T]:
         if self._open is None:
@@ -151,7 +157,7 @@ class LazySession(Generic[T]):
         """Open the session for a value that replaces what is stored; read it only if that is needed."""
 
         def begin(unit: UnitOfWork[T]) -> Awaitable[object]:
-            return unit.begin_unread() if value is not None and unit.runtime.writes_unread else unit.begin()
+            return unit.begin_unread() if value is not None and unit.runtime.writes_unread else self._begin(unit)
 
         return await self._open_by(begin)
 
@@ -162,7 +168,7 @@ class LazySession(Generic[T]):
         except BaseException:
             await self.abort()
             raise
-        self._open = None
+        self._open = self.beside = None
         if session is not None:
             await session.commit()
 
@@ -176,7 +182,7 @@ class LazySession(Generic[T]):
 
     def close(self) -> UnitOfWork[T] | None:
         """Refuse further use. Returns the session, if it was opened, for the caller to commit or abort."""
-        self._open = None
+        self._open = self.beside = None
         assigned = self._assigned
         if asyncio.isfuture(assigned):
             assigned.cancel()
