@@ -30,6 +30,7 @@ from core_aids import (
 )
 
 from chatsession import MemoryStorage, SessionClosedError, SessionManager, multi_session, session
+from chatsession.coordination.batching import Batcher
 from chatsession.coordination.coordinator import coordinator_of
 from chatsession.coordination.leases import Asked, LeaseRenewer
 from chatsession.storages import Lease, LockRequest, Storage
@@ -389,6 +390,22 @@ def test_asyncio_run_ends_cleanly(ending: str, url: str, tmp_path: Path) -> None
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_loop_that_ends_while_calls_wait_for_each_other_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def call(items: list[str]) -> list[None]:
+        await asyncio.Event().wait()
+        return [None] * len(items)
+
+    async def end_early() -> None:
+        batches: Batcher[str, None] = Batcher(call, size=1, in_flight=1)
+        for key in "abc":
+            batches.add(key, key)
+        await asyncio.sleep(0)
+
+    asyncio.run(end_early())
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_all_ways_end_with_the_manager(make_storage: Callable[[], Storage]) -> None:

@@ -11,7 +11,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionError, StorageUnavailableError
 
@@ -116,6 +116,8 @@ class Batcher(Generic[Item, Result]):
         # factory makes may begin at once (`asyncio.eager_task_factory`), with a batch of one.
         self._starting = True
         runner = asyncio.Task(self._run(), loop=asyncio.get_running_loop())
+        # asyncio.run() may close the loop in the middle of a call: that task is none of its program's.
+        cast("Any", runner)._log_destroy_pending = False
         self._runners.add(runner)
         runner.add_done_callback(self._ended)
 
