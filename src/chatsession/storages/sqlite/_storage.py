@@ -70,7 +70,8 @@ class SQLiteStorage(Storage):
         if "\0" in str(path):
             raise StorageError("the path of an SQLite file cannot have a NUL in it")
         check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
-        self._path = Path(path).absolute()  # the program may change its folder later
+        self._path = Path(path)
+        self._file = self._path.absolute()  # the program may change its folder later
         self._synchronous: Synchronous = synchronous
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
@@ -81,7 +82,7 @@ class SQLiteStorage(Storage):
         self._look_due = 0.0
 
     def __repr__(self) -> str:
-        return f"<SQLiteStorage {str(self._path)!r}>"
+        return f"<SQLiteStorage {str(self._file)!r}>"
 
     async def open(self) -> None:
         if self._worker is None:
@@ -178,7 +179,7 @@ class SQLiteStorage(Storage):
 
     async def facts(self) -> Sequence[Fact]:
         return await self._at_work.submit(
-            lambda connection: _inspection.facts(connection, self._path, self._clock()), writes=False
+            lambda connection: _inspection.facts(connection, self._file, self._clock()), writes=False
         )
 
     @property
@@ -195,7 +196,7 @@ class SQLiteStorage(Storage):
 
     def _new_connection(self) -> Connection:
         return Connection(
-            self._path,
+            self._file,
             synchronous=self._synchronous,
             retry_for=self._retry_for,
             create=self._create,
