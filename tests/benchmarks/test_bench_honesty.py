@@ -101,6 +101,14 @@ def test_cost_that_is_lost_in_the_noise_is_no_verdict() -> None:
     assert goal.verdict({"ours": 1.0, "base": 1.1, "codec": 1.0}) == "- unknown: cost: lost in the noise"
 
 
+def test_processor_time_is_told_beside_the_time() -> None:
+    goal = Goal("cost", ("ours", "base"), ("peer", "base"), at_most=1)
+    processor = {"ours": 2.0, "base": 1.0, "peer": 5.0}
+    told = goal.verdict({"ours": 4.0, "base": 1.0, "peer": 4.0}, processor)
+    assert told == "- reached: cost: 1.00 (at most 1); in processor time 0.25"
+    assert goal.verdict({"ours": 4.0, "base": 1.0, "peer": 4.0}, {"ours": 1.0}) == "- reached: cost: 1.00 (at most 1)"
+
+
 def test_latencies_are_those_of_each_update() -> None:
     async def handle(number: int) -> None:
         await asyncio.sleep(0)

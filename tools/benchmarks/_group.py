@@ -34,8 +34,13 @@ class Goal:
     at_most: float | None = None
     why: str = ""
 
-    def verdict(self, microseconds: Mapping[str, float]) -> str:
-        """A line that tells what was measured, and whether that is enough."""
+    def verdict(self, microseconds: Mapping[str, float], processor: Mapping[str, float] | None = None) -> str:
+        """A line that tells what was measured, and whether that is enough.
+
+        Args:
+            microseconds: time of an update, by contender.
+            processor: the part of it that this process computed, told beside it: other load hardly changes it.
+        """
         try:
             ours, other = _cost(self.ours, microseconds), _cost(self.other, microseconds)
         except KeyError as missing:
@@ -43,12 +48,23 @@ class Goal:
         if min(ours, other) <= 0:
             return f"- unknown: {self.what}: lost in the noise"
         if self.at_least is not None:
-            ratio, bound, reached = other / ours, f"at least {self.at_least:.3g}", other >= self.at_least * ours
+            bound, reached = f"at least {self.at_least:.3g}", other >= self.at_least * ours
         else:
             assert self.at_most is not None
-            ratio, bound, reached = ours / other, f"at most {self.at_most:.3g}", ours <= self.at_most * other
-        line = f"- {'reached' if reached else 'missed'}: {self.what}: {ratio:.2f} ({bound})"
+            bound, reached = f"at most {self.at_most:.3g}", ours <= self.at_most * other
+        line = f"- {'reached' if reached else 'missed'}: {self.what}: {self._ratio(ours, other):.2f} ({bound})"
+        line += self._processor(processor or {})
         return line if reached or not self.why else f"{line}. Why: {self.why}"
+
+    def _ratio(self, ours: float, other: float) -> float:
+        return ours / other if self.at_least is None else other / ours
+
+    def _processor(self, processor: Mapping[str, float]) -> str:
+        try:
+            ours, other = _cost(self.ours, processor), _cost(self.other, processor)
+        except KeyError:  # the processor of a server, or a program that does not tell
+            return ""
+        return f"; in processor time {self._ratio(ours, other):.2f}" if min(ours, other) > 0 else ""
 
 
 def no_slower(ours: Cost, peer: Cost, why: str) -> Goal:
@@ -85,7 +101,8 @@ class Group:
     def verdicts(self) -> list[str]:
         """What was to be reached, and whether it was."""
         microseconds = microseconds_of(self.contenders)
-        return [goal.verdict(microseconds) for goal in self.goals]
+        processor = {each.name: cpu for each in self.contenders if (cpu := each.median(_cpu)) is not None}
+        return [goal.verdict(microseconds, processor) for goal in self.goals]
 
     def table(self) -> str:
         """Markdown: medians, spread, what was counted, and the goals."""
@@ -118,6 +135,10 @@ def microseconds_of(contenders: Sequence[Contender]) -> dict[str, float]:
 def server_of(name: str) -> str:
     """The name under which a goal finds the time that a contender's server computed for an update."""
     return f"the server of {name}"
+
+
+def _cpu(measured: Round) -> float:
+    return measured.cpu / measured.updates * 1e6
 
 
 def _server_cpu(measured: Round) -> float | None:
@@ -178,7 +199,7 @@ def _columns(times: Mapping[str, float]) -> list[_Column]:
         _Column("trips", per_update(TRIPS), _short),
         _Column("bytes in", per_update(BYTES_IN), _whole),
         _Column("bytes out", per_update(BYTES_OUT), _whole),
-        _Column("CPU µs", lambda each: each.median(lambda measured: measured.cpu / measured.updates * 1e6), _short),
+        _Column("CPU µs", lambda each: each.median(_cpu), _short),
         _Column("server CPU µs", per_update(CPU, 1e6), _short),
     ]
 
