@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from subprocess import PIPE, Popen
 
 import pytest
@@ -99,6 +100,21 @@ def test_every_cell_of_the_matrix_does_its_work(place: str) -> None:
     if place in ("redis", "postgres", "nats", "mongo"):
         # Of so little work, what reading the meter costs may be as much.
         assert measured.server[CPU] >= 0
+
+
+def test_polling_that_does_not_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def poll(bot: polling.PollingBot) -> None:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def give_up_polling() -> None:
+        async with polling.polled(polling.Aiogram, poll):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(polling, "_SECONDS_TO_STOP", 0)
+    with pytest.raises(TimeoutError, match="polling did not end"):
+        asyncio.run(give_up_polling())
 
 
 def test_what_a_server_computes_is_counted() -> None:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import aiogram
@@ -36,6 +37,7 @@ from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._pizza import Pizza
 
 _CHATS = 200
+_SECONDS_TO_STOP = 30
 
 
 class PollingBot(ABC):
@@ -171,12 +173,22 @@ class Telebot(PollingBot):
         return await asyncio.to_thread(count)
 
     async def _in_thread(self, poll: Callable[[], object]) -> None:
-        polling = asyncio.ensure_future(asyncio.to_thread(poll))
+        """Poll in a thread that keeps neither the event loop nor the process from ending."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def run() -> None:
+            try:
+                poll()
+            finally:
+                loop.call_soon_threadsafe(ended.set)
+
+        Thread(target=run, daemon=True).start()
         try:
-            await asyncio.shield(polling)
+            await ended.wait()
         finally:
             self._bot.stop_polling()
-            await polling
+            await ended.wait()
             self._bot.worker_pool.close()
 
 
@@ -215,8 +227,11 @@ async def polled(make: type[PollingBot], poll: Callable[[Any], Awaitable[None]])
             yield Running(run, counted)
         finally:
             polling.cancel()
+            _, polls_still = await asyncio.wait([polling], timeout=_SECONDS_TO_STOP)
+            if polls_still:
+                raise TimeoutError(f"polling did not end within {_SECONDS_TO_STOP} s")
             with contextlib.suppress(asyncio.CancelledError):
-                await polling
+                polling.result()
 
 
 @contextmanager
