@@ -1,4 +1,4 @@
-"""Sessions in pyTelegramBotAPI: handlers of an `AsyncTeleBot` or a `TeleBot` that name `session` or `ctx` get them."""
+"""Sessions in pyTelegramBotAPI, for the handlers of an `AsyncTeleBot` or a `TeleBot` that name `session` or `ctx`."""
 
 try:
     from chatsession.integrations.states.options import StateOptions

@@ -1,4 +1,4 @@
-"""Where an update of pyTelegramBotAPI comes from."""
+"""The ids of an update of pyTelegramBotAPI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
 def batches(updates: Iterable[PolledUpdate]) -> list[list[PolledUpdate]]:
-    """Updates that a bot may be given at once: of one kind, or it would not keep their order."""
+    """Groups of updates of one kind. telebot sorts those that it gets at once by kind, and loses their order."""
     return [list(batch) for _, batch in groupby(updates, _kind)]
 
 
@@ -23,12 +23,12 @@ def _kind(polled: PolledUpdate) -> str | None:
 
 
 def payloads(update: types.Update) -> list[object]:
-    """What handlers will get of an update."""
+    """The parts of an update that handlers get."""
     return [part for name, part in vars(update).items() if part is not None and name != "update_id"]
 
 
 def context_of(bot: Any, payload: Any, update_id: int | None, methods: Methods | None) -> UpdateContext:
-    """The context of an update, by what its handlers get."""
+    """The context of an update, from the part that handlers get."""
     message = payload.message if isinstance(payload, types.CallbackQuery) else payload
     chat = getattr(message, "chat", None) or getattr(payload, "voter_chat", None)
     chat_id = None if chat is None else chat.id
@@ -48,14 +48,14 @@ def context_of(bot: Any, payload: Any, update_id: int | None, methods: Methods |
 
 
 def chats_of_move(context: UpdateContext) -> tuple[int, int]:
-    """The group and the supergroup that it became, where `context.moves_chat`."""
+    """The ids of a group and of the supergroup that it has become. For an update with `context.moves_chat`."""
     assert context.chat_id is not None
     return context.moved_from or context.chat_id, context.moved_to or context.chat_id
 
 
 def _user_id(payload: Any) -> int | None:
     if isinstance(payload, types.ChatBoostUpdated):
-        # Of the other sources, the user is not who boosts, but who got it as a gift.
+        # For other sources, the user is the one who got a gift, not the one who boosts.
         source = payload.boost.source
         return source.user.id if isinstance(source, types.ChatBoostSourcePremium) else None
     user = getattr(payload, "from_user", None) or getattr(payload, "user", None)

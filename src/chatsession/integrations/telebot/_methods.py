@@ -46,7 +46,7 @@ def translated(error: Exception) -> Exception:
 
 
 class _Stored(types.JsonSerializable, types.Dictionaryable):
-    """Stands for an object of telebot's that was stored: it is sent as JSON anyway."""
+    """A stored object of telebot, such as a keyboard. Its methods send such objects as JSON."""
 
     def __init__(self, stored: str) -> None:
         self._stored = stored

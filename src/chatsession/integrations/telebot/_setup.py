@@ -1,4 +1,4 @@
-"""Give the handlers of a bot their sessions, keep its states, and poll."""
+"""What users call: `setup_sessions`, `setup_fsm` and `start_polling`."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ def setup_sessions(
     lazy: bool = False,
     per_bot: bool = False,
 ) -> None:
-    """Give the handlers of a bot their sessions.
+    """Give sessions to the handlers of a bot.
 
-    A handler that names `session` (or the `name` of the manager) after its first parameter gets the data; one that
-    names `ctx` (or `<name>_ctx`) gets a `SessionContext`, to assign and delete. The session is locked and loaded
-    before the handler runs and committed after the update, together for all handlers that `ContinueHandling` lets
-    run. For a handler that names neither, nothing is locked, read or written. States, `data`, `pass_bot` and your own
-    middlewares work beside it.
+    A handler that names `session` (or the `name` of the manager) after its first parameter gets the data. One that
+    names `ctx` (or `<name>_ctx`) gets a `SessionContext`, to assign and delete the session. The session is locked and
+    loaded before the handler runs, and committed after the update, together for all handlers that run by
+    `ContinueHandling`. For handlers that name neither, nothing is locked, read or written. States, `data`, `pass_bot`
+    and your own middlewares keep working.
 
-    Middlewares, and handlers that take `data`, find the context there under the same name, and load by
-    `await data["ctx"].load_session()`. When a handler raises, nothing is stored, and the bot's `exception_handler` gets
-    the error, as it gets one of the session itself (`SessionKeyError`, `StorageUnavailableError`, …).
+    Middlewares, and handlers that take `data`, find the context in `data` under the same name, and load the session by
+    `await data["ctx"].load_session()`. When a handler raises, nothing is stored. The bot's `exception_handler` gets
+    its error, and those of sessions (`SessionKeyError`, `StorageUnavailableError`, …).
 
-    The storage is opened when the bot starts to poll, or by the first update. It is closed by `close_session`, which
-    polling calls at its end, and which you call when a webhook's server stops: once the updates that the bot has got
-    are handled, and while their handlers can still answer.
+    The storage is opened when polling starts, or by the first update. `bot.close_session` closes it after the updates
+    that were received, while their handlers can still answer. Polling calls it at its end. Behind a webhook, call it
+    when the server stops.
 
     A `TeleBot` takes a `chatsession.sync.SessionManager`. Its handlers run in threads and get a `SyncSessionContext`,
-    by which nothing is awaited; callbacks of `register_next_step_handler` and `register_for_reply` name sessions as
-    handlers do. Updates of a chat come to their sessions in the order in which they were received. The storage is
-    closed when polling ends, and behind a webhook by `sessions.close()` or the end of the process.
+    with which nothing is awaited. Callbacks of `register_next_step_handler` and `register_for_reply` name sessions,
+    too. Updates of a chat get their session in the order in which they were received. The storage is closed when
+    polling ends; behind a webhook, by `sessions.close()` or at the end of the process.
 
     Args:
-        bot: the bot; its handlers may be registered before or after.
+        bot: the bot. Its handlers may be registered before or after.
         sessions: the manager: an asynchronous one for an `AsyncTeleBot`, one of `chatsession.sync` for a `TeleBot`.
-            Several, with different `name`s, can be set up side by side.
-        lazy: read only when it is asked for: `session` is to be awaited, `ctx` is a `LazySessionContext`. In a
-            `TeleBot`, `session` asks for it, and so does `ctx.session`.
-        per_bot: put the bot's id before each key, as in `42:-1001234`, where several bots share a storage.
+            You can set up several with different `name`s.
+        lazy: load a session only when it is used: `session` must be awaited, and `ctx` is a `LazySessionContext`. In a
+            `TeleBot`, `session` and `ctx.session` load it.
+        per_bot: put the bot's id before each key, as in `42:-1001234`, for bots that share a storage.
 
     Raises:
-        TypeError: this is no bot, or the manager is of the other kind.
-        ValueError: handlers get something else under the manager's name already, another manager that was set up has
-            the same keys in the same storage, or `per_bot` is asked for a bot whose token tells no id.
+        TypeError: this is not a bot, or the manager is of the other kind.
+        ValueError: handlers get something else under the manager's name, another manager of the bot has the same keys
+            in the same storage, or `per_bot` is set and the bot's token does not contain an id.
         SessionError: this pyTelegramBotAPI is too old.
 
     Examples:
@@ -117,24 +117,24 @@ def setup_fsm(
 ) -> SessionStateStorage:
     """Keep the states of a bot (`set_state`, `retrieve_data`, `StateContext`) on one of the project's storages.
 
-    Updates of one user in one chat run one after another. The state and its data are read once for each update, and
-    written once, when the update is done. Where a handler fails, they stay as they were, and so do the sessions that
-    `setup_sessions` gives to the same update: all are prepared together, then committed together.
+    Updates of one user in one chat run one after another. Each update reads the state and its data once, and writes
+    them once, at its end. If a handler fails, they stay as they were, and so do the sessions of the update: all are
+    prepared together, then committed together.
 
-    Outside of an update each call is atomic by itself. A call for another user inside a handler is stored at once and
-    waits for nobody, so that two handlers that reach for each other's user do not wait in a circle.
+    Outside of an update, each call is atomic by itself. Inside a handler, a call for another user is stored at once
+    and waits for nobody, so that two handlers never wait for each other.
 
     Args:
-        bot: the bot, made without `state_storage`; its handlers may be registered before or after.
+        bot: the bot, made without `state_storage`. Its handlers may be registered before or after.
         storage: a URL for `open_storage`, a `Storage`, such as `sessions.storage`, or a `SessionStateStorage`.
         **options: see `StateOptions`; `prefix` is `"telebot:"` unless another is given.
 
     Returns:
-        The storage, which is connected when the bot starts to poll, and closed with it.
+        The storage. It is connected when the bot starts to poll, and closed with the last of its bots.
 
     Raises:
-        TypeError: this is no `AsyncTeleBot`.
-        ValueError: the bot has another state storage already.
+        TypeError: this is not an `AsyncTeleBot`.
+        ValueError: the bot has another state storage.
         StorageError: the URL is wrong.
         SessionError: this pyTelegramBotAPI is too old.
 
@@ -195,34 +195,34 @@ def start_polling(
 ) -> Coroutine[Any, Any, None] | None:
     """Poll, and confirm each update to Telegram when it is done; in place of `bot.infinity_polling`.
 
-    `await start_polling(bot)` for an `AsyncTeleBot`. For a `TeleBot`, `start_polling(bot)` returns when polling has
-    ended; `bot.stop_polling()` and `bot.stop_bot()`, which also ends the bot's threads, end it, too, and do not wait.
+    Await it for an `AsyncTeleBot`. For a `TeleBot` it returns when polling has ended. `bot.stop_polling()` ends it
+    without waiting, and so does `bot.stop_bot()`, which also ends the bot's threads.
 
-    pyTelegramBotAPI confirms an update when it has fetched it, so that a crash loses what was being handled. Here an
-    update is confirmed when its handlers have returned or failed, its sessions are committed, and what was handed to
-    `after_commit` is sent. After a crash, Telegram delivers again what was not done; sessions with `deduplicate=100`
-    know what they have committed. At most 100 updates, or as many as the smallest `deduplicate`, are under way.
+    pyTelegramBotAPI confirms an update when it fetches it, so a crash loses the updates that run. Here an update is
+    confirmed when its handlers have returned or failed, its sessions are committed, and its `after_commit` actions are
+    sent. After a crash, Telegram delivers again what was not done. Sessions with `deduplicate=100` know what they have
+    committed. At most 100 updates, or as many as the smallest `deduplicate`, run at the same time.
 
-    An update whose session could not be locked, stored or answered for (`SessionConflictError`,
-    `SessionLockTimeoutError`, `SessionUnsentError`, `StorageUnavailableError`) is handled again after a pause.
-    Errors of the network, and of another process that polls for the same bot, are logged and tried again.
+    An update whose session could not be locked or stored, or whose actions could not be sent (`SessionConflictError`,
+    `SessionLockTimeoutError`, `StorageUnavailableError`, `SessionUnsentError`), is handled again after a pause. Errors
+    of the network, and conflicts with another process that polls for the same bot, are logged and retried.
 
-    SIGTERM and SIGINT end it: nothing more is fetched, what runs is awaited, what is done is confirmed, and the
-    connections are closed.
+    At SIGTERM and SIGINT nothing more is fetched, updates that run are awaited, those that are done are confirmed, and
+    the connections are closed.
 
     Args:
-        bot: for which `setup_sessions` was called. Errors of a `TeleBot`'s handlers go to its `exception_handler`, or
-            are logged, and do not end the polling.
+        bot: the bot, after `setup_sessions`. Errors of a `TeleBot`'s handlers go to its `exception_handler`, or to the
+            log, and do not end the polling.
         timeout: seconds of a long poll.
-        allowed_updates: kinds of updates; without it, what was asked for last.
-        handle_signals: end at SIGTERM and SIGINT; a `TeleBot`, if this is the main thread.
-        max_deliveries: an update that has taken the process down so often is set aside: logged, confirmed, and shown
-            by `chatsession updates`.
-        drain_timeout: seconds to wait for what runs at the end; what is not done then is delivered again.
+        allowed_updates: the kinds of updates to fetch; `None`: as in the last request.
+        handle_signals: end at SIGTERM and SIGINT; for a `TeleBot`, only in the main thread.
+        max_deliveries: an update that has crashed the process this often is set aside: logged, confirmed, and shown by
+            `chatsession updates`.
+        drain_timeout: seconds to wait at the end for updates that run; those not done then are delivered again.
 
     Raises:
         ValueError: `setup_sessions` was not called, or `max_deliveries` is less than 2.
-        RuntimeError: the bot is being polled for already.
+        RuntimeError: the bot is being polled for already, or the threads of a `TeleBot` do not run in this process.
 
     Examples:
         >>> from chatsession import SessionManager

@@ -1,4 +1,4 @@
-"""What handlers of a synchronous `TeleBot` use sessions by."""
+"""The parameter `ctx` of the handlers of a synchronous `TeleBot`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class SyncSessionContext(Generic[T]):
-    """What a handler of a `TeleBot` gets that names `ctx`: `ctx.session` to read, assign, and delete by `None`.
+    """The parameter `ctx` of a `TeleBot`'s handler: `ctx.session` reads and assigns; `ctx.session = None` deletes.
 
-    Where the session is not loaded for you (in middlewares, and under `lazy=True`), `ctx.session` loads it.
+    If the session is not loaded yet (in middlewares, and with `lazy=True`), `ctx.session` loads it.
     """
 
     __slots__ = ("_call", "_update_session")
@@ -41,7 +41,7 @@ class SyncSessionContext(Generic[T]):
         self._update_session.holder.data = value
 
     def load_session(self) -> T:
-        """Give the value, as `ctx.session` does."""
+        """Load the session if necessary, and return its value, as `ctx.session` does."""
         return self._call(self._update_session.load)
 
     def save_session(self) -> None:
@@ -56,14 +56,13 @@ class SyncSessionContext(Generic[T]):
         """Send something when the session is committed, in order, and not at all when it is not.
 
         With `deduplicate`, actions are stored in the same write as the data. If the process dies before they are
-        sent, Telegram delivers the update again; then the handler does not run, and what is stored is sent. Without
-        `deduplicate`, or in a `StorageAdapter`, they are sent after the commit and are not stored.
+        sent, Telegram delivers the update again: the stored actions are sent, and the handler does not run again.
+        Without `deduplicate`, or with a `StorageAdapter`, they are sent after the commit and are not stored.
 
         Args:
-            action: the name of a method of the bot (`"send_message"`), or a function that was registered by
-                `@sessions.action`.
-            *args: its arguments, which must be JSON where they are stored.
-            **kwargs: its arguments by name.
+            action: the name of a bot method (`"send_message"`), or a function registered with `@sessions.action`.
+            *args: positional arguments; they must be JSON if they are stored.
+            **kwargs: keyword arguments, likewise.
 
         Raises:
             SessionActionError: it is not an action, or it cannot be stored.
