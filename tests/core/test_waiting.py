@@ -19,6 +19,7 @@ from chatsession import (
     multi_session,
     open_storage,
 )
+from chatsession.coordination.coordinator import coordinator_of
 from chatsession.unit_of_work import lending
 
 
@@ -29,12 +30,36 @@ async def add(counters: SessionManager[int], key: str, gate: Gate | None = None)
         s.data += 1
 
 
-async def test_15_a_long_queue_that_progresses_does_not_time_out(storage: Any) -> None:
+class LoopTime:
+    """The time of the event loop, which only the test moves, however long the machine takes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now = loop.time()
+
+    async def pass_by(self, seconds: float, storage: Storage) -> None:
+        """Let time pass, and those who wait then ask the storage, and have its answer."""
+        self.now += seconds
+        await steps(3)
+        coordinator = coordinator_of(storage)
+        for calls in (coordinator._locks, coordinator._reads):
+            await calls.drain()
+        await steps(3)
+
+
+@pytest.fixture
+async def loop_time(monkeypatch: pytest.MonkeyPatch) -> LoopTime:
+    loop = asyncio.get_running_loop()
+    loop_time = LoopTime(loop)
+    monkeypatch.setattr(loop, "time", lambda: loop_time.now)
+    return loop_time
+
+
+async def test_15_a_long_queue_that_progresses_does_not_time_out(storage: Any, loop_time: LoopTime) -> None:
     counters = SessionManager(int, storage=storage, lock_timeout=0.5)
 
     async def slowly() -> None:
         async with counters.open("chat") as s:
-            await asyncio.sleep(0.2)
+            await loop_time.pass_by(0.2, storage)
             s.data += 1
 
     async with asyncio.TaskGroup() as group:
@@ -56,43 +81,40 @@ async def test_15_no_lock_timeout_waits_for_ever(storage: Any) -> None:
 
 
 @pytest.mark.parametrize("waiting", [1, 3], ids=["alone", "in a queue"])
-async def test_15_progress_in_another_process_counts(make_storage: Callable[[], Storage], waiting: int) -> None:
+async def test_15_progress_in_another_process_counts(
+    make_storage: Callable[[], Storage], waiting: int, loop_time: LoopTime
+) -> None:
     """Also for those who queue in this process behind the one that waits for the other process."""
     async with make_storage() as one, make_storage() as other:
         if not one.shared:
             return
         there = SessionManager(int, storage=one)
         here = SessionManager(int, storage=other, lock_timeout=0.6)
-        async with asyncio.TaskGroup() as group:
-            held = asyncio.Event()
-
-            async def busy() -> None:
-                async with there.open("chat") as s:
-                    held.set()
-                    for _ in range(8):
-                        await asyncio.sleep(0.1)
-                        s.data += 1
-                        await s.save()
-
-            group.create_task(busy())
-            await held.wait()
-            for _ in range(waiting):
-                group.create_task(add(here, "chat"))
+        async with there.open("chat") as s:
+            waits = asyncio.gather(*(add(here, "chat") for _ in range(waiting)))
+            for _ in range(8):
+                s.data += 1
+                await s.save()
+                await loop_time.pass_by(0.25, other)
+        while not waits.done():
+            await loop_time.pass_by(0.05, other)
+        await waits
         assert await here.get("chat") == 8 + waiting
 
 
-async def test_15_all_who_queue_give_up_together(make_storage: Callable[[], Storage]) -> None:
+async def test_15_all_who_queue_give_up_together(make_storage: Callable[[], Storage], loop_time: LoopTime) -> None:
     async with make_storage() as one, make_storage() as other:
         if not one.shared:
             return
         there = SessionManager(int, storage=one)
         here = SessionManager(int, storage=other, lock_timeout=0.3)
         async with there.open("chat"):
-            waits = [asyncio.create_task(add(here, "chat")) for _ in range(20)]
-            started = asyncio.get_running_loop().time()
-            results = await asyncio.gather(*waits, return_exceptions=True)
-            assert asyncio.get_running_loop().time() - started < 20 * 0.3
-        assert {type(result) for result in results} == {SessionLockTimeoutError}
+            waits = asyncio.gather(*(add(here, "chat") for _ in range(20)), return_exceptions=True)
+            started = loop_time.now
+            while not waits.done():
+                await loop_time.pass_by(0.05, other)
+            assert loop_time.now - started < 2 * 0.3
+        assert {type(result) for result in await waits} == {SessionLockTimeoutError}
 
 
 @pytest.mark.parametrize("by", ["wait_for", "gather", "shield", "task", "group", "wait", "as_completed"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
@@ -131,7 +130,8 @@ class Locks:
         """End the waits for a key under which nothing new is stored for `timeout` seconds."""
         if timeout is None:
             return
-        since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         seen: object = _NOT_SEEN
         left = timeout
         self._queue.watched.add(key)
@@ -141,12 +141,12 @@ class Locks:
                 version = await self._version(key)
                 progressed = version != seen and seen is not _NOT_SEEN
                 seen = version
-                now = time.monotonic()
+                now = loop.time()
                 if progressed:
                     since = now
                 self._queue.looked(key, progressed=progressed)
                 left = since + timeout - now
-            limit.reschedule(asyncio.get_running_loop().time())
+            limit.reschedule(loop.time())
         finally:
             self._queue.watched.discard(key)
 
