@@ -256,7 +256,7 @@ async def test_15_waiting_longer_than_lock_timeout_for_another_process(make_stor
             with pytest.raises(SessionLockTimeoutError, match="another process"):
                 await by_open(here, "chat", look)
         await assert_nothing_is_held(storages[0])
-        await by_open(here, "chat", count_one)
+        await by_open(SessionManager(int, storage=storages[0]), "chat", count_one)
 
 
 async def test_15_one_that_timed_out_does_not_stop_those_behind_it(storage: Any) -> None:

@@ -224,7 +224,7 @@ async def test_12_another_process_gets_the_key_at_once_when_a_commit_has_failed(
     await counts.have_seen(2)
     storage.gate.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with SessionManager(int, storage=SQLiteStorage(tmp_path / "bot.db"), lock_timeout=5) as elsewhere:
+    async with SessionManager(int, storage=SQLiteStorage(tmp_path / "bot.db"), lock_timeout=15) as elsewhere:
         assert await elsewhere.update("chat", lambda count: count + 1) == 1
 
 

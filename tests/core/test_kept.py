@@ -83,7 +83,7 @@ async def test_another_process_gets_the_key_and_from_then_on_nothing_is_kept(pat
 async def test_a_lock_kept_before_another_process_came_goes_to_it_unasked(path: Path) -> None:
     async with SessionManager(int, storage=Counting(path)) as ours:
         await count_up(ours)
-        async with SessionManager(int, storage=SQLiteStorage(path), lock_timeout=10) as theirs:
+        async with SessionManager(int, storage=SQLiteStorage(path), lock_timeout=15) as theirs:
             await count_up(theirs)
             assert await ours.get("chat") == 2
 

@@ -118,12 +118,16 @@ async def test_an_update_that_was_not_stored_is_handled_again(
     assert (life.seen, storage.failures) == (["hello", "hello"], 0)
 
 
-async def test_it_ends_at_sigterm_when_what_runs_is_done(api: BotApiServer, tmp_path: Path) -> None:
+async def test_it_ends_at_sigterm_when_what_runs_is_done(
+    api: BotApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "chatsession")
     life, ann = Life(api, manager(tmp_path)), api.private_chat(1001)
     ann.send("slow")
     async with life.polling() as polling:
         await until(lambda: life.seen)
         os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: "polling stops" in caplog.text)
         ann.send("too late")
         life.opened.set()
         await polling

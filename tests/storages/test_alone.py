@@ -100,7 +100,7 @@ async def test_a_process_stopped_past_its_lease_distrusts_what_it_kept(make: Mak
 async def test_a_kept_lease_is_given_back_at_the_end(make: Make) -> None:
     async with SessionManager(int, storage=make(single_process="true")) as ours:
         await count_up(ours)
-    async with SessionManager(int, storage=make(), lock_timeout=0.5) as theirs:
+    async with SessionManager(int, storage=make(), lock_timeout=15) as theirs:
         await count_up(theirs)
         assert await theirs.get("chat") == 2
 

@@ -141,7 +141,7 @@ def test_a_session_that_outlasts_close_cannot_commit(url: str) -> None:
         s.data += 1
         sessions.close(timeout=0)
         assert threads().count("chatsession") == 0
-    with SessionManager(int, storage=url, prefix="outlasts:", lock_timeout=5) as again:
+    with SessionManager(int, storage=url, prefix="outlasts:", lock_timeout=15) as again:
         assert again.update(7, add_one) == 1, "its lock is not given back"
 
 
@@ -253,7 +253,7 @@ if {how == "wait"}:
 """,
         url,
     )
-    with SessionManager(int, storage=url, lock_timeout=5) as sessions:
+    with SessionManager(int, storage=url, lock_timeout=15) as sessions:
         assert sessions.update("killed", add_one) == 1
         sessions.delete("killed")
 
@@ -263,7 +263,7 @@ def test_a_process_that_is_interrupted_in_a_block_leaves_no_lock(sqlite: str, en
     program = f"{BEGIN}\nwith sessions.open(7) as s:\n    s.data = 5\n    {end}"
     done = subprocess.run([sys.executable, "-c", program, sqlite], capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    with SessionManager(int, storage=sqlite, lock_timeout=5) as sessions:
+    with SessionManager(int, storage=sqlite, lock_timeout=15) as sessions:
         assert sessions.update(7, add_one) == 1
 
 
