@@ -339,6 +339,31 @@ async def by_object(update: Update, context: Any) -> None:
     await service.use(context)
 
 
+def made_elsewhere() -> Any:
+    """An object whose class this module does not know."""
+
+    class Elsewhere:
+        async def count_up(self, context: Any) -> None:
+            context.bot_data["count"] = 1
+
+    return Elsewhere()
+
+
+elsewhere = made_elsewhere()
+
+
+async def by_object_elsewhere(update: Update, context: Any) -> None:
+    await elsewhere.count_up(context)
+
+
+class Desk:
+    def __init__(self, service: Any) -> None:
+        self.service = service
+
+    async def by_attribute(self, update: Update, context: Any) -> None:
+        await self.service.count_up(context)
+
+
 async def by_name(update: Update, context: Any) -> None:
     getattr(context, "bot_data")  # noqa: B009 - as people do
 
@@ -360,9 +385,10 @@ async def unfollowed(update: Update, context: Any) -> None:
 
 
 USING: dict[str, Any] = {
-    **{each.__name__: each for each in (count, by_function, by_object, by_name, by_inner)},
+    **{each.__name__: each for each in (count, by_function, by_object, by_object_elsewhere, by_name, by_inner)},
     "an object": service,
     "a method": service.use,
+    "an attribute of its object": Desk(made_elsewhere()).by_attribute,
     "a decorator": decorated(count),
     "a partial": functools.partial(count),
     "a decorator twice": decorated(decorated(count)),

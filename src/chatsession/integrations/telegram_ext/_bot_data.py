@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -20,14 +20,14 @@ _MOST = 2_000
 """Functions to look at; a program that has more reachable ones is taken to use `bot_data`."""
 
 
-def uses_bot_data(callback: object, context_class: type[object]) -> bool:
-    """Whether a callback may use `bot_data`.
+def uses_bot_data(callbacks: Iterable[object], context_class: type[object]) -> bool:
+    """Whether one of several callbacks may use `bot_data`.
 
     Args:
-        callback: of a handler or a job.
+        callbacks: of a handler or a job, and what is known to be called by it.
         context_class: whose attributes it may use.
     """
-    waiting, seen = list(_functions(callback)), set[FunctionType]()
+    waiting, seen = [function for callback in callbacks for function in _functions(callback)], set[FunctionType]()
     while waiting:
         function = waiting.pop()
         if function in seen:
@@ -79,7 +79,9 @@ def _reached(function: FunctionType, names: set[str], context_class: type[object
         yield from _functions(_content(cell))
     scope = function.__globals__
     holders: list[object] = [value for value in scope.values() if isinstance(value, type)]  # for methods of any object
-    holders += [*context_class.__mro__, *[value for name in names if isinstance(value := scope.get(name), ModuleType)]]
+    holders += context_class.__mro__
+    for name in names.intersection(scope):
+        holders += [scope[name]] if isinstance(scope[name], ModuleType) else type(scope[name]).__mro__
     spaces: list[Mapping[str, object]] = [scope, *[vars(holder) for holder in holders if not _is_foreign(holder)]]
     for space in spaces:
         for name in names.intersection(space):

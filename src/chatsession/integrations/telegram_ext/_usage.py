@@ -46,12 +46,13 @@ def usage_of(callback: object, position: int, context_class: type[Any]) -> Usage
         position: of the context among its parameters.
         context_class: whose methods and properties the callback may use.
     """
-    reader, bot_data = _Reader(context_class), uses_bot_data(callback, context_class)
+    reader = _Reader(context_class)
     try:
         reader.follow(callback, position)
+        attributes = frozenset(reader.names)
     except _UnknownError:
-        return Usage(None, bot_data)
-    return Usage(frozenset(reader.names), bot_data)
+        attributes = None
+    return Usage(attributes, uses_bot_data([callback, *reader.functions], context_class))
 
 
 class _UnknownError(Exception):
@@ -67,6 +68,8 @@ class _Reader:
 
     def __init__(self, context_class: type[Any]) -> None:
         self.names: set[str] = set()
+        self.functions: set[FunctionType] = set()
+        """Those that get the context."""
         self._context_class = context_class
         self._seen: set[tuple[FunctionType, int, int | str]] = set()
         """Functions with the `id` of their owner, since those that a decorator makes share their code."""
@@ -106,6 +109,7 @@ class _Reader:
         place = (function, id(owner), parameter)
         if place not in self._seen:
             self._seen.add(place)
+            self.functions.add(function)
             _Body(function, owner).read(parameter, self)
 
 
