@@ -351,6 +351,28 @@ async def test_dropping_the_own_data_beside_that_of_others(storage: CountingStor
         assert await application.persistence.get_user_data() == {2: {"count": 1}}
 
 
+async def test_a_handler_that_flushes_does_not_wait_for_what_waits_for_it(storage: CountingStorage) -> None:
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def flush(update: Update, context: Any) -> None:
+        context.user_data["count"] = 1
+        busy.set()
+        await go_on.wait()
+        await context.application.update_persistence()
+
+    application = persistent(storage)
+    on_text(application, flush)
+    async with serving(application), asyncio.timeout(120):
+        feeding = asyncio.create_task(feed(application, message()))
+        await busy.wait()
+        application.drop_user_data(1)
+        await asyncio.sleep(0)
+        go_on.set()
+        await feeding
+        await application.update_persistence()
+        assert await kept(storage, 1) is None
+
+
 async def test_a_failing_handler_drops_nothing(storage: CountingStorage) -> None:
     async def drop(update: Update, context: Any) -> None:
         context.application.drop_user_data(1)

@@ -41,10 +41,10 @@ class UpdateContext(Struct, frozen=True, kw_only=True):
 
     chat_id: int | None
     user_id: int | None
-    thread_id: int | None
-    business_connection_id: str | None
     bot_id: int
     update: object
+    thread_id: int | None = None
+    business_connection_id: str | None = None
     update_id: int | None = None
     moved_from: int | None = None
     moved_to: int | None = None

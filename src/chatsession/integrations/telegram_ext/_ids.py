@@ -11,10 +11,10 @@ from chatsession.actions import Methods
 from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
-def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
+def ids_of_update(update: object, bot_id: int, methods: Methods) -> UpdateContext:
     """The ids of what python-telegram-bot was given to process, which may be anything."""
     if not isinstance(update, Update):
-        return ids_of(update, bot_id, methods=methods)
+        return UpdateContext(chat_id=None, user_id=None, bot_id=bot_id, update=update, bot_methods=methods)
     chat, user, message = _chat(update), _user(update), _message(update)
     service, sent = update.message, update.message or update.edited_message
     sender_chat = sent and sent.sender_chat
@@ -35,7 +35,7 @@ def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -
 
 def ids_of_job(job: Job[Any], bot_id: int) -> UpdateContext:
     """The ids that a job was given when it was scheduled."""
-    return ids_of(job, bot_id, job.chat_id, job.user_id)
+    return UpdateContext(chat_id=job.chat_id, user_id=job.user_id, bot_id=bot_id, update=job)
 
 
 def moves_chat(update: object) -> bool:
@@ -43,25 +43,6 @@ def moves_chat(update: object) -> bool:
     if not isinstance(update, Update) or (message := update.message) is None:
         return False
     return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None
-
-
-def ids_of(
-    update: object,
-    bot_id: int,
-    chat_id: int | None = None,
-    user_id: int | None = None,
-    methods: Methods | None = None,
-) -> UpdateContext:
-    """The ids of what Telegram has not sent."""
-    return UpdateContext(
-        chat_id=chat_id,
-        user_id=user_id,
-        thread_id=None,
-        business_connection_id=None,
-        bot_id=bot_id,
-        update=update,
-        bot_methods=methods,
-    )
 
 
 def bot_id_of(bot: Bot) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct, defstruct
@@ -21,6 +21,8 @@ from chatsession.integrations.telegram_ext._scope import running_data
 from chatsession.manager import SessionManager
 
 if TYPE_CHECKING:
+    from chatsession.integrations.telegram_ext._persistence import SessionPersistence
+
     _Base = CallbackDataCache
 else:
     _Base = object
@@ -46,17 +48,13 @@ class Keyboards:
 
     Args:
         manager: of the records.
-        soon: does something for a caller who cannot wait.
+        persistence: of the application.
     """
 
-    def __init__(
-        self,
-        manager: SessionManager[Any],
-        soon: Callable[[Callable[[], Coroutine[Any, Any, object]]], asyncio.Task[None] | None],
-    ) -> None:
+    def __init__(self, manager: SessionManager[Any], persistence: SessionPersistence) -> None:
         self.manager = manager
         self._type: Any = manager.options.type
-        self._soon = soon
+        self._persistence = persistence
         self._cache: CallbackDataCache | None = None
         self._being_stored: dict[str, Keyboard] = {}
 
@@ -98,7 +96,7 @@ class Keyboards:
         keyboard = self._type(time.time(), buttons)
         self.manager.runtime.serializer.dumps(self.manager.runtime.prefix + uuid, keyboard, None)
         self._being_stored[uuid] = keyboard
-        task = self._soon(lambda: self.manager.put(uuid, keyboard))
+        task = self._persistence.soon(lambda: self.manager.put(uuid, keyboard))
         if task is None:
             return
         task.add_done_callback(lambda _: self._being_stored.pop(uuid))
@@ -111,14 +109,11 @@ class Keyboards:
 
     def dropped(self, uuid: str) -> None:
         """Forget a keyboard, with the update that does so."""
-        if (data := running_data()) is not None:
-            data.afterwards.append(lambda: self.manager.delete(uuid))
-        else:
-            self._soon(lambda: self.manager.delete(uuid))
+        self._persistence.afterwards(lambda: self.manager.delete(uuid))
 
     def cleared(self, sent_before: float | None) -> None:
         """Forget all keyboards, or those that were sent before some time."""
-        self._soon(lambda: self._clear(sent_before))
+        self._persistence.soon(lambda: self._clear(sent_before))
 
     async def _clear(self, sent_before: float | None) -> None:
         async for uuid, keyboard in self.manager.entries():

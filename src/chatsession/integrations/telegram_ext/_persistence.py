@@ -17,6 +17,7 @@ from chatsession.integrations.states.options import StateOptions
 from chatsession.integrations.telegram_ext._conversations import Conversations, states_in
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
 from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord, StoredName, merged, record_type
+from chatsession.integrations.telegram_ext._scope import running_data
 from chatsession.integrations.update_context import UpdateContext
 from chatsession.manager import SessionManager
 from chatsession.storages import Storage, open_storage
@@ -98,7 +99,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             expiry="fixed",
             **(options | {"prefix": f"{prefix}keyboard:", "ttl": callback_data_ttl, "deduplicate": 0}),
         )
-        self.keyboards: Keyboards = Keyboards(keyboards, self.soon)
+        self.keyboards: Keyboards = Keyboards(keyboards, self)
         everything = (self._records, self._bot_data, keyboards)
         self.managers: dict[str, SessionManager[Any]] = {manager.options.name: manager for manager in everything}
         """By name; they share the storage."""
@@ -217,9 +218,19 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         task.add_done_callback(self._under_way.discard)
         return task
 
+    def afterwards(self, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do something to data that is not loaded: after the running update, or at once if there is none."""
+        if (data := running_data()) is not None:
+            data.afterwards.append(action)
+        else:
+            self.soon(action)
+
     async def flush(self) -> None:
-        """Wait until all that was asked for outside of any update is stored."""
-        while self._under_way:
+        """Wait until all that was asked for outside of any update is stored.
+
+        Inside an update, this returns at once: what waits to be stored may wait for the update.
+        """
+        while self._under_way and running_data() is None:
             await asyncio.wait(self._under_way)
 
     # What python-telegram-bot's other persistences can do, too.

@@ -21,9 +21,9 @@ from telegram.ext import Application, ConversationHandler
 
 from chatsession.errors import SessionError
 from chatsession.integrations.telegram_ext._application import AnyApplication, ServedApplication
-from chatsession.integrations.telegram_ext._ids import ids_of
 from chatsession.integrations.telegram_ext._scope import Scope, loaded_data, running_data
 from chatsession.integrations.telegram_ext._usage import usage_of
+from chatsession.integrations.update_context import UpdateContext
 from chatsession.integrations.update_scope import SessionBindings
 
 if TYPE_CHECKING:
@@ -94,15 +94,11 @@ class PersistentApplication(ServedApplication):
         cast("Any", Application).bot_data.__set__(self, value)
 
     def drop_user_data(self, user_id: int) -> None:
-        if self._persisted.stored.user_data:
-            self._drop("user_data", user_id)
-        else:
+        if not self._drop("user_data", user_id):
             super().drop_user_data(user_id)
 
     def drop_chat_data(self, chat_id: int) -> None:
-        if self._persisted.stored.chat_data:
-            self._drop("chat_data", chat_id)
-        else:
+        if not self._drop("chat_data", chat_id):
             super().drop_chat_data(chat_id)
 
     def migrate_chat_data(
@@ -113,22 +109,18 @@ class PersistentApplication(ServedApplication):
             super().migrate_chat_data(cast("Any", message), cast("Any", old_chat_id), cast("Any", new_chat_id))
             return
         old, new = _moved(message, old_chat_id, new_chat_id)
-        self._afterwards(lambda: persistence.move_chat(old, new))
+        persistence.afterwards(lambda: persistence.move_chat(old, new))
 
-    def _drop(self, name: DataName, id_: int) -> None:
-        data = running_data()
-        holder = None if data is None else data.holding(id_)
-        if holder is not None:
+    def _drop(self, name: DataName, id_: int) -> bool:
+        """Forget the data of an id; `False`: it is not stored."""
+        data, persistence = running_data(), self._persisted
+        if not getattr(persistence.stored, name):
+            return False
+        if data is not None and (holder := data.holding(id_)) is not None:
             holder.drop(name, id_)
         else:
-            self._afterwards(lambda: self._persisted.change(id_, name, None))
-
-    def _afterwards(self, action: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Do something to other data than what is loaded: after the update, or at once if there is none."""
-        if (data := running_data()) is not None:
-            data.afterwards.append(action)
-        else:
-            self._persisted.soon(action)
+            persistence.afterwards(lambda: persistence.change(id_, name, None))
+        return True
 
 
 class _DataOfUpdate(Mapping[int, Any]):
@@ -188,7 +180,8 @@ async def open_persistence(
         raise ValueError("open_persistence needs an application for which setup_persistence was called")
     served = application.served._replace(bindings=SessionBindings())
     around = running_data()
-    async with Scope(served, ids_of(None, served.bot_id, chat_id, user_id)) as scope:
+    ids = UpdateContext(chat_id=chat_id, user_id=user_id, bot_id=served.bot_id, update=None)
+    async with Scope(served, ids) as scope:
         await scope.load_data(around)
         if bot_data and scope.data is not None:
             await scope.data.load_bot_data()
