@@ -30,7 +30,8 @@ class ServedHandler(_Handler):
         scope = running.get()
         if scope is None:
             return super().handle_update(update, application, check_result, context)
-        serve_handler(self, cast("Any", type(context)))  # its callback may be another one by now
+        if self.known[0] is not self.callback:  # it has got another one meanwhile
+            serve_handler(self, cast("Any", type(context)))
         uses = self.known[1]
         if uses.sessions(scope.served.bindings):
             scope.wanted = True  # said now: a handler that does not block runs later, those of later groups before it

@@ -63,7 +63,7 @@ class LoadedData:
         }
         if len(units) == 1:
             await next(iter(units.values())).begin()
-        else:
+        elif units:
             await begin_all(list(units.values()))
         self._units |= units
 
@@ -73,15 +73,15 @@ class LoadedData:
             unit = self._persistence.bot_unit(self._ctx)
             await unit.begin()
             self._units[_BOT] = unit
-            if self._persistence.refreshes("bot_data"):
+            if "bot_data" in self._persistence.refreshed:
                 await self._persistence.refresh_bot_data(unit.data)
 
     async def refresh(self, chat_id: int | None, user_id: int | None) -> None:
         """Let the persistence bring in what other programs know of the chat and the user."""
         persistence = self._persistence
-        if chat_id is not None and persistence.refreshes("chat_data"):
+        if chat_id is not None and "chat_data" in persistence.refreshed:
             await persistence.refresh_chat_data(chat_id, self.value("chat_data", chat_id))
-        if user_id is not None and persistence.refreshes("user_data"):
+        if user_id is not None and "user_data" in persistence.refreshed:
             await persistence.refresh_user_data(user_id, self.value("user_data", user_id))
 
     def holding(self, id_: Id) -> LoadedData | None:

@@ -69,6 +69,10 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.stored: PersistenceInput = store_data or PersistenceInput()
         """What is stored; `store_data` tells python-telegram-bot to store nothing by itself."""
         self.conversations: Conversations = Conversations(self)
+        self.refreshed: frozenset[StoredName] = frozenset(
+            name for name in _KINDS if getattr(self.stored, name) and _overrides(type(self), f"refresh_{name}")
+        )
+        """Data of which other programs know something."""
         self._per_bot = per_bot
         given = {name: wanted for name, wanted in (types or {}).items() if wanted is not None}
         makers: dict[StoredName, Any] = {name: getattr(context_types, name) for name in _KINDS}
@@ -121,13 +125,6 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             return [ctx.chat_id, ctx.user_id]
         chat, user = update.effective_chat, update.effective_user
         return [chat and chat.id, user and user.id, self.conversations.message_id(update)]
-
-    def refreshes(self, name: StoredName) -> bool:
-        """Whether a subclass brings in what other programs know."""
-        method = f"refresh_{name}"
-        return bool(getattr(self.stored, name)) and getattr(type(self), method) is not getattr(
-            SessionPersistence, method
-        )
 
     def unit(self, id_: Id, ctx: object = None) -> UnitOfWork[IdRecord]:
         """The unit of work of what is stored under an id."""
@@ -331,6 +328,10 @@ def _type_of(name: str, maker: Any, wanted: Any) -> Any:
     if isinstance(maker, type):
         return cast("type[object]", maker)
     raise TypeError(f"ContextTypes give a {type(maker).__name__} for {name}, which tells no type; pass {name}=…, too")
+
+
+def _overrides(kind: type[SessionPersistence], name: str) -> bool:
+    return getattr(kind, name) is not getattr(SessionPersistence, name)
 
 
 def _plain(value: object) -> object:
