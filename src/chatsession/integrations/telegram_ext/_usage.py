@@ -52,7 +52,7 @@ def usage_of(callback: object, position: int, context_class: type[Any]) -> Usage
         attributes = frozenset(reader.names)
     except _UnknownError:
         attributes = None
-    return Usage(attributes, uses_bot_data([callback, *reader.functions], context_class))
+    return Usage(attributes, uses_bot_data([callback, *reader.functions()], context_class))
 
 
 class _UnknownError(Exception):
@@ -68,11 +68,13 @@ class _Reader:
 
     def __init__(self, context_class: type[Any]) -> None:
         self.names: set[str] = set()
-        self.functions: set[FunctionType] = set()
-        """Those that get the context."""
         self._context_class = context_class
         self._seen: set[tuple[FunctionType, int, int | str]] = set()
         """Functions with the `id` of their owner, since those that a decorator makes share their code."""
+
+    def functions(self) -> set[FunctionType]:
+        """Those that get the context."""
+        return {function for function, *_ in self._seen}
 
     def follow(self, callee: object, parameter: int | str) -> None:
         """A function gets the context as a parameter, told by position or name. Raises `_UnknownError`."""
@@ -109,7 +111,6 @@ class _Reader:
         place = (function, id(owner), parameter)
         if place not in self._seen:
             self._seen.add(place)
-            self.functions.add(function)
             _Body(function, owner).read(parameter, self)
 
 
