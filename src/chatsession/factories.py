@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -207,6 +208,7 @@ def multi_session(
         fragments: the sessions by name.
 
     Raises:
+        TypeError: there is no fragment, or one is neither options nor a manager.
         ValueError: two fragments would have the same keys in the same storage; give them different prefixes.
 
     Examples:
@@ -220,6 +222,9 @@ def multi_session(
     if not fragments:
         raise TypeError("multi_session needs at least one fragment, as in multi_session(cart=SessionOptions(…))")
     storages: dict[str, Storage] = {}
+    for name, given in fragments.items():
+        if not isinstance(given, (SessionOptions, SessionManager)):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
+            raise TypeError(f"{name} takes a SessionOptions or a SessionManager, not {reprlib.repr(given)}")
     managers = {name: _manager_of(given, storages) for name, given in fragments.items()}
     check_separate(managers.items())
     return MultiMiddleware(managers, lazy=lazy)

@@ -88,7 +88,10 @@ def checked(key: object, prefix: str, source: object) -> str | None:
         return None
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         raise SessionKeyError(f"{_named(source)} gave a {type(key).__name__}; a key is a str, an int or None")
-    text = str(key)
+    try:
+        text = str(key)
+    except ValueError:  # it has more digits than Python converts
+        raise SessionKeyError(f"{_named(source)} gave an int of too many digits to be a key") from None
     if not text:
         raise SessionKeyError(f"{_named(source)} gave an empty key; return None where there is no session")
     full = prefix + text

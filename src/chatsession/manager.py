@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from chatsession.actions import ActionFunction
-from chatsession.errors import SessionConflictError, SessionKeyError
+from chatsession.errors import SessionConflictError, SessionKeyError, shown
 from chatsession.keys import GetSessionKey, checked, per_chat
 from chatsession.middleware import LazyMiddleware, StrictMiddleware
 from chatsession.observing import SessionEvent
@@ -24,6 +24,7 @@ from chatsession.storages import Storage, open_storage
 from chatsession.storages.adapter import StorageAdapter, adapted
 from chatsession.storages.enhanced import enhance_storage
 from chatsession.storages.memory import MemoryStorage
+from chatsession.unit_of_work.async_only import AsyncOnly
 from chatsession.unit_of_work.group import abort_all, begin_all, commit_all
 from chatsession.unit_of_work.move import follow, move
 from chatsession.unit_of_work.rewrite import RewriteReport, rewrite_all
@@ -43,7 +44,7 @@ UPDATE_TRIES = 50
 """How often `update` starts over when another commit was faster."""
 
 
-class SessionManager(Generic[T]):
+class SessionManager(AsyncOnly, Generic[T]):
     """One kind of session: how its values are made, where they are kept, and how they are protected.
 
     It connects when it is first used and disconnects at `aclose`; `async with` does both. All its methods may be used
@@ -246,7 +247,12 @@ class SessionManager(Generic[T]):
 
         Returns:
             A group. `async with` opens the sessions and returns them in the order of the keys.
+
+        Raises:
+            SessionKeyError: a key is empty, of a wrong type or not valid Unicode.
         """
+        if isinstance(keys, (str, bytes)):
+            raise TypeError(f"open_many takes several keys, as in open_many([{shown(str(keys))}])")
         return SessionGroup([self._unit(key) for key in keys])
 
     async def update(self, key: str | int, function: Callable[[T], T | Awaitable[T | None] | None]) -> T:
@@ -263,6 +269,8 @@ class SessionManager(Generic[T]):
         Raises:
             SessionConflictError: another commit was faster 50 times in a row.
         """
+        if not callable(function):
+            raise TypeError(f"update takes a function of the data, not a {type(function).__name__}; see put()")
         tries = 0
         while True:
             tries += 1
@@ -481,7 +489,7 @@ class SessionManager(Generic[T]):
         return full
 
 
-class SessionGroup(Generic[T]):
+class SessionGroup(AsyncOnly, Generic[T]):
     """Several sessions that begin and end together; made by `SessionManager.open_many`."""
 
     def __init__(self, units: list[UnitOfWork[T]]) -> None:

@@ -7,11 +7,25 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chatsession import SessionManager, SessionOptions, options, session
+from chatsession import (
+    SessionKeyError,
+    SessionManager,
+    SessionOptions,
+    enhance_storage,
+    multi_session,
+    open_storage,
+    options,
+    session,
+)
+
+
+class Adapter(dict[str, Any]):
+    read, write, delete = dict[str, Any].get, dict[str, Any].__setitem__, dict[str, Any].pop
 
 
 def identity(data: Any) -> Any:
@@ -89,6 +103,40 @@ def test_encryption_keys_that_are_no_list_are_refused_without_being_shown() -> N
     for keys in ("secret", b"secret", 1, "", b"", False):
         with pytest.raises(ValueError, match=r"^encryption_keys is a list of keys, the newest first$"):
             SessionManager(int, storage="memory:", encryption_keys=keys)  # type: ignore[arg-type]
+
+
+counters = SessionManager(int, storage="memory:")
+
+
+@pytest.mark.parametrize("block", [counters, counters.open(1), counters.open_many([1])], ids=["all", "one", "many"])
+def test_with_instead_of_async_with_is_told(block: Any) -> None:
+    with pytest.raises(TypeError, match="takes `async with` and not `with`"), block:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: counters.open_many("abc"), r"open_many takes several keys, as in open_many\(\['abc'\]\)"),
+        (lambda: open_storage(Path("bot.db")), "url takes a string, .* not a PosixPath"),  # type: ignore[arg-type]
+        (lambda: multi_session(cart=list), "cart takes a SessionOptions or a SessionManager, not <class 'list'>"),  # type: ignore[arg-type]
+        (lambda: enhance_storage({}), "storage takes a StorageAdapter; dict lacks read, write, delete"),  # type: ignore[arg-type]
+        (lambda: enhance_storage(Adapter(), milliseconds_to_live="5"), "milliseconds_to_live takes a number"),  # type: ignore[arg-type]
+    ],
+)
+def test_other_arguments_are_named_too(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        call()
+
+
+async def test_update_without_a_function() -> None:
+    with pytest.raises(TypeError, match=r"update takes a function of the data, not a int"):
+        await counters.update(1, 5)  # type: ignore[arg-type]
+
+
+def test_a_key_of_more_digits_than_python_converts() -> None:
+    with pytest.raises(SessionKeyError, match="too many digits"):
+        counters.open(10**5000)
 
 
 def test_every_option_is_described_for_editors() -> None:

@@ -358,6 +358,17 @@ def test_a_router_is_refused(sessions: SessionManager[Pizza]) -> None:
         setup_sessions(Router(), sessions)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("given", [Pizza, Pizza(), SessionManager, "sqlite:///bot.db", None])
+def test_something_else_than_a_manager_is_refused(given: object) -> None:
+    with pytest.raises(TypeError, match="setup_sessions takes a SessionManager, as in"):
+        setup_sessions(Dispatcher(), given)  # type: ignore[arg-type]
+
+
+def test_an_option_that_is_neither_true_nor_false(sessions: SessionManager[Pizza]) -> None:
+    with pytest.raises(TypeError, match="lazy takes True or False, not 'no'"):
+        setup_sessions(Dispatcher(), sessions, lazy="no")  # type: ignore[arg-type]
+
+
 class TestLazy:
     @pytest.fixture
     def dp(self, sessions: SessionManager[Pizza]) -> Dispatcher:

@@ -34,6 +34,14 @@ class SessionBinding(Generic[T]):
     """
 
     def __init__(self, sessions: SessionManager[T], *, lazy: bool, per_bot: bool) -> None:
+        if not isinstance(sessions, SessionManager):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass their class
+            raise TypeError(
+                f"setup_sessions takes a SessionManager, as in SessionManager(Pizza, storage='sqlite:///bot.db'), not "
+                f"{sessions!r}"
+            )
+        for option, value in (("lazy", lazy), ("per_bot", per_bot)):
+            if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
+                raise TypeError(f"{option} takes True or False, not {value!r}")
         self.sessions = sessions
         self.lazy = lazy
         self.per_bot = per_bot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from numbers import Real
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -41,8 +42,13 @@ def enhance_storage(
         >>> shelf = enhance_storage(Shelf(), migrations={1: lambda old: {"count": old}})
         >>> sessions = SessionManager(dict[str, int], storage=shelf)
     """
-    if milliseconds_to_live is not None and not milliseconds_to_live > 0:
-        raise ValueError(f"milliseconds_to_live must be positive, not {milliseconds_to_live!r}")
+    if lacking := [name for name in ("read", "write", "delete") if not hasattr(storage, name)]:
+        raise TypeError(f"storage takes a StorageAdapter; {type(storage).__name__} lacks {', '.join(lacking)}")
+    if milliseconds_to_live is not None:
+        if isinstance(milliseconds_to_live, bool) or not isinstance(milliseconds_to_live, Real):
+            raise TypeError(f"milliseconds_to_live takes a number or None, not {milliseconds_to_live!r}")
+        if not milliseconds_to_live > 0:
+            raise ValueError(f"milliseconds_to_live must be positive, not {milliseconds_to_live!r}")
     return EnhancedStorage(storage, milliseconds_to_live, Migrations(migrations) if migrations is not None else None)
 
 

@@ -60,6 +60,8 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
         >>> open_storage("memory:")
         <MemoryStorage: 0 sessions>
     """
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass paths, or None
+        raise TypeError(f"url takes a string, as in open_storage('sqlite:///bot.db'), not a {type(url).__name__}")
     scheme = url.partition(":")[0].lower() if ":" in url else ""
     module = _MODULES.get(scheme)
     if module is None:

@@ -14,6 +14,7 @@ from chatsession.coordination.group_commit import same_version
 from chatsession.errors import SessionActionError, SessionClosedError, SessionConflictError, SessionError
 from chatsession.serialization.pipeline import Unpacked
 from chatsession.storages import Change, Committed, Record
+from chatsession.unit_of_work.async_only import AsyncOnly
 from chatsession.unit_of_work.loaded import UNMADE, Loaded, MovedError
 from chatsession.unit_of_work.outbox import Outbox
 from chatsession.unit_of_work.runtime import Runtime
@@ -38,7 +39,7 @@ _TURN = Acquired(None, None)
 """The turn in this process, without a lock on the storage yet."""
 
 
-class UnitOfWork(Loaded[T], Session[T]):
+class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
     """A session, and the steps of its life, which managers, middlewares and integrations take.
 
     Args:
