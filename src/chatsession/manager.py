@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from chatsession.actions import ActionFunction
-from chatsession.errors import SessionConflictError, SessionKeyError, shown
+from chatsession.errors import SessionConflictError, SessionKeyError
 from chatsession.keys import GetSessionKey, checked, per_chat
 from chatsession.middleware import LazyMiddleware, StrictMiddleware
 from chatsession.observing import SessionEvent
@@ -247,12 +247,7 @@ class SessionManager(AsyncOnly, Generic[T]):
 
         Returns:
             A group. `async with` opens the sessions and returns them in the order of the keys.
-
-        Raises:
-            SessionKeyError: a key is empty, of a wrong type or not valid Unicode.
         """
-        if isinstance(keys, (str, bytes)):
-            raise TypeError(f"open_many takes several keys, as in open_many([{shown(str(keys))}])")
         return SessionGroup([self._unit(key) for key in keys])
 
     async def update(self, key: str | int, function: Callable[[T], T | Awaitable[T | None] | None]) -> T:

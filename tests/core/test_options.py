@@ -117,7 +117,6 @@ def test_with_instead_of_async_with_is_told(block: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: counters.open_many("abc"), r"open_many takes several keys, as in open_many\(\['abc'\]\)"),
         (lambda: open_storage(Path("bot.db")), "url takes a string, .* not a PosixPath"),  # type: ignore[arg-type]
         (lambda: multi_session(cart=list), "cart takes a SessionOptions or a SessionManager, not <class 'list'>"),  # type: ignore[arg-type]
         (lambda: enhance_storage({}), "storage takes a StorageAdapter; dict lacks read, write, delete"),  # type: ignore[arg-type]
