@@ -31,10 +31,15 @@ class Errors(ExceptionHandler):
 class QuietBot(AsyncTeleBot):
     """A bot that starts and stops as any other, but whose server has never anything to say."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.polls = asyncio.Event()
+
     async def get_me(self) -> User:
         return User(42, True, "Bot", username="bot")
 
     async def get_updates(self, *args: Any, **kwargs: Any) -> list[Update]:
+        self.polls.set()
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -431,9 +431,7 @@ class TestSettingUp:
         for bot in (first, second):
             setup_fsm(bot, storage)
             pollings.append(asyncio.ensure_future(bot.polling()))
-            async with asyncio.timeout(60):
-                while not bot._polling:  # noqa: ASYNC110 - nothing tells that it has begun
-                    await asyncio.sleep(0.001)
+            await asyncio.wait_for(bot.polls.wait(), 60)
         pollings[0].cancel()
         await pollings[0]
         await second.set_state(1, "on")

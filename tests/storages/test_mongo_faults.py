@@ -276,7 +276,7 @@ async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: 
 async def test_without_a_primary_it_says_so(replicas: MongoReplicaSet, collection: str) -> None:
     primary = await asyncio.to_thread(replicas.primary)
     others = [server for server in replicas.servers if server is not primary]
-    async with MongoStorage(replicas.url, collection=collection, retry_for=1) as storage:
+    async with MongoStorage(replicas.url, collection=collection, retry_for=3) as storage:
         for server in others:
             server.process.kill()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytest_asyncio
 
 from chatsession.manager import SessionManager
 from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver, NeutralContext, NeutralHandler
@@ -27,8 +28,8 @@ class AgainTests(IntegrationSuite):
     seen: list[str]
     """The texts that handlers saw: an update that comes again must not even reach them."""
 
-    @pytest.fixture
-    def numbering(self, make_driver: MakeDriver) -> FrameworkDriver:
+    @pytest_asyncio.fixture
+    async def numbering(self, make_driver: MakeDriver) -> FrameworkDriver:
         driver = make_driver()
         if not driver.update_ids:
             pytest.skip("updates of this framework have no ids")

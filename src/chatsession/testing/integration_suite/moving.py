@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 import pytest
+import pytest_asyncio
 
 from chatsession.manager import SessionManager
 from chatsession.testing.integration_suite.driver import FrameworkDriver, MakeDriver
@@ -27,8 +28,8 @@ ORDERS = ["to", "from", "to from", "from to", "to to from from", "from to from t
 class MovingTests(IntegrationSuite):
     """The session goes along, once, whatever comes when."""
 
-    @pytest.fixture
-    def noticing(self, make_driver: MakeDriver) -> FrameworkDriver:
+    @pytest_asyncio.fixture
+    async def noticing(self, make_driver: MakeDriver) -> FrameworkDriver:
         driver = make_driver()
         if not driver.chat_moves:
             pytest.skip("this framework shows no service messages of chats that move")
