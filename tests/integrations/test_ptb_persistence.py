@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiogram_aids import ANN, BEN, CountingStorage, Pizza, group, inline_query, message
-from ptb_aids import BurntError, builder, errors_of, feed, on_text, process, serving
+from ptb_aids import BurntError, build, builder, errors_of, feed, on_text, process, serving
 from ptb_persistence_aids import kept, persistent
 from telegram import Update
 from telegram.ext import Application, CallbackContext, ContextTypes, PersistenceInput, PicklePersistence, TypeHandler
@@ -578,6 +578,22 @@ def test_a_class_that_cannot_be_stored(maker: Any) -> None:
     application = builder(None).context_types(ContextTypes(user_data=maker)).build()
     with pytest.raises(TypeError, match=r"user_data|Unstorable"):
         setup_persistence(application, "memory:")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"user_data": "dict"}, r"user_data takes a type, as in user_data=dict\[int, str\], not 'dict'"),
+        ({"store_data": 5}, "store_data takes a PersistenceInput or None, not 5"),
+        ({"persistence_class": dict}, "persistence_class takes a subclass of SessionPersistence"),
+        ({"per_bot": "yes"}, "per_bot takes True or False, not 'yes'"),
+        ({"prefix": 5}, "prefix takes a string, not 5"),
+        ({"codec": None}, "states have no option 'codec'"),
+    ],
+)
+def test_an_option_that_gets_something_else(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        setup_persistence(build(None), "memory:", **given)
 
 
 async def test_persistence_may_be_set_up_after_sessions(storage: CountingStorage) -> None:

@@ -44,6 +44,11 @@ class StateOptions(TypedDict, total=False):
 
 def options_of(storage: Storage | str | None, options: StateOptions) -> SessionOptions[StateRecord]:
     """The options of the sessions that keep states. Raises `TypeError` for an option that there is not."""
+    check_names(options)
+    return SessionOptions(initial=empty_record, storage=storage, codec=StateCodec(), name="state", **options)
+
+
+def check_names(options: StateOptions) -> None:
+    """Raises `TypeError` for an option that there is not."""
     for name in options.keys() - StateOptions.__annotations__.keys():
         raise TypeError(f"states have no option {name!r}")
-    return SessionOptions(initial=empty_record, storage=storage, codec=StateCodec(), name="state", **options)

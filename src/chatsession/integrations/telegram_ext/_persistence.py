@@ -13,7 +13,7 @@ from telegram import Update
 from telegram.ext import Application, BasePersistence, ContextTypes, ConversationHandler, PersistenceInput
 
 from chatsession.errors import SessionError
-from chatsession.integrations.states.options import StateOptions
+from chatsession.integrations.states.options import StateOptions, check_names
 from chatsession.integrations.telegram_ext._conversations import Conversations, states_in
 from chatsession.integrations.telegram_ext._keyboards import Keyboards, keyboard_type
 from chatsession.integrations.telegram_ext._records import DataName, Id, IdRecord, StoredName, merged, record_type
@@ -66,6 +66,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         **options: Unpack[StateOptions],
     ) -> None:
         super().__init__(store_data=_NOTHING_BY_ITSELF)
+        prefix = options.get("prefix", "ptb:")
+        check_names(options)
+        for name, value, kind, takes in (
+            ("store_data", store_data or PersistenceInput(), PersistenceInput, "a PersistenceInput or None"),
+            ("per_bot", per_bot, bool, "True or False"),
+            ("prefix", prefix, str, "a string"),
+        ):
+            if not isinstance(value, kind):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
+                raise TypeError(f"{name} takes {takes}, not {value!r}")
         self.stored: PersistenceInput = store_data or PersistenceInput()
         """What is stored; `store_data` tells python-telegram-bot to store nothing by itself."""
         self.conversations: Conversations = Conversations(self)
@@ -81,7 +90,6 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self.types: dict[str, Any] = {**wanted, "callback_data": given.get("callback_data", Any)}
         """What stored data must fit."""
         storage = open_storage(storage) if isinstance(storage, str) else storage
-        prefix = options.get("prefix", "ptb:")
         self._records: SessionManager[IdRecord] = SessionManager(
             record_type(wanted["user_data"], wanted["chat_data"]),
             storage=storage,
@@ -322,6 +330,8 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 def _type_of(name: str, maker: Any, wanted: Any) -> Any:
     """The type that stored data must fit."""
     if wanted is not None:
+        if isinstance(wanted, (str, bytes, int, float, dict, list)):  # no type, whatever kinds of types there are
+            raise TypeError(f"{name} takes a type, as in {name}=dict[int, str], not {wanted!r}")
         return wanted
     if maker is dict:
         return dict[str, Any]

@@ -159,6 +159,8 @@ def setup_persistence(
             "setup_persistence came after Application.initialize(), so that updates may have been handled without "
             "their data; call it directly after build()"
         )
+    if not (isinstance(persistence_class, type) and issubclass(persistence_class, SessionPersistence)):  # pyright: ignore[reportUnnecessaryIsInstance] # people pass others
+        raise TypeError(f"persistence_class takes a subclass of SessionPersistence, not {persistence_class!r}")
     persistence = persistence_class(
         storage,
         context_types=application.context_types,
