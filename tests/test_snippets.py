@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if "```python" in page.read_text()]
 SNIPPET = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 
+PYROGRAM = "ignore:There is no current event loop:DeprecationWarning:pyrogram.utils"
+"""Pyrogram when it is imported, in Python 3.12 and 3.13."""
+
 # Snippets of one page share their names, as a reader's session would; `await` may stand outside of functions. The
 # name of the module is not "__main__", so that bots are made but not started.
 RUN = r"""
@@ -54,7 +57,7 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_snippets_of_a_page_run_in_their_order(page: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, page],
+        [sys.executable, "-W", "error", "-W", PYROGRAM, "-c", RUN, page],
         input=json.dumps(snippets(page)),
         cwd=tmp_path,
         env=os.environ | {"BOT_TOKEN": "42:TOKEN", "API_ID": "42", "API_HASH": "hash"},
