@@ -21,6 +21,7 @@ from ptb_aids import (
     refused,
     serving,
 )
+from ptb_persistence_aids import persistent
 from telegram import Update
 from telegram.ext import ApplicationHandlerStop, InlineQueryHandler
 from waiting_aids import until
@@ -207,6 +208,23 @@ async def test_a_storage_that_fails_is_told_once_and_loses_nothing(down: str, gr
         assert await sessions.get(1) == Pizza(groups)
         await feed(application, message())
         assert await sessions.get(1) == Pizza(2 * groups)
+
+
+async def test_an_error_handler_does_not_wait_once_more_for_a_storage_that_is_away() -> None:
+    asked: list[int] = []
+
+    class AwayStorage(CountingStorage):
+        async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+            asked.append(len(requests))
+            raise StorageUnavailableError("gone")
+
+    application = persistent(AwayStorage())
+    on_text(application, count_up)
+    errors = errors_of(application)
+    async with serving(application):
+        await feed(application, message())
+    assert [type(error) for error in errors] == [StorageUnavailableError]
+    assert asked == [1]
 
 
 async def test_a_cancelled_update_stores_nothing_and_lets_the_next_one_in(

@@ -1,5 +1,11 @@
 """Sessions in python-telegram-bot 22: `context.session` in handlers, jobs and error handlers."""
 
+# `_setup` has what users call. It gives the application, its handlers and its contexts classes that come before their
+# own. An update then goes: `_application` opens a `_scope` for it; a handler (`_handlers`) has loaded what it uses
+# (`_usage`, `_bot_data`); a context (`_context`) finds its sessions in the scope; the last task of the update commits.
+# With persisted data (`_persistent`, `_persistence`), the scope has what the update has loaded (`_loaded`): records of
+# chats and users (`_records`) with the states of conversations (`_conversations`). Keyboards are `_keyboards`.
+
 try:
     from chatsession.integrations.states.options import StateOptions
     from chatsession.integrations.telegram_ext._context import (

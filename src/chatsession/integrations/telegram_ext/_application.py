@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from msgspec.structs import replace
 from telegram.ext import Application, CallbackContext, Job
 
-from chatsession.errors import SessionError
+from chatsession.errors import SessionError, SessionLockTimeoutError, StorageUnavailableError
 from chatsession.integrations.polling.delivery import belongs_to_update, note_undone
 from chatsession.integrations.telegram_ext._handlers import serve_handler
 from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
@@ -245,9 +245,10 @@ class ErrorHandler:
         scope.bind(context)
         async with scope:
             await scope.prepare()
-            with contextlib.suppress(SessionError):  # perhaps the one that is told; data then says why it is missing
-                await scope.load_data()
-                await scope.load_bot_data(usage_of(self.callback, 1, type(context)))
+            if not isinstance(context.error, (SessionLockTimeoutError, StorageUnavailableError)):
+                with contextlib.suppress(SessionError):  # whoever uses the data is told that it is missing
+                    await scope.load_data()
+                    await scope.load_bot_data(usage_of(self.callback, 1, type(context)))
             await self.callback(update, context)
 
     def __eq__(self, other: object) -> bool:

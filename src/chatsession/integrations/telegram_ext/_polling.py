@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from telegram import Update
@@ -106,30 +107,25 @@ class ConfirmingUpdater(Updater):
                 await asyncio.sleep(1)
 
 
+@dataclass
 class _PtbBot:
     """See `polling.poller.BotApi`."""
 
-    def __init__(
-        self,
-        updater: Updater,
-        application: Application[Any, Any, Any, Any, Any, Any],
-        allowed_updates: Sequence[str] | None,
-        error_callback: Callable[[TelegramError], None] | None,
-    ) -> None:
-        self.translate = translated
-        self._updater = updater
-        self._application = application
-        self._allowed_updates = allowed_updates
-        self._error_callback = error_callback
+    updater: Updater
+    application: Application[Any, Any, Any, Any, Any, Any]
+    allowed_updates: Sequence[str] | None
+    error_callback: Callable[[TelegramError], None] | None
+
+    translate = staticmethod(translated)
 
     async def fetch(self, offset: int, limit: int, timeout: int) -> list[RawUpdate]:
         try:
-            updates = await self._application.bot.get_updates(
-                offset=offset or None, limit=limit, timeout=timeout, allowed_updates=self._allowed_updates
+            updates = await self.application.bot.get_updates(
+                offset=offset or None, limit=limit, timeout=timeout, allowed_updates=self.allowed_updates
             )
         except TelegramError as error:
-            if self._error_callback is not None:
-                self._error_callback(error)
+            if self.error_callback is not None:
+                self.error_callback(error)
             raise
         return [{"update_id": update.update_id, "update": update} for update in updates]
 
@@ -141,12 +137,12 @@ class _PtbBot:
         return start_each(updates, self._handle)
 
     async def _handle(self, update: RawUpdate) -> None:
-        while not self._application.running:
-            if not self._updater.running:
+        while not self.application.running:
+            if not self.updater.running:
                 leave_undone(RuntimeError("the application was stopped before"))
                 return
             await asyncio.sleep(_NOT_RUNNING_YET)
-        await _process(self._application, update["update"])
+        await _process(self.application, update["update"])
 
 
 class _Handling(asyncio.Queue[object]):
