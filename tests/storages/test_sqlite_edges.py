@@ -21,7 +21,7 @@ import pytest
 
 from chatsession import StorageError, StorageUnavailableError, open_storage
 from chatsession.storages import Action, Change, Locked, LockRequest, Refused
-from chatsession.storages.sqlite import SQLiteStorage
+from chatsession.storages.sqlite import SQLiteStorage, _overwriting
 from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MovableClock
 
@@ -196,6 +196,13 @@ async def test_a_restored_backup_is_used_once_opened_anew(path: Path, tmp_path: 
         assert (await read(storage, "chat")).value == b"1"  # type: ignore[union-attr]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint is under way."""
+    monkeypatch.setattr(_overwriting, "_STILL", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("content", ["backup", "empty"])
 async def test_a_file_that_was_overwritten_is_noticed(path: Path, tmp_path: Path, content: str) -> None:
     storage, backup = SQLiteStorage(path), tmp_path / "backup.db"
@@ -216,6 +223,7 @@ async def test_a_file_that_was_overwritten_is_noticed(path: Path, tmp_path: Path
                 await call()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_file_that_was_just_made_and_overwritten_is_noticed(path: Path, tmp_path: Path) -> None:
     async with SQLiteStorage(tmp_path / "backup.db") as storage:
         await put(storage, "chat", b"1")
@@ -225,6 +233,20 @@ async def test_a_file_that_was_just_made_and_overwritten_is_noticed(path: Path, 
         os.utime(path, (1, 1))  # as if it had been long ago
         with pytest.raises(StorageError, match="was overwritten"):
             await put(storage, "chat", b"2")
+
+
+async def test_a_long_checkpoint_is_not_taken_for_another_program(path: Path) -> None:
+    storage = SQLiteStorage(path)
+    async with storage:
+        await put(storage, "chat", b"1")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:100])  # as in the middle of one
+        os.utime(path, (1, 1))
+        pending = asyncio.create_task(put(storage, "chat", b"2"))
+        done, _ = await asyncio.wait([pending], timeout=0.1)
+        assert not done
+        path.write_bytes(whole)
+        await pending
 
 
 async def test_a_backup_restored_by_sqlite_is_used_at_once(path: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-_TRIES = 5
+_STILL = 1.0
+"""Seconds for which a file that looks overwritten must not change any more: a checkpoint that is writing looks so too."""
 _PAUSE = 0.02
-"""Seconds between tries: a checkpoint may be writing just then."""
 
 
 class FileContents:
@@ -38,18 +38,25 @@ class FileContents:
         Args:
             connection: the connection in use. It reads the log and keeps pages that it has read.
         """
-        status = os.stat(self._path)
-        written = status.st_mtime_ns, status.st_size
+        written = self._last_write()
         if written == self._written:
             return False
-        for _ in range(_TRIES):
+        end = time.monotonic() + _STILL
+        while True:
             found = self._read_next()
             (newest,) = connection.execute("SELECT next FROM chatsession").fetchone()
             if self._next is None or (found is not None and min(self._next, newest) <= found <= newest):
                 self._written, self._next = written, found
                 return False
+            if self._last_write() != written:
+                return False  # it is still being written; the next call sees what becomes of it
+            if time.monotonic() > end:
+                return True
             time.sleep(_PAUSE)
-        return True
+
+    def _last_write(self) -> tuple[int, int]:
+        status = os.stat(self._path)
+        return status.st_mtime_ns, status.st_size
 
     def _read_next(self) -> int | None:
         try:
