@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, cast
 
 from chatsession.errors import StorageError
@@ -31,6 +32,8 @@ async def end(task: asyncio.Task[None] | None) -> None:
 
 
 def drop(task: asyncio.Task[None] | None) -> None:
-    """Drop a task whose event loop will never run it again, without the error that asyncio logs then."""
+    """Drop a task of an event loop that is closed, or that may run again some day, without the error of asyncio."""
     if task is not None:
         cast("Any", task)._log_destroy_pending = False  # as asyncio does where it drops a task on purpose
+        with suppress(RuntimeError):  # the loop is closed
+            task.cancel()

@@ -149,6 +149,8 @@ def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client 
     tasks = [sweeper]
     if client is not None:
         made = cast("Any", client)
+        made._status = Client.CLOSED  # it must not reconnect, should its loop run again
+        tasks += [subscription._wait_for_msgs_task for subscription in made._subs.values()]
         tasks += [made._reading_task, made._ping_interval_task, made._flusher_task, made._reconnection_task]
         _close_socket(client)
     for task in tasks:
@@ -163,9 +165,10 @@ def _close_socket(client: Client) -> None:
     plain = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
     for each in (transport, plain):
         with suppress(Exception):
-            each.abort()  # it can no longer schedule its callback
+            each.abort()
         with suppress(Exception):
-            each._call_connection_lost(None)
+            if plain._loop.is_closed():  # otherwise `abort` has left it to the loop
+                each._call_connection_lost(None)
 
 
 def _watch(client: Client) -> None:

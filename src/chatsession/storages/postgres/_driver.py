@@ -71,8 +71,9 @@ def drop_without_loop(connection: Connection, *, inherited: bool) -> None:
     # This ends the session at the server, and then fails, because the closed loop cannot close the socket.
     with suppress(Exception):
         connection.terminate()
-    with suppress(Exception):  # asyncio would do this in the next iteration of the loop, which never comes
-        transport._call_connection_lost(None)
+    with suppress(Exception):
+        if transport._loop.is_closed():  # otherwise `terminate` has left it to the loop
+            transport._call_connection_lost(None)
 
 
 def belongs_to_running_loop(pool: Pool) -> bool:

@@ -170,7 +170,8 @@ def discard(connection: object) -> None:
         with suppress(Exception):
             each.abort()
     with suppress(Exception):
-        plain._call_connection_lost(None)
+        if plain._loop.is_closed():  # otherwise `abort` has left it to the loop
+            plain._call_connection_lost(None)
 
 
 def _disconnect_descriptor(transport: asyncio.BaseTransport) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 _STILL = 1.0
-"""Seconds for which a file that looks overwritten must not change any more: a checkpoint that is writing looks so too."""
+"""Seconds for which a file that looks overwritten must not change: during a checkpoint it may look like that."""
 _PAUSE = 0.02
 
 
