@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -61,6 +63,23 @@ async def test_handlers_of_all_groups_share_one_session(
         assert await sessions.get(1) == seen[1] == Pizza(11)
     assert seen[0] == Pizza(1)
     assert storage.calls["lock"] == storage.calls["put"] == 1
+
+
+async def test_an_update_leaves_nothing_to_the_garbage_collector(application: App) -> None:
+    contexts: list[weakref.ref[Context]] = []
+
+    async def note(update: Update, context: Context) -> None:
+        context.session.count += 1
+        contexts.append(weakref.ref(context))
+
+    on_text(application, note)
+    gc.disable()
+    try:
+        async with application:
+            await process(application, message())
+            assert [context() for context in contexts] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_an_update_that_nobody_handles_costs_nothing(application: App, storage: CountingStorage) -> None:

@@ -80,6 +80,7 @@ class ServedApplication(_Base):
         else:
             await self._told(scope.current.leave(), update)
         finally:
+            scope.current.context = None  # which holds this scope: a cycle would leave both to the garbage collector
             running.reset(token)
 
     async def _begin(self, scope: Scope) -> None:
@@ -110,6 +111,7 @@ class ServedApplication(_Base):
         else:
             await scope.load_data_of(context)
             scope.bind(context)
+            scope.context = context
             await refresh_data()
             await scope.refresh_data(context)
 

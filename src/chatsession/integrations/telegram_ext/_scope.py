@@ -87,10 +87,11 @@ class Scope:
         self._first = asyncio.current_task()
         self.users: set[asyncio.Task[Any] | None] = {self._first}
         self._of_update: object = object() if failed is None else failed._of_update
-        self._context: object = None
+        self.context: object = None if failed is None else failed.context
+        """That of the update's handlers, until they are done."""
         self._sessions = self._sessions_of(ids)
-        if failed is not None:
-            self.bind(failed._context)
+        if self.context is not None:
+            self.bind(self.context)
 
     def _sessions_of(self, ids: UpdateContext) -> UpdateScope:
         sessions = UpdateScope(self.served.bindings, ids)
@@ -101,7 +102,6 @@ class Scope:
 
     def bind(self, context: object) -> None:
         """Let a context find its sessions here."""
-        self._context = context
         setattr(context, SCOPE, self)
         for binding in self.served.bindings.all:
             setattr(context, f"_{binding.name}_holder", _Holder(self, binding.name))
@@ -148,7 +148,7 @@ class Scope:
 
     async def load_data_of(self, context: Any) -> None:
         """Load the chat and the user of a context too: its own class may have found those of any object."""
-        if self._context is None and not isinstance(self.update, Update):
+        if self.context is None and not isinstance(self.update, Update):
             ids = replace(self._sessions.context, chat_id=context._chat_id, user_id=context._user_id)
             self._sessions = self._sessions_of(ids)
         if self.data is not None:
