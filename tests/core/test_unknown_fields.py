@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import attrs
 import msgspec
 import pydantic
 import pytest
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from chatsession.serialization.codec import CodecError, JsonCodec
 
@@ -91,6 +92,20 @@ class Open(pydantic.BaseModel, extra="allow"):
     cat: Cat | None = None
 
 
+T = TypeVar("T")
+Optional = TypeAliasType("Optional", T | None, type_params=(T,))
+
+
+class Leaf(pydantic.BaseModel):
+    size: int
+
+
+class Aliased(pydantic.BaseModel):
+    cat: Optional[Cat] = None
+    mixed: Leaf | dict[str, Leaf] | None = None
+    json_value: pydantic.JsonValue = None
+
+
 class Legacy(pydantic.BaseModel):
     count: int = 0
 
@@ -146,6 +161,8 @@ DEEP: list[tuple[Any, dict[str, Any], Any, str]] = [
     (Owner, {"homes": {"a": NEW}}, lambda owner: owner.homes["a"].update(street="x"), "homes.a"),
     (Owner, {"friend": {"friend": NEW}}, lambda owner: setattr(owner, "name", "x"), "friend.friend"),
     (Open, {"cat": NEW}, lambda model: setattr(model.cat, "lives", 2), "cat"),
+    (Aliased, {"cat": NEW}, lambda model: setattr(model.cat, "lives", 2), "cat"),
+    (Aliased, {"mixed": {"a": {"size": 1, **NEW}}}, lambda model: setattr(model.mixed["a"], "size", 2), "mixed.a"),
     (Holder, {"owner": {"friend": NEW}}, lambda holder: setattr(holder.owner, "name", "x"), "owner.friend"),
 ]
 
@@ -158,6 +175,27 @@ def test_10a_unknown_fields_are_kept_at_every_depth(kind: Any, stored: Any, func
     for step in path.split(".") if path else ():
         found = found[int(step) if isinstance(found, list) else step]
     assert found["new"] == {"x": [1]}
+
+
+RECURSIVE = """
+class Leaf(pydantic.BaseModel):
+    size: int = 0
+type Tree = Leaf | list[Tree] | dict[str, Tree]
+type Plain = dict[str, int | list[Plain]]
+class Trees(pydantic.BaseModel):
+    tree: Tree = Leaf()
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the type statement came with Python 3.12")
+def test_10a_in_types_that_contain_themselves() -> None:
+    scope: dict[str, Any] = {"pydantic": pydantic}
+    exec(compile(RECURSIVE, "recursive.py", "exec", dont_inherit=True), scope)  # with annotations that are evaluated
+    stored = {"tree": [{"size": 1}, {"a": [{"size": 2, **NEW}]}]}
+    found = change(scope["Trees"], stored, lambda model: setattr(model.tree[0], "size", 3))
+    assert found == {"tree": [{"size": 3}, {"a": [{"size": 2, **NEW}]}]}
+    with pytest.raises(TypeError, match="it contains itself"):
+        JsonCodec[Any](scope["Plain"])
 
 
 ITEMS = {"items": [{"id": 1, "new": "a"}, {"id": 2}, {"id": 3, "new": "c"}]}

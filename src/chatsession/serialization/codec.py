@@ -97,7 +97,7 @@ class JsonCodec(Generic[T]):
         try:
             described = inspect.type_info(type)
             self.raw_decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=from_json).decode)
-        except (TypeError, NameError) as error:
+        except (TypeError, NameError, RecursionError) as error:
             raise TypeError(unsuitable(type, error)) from None
         self.raw_encode = msgspec.json.Encoder(enc_hook=to_json).encode
         look = look_into(described)

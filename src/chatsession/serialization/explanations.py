@@ -145,6 +145,8 @@ def unsuitable(kind: object, error: Exception) -> str:
     if isinstance(error, NameError):
         name = getattr(error, "name", None) or "a name"
         return f"{what}: {_undefined(name, _class_with(name, kind) or repr(kind))}"
+    if isinstance(error, RecursionError):
+        return f"{what}: it contains itself; let a class contain itself, as in `list[Node]` inside of `class Node`"
     if "more than one" in str(error):
         return (
             f"{what}: {error}. JSON does not tell the members of such a union apart; make each a msgspec.Struct with "

@@ -267,10 +267,11 @@ class OneOfShape:
         fields = fields_of(raw)
         if fields is None:
             return next((each for each in self._members if isinstance(each, (ItemsShape, PlacesShape))), None)
+        values = next((each for each in self._members if isinstance(each, ValuesShape)), None)
         objects = [each for each in self._members if isinstance(each, ObjectShape) and each.fits(fields)]
-        if objects:
-            return max(objects, key=lambda each: (len(each.names & fields.keys()), -len(each.names)))
-        return next((each for each in self._members if isinstance(each, ValuesShape)), None)
+        if values is not None and all(each.names.isdisjoint(fields) for each in objects):
+            return values
+        return max(objects, key=lambda each: (len(each.names & fields.keys()), -len(each.names)), default=None)
 
 
 def _decoder_of(probe_type: Any) -> Probe | None:

@@ -118,7 +118,8 @@ def _aliases(field: Any) -> Iterator[str]:
 
 def _of_annotation(annotation: Any, made: dict[object, Shape]) -> Shape | None:
     """The shape of a model's field, whose type may be one that only pydantic knows."""
-    annotation = getattr(annotation, "__value__", annotation)
+    if (value := _aliased(annotation)) is not None:
+        return _of_alias(annotation, value, made)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _of_annotation(args[0], made)
@@ -135,6 +136,26 @@ def _of_annotation(annotation: Any, made: dict[object, Shape]) -> Shape | None:
     with suppress(TypeError, NameError):
         return shape_of(inspect.type_info(annotation), made)
     return None
+
+
+def _aliased(annotation: Any) -> Any:
+    """What a `type` statement names; `None`: it is no such name."""
+    origin = typing.get_origin(annotation)
+    if hasattr(origin, "__value__"):
+        return origin.__value__[typing.get_args(annotation)]
+    return getattr(annotation, "__value__", None)
+
+
+def _of_alias(alias: Any, value: Any, made: dict[object, Shape]) -> Shape | None:
+    if alias in made:
+        return made[alias]
+    members: list[Shape] = []
+    made[alias] = itself = OneOfShape(members)  # first, because it may contain itself
+    shape = _of_annotation(value, made)
+    if shape is None or not known_names(shape):
+        return None
+    members += shape.inner() if isinstance(shape, OneOfShape) else [shape]
+    return itself
 
 
 def _one_of(members: Iterable[Shape | None]) -> Shape | None:
