@@ -17,6 +17,7 @@ from ptb_persistence_aids import kept, persistent
 from telegram import Update
 from telegram.ext import (
     ApplicationHandlerStop,
+    CallbackContext,
     CallbackQueryHandler,
     CommandHandler,
     ConversationHandler,
@@ -419,12 +420,20 @@ def test_setting_up_after_the_handlers() -> None:
 
 
 @pytest.mark.parametrize(
-    "private", ["_add_ch_to_persistence", "_mark_for_persistence_update", "_initialized", "_conversations"]
+    "private",
+    [
+        "_add_ch_to_persistence",
+        "_mark_for_persistence_update",
+        "_initialized",
+        "_conversations",
+        "_chat_id",
+        "_user_id",
+    ],
 )
 def test_what_is_private_of_python_telegram_bot_is_still_there(private: str) -> None:
-    """These have no public way; see `_telegram_ext_persistent`."""
+    """These have no public way; see `telegram_ext/_persistent.py`."""
     application = builder(None).build()
-    assert hasattr(interview() if private == "_conversations" else application, private)
+    assert any(hasattr(each, private) for each in (application, interview(), CallbackContext(application)))
 
 
 @pytest.mark.parametrize("per_user", [True, False], ids=["of a member", "of the group"])

@@ -43,7 +43,7 @@ def check_in_update(self, update):
         return check(self, update)
 
     async def asked():
-        async with Scope(latest[0].served, ids_of_update(update, 1, latest[0].served.methods)) as work:
+        async with Scope(latest[0].served, ids_of_update(update, 1)) as work:
             await work.load_data()
             return check(self, update)
 

@@ -11,7 +11,7 @@ from chatsession.actions import Methods
 from chatsession.integrations.update_context import UpdateContext, sender_id
 
 
-def ids_of_update(update: object, bot_id: int, methods: Methods) -> UpdateContext:
+def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
     """The ids of what python-telegram-bot was given to process, which may be anything."""
     if not isinstance(update, Update):
         return UpdateContext(chat_id=None, user_id=None, bot_id=bot_id, update=update, bot_methods=methods)

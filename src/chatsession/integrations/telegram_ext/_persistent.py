@@ -3,7 +3,7 @@ python-telegram-bot and has no public way: each with its reason here, and with a
 
 - `_add_ch_to_persistence`: called for every persistent conversation, also for one added while the bot runs. It would
   give the handler states of its own, which are loaded once.
-- `ConversationHandler._conversations`: where `check_update` looks (`_telegram_ext_conversations`).
+- `ConversationHandler._conversations`: where `check_update` looks (`_conversations`).
 - `_mark_for_persistence_update`: gathers ids of chats and users for the next flush; there is none.
 - `_initialized`: whether it is too late for a set-up; `running` is set later.
 - `_chat_id` and `_user_id` of a context: whose data it has, where an application's own class finds that out.
