@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
@@ -16,7 +17,7 @@ from chatsession import SessionManager
 from chatsession.errors import SessionConflictError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Record
 from chatsession.storages.mongo import MongoStorage
-from chatsession.testing.conformance.single import commit, lock, put, value_of
+from chatsession.testing.conformance.single import commit, lock, put, unlock, value_of
 from tools.servers.mongo import MongoReplicaSet, MongoServer
 
 _collections = (f"faults_{number}" for number in count())
@@ -286,3 +287,17 @@ async def test_without_a_primary_it_says_so(replicas: MongoReplicaSet, collectio
             for server in others:
                 await asyncio.to_thread(server.start)
             await asyncio.to_thread(replicas.all_follow)
+
+
+async def test_a_free_key_is_locked_at_once_though_the_clock_is_behind(
+    mongo_server: MongoServer, collection: str
+) -> None:
+    """Processes estimate the server's time, some milliseconds apart on a busy machine."""
+    async with (
+        MongoStorage(mongo_server.url, collection=collection) as ahead,
+        MongoStorage(mongo_server.url, collection=collection) as behind,
+    ):
+        await unlock(ahead, (first := await lock(ahead, "chat")).lease)
+        behind._clock.set(behind.now() - 0.5, time.monotonic())
+        second = await lock(behind, "chat")
+        assert second.lease.token > first.lease.token

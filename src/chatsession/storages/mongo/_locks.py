@@ -144,7 +144,7 @@ class Locks:
         try:
             if is_fresh:
                 found = await self._calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
-            if found is None:
+            if not _is_granted(request, found):
                 found = await self._calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
         except OperationFailure as error:
             if passes(error) or isinstance(error, WriteConcernError):
