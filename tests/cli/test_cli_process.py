@@ -89,6 +89,11 @@ def test_a_full_disk_is_said_so(shell: Shell) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_a_terminal_that_does_not_know_its_size(shell: Shell) -> None:
+    done = chatsession("set", shell.url, "42", "1", COLUMNS="0")
+    assert b"stored" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "says"), [("get {} 42 >&-", b""), ("set {} 42 - <&-", b"not JSON"), ("import {} - <&-", b"0 of 0")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _INSTALL = "the command line needs typer and rich: pip install 'chatsession[cli]'"
@@ -9,6 +10,8 @@ _INSTALL = "the command line needs typer and rich: pip install 'chatsession[cli]
 
 def main() -> int:
     """Run the command line on `sys.argv`; returns the exit code (see `docs/command-line.md`)."""
+    if os.environ.get("COLUMNS") == "0":  # of a terminal that does not know its size; nothing fits into none
+        del os.environ["COLUMNS"]
     try:
         from chatsession.cli._app import run
     except ImportError as error:
