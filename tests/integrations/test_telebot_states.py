@@ -260,12 +260,39 @@ class TestUnitOfAnUpdate:
             with pytest.raises(ValueError, match="bad"):
                 async with bot.retrieve_data(1) as data:
                     data["x"] = 1
+                    await bot.set_state(1, Order.address)
                     raise ValueError("bad")
 
         await feed(bot, message())
         assert await bot.get_state(1) == "Order:size"
         async with bot.retrieve_data(1) as data:
             assert data == {}
+
+    async def test_a_block_that_fails_keeps_what_others_wrote_meanwhile(
+        self, bot: AsyncTeleBot, storage: SessionStateStorage, errors: list[BaseException]
+    ) -> None:
+        both = asyncio.Barrier(2)
+
+        @bot.message_handler()
+        async def on_message(message: Message) -> None:
+            if message.from_user.id == 2:
+                await both.wait()
+                await bot.add_data(1, poked=True)
+                await both.wait()
+                return
+            await bot.set_state(1, Order.size)
+            with pytest.raises(ValueError, match="bad"):
+                async with bot.retrieve_data(1) as data:
+                    data["x"] = 1
+                    await both.wait()
+                    await both.wait()
+                    raise ValueError("bad")
+
+        await bot.set_state(1, Order.address)
+        async with asyncio.timeout(60):
+            await feed(bot, *[message(user=user) for user in (ANN, BEN)])
+        assert errors == []
+        assert (await bot.get_state(1), await storage.get_data(1, 1, bot_id=42)) == ("Order:size", {"poked": True})
 
     async def test_a_batch_of_one_user_counts_all(self, bot: AsyncTeleBot, errors: list[BaseException]) -> None:
         @bot.message_handler()
@@ -498,6 +525,13 @@ class TestSyncStorage:
             assert bot.get_state(1) == "inside"
             raise ValueError("bad")
         assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("on", {})
+        with bot.retrieve_data(1) as data:
+            data["x"] = 1
+            with pytest.raises(ValueError, match="bad"), bot.retrieve_data(1) as inner:
+                inner["y"] = 1
+                bot.set_state(1, "inside")
+                raise ValueError("bad")
+        assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("on", {"x": 1})
 
     def test_what_a_block_sets_by_other_calls_is_kept(self, sync_storage: SyncSessionStateStorage) -> None:
         bot = TeleBot("42:token", state_storage=sync_storage)

@@ -183,7 +183,9 @@ class States:
                 another conversation.
         """
         async with contextlib.AsyncExitStack() as stack:
-            unit = self.current() or await stack.enter_async_context(self.unit(key))
+            unit = self.current()
+            if unit is None or (unit.holds(key) and unit.task is asyncio.current_task()):
+                unit = await stack.enter_async_context(self.unit(key))
             record = self._held(key) or await self._look(key)
             before, data = record.copy_data(), record.copy_data()
             yield data

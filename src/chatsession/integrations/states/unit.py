@@ -37,6 +37,7 @@ class StateUnit:
         "_ended",
         "_key",
         "_others",
+        "_savepoints",
         "_seen",
         "around",
         "entries",
@@ -60,6 +61,8 @@ class StateUnit:
         """Versions of the records of others that the update has looked at."""
         self._others: list[Unit] = []
         """Sessions that are committed together with the records."""
+        self._savepoints: list[dict[str, StateRecord]] = []
+        """What the update had made of the records when each of its open parts began."""
         self._busy: asyncio.Lock | None = None
         """Held by whoever loads a record, or writes through this unit; `None`: nobody has done so yet."""
         self._ended: asyncio.Event | None = None
@@ -136,7 +139,11 @@ class StateUnit:
         """Let another update write a record that this one has locked; `None`: this one has ended meanwhile."""
         async with self._lock():
             if self.open:
-                return await self.entries[key.text].write_through(write)
+                earlier = [(views, write(views[key.text])) for views in self._savepoints if key.text in views]
+                record = await self.entries[key.text].write_through(write)
+                for views, view in earlier:
+                    views[key.text] = view
+                return record
         if self.entries:  # its end is under way
             self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
@@ -164,12 +171,23 @@ class StateUnit:
         unit.redelivered = unit.unpacked is not None and update_id in unit.unpacked.updates
         return unit
 
-    def views(self) -> dict[str, StateRecord]:
-        """What the update has made of the records up to now."""
-        return {text: entry.view for text, entry in self.entries.items()}
+    def holds(self, key: StateKey) -> bool:
+        """Whether this unit has locked a record."""
+        entry = self.entries.get(key.text)
+        return entry is not None and entry.locked
+
+    def begin_part(self) -> dict[str, StateRecord]:
+        """Returns what the update has made of the records up to now, for `return_to`."""
+        views = {text: entry.view for text, entry in self.entries.items()}
+        self._savepoints.append(views)
+        return views
+
+    def end_part(self, views: dict[str, StateRecord]) -> None:
+        """A part has ended, which began with these views."""
+        self._savepoints = [each for each in self._savepoints if each is not views]
 
     def return_to(self, views: Mapping[str, StateRecord]) -> None:
-        """Undo what was done since `views` was called."""
+        """Undo what the update did since `begin_part`, and keep what others wrote."""
         for text, entry in self.entries.items():
             entry.view = views.get(text, entry.stored)
 
@@ -241,9 +259,10 @@ class Part:
 
     async def __aenter__(self) -> StateUnit:
         await self._unit.lock(self._key)
-        self._before = self._unit.views()
+        self._before = self._unit.begin_part()
         return self._unit
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, self._control_flow):
             self._unit.return_to(self._before)
+        self._unit.end_part(self._before)
