@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chatsession.storages import Action, Change, Committed, Expect, Refused, Storage
+from chatsession.storages import Action, Change, Committed, Expect, Locked, Refused, Storage
 from chatsession.testing.conformance.single import (
     commit,
     delete,
@@ -52,8 +52,7 @@ class ExpiryTests(StorageSuite):
     async def test_a_version_may_expire_before_its_commit(
         self, storage: Storage, other: Storage, time: Time, action: Action
     ) -> None:
-        await put(storage, "key", b"1", ttl=time.seconds(1))
-        locked = await lock(storage, "key")
+        locked, _ = await _locked_in_time(storage, "key", time)
         assert locked.record is not None
         await _is_over(other, "key", time)
         change = Change(
@@ -87,15 +86,14 @@ class ExpiryTests(StorageSuite):
     async def test_another_value_is_a_conflict_after_the_expiry_too(
         self, storage: Storage, other: Storage, time: Time, action: Action
     ) -> None:
-        await put(storage, "key", b"1", ttl=time.seconds(1))
-        locked = await lock(storage, "key")
+        locked, ticks = await _locked_in_time(storage, "key", time)
         assert locked.record is not None
         record = locked.record
         await put(other, "key", b"2", ttl=time.seconds(LONG))
         for _ in range(2):
             change = Change("key", action, b"3", record.version, lease=locked.lease, expect_until=record.expires_at)
             assert await commit(storage, change) is Refused.CONFLICT
-            await time.passes(1.5)
+            await time.passes(1.5 * ticks)
         assert await value_of(storage, "key") == b"2"
 
     async def test_an_expired_session_is_not_brought_back(self, storage: Storage, time: Time) -> None:
@@ -205,6 +203,21 @@ class ExpiryTests(StorageSuite):
         left = ["over-24", *(f"{name}-{n}" for name in ("stays", "for-ever") for n in range(5))]
         assert sorted(await scan_all_keys(storage)) == sorted(left)
         assert await value_of(storage, "over-24") == b"7"
+
+
+async def _locked_in_time(storage: Storage, key: str, time: Time) -> tuple[Locked, int]:
+    """Store a session, and lock it before its time to live is over, which is longer on a slow machine.
+
+    Returns:
+        The lock, and the ticks that the session lives.
+    """
+    for ticks in (1, 2, 4, 8, 16, 32):
+        await put(storage, key, b"1", ttl=time.seconds(ticks))
+        locked = await lock(storage, key)
+        if locked.record is not None:
+            return locked, ticks
+        await unlock(storage, locked.lease)
+    pytest.fail("a session is never there before its time to live is over")
 
 
 async def _is_over(storage: Storage, key: str, time: Time) -> None:
