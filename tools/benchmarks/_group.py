@@ -52,19 +52,20 @@ class Goal:
         else:
             assert self.at_most is not None
             bound, reached = f"at most {self.at_most:.3g}", ours <= self.at_most * other
-        line = f"- {'reached' if reached else 'missed'}: {self.what}: {self._ratio(ours, other):.2f} ({bound})"
+        line = f"- {'reached' if reached else 'missed'}: {self.what}: {self._ratio(ours, other)} ({bound})"
         line += self._processor(processor or {})
         return line if reached or not self.why else f"{line}. Why: {self.why}"
 
-    def _ratio(self, ours: float, other: float) -> float:
-        return ours / other if self.at_least is None else other / ours
+    def _ratio(self, ours: float, other: float) -> str:
+        ratio = ours / other if self.at_least is None else other / ours
+        return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
     def _processor(self, processor: Mapping[str, float]) -> str:
         try:
             ours, other = _cost(self.ours, processor), _cost(self.other, processor)
         except KeyError:  # the processor of a server, or a program that does not tell
             return ""
-        return f"; in processor time {self._ratio(ours, other):.2f}" if min(ours, other) > 0 else ""
+        return f"; in processor time {self._ratio(ours, other)}" if min(ours, other) > 0 else ""
 
 
 def no_slower(ours: Cost, peer: Cost, why: str) -> Goal:

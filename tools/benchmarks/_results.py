@@ -21,16 +21,17 @@ class Run:
         machine: where.
         day: in ISO form.
         command: what repeats it.
-        load: of the machine, over the minute before.
+        load: of the machine, over the minute before; `None`: it was not noted.
     """
 
     machine: str
     day: str
     command: str
-    load: float
+    load: float | None
 
     def __str__(self) -> str:
-        return f"`{self.command}`, {self.day}; {self.machine}, with a load of {self.load:.1f} at the beginning."
+        load = "" if self.load is None else f", with a load of {self.load:.1f} at the beginning"
+        return f"`{self.command}`, {self.day}; {self.machine}{load}."
 
 
 @dataclass(frozen=True)
