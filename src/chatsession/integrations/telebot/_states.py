@@ -32,11 +32,32 @@ _resolve_context = cast("Callable[[object, int | None], _Ids]", getattr(telebot_
 
 
 class _OptionalIds(TypedDict, total=False):
-    """The ids that tell conversations of one user in one chat apart; telebot passes them by name."""
+    """The ids that tell conversations of one user in one chat apart. Passed by position, they come in this order."""
 
     business_connection_id: str | None
     message_thread_id: int | None
     bot_id: int | None
+
+
+def _key(
+    chat_id: int,
+    user_id: int,
+    business_connection_id: str | None = None,
+    message_thread_id: int | None = None,
+    bot_id: int | None = None,
+) -> StateKey:
+    owner = f"{_chat_prefix(bot_id, chat_id)}{user_id}"
+    if not message_thread_id and not business_connection_id:
+        return StateKey(owner, owner)
+    return StateKey(f"{owner}:{message_thread_id or ''}:{business_connection_id or ''}", owner)
+
+
+def _chat_prefix(bot_id: int | None, chat_id: int) -> str:
+    return f"{bot_id or ''}:{chat_id}:"
+
+
+_key_of_call: Callable[..., StateKey] = _key
+"""`_key`, for methods whose optional ids come by position or by name."""
 
 
 class _TelebotStates(States):
@@ -87,49 +108,59 @@ class _StateStorage(Generic[_Done, _GivenState, _GivenData, _DataBlock]):
         """Move the states of a group's members to the supergroup that it has become."""
         return self._call(self.states.move_all, _chat_prefix(bot_id, old), _chat_prefix(bot_id, new))
 
-    def set_state(self, chat_id: int, user_id: int, state: _StateOrName, **ids: Unpack[_OptionalIds]) -> _Done:
+    def set_state(
+        self, chat_id: int, user_id: int, state: _StateOrName, *more: str | int | None, **ids: Unpack[_OptionalIds]
+    ) -> _Done:
         """Set the state, and keep the data.
 
         Raises:
             SessionClosedError: the storage is closed.
         """
-        return self._call(self.states.name_state, _key(chat_id, user_id, **ids), _name_of(state))
+        return self._call(self.states.name_state, _key_of_call(chat_id, user_id, *more, **ids), _name_of(state))
 
-    def get_state(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _GivenState:
+    def get_state(
+        self, chat_id: int, user_id: int, *more: str | int | None, **ids: Unpack[_OptionalIds]
+    ) -> _GivenState:
         """The name of the state, or `None`."""
-        return self._call(self.states.get_state, _key(chat_id, user_id, **ids))
+        return self._call(self.states.get_state, _key_of_call(chat_id, user_id, *more, **ids))
 
-    def delete_state(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _Done:
+    def delete_state(self, chat_id: int, user_id: int, *more: str | int | None, **ids: Unpack[_OptionalIds]) -> _Done:
         """Delete the state and its data; `False` if there is no state."""
-        return self._call(self.states.delete, _key(chat_id, user_id, **ids))
+        return self._call(self.states.delete, _key_of_call(chat_id, user_id, *more, **ids))
 
-    def set_data(self, chat_id: int, user_id: int, key: str, value: Any, **ids: Unpack[_OptionalIds]) -> _Done:
+    def set_data(
+        self, chat_id: int, user_id: int, key: str, value: Any, *more: str | int | None, **ids: Unpack[_OptionalIds]
+    ) -> _Done:
         """Set one field of the data.
 
         Raises:
             RuntimeError: no state is set, as with the framework's own storages.
             SessionEncodeError: a part of the value, which is named by its path, is not JSON.
         """
-        return self._call(self.states.set_field, _key(chat_id, user_id, **ids), key, value)
+        return self._call(self.states.set_field, _key_of_call(chat_id, user_id, *more, **ids), key, value)
 
-    def get_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _GivenData:
+    def get_data(self, chat_id: int, user_id: int, *more: str | int | None, **ids: Unpack[_OptionalIds]) -> _GivenData:
         """A copy of the data."""
-        return self._call(self.states.get_data, _key(chat_id, user_id, **ids))
+        return self._call(self.states.get_data, _key_of_call(chat_id, user_id, *more, **ids))
 
-    def reset_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _Done:
+    def reset_data(self, chat_id: int, user_id: int, *more: str | int | None, **ids: Unpack[_OptionalIds]) -> _Done:
         """Delete the data, and keep the state; `False` if there is no state."""
-        return self.save(chat_id, user_id, {}, **ids)
+        return self.save(chat_id, user_id, {}, *more, **ids)
 
-    def save(self, chat_id: int, user_id: int, data: _Data, **ids: Unpack[_OptionalIds]) -> _Done:
+    def save(
+        self, chat_id: int, user_id: int, data: _Data, *more: str | int | None, **ids: Unpack[_OptionalIds]
+    ) -> _Done:
         """Replace the data, and keep the state. Writes nothing and returns `False` if there is no state."""
-        return self._call(self.states.replace_data, _key(chat_id, user_id, **ids), data)
+        return self._call(self.states.replace_data, _key_of_call(chat_id, user_id, *more, **ids), data)
 
-    def get_interactive_data(self, chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> _DataBlock:
+    def get_interactive_data(
+        self, chat_id: int, user_id: int, *more: str | int | None, **ids: Unpack[_OptionalIds]
+    ) -> _DataBlock:
         """The block of `bot.retrieve_data`: stores the data when it ends, unless it raises."""
-        return self._edit(_key(chat_id, user_id, **ids))
+        return self._edit(_key_of_call(chat_id, user_id, *more, **ids))
 
 
-class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids are passed by name
+class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids come as *more or **ids
     _StateStorage[Awaitable[bool], Awaitable[State], Awaitable[_Data], AbstractAsyncContextManager[_Data]],
     AsyncStateStorageBase,
 ):
@@ -170,13 +201,7 @@ class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] 
         destiny: str | None = None,
     ) -> str:
         """The key of a conversation in `sessions`. `destiny` is aiogram's and has no meaning here."""
-        return _key(
-            chat_id,
-            user_id,
-            business_connection_id=business_connection_id,
-            message_thread_id=thread_id,
-            bot_id=bot_id,
-        ).text
+        return _key(chat_id, user_id, business_connection_id, thread_id, bot_id).text
 
     async def start(self) -> None:
         """Connect now rather than at the first use. After `close`, connect again."""
@@ -193,7 +218,7 @@ class SessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] 
         return self.states.editing(key)
 
 
-class SyncSessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids are passed by name
+class SyncSessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverride] # the optional ids come as *more or **ids
     _StateStorage[bool, State, _Data, AbstractContextManager[_Data]],
     StateStorageBase,
 ):
@@ -246,25 +271,7 @@ def key_of(payload: object, bot_id: int | None) -> StateKey | None:
         return None
     if user_id is None:
         return None
-    return _key(
-        user_id if chat_id is None else chat_id,
-        user_id,
-        business_connection_id=business_connection_id,
-        message_thread_id=thread_id,
-        bot_id=bot_id,
-    )
-
-
-def _key(chat_id: int, user_id: int, **ids: Unpack[_OptionalIds]) -> StateKey:
-    owner = f"{_chat_prefix(ids.get('bot_id'), chat_id)}{user_id}"
-    thread_id, business_connection_id = ids.get("message_thread_id"), ids.get("business_connection_id")
-    if not thread_id and not business_connection_id:
-        return StateKey(owner, owner)
-    return StateKey(f"{owner}:{thread_id or ''}:{business_connection_id or ''}", owner)
-
-
-def _chat_prefix(bot_id: int | None, chat_id: int) -> str:
-    return f"{bot_id or ''}:{chat_id}:"
+    return _key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
 
 
 def _name_of(state: object) -> State:
