@@ -21,6 +21,8 @@ from tools.torture.proxy import Direction, Link, Proxy
 
 LARGEST_SHIFT = 1.25
 """Of a worker's clock, in leases."""
+_FAR = 7200.0
+"""Seconds by which a worker's clock may be off where the servers' clocks count."""
 _MOST_AT_ONCE = 5
 """Events under way."""
 
@@ -150,6 +152,8 @@ class Nemesis:
             "worker stopped (SIGSTOP)": (12, self._stop, False),
             "event loop replaced": (3, self._change_loop, False),
         }
+        if not self._place.own_clock:
+            troubles["clock set by hours"] = (4, self._set_far, False)
         if self._place.shared:
             troubles["worker forked"] = (3, self._fork, False)
             troubles["worker killed (SIGKILL)"] = (16, self._kill, False)
@@ -192,7 +196,12 @@ class Nemesis:
         member.tell(Cancel(count))
 
     async def _shift(self, event: Event, random: Random) -> None:
-        shift = random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT) * self._place.lease
+        await self._set_clock(event, random, random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT) * self._place.lease)
+
+    async def _set_far(self, event: Event, random: Random) -> None:
+        await self._set_clock(event, random, random.choice([-1, 1]) * random.uniform(0.5, 1) * _FAR)
+
+    async def _set_clock(self, event: Event, random: Random, shift: float) -> None:
         seconds = random.uniform(0.5, 4)
         member = self._draw(event, random)
         event.detail = f"{shift:+.2f} s for {seconds:.1f} s"

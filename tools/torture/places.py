@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import ClassVar, Self
+
+from pymongo.errors import PyMongoError
 
 from tools.servers._process import ServerFailedError, wait_until
 from tools.servers.mongo import MongoReplicaSet, MongoServer
@@ -118,6 +121,18 @@ class SQLite(Place):
     @property
     def url(self) -> str:
         return f"sqlite:///{self.folder}/bot.db"
+
+    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+        return {"file held by another program": self._hold, "file vacuumed": lambda _: self._execute("VACUUM")}
+
+    def _hold(self, random: Random) -> None:
+        """Another program writes in a transaction that takes its time."""
+        self._execute("BEGIN IMMEDIATE", random.uniform(0.5, 4))
+
+    def _execute(self, statement: str, seconds: float = 0.0) -> None:
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(self.folder / "bot.db")) as connection:
+            connection.execute(statement)  # unless the disk is full, or the file busy for long
+            time.sleep(seconds)
 
 
 class Redis(Place):
@@ -327,7 +342,6 @@ class Nats(Place):
 
     megabytes = 1024
     lease = 3.0
-    own_clock = True  # the server's, as of the last look at it
     promise = "outlasts a killed server"
     fills_disk = False  # it loses what it has acknowledged then
 
@@ -355,6 +369,18 @@ _CHECKPOINTS = ("--syncdelay", "10")
 60 s, a server that is killed more often than that takes longer every time."""
 
 
+def _hold_document(server: MongoServer, random: Random) -> None:
+    """Change a document in a transaction that takes its time, and then is given up."""
+    with suppress(PyMongoError), server.client() as client, client.start_session() as session:
+        documents = client["bot"]["sessions"]
+        found = next(documents.aggregate([{"$sample": {"size": 1}}]), None)
+        if found is not None:
+            with session.start_transaction():
+                documents.update_one({"_id": found["_id"]}, {"$set": {"held": True}}, session=session)
+                time.sleep(random.uniform(0.5, 4))
+                session.abort_transaction()
+
+
 class Mongo(Place):
     """A replica set of one server."""
 
@@ -373,7 +399,10 @@ class Mongo(Place):
         return [self._server.port]
 
     def troubles(self) -> Mapping[str, Callable[[Random], None]]:
-        return {"server killed and started": lambda _: self._server.restart()}
+        return {
+            "server killed and started": lambda _: self._server.restart(),
+            "document of a session held": lambda random: _hold_document(self._server, random),
+        }
 
     def revive(self) -> None:
         self._server.restart()  # having been unable to write, it ends at once or a little later
@@ -403,6 +432,7 @@ class MongoReplicas(Place):
             "failover": self._fail_over,
             "primary steps down": self._step_down,
             "replica killed and started": self._restart_replica,
+            "document of a session held": lambda random: _hold_document(self._servers.primary(), random),
         }
 
     def revive(self) -> None:
