@@ -235,18 +235,16 @@ async def test_a_file_that_was_just_made_and_overwritten_is_noticed(path: Path, 
             await put(storage, "chat", b"2")
 
 
-async def test_a_long_checkpoint_is_not_taken_for_another_program(path: Path) -> None:
-    storage = SQLiteStorage(path)
-    async with storage:
+async def test_a_checkpoint_that_was_broken_off_is_not_taken_for_another_program(path: Path) -> None:
+    """Such as on a full disk. SQLite repeats it."""
+    async with SQLiteStorage(path) as storage:
         await put(storage, "chat", b"1")
         whole = path.read_bytes()
-        path.write_bytes(whole[:100])  # as in the middle of one
+        os.truncate(path, 100)
         os.utime(path, (1, 1))
-        pending = asyncio.create_task(put(storage, "chat", b"2"))
-        done, _ = await asyncio.wait([pending], timeout=0.1)
-        assert not done
+        await put(storage, "chat", b"2")
         path.write_bytes(whole)
-        await pending
+        await put(storage, "chat", b"3")
 
 
 async def test_a_backup_restored_by_sqlite_is_used_at_once(path: Path, tmp_path: Path) -> None:

@@ -76,7 +76,11 @@ class Connection:
             self._read_only = True
 
     def use(self) -> sqlite3.Connection:
-        """The connection; opened again if it was closed for a fork. Raises as `check_path`."""
+        """The connection; opened again if it was closed for a fork.
+
+        Raises:
+            StorageError: as `check_path`, or the file was overwritten. In that case nothing has been written yet.
+        """
         if self._raw is None:
             self.check_path()
             self._raw = self._open_for_reading() if self._read_only else self._open_for_writing()
@@ -85,14 +89,14 @@ class Connection:
         return self._raw
 
     def check_path(self) -> None:
-        """Raise `StorageError` if the file, or its log, was removed, replaced or overwritten: changes would be lost."""
-        if not self._is_folder_unchanged() and not self._are_files_unchanged():
-            self._seen = None
-            raise StorageError(
-                f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
-                "its last changes may be lost; see what became of it, and start this program anew"
-            )
-        self._check_contents()
+        """Raise `StorageError` if the file, or its log, was removed or replaced: what is written would be lost."""
+        if self._is_folder_unchanged() or self._are_files_unchanged():
+            return
+        self._seen = None
+        raise StorageError(
+            f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
+            "its last changes may be lost; see what became of it, and start this program anew"
+        )
 
     def _check_contents(self) -> None:
         if self._raw is None or self._contents is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 _STILL = 1.0
-"""Seconds for which a file that looks overwritten must not change: during a checkpoint it may look like that."""
+"""Seconds for which a file that looks overwritten must not change: it may be read while a page of it is written."""
 _PAUSE = 0.02
 
 
@@ -44,6 +44,8 @@ class FileContents:
         end = time.monotonic() + _STILL
         while True:
             found = self._read_next()
+            if found is None and (self._next is None or written[1]):
+                return False  # a checkpoint is under way, or has failed on a full disk, and will be repeated
             (newest,) = connection.execute("SELECT next FROM chatsession").fetchone()
             if self._next is None or (found is not None and min(self._next, newest) <= found <= newest):
                 self._written, self._next = written, found
