@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 from aiogram import Bot
+from aiogram.fsm.context import FSMContext
 
 from chatsession.testing.integration_suite.suite import CountingStorage, Pizza
 from chatsession_playground import _updates as build
@@ -55,3 +57,8 @@ def group(chat_id: int = -100) -> JsonObject:
 def inline_query(user: User = ANN) -> JsonObject:
     """An update without a chat."""
     return update(inline_query=build.inline_query("7", user, "pizza", ""))
+
+
+async def value_of(state: FSMContext, name: str, default: Any = None) -> Any:
+    """As `FSMContext.get_value`, which aiogram 3.13 has not."""
+    return (await state.get_data()).get(name, default)

@@ -22,7 +22,7 @@ from aiogram.fsm.storage.memory import MemoryStorage as AiogramMemory
 from aiogram.fsm.storage.memory import SimpleEventIsolation
 from aiogram.fsm.strategy import FSMStrategy
 from aiogram.types import ErrorEvent, Message
-from aiogram_aids import ANN, BEN, BOT, CountingStorage, Pizza, group, message
+from aiogram_aids import ANN, BEN, BOT, CountingStorage, Pizza, group, message, value_of
 
 from chatsession import (
     SessionClosedError,
@@ -67,11 +67,6 @@ def bot_with_fsm(fsm: SessionFSMStorage) -> Dispatcher:
 
 async def stored(fsm: SessionFSMStorage, key: StorageKey = ANNS) -> tuple[str | None, dict[str, Any]]:
     return await fsm.get_state(key), await fsm.get_data(key)
-
-
-async def value_of(state: FSMContext, name: str, default: Any = None) -> Any:
-    """As `FSMContext.get_value`, which aiogram 3.13 has not."""
-    return (await state.get_data()).get(name, default)
 
 
 class TestUnitOfAnUpdate:
@@ -326,9 +321,9 @@ class TestOtherUsers:
         @dp.message()
         async def on_message(message: Message, state: FSMContext) -> None:
             partner = 3 - message.chat.id
-            await state.update_data(sent=await state.get_value("sent", 0) + 1)
+            await state.update_data(sent=await value_of(state, "sent", 0) + 1)
             theirs = dp.fsm.get_context(BOT, chat_id=partner, user_id=partner)
-            await theirs.update_data(got=await theirs.get_value("got", 0) + 1)
+            await theirs.update_data(got=await value_of(theirs, "got", 0) + 1)
 
         for _ in range(3):
             await asyncio.gather(

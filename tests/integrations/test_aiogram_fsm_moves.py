@@ -12,7 +12,7 @@ from aiogram.fsm.context import FSMContext
 from aiogram.fsm.storage.base import StorageKey
 from aiogram.fsm.strategy import FSMStrategy
 from aiogram.types import Message
-from aiogram_aids import ANN, BEN, BOT, Pizza, group, message, update
+from aiogram_aids import ANN, BEN, BOT, Pizza, group, message, update, value_of
 
 from chatsession import SessionManager
 from chatsession.integrations.aiogram import SessionFSMStorage, setup_fsm, setup_sessions
@@ -57,7 +57,7 @@ def counting_bot(fsm: SessionFSMStorage, strategy: FSMStrategy = FSMStrategy.USE
     @dp.message(F.text)
     async def on_text(message: Message, state: FSMContext) -> None:
         await state.set_state("counting")
-        await state.update_data(count=await state.get_value("count", 0) + 1)
+        await state.update_data(count=await value_of(state, "count", 0) + 1)
 
     return dp
 
