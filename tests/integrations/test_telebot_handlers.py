@@ -203,7 +203,7 @@ async def test_a_middleware_shares_the_session(
     assert storage.calls["lock"] == 1
 
 
-async def test_an_update_that_a_middleware_cancels_leaves_no_lock_and_no_session(
+async def test_an_update_that_a_middleware_cancels_leaves_nothing(
     bot: QuietBot, sessions: SessionManager[Pizza], storage: CountingStorage
 ) -> None:
     bot.setup_middleware(Looking(CancelUpdate()))
@@ -275,7 +275,7 @@ async def test_continue_handling_is_one_unit_of_work(
     assert storage.calls["put"] == 1
 
 
-async def test_a_filter_that_raises_after_a_handler_takes_its_change_back(
+async def test_a_filter_that_raises_after_a_handler_undoes_its_change(
     bot: QuietBot, sessions: SessionManager[Pizza], errors: list[BaseException]
 ) -> None:
     def bad_filter(message: Message) -> bool:
@@ -294,7 +294,7 @@ async def test_a_filter_that_raises_after_a_handler_takes_its_change_back(
     assert await sessions.get(1) is None
 
 
-async def test_a_session_that_cannot_be_stored_reaches_the_exception_handler(
+async def test_the_exception_handler_gets_a_session_not_stored(
     bot: QuietBot, sessions: SessionManager[Pizza], errors: list[BaseException]
 ) -> None:
     @bot.message_handler()
@@ -440,7 +440,7 @@ async def test_a_handler_behind_a_decorator(wraps: bool) -> None:
     assert await sessions.get(1) == Pizza(1)
 
 
-async def test_a_key_function_that_fails_loses_no_other_update_of_the_batch() -> None:
+async def test_a_failing_key_function_loses_no_other_update() -> None:
     def key(ctx: UpdateContext) -> int | None:
         if ctx.moves_chat:
             raise RuntimeError("no key")

@@ -291,7 +291,7 @@ def test_a_message_that_two_callbacks_get_is_remembered_for_each(
         assert remembering.get(1) == Pizza(0, ["reply", "text"])
 
 
-def test_threads_keep_the_order_of_a_chat_and_serve_others_meanwhile(sessions: SessionManager[Pizza]) -> None:
+def test_threads_keep_the_order_of_each_chat(sessions: SessionManager[Pizza]) -> None:
     bot = QuietThreadBot(num_threads=8)
     setup_sessions(bot, sessions)
     ended = threading.Semaphore(0)
