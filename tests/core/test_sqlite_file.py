@@ -266,7 +266,9 @@ async def test_values_that_others_put_into_the_file(sqlite: Any, value: bytes) -
 async def test_one_bad_job_of_a_group_fails_alone(sqlite: Any) -> None:
     good = [asyncio.ensure_future(sqlite.commit_many([Change(f"{n}", Action.PUT, b"1")])) for n in range(3)]
     await asyncio.sleep(0)
-    bad = sqlite._at_work.submit(lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)"), writes=True)
+    bad = sqlite._at_work.submit(
+        lambda connection, _: connection.execute("INSERT INTO nowhere VALUES (1)"), writes=True
+    )
     late = asyncio.ensure_future(sqlite.commit_many([Change("late", Action.PUT, b"1")]))
     with pytest.raises(StorageError, match="no such table"):
         await bad
@@ -410,7 +412,7 @@ async def test_a_storage_whose_last_write_fails_is_closed_all_the_same(
 ) -> None:
     """As on a full disk; the locks that it held run out by themselves."""
     refusal = "CREATE TRIGGER full BEFORE DELETE ON session_holders BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
-    await sqlite._at_work.submit(lambda connection: connection.execute(refusal), writes=True)
+    await sqlite._at_work.submit(lambda connection, _: connection.execute(refusal), writes=True)
     await sqlite.close()
     assert not sqlite.is_open
     assert [record.levelname for record in caplog.records] == ["WARNING"]

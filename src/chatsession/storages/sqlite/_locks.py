@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from chatsession.storages.base import Lease, Locked, LockRequest
-from chatsession.storages.sqlite._holders import is_dead, remove
+from chatsession.storages.sqlite._holders import Holder, is_dead, remove
 from chatsession.storages.sqlite._records import escaped, listed, read, record, reserve
 
 _WAITER_LIVES = 2.0
@@ -19,9 +19,10 @@ _WAITER_LIVES = 2.0
 
 
 def lock(
-    connection: sqlite3.Connection, requests: Sequence[LockRequest], holder: int, now: float
+    connection: sqlite3.Connection, requests: Sequence[LockRequest], process: Holder, now: float
 ) -> list[Locked | None]:
     """`Storage.lock_many`: takes the keys that are free and have no waiters in one go, then looks at the others."""
+    holder = process.id  # another one since the last call if a process has removed this one
     found = connection.execute(
         "SELECT s.value, s.version, s.expires_at, l.until, "
         "EXISTS (SELECT 1 FROM session_waiters AS w WHERE w.key = j.value) FROM json_each(?) AS j "
@@ -59,7 +60,7 @@ def renew(connection: sqlite3.Connection, leases: Sequence[Lease], seconds: floa
     ]
 
 
-def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest]) -> None:
+def abandon(connection: sqlite3.Connection, requests: Sequence[LockRequest], _: float) -> None:
     """`Storage.abandon_many`."""
     abandoned = [(escaped(request.key), request.waiter) for request in requests]
     connection.executemany("DELETE FROM session_waiters WHERE key = ? AND waiter = ?", abandoned)

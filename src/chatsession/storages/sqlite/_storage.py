@@ -5,18 +5,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from chatsession.errors import StorageError
 from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
-from chatsession.storages.sqlite import _holders, _inspection, _locks, _records
+from chatsession.storages.sqlite import _inspection, _locks, _records
 from chatsession.storages.sqlite._connection import Connection, Synchronous
+from chatsession.storages.sqlite._holders import Holder, is_single_process
 from chatsession.storages.sqlite._worker import Worker
-
-_LOOK_INTERVAL = 1.0
-"""Seconds between two checks for other processes that use the file."""
 
 
 class SQLiteStorage(Storage):
@@ -79,7 +78,6 @@ class SQLiteStorage(Storage):
         self._clock = clock
         self._connection = self._new_connection()
         self._worker: Worker | None = None
-        self._look_due = 0.0
 
     def __repr__(self) -> str:
         return f"<SQLiteStorage {str(self._file)!r}>"
@@ -87,12 +85,13 @@ class SQLiteStorage(Storage):
     async def open(self) -> None:
         if self._worker is None:
             self._connection = self._new_connection()
-            self._look_due = 0.0
             self._worker = Worker(
                 str(self._path),
                 self._connection,
+                clock=self._clock,
                 retry_for=self._retry_for,
-                idle=lambda connection: self._tidy(connection, 500) == 500,
+                look=partial(self._look_at_processes, self._connection.holder),
+                idle=lambda connection, now: self._tidy(connection, 500, now) == 500,
                 idle_interval=self._sweep_interval,
             )
         worker = self._worker
@@ -122,65 +121,37 @@ class SQLiteStorage(Storage):
         return self._clock()
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        return await self._at_work.submit(
-            lambda connection: _records.read(connection, keys, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_records.read, keys, writes=False)
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        holder = self._connection.holder
-
-        def commit(connection: sqlite3.Connection) -> list[Outcome]:
-            if time.monotonic() >= self._look_due:
-                self._look_at_processes(connection, holder, self._clock())
-            return _records.commit(connection, changes, self._clock())
-
-        return await self._at_work.submit(commit, writes=True)
+        return await self._at_work.submit(_records.commit, changes, writes=True)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
-        holder = self._connection.holder
-
-        def lock(connection: sqlite3.Connection) -> list[Locked | None]:
-            if time.monotonic() >= self._look_due:
-                self._look_at_processes(connection, holder, self._clock())
-            return _locks.lock(connection, requests, holder.id, self._clock())
-
-        return await self._at_work.submit(lock, writes=True)
+        return await self._at_work.submit(_locks.lock, requests, self._connection.holder, writes=True)
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        return await self._at_work.submit(
-            lambda connection: _locks.renew(connection, leases, seconds, self._clock()), writes=True
-        )
+        return await self._at_work.submit(_locks.renew, leases, seconds, writes=True)
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
-        await self._at_work.submit(lambda connection: _locks.abandon(connection, requests), writes=True)
+        await self._at_work.submit(_locks.abandon, requests, writes=True)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        return await self._at_work.submit(
-            lambda connection: _records.scan(connection, prefix, cursor, limit, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_records.scan, prefix, cursor, limit, writes=False)
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        return await self._at_work.submit(
-            lambda connection: _records.scan_keys(connection, prefix, cursor, limit, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_records.scan_keys, prefix, cursor, limit, writes=False)
 
     async def sweep(self, limit: int = 1000) -> int:
-        return await self._at_work.submit(lambda connection: self._tidy(connection, limit), writes=True)
+        return await self._at_work.submit(self._tidy, limit, writes=True)
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        return await self._at_work.submit(
-            lambda connection: _inspection.locks(connection, prefix, limit, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_inspection.locks, prefix, limit, writes=False)
 
     async def count_expired(self) -> int:
-        return await self._at_work.submit(
-            lambda connection: _inspection.expired(connection, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_inspection.expired, writes=False)
 
     async def facts(self) -> Sequence[Fact]:
-        return await self._at_work.submit(
-            lambda connection: _inspection.facts(connection, self._file, self._clock()), writes=False
-        )
+        return await self._at_work.submit(_inspection.facts, self._file, writes=False)
 
     @property
     def _at_work(self) -> Worker:
@@ -203,13 +174,11 @@ class SQLiteStorage(Storage):
             clock=self._clock,
         )
 
-    def _look_at_processes(self, connection: sqlite3.Connection, holder: _holders.Holder, now: float) -> None:
-        self._look_due = time.monotonic() + _LOOK_INTERVAL
+    def _look_at_processes(self, holder: Holder, connection: sqlite3.Connection, now: float) -> None:
         holder.note_alive(connection, now)
-        self.single_process = _holders.is_single_process(connection, holder.id, now)
+        self.single_process = is_single_process(connection, holder.id, now)
 
-    def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
-        now = self._clock()
-        self._look_at_processes(connection, self._connection.holder, now)
+    def _tidy(self, connection: sqlite3.Connection, limit: int, now: float) -> int:
+        self._look_at_processes(self._connection.holder, connection, now)
         _locks.tidy(connection, now)
         return _records.sweep(connection, now, limit)

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
+
+from msgspec import Struct
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages.sqlite._connection import Connection
@@ -24,14 +26,23 @@ _log = logging.getLogger("chatsession")
 _LONGEST_PAUSE = 3600.0
 """Seconds; the system cannot wait for ever."""
 
+_LOOK_INTERVAL = 1.0
+"""Seconds between two checks for other processes that use the file."""
+
 Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
 
 _random = random.SystemRandom()
 """Not the program's generator: if the program has seeded it, draws of this thread would change its sequence."""
 
 
-class _Job(NamedTuple):
-    do: Callable[[sqlite3.Connection], Any]
+class _Step(Struct):
+    do: Callable[..., Any]
+    """Called with the connection, the arguments, and the time at which the transaction began."""
+    args: tuple[Any, ...] = ()
+
+
+class _Job(_Step, kw_only=True):
     writes: bool
     deadline: float
     """When to stop waiting for other processes that write, by the monotonic clock."""
@@ -50,7 +61,9 @@ class Worker:
     Args:
         name: the file's name, for messages.
         connection: used only in the thread.
+        clock: returns Unix time in seconds.
         retry_for: seconds to wait for other processes that write.
+        look: looks for other processes that use the file; called in a transaction that writes, about once a second.
         idle: called between jobs, at most every `idle_interval` seconds; returns whether there is more to do.
     """
 
@@ -59,13 +72,18 @@ class Worker:
         name: str,
         connection: Connection,
         *,
+        clock: Callable[[], float],
         retry_for: float,
-        idle: Callable[[sqlite3.Connection], bool],
+        look: Callable[[sqlite3.Connection, float], object],
+        idle: Callable[[sqlite3.Connection, float], bool],
         idle_interval: float,
     ) -> None:
         self._name = name
         self._connection = connection
+        self._clock = clock
         self._retry_for = retry_for
+        self._look = look
+        self._look_due = 0.0
         self._idle = idle
         self._idle_interval = idle_interval
         self._idle_due = time.monotonic() + idle_interval * _random.uniform(0.5, 1.0)
@@ -104,10 +122,18 @@ class Worker:
             self.end()
             await asyncio.shield(self._ended)
 
-    def submit(self, do: Callable[[sqlite3.Connection], Result], *, writes: bool) -> asyncio.Future[Result]:
-        """Call a function in the thread with the connection, in a transaction if it writes."""
+    def submit(
+        self, do: Callable[[sqlite3.Connection, *Args, float], Result], *args: *Args, writes: bool
+    ) -> asyncio.Future[Result]:
+        """Call a function in the thread, in a transaction.
+
+        Args:
+            do: called with the connection, the arguments, and the time at which the transaction began.
+            *args: for the function.
+            writes: the function changes something.
+        """
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(do, writes, time.monotonic() + self._retry_for, done))
+        self._jobs.put(_Job(do, args, writes=writes, deadline=time.monotonic() + self._retry_for, done=done))
         return done
 
     def suspend(self) -> None:
@@ -149,38 +175,33 @@ class Worker:
 
     def _next(self) -> list[_Job] | None:
         """All waiting jobs, after waiting for the first one; `None` at the end."""
-        first = self._first()
-        if first is None:
-            return None
-        jobs = [first]
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is None:  # the end, once these jobs are done
-                self._jobs.put(None)
+        jobs: list[_Job] = []
+        while not jobs or not self._jobs.empty():
+            try:
+                job = self._jobs.get(timeout=min(max(0.0, self._idle_due - time.monotonic()), _LONGEST_PAUSE))
+            except Empty:
+                with self._using:
+                    self._tidy()
+                continue
+            if job is None:
+                if not jobs:
+                    return None
+                self._jobs.put(None)  # the end, once these jobs are done
                 break
             jobs.append(job)
         return jobs
 
-    def _first(self) -> _Job | None:
-        while True:
-            try:
-                return self._jobs.get(timeout=min(max(0.0, self._idle_due - time.monotonic()), _LONGEST_PAUSE))
-            except Empty:
-                with self._using:
-                    self._tidy()
-
     def _tidy(self) -> None:
         try:
-            more = _in_one_transaction(self._connection.use(), [self._idle], writes=True, deadline=0.0)[0]
+            (more,) = self._in_one_transaction([_Step(self._idle)], writes=True, deadline=0.0)
         except (sqlite3.Error, StorageError):  # the next one may succeed, and jobs report what is wrong
             more = False
         self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * _random.uniform(0.8, 1.2))
 
     def _results(self, jobs: list[_Job]) -> list[object]:
         try:
-            results = _in_one_transaction(
-                self._connection.use(),
-                [job.do for job in jobs],
+            results = self._in_one_transaction(
+                jobs,
                 writes=any(map(_writes, jobs)),
                 deadline=jobs[0].deadline,  # the earliest: what is submitted first waits first, all wait equally long
             )
@@ -203,28 +224,26 @@ class Worker:
                 answers.update(zip(map(id, part), self._results(part), strict=True))
         return [answers.get(id(job), failure) for job in jobs]
 
-
-def _in_one_transaction(
-    connection: sqlite3.Connection,
-    steps: Sequence[Callable[[sqlite3.Connection], Any]],
-    *,
-    writes: bool,
-    deadline: float,
-) -> list[Any]:
-    """Run all steps, again and again while other processes keep the file locked; returns what they return."""
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            results = [step(connection) for step in steps]
-            connection.execute("COMMIT")
-            return results
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if not _is_busy(error) or time.monotonic() > deadline:
-                raise
-        # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
-        time.sleep(_random.uniform(0.0002, 0.002))
+    def _in_one_transaction(self, steps: Sequence[_Step], *, writes: bool, deadline: float) -> list[Any]:
+        """Run all steps, again and again while other processes keep the file locked; returns what they return."""
+        connection = self._connection.use()
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                now = self._clock()
+                if writes and time.monotonic() >= self._look_due:
+                    self._look_due = time.monotonic() + _LOOK_INTERVAL
+                    self._look(connection, now)
+                results = [step.do(connection, *step.args, now) for step in steps]
+                connection.execute("COMMIT")
+                return results
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+            # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
+            time.sleep(_random.uniform(0.0002, 0.002))
 
 
 def _is_busy(error: BaseException) -> bool:
