@@ -190,7 +190,7 @@ async def assert_nothing_is_held(storage: Storage) -> None:
 
 
 async def rows(storage: SQLiteStorage, query: str) -> list[tuple[Any, ...]]:
-    return await storage._at_work.submit(lambda connection: connection.execute(query).fetchall(), writes=False)
+    return await storage._at_work.submit(lambda connection, _: connection.execute(query).fetchall(), writes=False)
 
 
 class Gate:

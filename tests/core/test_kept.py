@@ -149,7 +149,7 @@ async def test_closing_gives_everything_back_and_it_is_never_too_much(path: Path
                     session.data += 1
             assert 0 < len(coordinator_of(storage)._cache) <= MOST_KEPT
         locks = await storage._at_work.submit(
-            lambda connection: connection.execute("SELECT count(*) FROM session_locks").fetchone(), writes=False
+            lambda connection, _: connection.execute("SELECT count(*) FROM session_locks").fetchone(), writes=False
         )
         assert locks == (0,)
 
