@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from hashlib import sha1
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
 from chatsession.coordination.batching import UncancellableFuture
-from chatsession.coordination.commits import CommitQueue, SentCommit
+from chatsession.coordination.commits import CommitQueue
 from chatsession.coordination.group_commit import CommitPipeline, with_known_version
 from chatsession.coordination.key_queue import KeyQueue
 from chatsession.coordination.leases import LeaseRenewer
@@ -116,12 +116,10 @@ def no_failed_handlers(_: Sessions) -> None:
 def no_shield(_: Sessions) -> None:
     """A cancellation takes effect at once, in the middle of a commit, whose outcome then nobody hears of."""
 
-    def send(commits: CommitQueue, change: Change) -> SentCommit:
+    def send(commits: CommitQueue, change: Change) -> _Abandoned:
         change = with_known_version(change)
-        batch, place = commits._batches.add(change.key, change)
-        sent = SentCommit(change, batch, place)
-        sent.done = cast("UncancellableFuture", asyncio.shield(_told(batch.done)))
-        return sent
+        batch = commits._batches.add(change.key, change)
+        return _Abandoned(asyncio.shield(_told(batch.done)), batch.result)
 
     _take_out(CommitQueue, "send", send)
 
@@ -169,6 +167,11 @@ def no_look_at_ready_values(_: Sessions) -> None:
         return None if found is None else found[1]
 
     _take_out(DecodedCache, "take", whatever)
+
+
+class _Abandoned(NamedTuple):
+    done: asyncio.Future[None]
+    result: Callable[[str], Outcome]
 
 
 async def _told(done: UncancellableFuture) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionError, StorageUnavailableError
@@ -41,29 +42,28 @@ class Batch(Generic[Item, Result]):
     def __init__(self) -> None:
         self.done: UncancellableFuture = UncancellableFuture(loop=asyncio.get_running_loop())
         self.items: dict[str, Item] = {}
-        self._results: Sequence[Result | SessionError] = ()
+        self._results: dict[str, Result | SessionError] = {}
         self._failure: BaseException | None = None
 
-    def result(self, place: int) -> Result:
-        """The result of the item in this place. Raises the item's error, or that of the whole call."""
+    def result(self, key: str) -> Result:
+        """The result of the item of this key. Raises the item's error, or that of the whole call."""
         if self._failure is not None:
             raise again(self._failure)
-        result = self._results[place]
+        result = self._results[key]
         if isinstance(result, SessionError):
             raise result
         return result
 
-    def settle(self, results: Sequence[Result | SessionError]) -> None:
-        """The call has returned."""
-        if len(results) == len(self.items):
-            self._results = results
-            self.done.set_result(None)
-        else:
-            self.fail(RuntimeError("the storage did not answer every item of a call"))
-
-    def fail(self, failure: BaseException) -> None:
-        """The call has failed for all items."""
-        self._failure = failure
+    def settle(self, call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
+        """The call has returned, or failed for all items."""
+        try:
+            self._results = dict(zip(self.items, call.result(), strict=True))
+        except asyncio.CancelledError:  # only when the event loop is torn down
+            self._failure = StorageUnavailableError(
+                "the event loop was stopped in the middle of a call; its outcome is unknown"
+            )
+        except Exception as failure:
+            self._failure = failure
         self.done.set_result(None)
 
 
@@ -76,11 +76,11 @@ class Batcher(Generic[Item, Result]):
         in_flight: the largest number of batches under way at the same time.
     """
 
-    __slots__ = ("_call", "_in_flight", "_runners", "_size", "_starting", "_waiting")
+    __slots__ = ("_call", "_in_flight", "_scheduled", "_size", "_under_way", "_waiting")
 
     def __init__(
         self,
-        call: Callable[[list[Item]], Awaitable[Sequence[Result | SessionError]]],
+        call: Callable[[list[Item]], Coroutine[Any, Any, Sequence[Result | SessionError]]],
         *,
         size: int,
         in_flight: int,
@@ -89,16 +89,17 @@ class Batcher(Generic[Item, Result]):
         self._size = size
         self._in_flight = in_flight
         self._waiting: deque[Batch[Item, Result]] = deque()
-        self._runners: set[asyncio.Task[None]] = set()
-        self._starting = False
+        self._under_way: dict[Batch[Item, Result], asyncio.Future[Sequence[Result | SessionError]]] = {}
+        self._scheduled = False
+        """`_send` is about to be called."""
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
-        while self._runners:
-            await asyncio.wait(self._runners)
+        while batches := [*self._waiting, *self._under_way]:
+            await asyncio.wait([batch.done for batch in batches])
 
-    def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
-        """Put an item into the next batch that has none of its key, and return that batch and the item's place."""
+    def add(self, key: str, item: Item) -> Batch[Item, Result]:
+        """Put an item into the next batch that has none of its key, and return that batch."""
         batch: Batch[Item, Result]
         for batch in self._waiting:  # nearly always one or none
             if key not in batch.items and len(batch.items) < self._size:
@@ -107,45 +108,26 @@ class Batcher(Generic[Item, Result]):
             batch = Batch()
             self._waiting.append(batch)
         batch.items[key] = item
-        if not self._starting and len(self._runners) < self._in_flight:
-            self._start()
-        return batch, len(batch.items) - 1
+        if not self._scheduled and len(self._under_way) < self._in_flight:
+            self._scheduled = True  # others may join the batch until the next turn of the loop
+            batch.done.get_loop().call_soon(self._send)
+        return batch
 
-    def _start(self) -> None:
-        # A task begins in the next turn of the loop: others may join the batch until then. One that the loop's task
-        # factory makes may begin at once (`asyncio.eager_task_factory`), with a batch of one.
-        self._starting = True
-        runner = asyncio.Task(self._run(), loop=asyncio.get_running_loop())
-        # asyncio.run() may close the loop in the middle of a call: that task is none of its program's.
-        cast("Any", runner)._log_destroy_pending = False
-        self._runners.add(runner)
-        runner.add_done_callback(self._ended)
-
-    async def _run(self) -> None:
-        """Send what waits, one batch after another, for as long as there is any."""
-        self._starting = False
-        while self._waiting:
+    def _send(self) -> None:
+        """Send what waits, in as many calls as may be under way."""
+        self._scheduled = False
+        while self._waiting and len(self._under_way) < self._in_flight:
             batch = self._waiting.popleft()
-            try:
-                results = await self._call(list(batch.items.values()))
-            except asyncio.CancelledError:  # only when the event loop is torn down
-                batch.fail(
-                    StorageUnavailableError(
-                        "the event loop was stopped in the middle of a call; its outcome is unknown"
-                    )
-                )
-                raise
-            except Exception as failure:
-                batch.fail(failure)
-            else:
-                batch.settle(results)
+            call = asyncio.Task(self._call(list(batch.items.values())))
+            # asyncio.run() may close the loop in the middle of a call: that task is none of its program's.
+            cast("Any", call)._log_destroy_pending = False
+            self._under_way[batch] = call
+            call.add_done_callback(partial(self._answered, batch))
 
-    def _ended(self, runner: asyncio.Task[None]) -> None:
-        self._runners.discard(runner)
-        if runner.cancelled():
-            self._starting = False  # it may have been cancelled before it began
-        if self._waiting and not self._starting and len(self._runners) < self._in_flight:
-            self._start()
+    def _answered(self, batch: Batch[Item, Result], call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
+        del self._under_way[batch]
+        self._send()  # before those who wait for this batch run, so that the storage has something to do meanwhile
+        batch.settle(call)
 
 
 def again(failure: BaseException) -> BaseException:
@@ -155,9 +137,9 @@ def again(failure: BaseException) -> BaseException:
     return copied
 
 
-def log_failure(batch: Batch[Any, Any], place: int) -> None:
+def log_failure(batch: Batch[Any, Any], key: str) -> None:
     """Log that a lock could not be released, where the result is not awaited."""
     try:
-        batch.result(place)
+        batch.result(key)
     except Exception as error:
         _log.warning("a session lock could not be given back, it will run out by itself: %s", error)

@@ -9,30 +9,13 @@ from functools import partial
 from chatsession.coordination.batching import Batch, Batcher, UncancellableFuture, log_failure
 from chatsession.coordination.group_commit import CommitPipeline, PendingCommit, never_stored, with_known_version
 from chatsession.coordination.lanes import batcher_for
-from chatsession.coordination.outcomes import made
 from chatsession.errors import StorageUnavailableError
-from chatsession.storages import Change, Committed, Lease, Outcome, Storage
+from chatsession.storages import Change, Lease, Outcome, Storage
 from chatsession.storages.base import KEEP
 
 _UNLOCK_TRIES = 10
 _UNLOCK_PAUSE = 1.0
 """Seconds between tries to unlock a key."""
-
-
-class SentCommit:
-    """A change with no other change of its key ahead of it."""
-
-    __slots__ = ("_batch", "_change", "_place", "done")
-
-    def __init__(self, change: Change, batch: Batch[Change, Outcome], place: int) -> None:
-        self.done: UncancellableFuture = batch.done
-        self._change = change
-        self._batch = batch
-        self._place = place
-
-    def result(self) -> Committed:
-        """The outcome, after `done`. Raises the error if it failed."""
-        return made(self._change, self._batch.result(self._place))
 
 
 class CommitQueue:
@@ -51,20 +34,19 @@ class CommitQueue:
         self._lost = lost
         self._retries: dict[Lease, asyncio.TimerHandle] = {}
 
-    def send(self, change: Change) -> SentCommit | PendingCommit:
-        """Make one change: await its `done`, then read its `result`."""
+    def send(self, change: Change) -> Batch[Change, Outcome] | PendingCommit:
+        """Make one change: await `done` of what this returns; then `made` says what the `result` of its key means."""
         if self._pipelines and change.lease is not None and (pipeline := self._pipelines.get(change.lease)) is not None:
             return pipeline.add(change)
         if type(change.expect) is PendingCommit:
             change = with_known_version(change)
-        batch, place = self._batches.add(change.key, change)
-        return SentCommit(change, batch, place)
+        return self._batches.add(change.key, change)
 
     def follow(self, change: Change, lease: Lease) -> PendingCommit:
         """Make a change whose outcome the next update of the key does not wait for."""
         pipeline = self._pipelines.get(lease)
         if pipeline is None:
-            pipeline = self._pipelines[lease] = CommitPipeline(lease, self._send, self._over)
+            pipeline = self._pipelines[lease] = CommitPipeline(lease, self._batches.add, self._over)
         return pipeline.add(change)
 
     def uncommitted(self, lease: Lease) -> PendingCommit | None:
@@ -104,9 +86,6 @@ class CommitQueue:
             await asyncio.wait(under_way)
         await self._batches.drain()
 
-    def _send(self, change: Change) -> tuple[Batch[Change, Outcome], int]:
-        return self._batches.add(change.key, change)
-
     def _over(self, pipeline: CommitPipeline) -> None:
         if pipeline.closed or not pipeline.failed:
             del self._pipelines[pipeline.lease]
@@ -115,23 +94,23 @@ class CommitQueue:
             self._unlock_at_once(pipeline.lease)
 
     def _unlock_at_once(self, lease: Lease, tries: int = 1) -> UncancellableFuture:
-        batch, place = self._batches.add(lease.key, _unlocking(lease))
-        batch.done.add_done_callback(partial(self._unlocked, lease, tries, batch, place))
+        batch = self._batches.add(lease.key, _unlocking(lease))
+        batch.done.add_done_callback(partial(self._unlocked, lease, tries, batch))
         return batch.done
 
-    def _unlocked(self, lease: Lease, tries: int, batch: Batch[Change, Outcome], place: int, _: object) -> None:
+    def _unlocked(self, lease: Lease, tries: int, batch: Batch[Change, Outcome], _: object) -> None:
         """Retry if it failed: until the lease expires, no other update could have the key."""
         self._retries.pop(lease, None)
         try:
-            batch.result(place)
+            batch.result(lease.key)
         except StorageUnavailableError:
             if tries < _UNLOCK_TRIES:
                 loop = asyncio.get_running_loop()
                 self._retries[lease] = loop.call_later(_UNLOCK_PAUSE, self._unlock_at_once, lease, tries + 1)
             else:
-                log_failure(batch, place)
+                log_failure(batch, lease.key)
         except Exception:
-            log_failure(batch, place)
+            log_failure(batch, lease.key)
 
 
 def _unlocking(lease: Lease) -> Change:

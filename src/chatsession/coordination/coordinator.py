@@ -117,9 +117,9 @@ class Coordinator:
         """Read without locking."""
         if self._immediate is not None:
             return self._immediate.read(key)
-        batch, place = self._reads.add(key, key)
+        batch = self._reads.add(key, key)
         await batch.done
-        return batch.result(place)
+        return batch.result(key)
 
     async def commit(self, change: Change, note: Callable[[Committed], object] | None = None) -> Committed:
         """Make one change, and keep the key.
@@ -142,9 +142,9 @@ class Coordinator:
             except asyncio.CancelledError:
                 with contextlib.suppress(Exception):
                     if note is not None:
-                        note(sent.result())
+                        note(made(change, sent.result(change.key)))
                 raise
-            committed = sent.result()
+            committed = made(change, sent.result(change.key))
         if note is not None:
             note(committed)
         return committed
@@ -310,7 +310,7 @@ class Coordinator:
         if change is None:
             return await pending.wait_durable()
         await pending.done
-        return pending.result()
+        return pending.result(key)
 
     async def _commit_and_keep(
         self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
@@ -325,7 +325,7 @@ class Coordinator:
             else:
                 sent = self._commits.send(change)
                 await sent.done
-                committed = sent.result()
+                committed = made(change, sent.result(key))
             record = record_after(before, change, committed and committed.version, self.storage.now)
             kept = Acquired(record, lease, acquired.handovers, acquired.since)
             return committed
@@ -345,7 +345,7 @@ class Coordinator:
                 self.leases.drop(lease)
                 sent = self._commits.send(change)
                 await sent.done
-                return sent.result()
+                return made(change, sent.result(key))
             try:
                 await self._commits.wait_durable(lease)
             finally:

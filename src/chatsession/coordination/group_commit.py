@@ -42,8 +42,8 @@ class PendingCommit:
         self.change = Change(self.change.key, KEEP)  # this object may live on as a version; its value need not
         self.done.set_result(None)
 
-    def result(self) -> Committed:
-        """The outcome, after `done`. Raises the error if it failed."""
+    def result(self, key: str) -> Committed:
+        """As `Batch.result`."""
         assert self._outcome is not None
         if isinstance(self._outcome, Committed):
             return self._outcome
@@ -61,7 +61,7 @@ class CommitPipeline:
 
     Args:
         lease: the lease.
-        send: sends a change to the storage.
+        send: sends a change of a key to the storage.
         over: called when all commits are durable, and when one has failed.
     """
 
@@ -70,7 +70,7 @@ class CommitPipeline:
     def __init__(
         self,
         lease: Lease,
-        send: Callable[[Change], tuple[Batch[Change, Outcome], int]],
+        send: Callable[[str, Change], Batch[Change, Outcome]],
         over: Callable[[CommitPipeline], None],
     ) -> None:
         self.lease: Lease = lease
@@ -100,13 +100,13 @@ class CommitPipeline:
     def _start(self) -> None:
         pending = self._pending[0]
         change = pending.change = with_known_version(pending.change)
-        batch, place = self._send(change)
-        batch.done.add_done_callback(partial(self._answered, change, batch, place))
+        batch = self._send(change.key, change)
+        batch.done.add_done_callback(partial(self._answered, change, batch))
 
-    def _answered(self, change: Change, batch: Batch[Change, Outcome], place: int, _: object) -> None:
+    def _answered(self, change: Change, batch: Batch[Change, Outcome], _: object) -> None:
         outcome: Committed | BaseException
         try:
-            outcome = verdict(change, batch.result(place))
+            outcome = verdict(change, batch.result(change.key))
         except Exception as failure:
             outcome = failure
         self._pending.popleft().resolve(outcome)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from chatsession.coordination.batching import Batch, Batcher, Item, Result
 from chatsession.errors import SessionError
@@ -23,7 +24,7 @@ class LaneBatcher(Batcher[Item, Result]):
 
     def __init__(
         self,
-        call: Callable[[list[Item]], Awaitable[Sequence[Result | SessionError]]],
+        call: Callable[[list[Item]], Coroutine[Any, Any, Sequence[Result | SessionError]]],
         *,
         size: int,
         in_flight: int,
@@ -38,8 +39,8 @@ class LaneBatcher(Batcher[Item, Result]):
         for lane in list(self._lanes.values()):
             await lane.drain()
 
-    def add(self, key: str, item: Item) -> tuple[Batch[Item, Result], int]:
-        """Put an item into the next batch of its lane, and return that batch and the item's place."""
+    def add(self, key: str, item: Item) -> Batch[Item, Result]:
+        """Put an item into the next batch of its lane, and return that batch."""
         name = self._lane_of(key)
         lane = self._lanes.get(name)
         if lane is None:
@@ -48,7 +49,7 @@ class LaneBatcher(Batcher[Item, Result]):
 
 
 def batcher_for(
-    storage: Storage, call: Callable[[list[Item]], Awaitable[Sequence[Result | SessionError]]]
+    storage: Storage, call: Callable[[list[Item]], Coroutine[Any, Any, Sequence[Result | SessionError]]]
 ) -> Batcher[Item, Result]:
     """The batcher for one kind of call to a storage."""
     size, in_flight = storage.batch_size, storage.batches_in_flight

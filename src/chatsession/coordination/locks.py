@@ -63,13 +63,13 @@ class Locks:
     async def attempt(self, request: LockRequest) -> Locked | None:
         """Lock a key and read it in the same trip; `None` if another process has it, and the request is queued."""
         asked = Asked.now()
-        batch, place = self._locks.add(request.key, request)
+        batch = self._locks.add(request.key, request)
         try:
             await batch.done
-            locked = batch.result(place)
+            locked = batch.result(request.key)
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
-                if (locked := batch.result(place)) is not None:
+                if (locked := batch.result(request.key)) is not None:
                     self._unlock(locked.lease)
                     raise
             self.abandon(request)
@@ -110,8 +110,8 @@ class Locks:
 
     def abandon(self, request: LockRequest) -> None:
         """Leave a key's queue, and release the lock if it was granted and the answer was lost."""
-        batch, place = self._abandons.add(request.key, request)
-        batch.done.add_done_callback(lambda _: log_failure(batch, place))
+        batch = self._abandons.add(request.key, request)
+        batch.done.add_done_callback(lambda _: log_failure(batch, request.key))
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
