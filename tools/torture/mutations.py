@@ -104,7 +104,7 @@ def no_failed_handlers(_: Sessions) -> None:
     abort = UnitOfWork[Any].abort
 
     async def commit(unit: UnitOfWork[Any]) -> None:
-        if unit._acquired is not None:
+        if unit.acquired is not None:
             left = unit._leave()
             if left is not None and not isinstance(left, Committed):
                 await left

@@ -20,6 +20,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chatsession.coordination.batching import Batcher
 from chatsession.coordination.commits import CommitQueue
@@ -241,7 +242,7 @@ class Coordinator:
             key: the session key.
             acquired: returned by `acquire`.
             before: what is stored before this commit.
-            change: the change, without a lease; `None`: nothing to commit.
+            change: the change, under the lease of `acquired`; `None`: nothing to commit.
 
         Returns:
             What is stored now; `None` when there was nothing to commit.
@@ -254,8 +255,6 @@ class Coordinator:
         if lease is None:
             return self._commit_local(key, change)
         what_next = self._what_next(key, acquired, lease, before, change)
-        if change is not None:
-            change = under(change, lease, unlock=what_next is _GIVE_BACK)
         if what_next is _HAND_OVER:
             return self._commit_and_hand_over(key, acquired, lease, before, change)
         if what_next is _KEEP:
@@ -343,7 +342,7 @@ class Coordinator:
             self._commits.check(lease)
             if change is not None:
                 self.leases.drop(lease)
-                sent = self._commits.send(change)
+                sent = self._commits.send(replace(change, unlock=True))
                 await sent.done
                 return made(change, sent.result(key))
             try:
@@ -404,10 +403,3 @@ def _as_immediate(storage: Storage) -> ImmediateStorage | None:
     kind = type(storage)
     own = (kind.read_many, kind.commit_many) == (ImmediateStorage.read_many, ImmediateStorage.commit_many)
     return storage if own else None
-
-
-def under(change: Change, lease: Lease, *, unlock: bool) -> Change:
-    """The change under a lease: it is made only if the lease is held, and releases it if `unlock` is set."""
-    return Change(
-        change.key, change.action, change.value, change.expect, change.ttl, lease, unlock, change.expect_until
-    )

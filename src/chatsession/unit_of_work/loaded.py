@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from chatsession.actions import methods_of
+from chatsession.coordination.coordinator import Acquired
 from chatsession.errors import SessionDecryptError, SessionError, SessionMigrationError
 from chatsession.serialization.pipeline import Unpacked
 from chatsession.storages import Action, Change, Committed, Record
@@ -35,6 +36,7 @@ class Loaded(Generic[T]):
     """A session's value beside what is stored of it. The only place that decides what is written."""
 
     __slots__ = (
+        "acquired",
         "assigned",
         "ctx",
         "full_key",
@@ -56,6 +58,8 @@ class Loaded(Generic[T]):
     """Of the update that may change it, where updates are remembered; `None`: it has none."""
     ctx: object
     """Of that update; `None`: it is opened outside any update."""
+    acquired: Acquired | None
+    """The key, while it is locked: then only the session's own expiry can change what is stored."""
     outbox: Outbox | None
     """What is to be sent after the commit."""
     touched: bool
@@ -122,11 +126,8 @@ class Loaded(Generic[T]):
             return self.value
         return self.runtime.serializer.fingerprint(self.full_key, self.value)
 
-    def pending_change(self, *, locked: bool) -> Change | None:
-        """What has to be written, without a lease: only what differs from what is stored.
-
-        Args:
-            locked: the key is locked, so that only the session's own expiry can have changed what is stored.
+    def pending_change(self) -> Change | None:
+        """What has to be written: only what differs from what is stored.
 
         Raises:
             SessionEncodeError: the value cannot be stored.
@@ -136,14 +137,14 @@ class Loaded(Generic[T]):
             return None
         value, record = self.value, self.record
         if not self.touched or value is UNMADE or (value is None and not self.assigned):
-            return self._unchanged(locked)
+            return self._unchanged()
         if value is None:
-            return self._deleted(locked)
+            return self._deleted()
         stored: bytes | None = None
         if record is not None and not self.misfit:
             stored = record.value if self.unpacked is None else self.unpacked.data
         encoded = self.runtime.serializer.dumps(self.full_key, value, stored)
-        return self._unchanged(locked) if encoded is None else self._put(encoded, locked)
+        return self._unchanged() if encoded is None else self._put(encoded)
 
     def note(self, change: Change | None, committed: Committed | None) -> None:
         """Know what is stored after a commit."""
@@ -157,7 +158,7 @@ class Loaded(Generic[T]):
         elif change.action is DELETE:
             self.record = self.unpacked = None
 
-    def _put(self, data: bytes | None, locked: bool) -> Change:
+    def _put(self, data: bytes | None) -> Change:
         """Store the data; `None`: nothing is left of the session but the updates that it has seen."""
         runtime, beside = self.runtime, self.unpacked
         if beside is not None and beside.actions:
@@ -169,26 +170,26 @@ class Loaded(Generic[T]):
             ttl = _REMEMBERED if runtime.coordinator.storage.expiring else None
         elif ttl is not None:
             ttl = self._remaining(ttl)
-        return self._change(PUT, locked, stored, ttl)
+        return self._change(PUT, stored, ttl)
 
-    def _unchanged(self, locked: bool) -> Change | None:
+    def _unchanged(self) -> Change | None:
         record, unpacked, runtime = self.record, self.unpacked, self.runtime
         if self.update_id is not None:
             if record is None or not self.exists or self.misfit:
-                return self._put(None, locked)
-            return self._put(record.value if unpacked is None else unpacked.data, locked)
+                return self._put(None)
+            return self._put(record.value if unpacked is None else unpacked.data)
         if record is None:
             return None
         if unpacked is not None and unpacked.outdated and self.touched and not unpacked.empty and not self.misfit:
-            return self._put(unpacked.data, locked)
+            return self._put(unpacked.data)
         if runtime.ttl is None or not runtime.sliding or not self.exists:
             return None
-        return self._change(TOUCH, locked, ttl=runtime.ttl)
+        return self._change(TOUCH, ttl=runtime.ttl)
 
-    def _deleted(self, locked: bool) -> Change | None:
+    def _deleted(self) -> Change | None:
         if self.update_id is not None:
-            return self._put(None, locked)
-        return self._change(DELETE, locked) if self.exists else None
+            return self._put(None)
+        return self._change(DELETE) if self.exists else None
 
     def _remaining(self, ttl: float) -> float:
         """Seconds that the session has left, of a `ttl` that counts from its first commit if it is fixed."""
@@ -197,12 +198,13 @@ class Loaded(Generic[T]):
             return ttl
         return max(record.expires_at - self.runtime.coordinator.storage.now(), 0.001)
 
-    def _change(self, action: Action, locked: bool, value: bytes = b"", ttl: float | None = None) -> Change:
-        record = self.record
+    def _change(self, action: Action, value: bytes = b"", ttl: float | None = None) -> Change:
+        record, acquired = self.record, self.acquired
+        lease = None if acquired is None else acquired.lease
         if self.runtime.unchecked:
-            return Change(self.full_key, action, value, ANYTHING, ttl)
+            return Change(self.full_key, action, value, ANYTHING, ttl, lease)
         if record is None:
-            return Change(self.full_key, action, value, None, ttl)
+            return Change(self.full_key, action, value, None, ttl, lease)
         # Under a lock, the session may expire while its handler runs.
-        until = record.expires_at if locked else None
-        return Change(self.full_key, action, value, record.version, ttl, expect_until=until)
+        until = None if acquired is None else record.expires_at
+        return Change(self.full_key, action, value, record.version, ttl, lease, expect_until=until)

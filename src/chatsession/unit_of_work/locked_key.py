@@ -102,7 +102,7 @@ async def compare_and_set(
     if ttl is None and expires_at is not None:
         ttl = max(expires_at - coordinator.storage.now(), 0.001)
     action = Action.DELETE if value is None else Action.PUT
-    change = Change(key, action, value or b"", before and before.version, ttl)
+    change = Change(key, action, value or b"", before and before.version, ttl, acquired.lease)
     with committing or contextlib.nullcontext():
         # Begun, it ends: a Ctrl-C must not leave the key locked until its lease runs out.
         await asyncio.shield(coordinator.commit_and_release(key, acquired, before, change))

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Self, TypeVar
 
 from chatsession.actions import methods_of
-from chatsession.coordination.coordinator import Acquired, under
+from chatsession.coordination.coordinator import Acquired
 from chatsession.coordination.group_commit import same_version
 from chatsession.errors import SessionActionError, SessionClosedError, SessionConflictError, SessionError
 from chatsession.serialization.pipeline import Unpacked
@@ -51,6 +51,7 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
 
     runtime: Runtime[T]
     record: Record | None
+    acquired: Acquired | None
     ctx: object
     unpacked: Unpacked | None
     value: Any
@@ -59,21 +60,20 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
     misfit: bool
     redelivered: bool
 
-    __slots__ = ("_acquired", "_epoch", "_pending", "_phase", "_prepared", "_released_as", "_reload")
+    __slots__ = ("_epoch", "_pending", "_phase", "_prepared", "_released_as", "_reload")
 
     def __init__(self, runtime: Runtime[T], key: str, update_id: int | str | None = None, ctx: object = None) -> None:
         self.runtime = runtime
         self.full_key = key
         self.update_id = update_id
         self.ctx = ctx
-        self.outbox = None
+        self.acquired = self.outbox = None
         self.touched = self.assigned = self.misfit = self.redelivered = False
         self.record = self.unpacked = None
         self.value = UNMADE
         self._phase = _NEW
         self._epoch = _NO_EPOCH
         """Of the runtime while this is open: another one means another event loop or process."""
-        self._acquired: Acquired | None = None
         self._prepared = False
         """What the commit will do is decided, and is `_pending`."""
         self._pending: Change | None = None
@@ -111,18 +111,15 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
     async def save(self) -> None:
         if self._phase is not _OPEN or self._epoch != self.runtime.epoch:
             raise self._misused()
-        change = self.pending_change(locked=self._acquired is not None)
-        coordinator = self.runtime.coordinator
-        lease = self._acquired.lease if self._acquired else None
+        change = self.pending_change()
         if change is not None:
             self._reload = True
             if self.outbox is not None:
                 self.outbox.enter_queue()
-            guarded = change if lease is None else under(change, lease, unlock=False)
-            await coordinator.commit(guarded, lambda committed: self.note(change, committed))
+            await self.runtime.coordinator.commit(change, lambda committed: self.note(change, committed))
             self._reload = False
-        elif lease is not None:
-            await coordinator.wait_durable(lease)
+        else:
+            await self.wait_durable()
         if self.outbox is not None:
             await self.outbox.send()
 
@@ -176,7 +173,7 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
                 acquired = runtime.coordinator.try_acquire(key)
                 if acquired is None:
                     acquired = await runtime.coordinator.acquire(key, runtime.lock_timeout, runtime.lock_lease)
-                self._acquired = acquired
+                self.acquired = acquired
                 record = acquired.record
             else:
                 record = await runtime.coordinator.read(key)
@@ -202,13 +199,13 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
     def prepare(self) -> None:
         """Encode what is to be written, so that a value which cannot be stored is found before any commit."""
         if self._phase is _OPEN and not self._prepared:
-            self._pending = self.pending_change(locked=self._acquired is not None)
+            self._pending = self.pending_change()
             self._prepared = True
 
     async def wait_durable(self) -> None:
         """Wait until what was given with the key is durable. Raises `SessionConflictError` if it never will be."""
-        if self._acquired is not None and self._acquired.lease is not None:
-            await self.runtime.coordinator.wait_durable(self._acquired.lease)
+        if self.acquired is not None and self.acquired.lease is not None:
+            await self.runtime.coordinator.wait_durable(self.acquired.lease)
 
     def write_nothing(self) -> None:
         """Write nothing at the end, whatever was looked at."""
@@ -241,7 +238,7 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
 
     async def abort(self) -> None:
         """The handler failed: write nothing, and let the next update in. May be called twice."""
-        acquired, self._acquired = self._acquired, None
+        acquired, self.acquired = self.acquired, None
         if self.outbox is not None and self._phase is not _CLOSED and not self.redelivered:
             self.outbox.discard()
         try:
@@ -265,7 +262,7 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
 
     def reassign(self, task: asyncio.Task[object] | None) -> None:
         """Let another task hold the key."""
-        if self._acquired is not None:
+        if self.acquired is not None:
             self.runtime.coordinator.queue.reassign(self.full_key, task)
 
     # The steps of several sessions that are opened together.
@@ -286,7 +283,7 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
         except BaseException:
             self._close()
             raise
-        self._acquired = handover or _TURN
+        self.acquired = handover or _TURN
 
     async def try_lock(self) -> bool:
         """The second half of `begin`: lock and load; `False` if another process holds the key."""
@@ -294,25 +291,25 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
         if not runtime.exclusive:
             await self._arrive(await runtime.coordinator.read(self.full_key))
             return True
-        if self._acquired is _TURN:
+        if self.acquired is _TURN:
             acquired = await runtime.coordinator.try_lock(self.full_key, runtime.lock_lease)
             if acquired is None:
                 return False
-            self._acquired = acquired
-        await self._arrive(self._acquired.record if self._acquired else None)
+            self.acquired = acquired
+        await self._arrive(self.acquired.record if self.acquired else None)
         return True
 
     async def lock(self) -> None:
         """As `try_lock`, but waits for the other process."""
         runtime = self.runtime
-        self._acquired = await runtime.coordinator.lock(self.full_key, runtime.lock_timeout, runtime.lock_lease)
-        await self._arrive(self._acquired.record)
+        self.acquired = await runtime.coordinator.lock(self.full_key, runtime.lock_timeout, runtime.lock_lease)
+        await self._arrive(self.acquired.record)
 
     async def unlock(self) -> None:
         """Undo `try_lock`."""
-        acquired = self._acquired
+        acquired = self.acquired
         if acquired is not None and acquired is not _TURN:
-            self._acquired = _TURN
+            self.acquired = _TURN
             await self.runtime.coordinator.unlock(acquired)
         self.reset()
         self._phase = _OPENING
@@ -374,11 +371,11 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
         if self._epoch != self.runtime.epoch:
             raise self._misused()
         if not self._prepared:
-            self._pending = self.pending_change(locked=self._acquired is not None)
+            self._pending = self.pending_change()
         if self.outbox is not None:
             self.outbox.enter_queue()
         coordinator, change = self.runtime.coordinator, self._pending
-        acquired, self._acquired = self._acquired, None
+        acquired, self.acquired = self.acquired, None
         if acquired is None:
             return None if change is None else coordinator.commit(change)
         if self._reload and change is None:
