@@ -135,7 +135,7 @@ class Outbox:
         stored: what an earlier run of the update has stored.
     """
 
-    __slots__ = ("_before", "_changed", "_items", "_key", "_methods", "_outgoing", "_queued", "_sending", "_update")
+    __slots__ = ("_before", "_items", "_key", "_left", "_methods", "_outgoing", "_sending", "_update")
 
     def __init__(
         self,
@@ -153,12 +153,11 @@ class Outbox:
             _Item(each.name, _decode(each.args), _decode(each.kwargs), each.kind == "function", each) for each in stored
         ]
         self._before: Outbox | None = None
-        self._queued = False
-        """In the queue of the session."""
-        self._sending = False
-        """Being sent by one of the deliveries."""
-        self._changed: asyncio.Event | None = None
-        """Somebody waits until this is not queued, or not being sent any more."""
+        self._left = asyncio.Event()
+        """Set while this is not in the queue of the session."""
+        self._left.set()
+        self._sending = asyncio.Lock()
+        """Held by the delivery that sends."""
 
     def add(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take an action.
@@ -205,8 +204,8 @@ class Outbox:
 
     def enter_queue(self) -> None:
         """The commit begins: what was committed before in this session is sent before."""
-        if not self._queued:
-            self._queued = True
+        if self._left.is_set():
+            self._left.clear()
             self._before = self._outgoing.enter_queue(self._key, self)
             if self._update is not None:
                 self._outgoing.begin(self._key, self._update, self)
@@ -217,39 +216,27 @@ class Outbox:
         Raises:
             SessionUnsentError: Telegram cannot be reached, and what is left is stored.
         """
-        while self._sending:
-            await self._change()
-        self._sending = True
-        try:
-            if self._before is not None:
-                await self._before.passed()
-            while self._items:
-                await self._send(self._items[0])
-                del self._items[0]
-            if self._update is not None:
-                self._outgoing.end(self._key, self._update, self, sent=True)
-        finally:
-            self._sending = False
-            self._leave_queue()
+        async with self._sending:
+            try:
+                if self._before is not None:
+                    await self._before.wait_left()
+                while self._items:
+                    await self._send(self._items[0])
+                    del self._items[0]
+                if self._update is not None:
+                    self._outgoing.end(self._key, self._update, self, sent=True)
+            finally:
+                self._leave_queue()
 
-    async def passed(self) -> None:
+    async def wait_left(self) -> None:
         """Wait until this has sent what it can."""
-        while self._queued:
-            await self._change()
-
-    async def _change(self) -> None:
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        await self._changed.wait()
+        await self._left.wait()
 
     def _leave_queue(self) -> None:
         self._before = None
-        if self._queued:
-            self._queued = False
+        if not self._left.is_set():
+            self._left.set()
             self._outgoing.leave_queue(self._key, self)
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
 
     def discard(self) -> None:
         """The update failed: send nothing."""
