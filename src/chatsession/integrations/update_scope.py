@@ -209,8 +209,8 @@ class UpdateScope:
         values: dict[str, object] = {}
         for binding, session in zip(self.bindings.all, self.sessions, strict=False):
             if binding.name in names or binding.name in mentioned:
-                await session.open()
-                values[binding.name] = session.holder.data
+                opened = await session.open()
+                values[binding.name] = session.holder.data if opened is None else opened.data
             elif binding.context_name in names:
                 await session.open()
         return values

@@ -64,14 +64,14 @@ class UpdateSession(Generic[T]):
         self._closed = False
         self._made_as: object = None
 
-    async def open(self) -> None:
-        """Open the session, unless it is open already or the update has none."""
+    async def open(self) -> UnitOfWork[T] | LazySession[T] | None:
+        """Open the session, unless it is open already. Returns it; `None` if the update has none."""
         while self._opening:
             await self._wait_until_open()
         if self._closed:
             raise _misused()
         if self._resolved:
-            return
+            return self.opened
         self._opening = True
         key: str | Awaitable[str | None] | None = None
         try:
@@ -95,6 +95,7 @@ class UpdateSession(Generic[T]):
             self.opened = None
             await opened.abort()
             raise _misused()
+        return self.opened
 
     async def _wait_until_open(self) -> None:
         if self._opening_ended is None:

@@ -17,7 +17,6 @@ from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
 from chatsession.integrations.injection import run_as_unit
 from chatsession.integrations.polling.delivery import note_undone
-from chatsession.integrations.states.unit import StateUnit
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 
 _Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
@@ -71,21 +70,24 @@ class UpdateMiddleware(BaseMiddleware):
         if states is not None:
             scope.beside = states.identify(scope.context.update_id)
             scope.undo_beside = lambda: states.return_to({})
+        result, skipped = None, None
         try:
-            context = scope.context
-            if context.moves_chat:
+            if scope.context.moves_chat:
                 await scope.follow_chat()
             result = await handler(event, data)
-        except CONTROL_FLOW:  # control flow, not failure
-            scope.handled = True
-            await _finish(scope, states)
-            raise
+        except CONTROL_FLOW as control_flow:  # no failure
+            skipped = control_flow
         except BaseException:
             await scope.abort()
             raise
         if result is not UNHANDLED:
             scope.handled = True
-        await _finish(scope, states)
+        if states is None:
+            await scope.commit()
+        else:  # all are committed together, at the end of the states' lock
+            states.add(scope)
+        if skipped is not None:
+            raise skipped
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
@@ -97,14 +99,6 @@ class UpdateMiddleware(BaseMiddleware):
         data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
-
-
-async def _finish(scope: UpdateScope, states: StateUnit | None) -> None:
-    """Commit the sessions; if there are states, together with these, at the end of their lock."""
-    if states is None:
-        await scope.commit()
-    else:
-        states.add(scope)
 
 
 def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
