@@ -126,7 +126,8 @@ class Batcher(Generic[Item, Result]):
 
     def _answered(self, batch: Batch[Item, Result], call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
         del self._under_way[batch]
-        self._send()  # before those who wait for this batch run, so that the storage has something to do meanwhile
+        if self._waiting:  # before those who wait for this batch run: the storage works meanwhile
+            self._send()
         batch.settle(call)
 
 
