@@ -317,20 +317,20 @@ class UnitOfWork(Loaded[T], Session[T], AsyncOnly):
     @property
     def is_locked(self) -> bool:
         """Whether this update holds the lock of the key in the storage."""
-        return self._acquired is not None and self._acquired.lease is not None
+        return self.acquired is not None and self.acquired.lease is not None
 
     async def lend(self) -> None:
         """Let other processes have the key for a while; `take_back` follows, or this can only write what fits."""
         await self.wait_durable()
-        acquired, self._acquired = self._acquired, _TURN
+        acquired, self.acquired = self.acquired, _TURN
         if acquired is not None:
             await self.runtime.coordinator.unlock(acquired)
 
     async def take_back(self) -> None:
         """Lock the key again. Raises `SessionConflictError` if what is stored was changed meanwhile."""
         before, runtime = self.record, self.runtime
-        self._acquired = await runtime.coordinator.lock(self.full_key, runtime.lock_timeout, runtime.lock_lease)
-        if not same_version(before, self._acquired.record):
+        self.acquired = await runtime.coordinator.lock(self.full_key, runtime.lock_timeout, runtime.lock_lease)
+        if not same_version(before, self.acquired.record):
             raise SessionConflictError(
                 "somebody else changed it while this update waited for another session; nothing was written, "
                 "handle the update again if it must count",
