@@ -298,8 +298,8 @@ async def test_the_sweep_runs_by_itself(path: Path, clock: MovableClock) -> None
     loop = asyncio.get_running_loop()
 
     class Swept(SQLiteStorage):
-        def _tidy(self, connection: sqlite3.Connection, limit: int) -> int:
-            count = super()._tidy(connection, limit)
+        def _tidy(self, connection: sqlite3.Connection, limit: int, now: float) -> int:
+            count = super()._tidy(connection, limit, now)
             if count:
                 loop.call_soon_threadsafe(swept.set)
             return count
