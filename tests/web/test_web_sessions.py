@@ -98,7 +98,7 @@ async def test_a_session_that_does_not_decode_can_be_mended(bot: Storage, visito
         ("{\n  'a': 1}", "json", "line 2, column 3"),
         ('{"a": 1', "json", "ends too early"),
         ("abc", "hex", "hexadecimal"),
-        ("[" * 50_000, "json", "too deeply"),
+        ("[" * 1_000_000, "json", "too deeply"),
     ],
 )
 async def test_what_is_no_json_is_refused_with_its_place(

@@ -101,7 +101,7 @@ async def test_the_command_prints_an_address_and_ends_by_ctrl_c(bot: Storage, fi
     ("url", "words", "code"),
     [
         ("mysql://user:secret@host/", "no storage is known", 3),
-        ("sqlite:///nowhere/bot.db", "there is no file nowhere/bot.db", 3),
+        ("sqlite:///nowhere/bot.db", "/nowhere/bot.db; nothing was created", 3),
         ("env:CHATSESSION_NOT_SET", "CHATSESSION_NOT_SET is not set", 2),
     ],
 )
