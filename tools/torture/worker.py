@@ -97,12 +97,11 @@ class _Worker:
     ) -> None:
         self._managers = managers
         self._options = options
-        self._clock = clock
         self._folder = Path(options.folder)
         self._load = self._make_load(history, options.name)
         self._forks = 0
         self._changed_loop = False
-        self._commands = _Commands()
+        self._commands = _Commands(clock)
 
     def _make_load(self, history: HistoryFile, name: str) -> Load:
         options, (lasting, expiring, optimistic) = self._options, self._managers
@@ -151,8 +150,6 @@ class _Worker:
             match command:
                 case Cancel():
                     self._load.cancel(command.count)
-                case Shift():
-                    self._clock.shift = command.seconds
                 case Reopen():
                     await self._close()
                     await self._start()
@@ -225,30 +222,39 @@ def _mutate(name: str, sessions: SessionManager[Counter]) -> None:
 
 
 class _Commands:
-    """What comes on the standard input, in whichever event loop."""
+    """What comes on the standard input, in whichever event loop.
 
-    def __init__(self) -> None:
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
+    Args:
+        clock: shifted at once, whatever else is done meanwhile, so that it is known for how long it was off.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: SimpleQueue[Command | None] = SimpleQueue()
         Thread(target=self._read, daemon=True).start()
 
     async def __aiter__(self) -> AsyncIterator[Command]:
-        decode = msgspec.json.Decoder(Command).decode
         while True:
             try:
-                line = self._lines.get_nowait()
+                command = self._waiting.get_nowait()
             except Empty:
                 await asyncio.sleep(_BETWEEN_LOOKS)
                 continue
-            if not line:
+            if command is None:
                 return
-            yield decode(line)
+            yield command
 
     def _read(self) -> None:
+        decode = msgspec.json.Decoder(Command).decode
         # Unbuffered: an interpreter that ends cannot take the buffer of sys.stdin from a thread that waits in it.
         with open(0, "rb", buffering=0, closefd=False) as commands:
             while line := commands.readline():
-                self._lines.put(line)
-        self._lines.put(b"")
+                command = decode(line)
+                if isinstance(command, Shift):
+                    self._clock.shift = command.seconds
+                else:
+                    self._waiting.put(command)
+        self._waiting.put(None)
 
 
 def _say(answer: Answer) -> None:
