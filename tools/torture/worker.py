@@ -150,6 +150,8 @@ class _Worker:
             match command:
                 case Cancel():
                     self._load.cancel(command.count)
+                case Shift():
+                    pass  # it was done when it was read
                 case Reopen():
                     await self._close()
                     await self._start()
