@@ -12,6 +12,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -312,6 +314,23 @@ async def test_the_sweep_runs_by_itself(path: Path, clock: MovableClock) -> None
         await asyncio.wait_for(swept.wait(), 120)
         await storage.read_many([])
         assert contents(path) == []
+
+
+async def test_a_sweep_that_fails_ends_nothing(path: Path) -> None:
+    failed = threading.Event()
+    broken = False
+
+    def clock() -> float:
+        if broken:
+            failed.set()
+            raise OSError("the clock cannot be read")
+        return time.time()
+
+    async with SQLiteStorage(path, clock=clock, sweep_interval=0.01) as storage:
+        broken = True
+        await asyncio.to_thread(failed.wait)
+        broken = False
+        assert await asyncio.wait_for(storage.read_many(["1"]), 60) == [None]
 
 
 async def test_a_file_that_another_program_keeps_locked(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from msgspec import Struct
 
-from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.errors import StorageUnavailableError
 from chatsession.storages.sqlite._connection import Connection
 from chatsession.storages.sqlite._errors import explained
 
@@ -170,7 +170,7 @@ class Worker:
         try:
             with self._using:
                 self._connection.close()
-        except (sqlite3.Error, StorageError) as error:  # for example on a full disk
+        except Exception as error:  # for example on a full disk
             _log.warning("an SQLite file was closed, but its locks could not be released: %s", error)
 
     def _next(self) -> list[_Job] | None:
@@ -194,7 +194,7 @@ class Worker:
     def _tidy(self) -> None:
         try:
             (more,) = self._in_one_transaction([_Step(self._idle)], writes=True, deadline=0.0)
-        except (sqlite3.Error, StorageError):  # the next one may succeed, and jobs report what is wrong
+        except Exception:  # the next one may succeed, and jobs report what is wrong
             more = False
         self._idle_due = time.monotonic() + (0.01 if more else self._idle_interval * _random.uniform(0.8, 1.2))
 
