@@ -305,6 +305,31 @@ async def test_holders_that_are_gone_are_removed(path: Path, which: str) -> None
     assert sql(path, "SELECT * FROM session_holders") == []
 
 
+RESTARTING = """
+import asyncio, os, sys
+from chatsession.storages import LockRequest
+from chatsession.storages.sqlite import SQLiteStorage
+
+async def main():
+    async with SQLiteStorage(sys.argv[1]) as storage:
+        (locked,) = await storage.lock_many([LockRequest("chat", "waiter", 3600.0)])
+        if len(sys.argv) == 2:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "again"])
+        await storage.sweep()
+        print(locked is not None, storage.single_process)
+
+asyncio.run(main())
+"""
+
+
+@LINUX
+def test_a_program_that_replaces_itself_leaves_no_locks(path: Path, tmp_path: Path) -> None:
+    script = tmp_path / "restarting.py"
+    script.write_text(RESTARTING)
+    done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 @LINUX
 async def test_a_holder_of_another_container_keeps_its_leases(path: Path) -> None:
     clock = MovableClock()

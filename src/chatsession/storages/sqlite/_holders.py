@@ -13,6 +13,9 @@ _HEARTBEAT = 20.0
 _LONGEST_SILENCE = 300.0
 """Seconds without a sign of life after which a process of another container counts as gone."""
 
+_instances: set[str] = set()
+"""Of this process. After `os.execv`, those of the program before have its id and its start."""
+
 
 class Holder:
     """This process among the holders of locks."""
@@ -24,7 +27,9 @@ class Holder:
 
     def register(self, connection: sqlite3.Connection, now: float) -> None:
         """Register this process, and remove those that are gone."""
-        self._identity = _my_identity(secrets.token_hex(8))
+        instance = secrets.token_hex(8)
+        _instances.add(instance)
+        self._identity = _my_identity(instance)
         remove_gone(connection, self.id, now)
         self._insert(connection, now)
 
@@ -81,8 +86,11 @@ def is_dead(identity: str) -> bool:
     world = _world()
     if len(parts) != 4 or not world or parts[0] != world:
         return False
-    started = _started(int(parts[1]))
-    return started is not None and started != parts[2]
+    pid, start, instance = int(parts[1]), parts[2], parts[3]
+    if pid == os.getpid() and instance not in _instances:
+        return True
+    started = _started(pid)
+    return started is not None and started != start
 
 
 def is_gone(identity: str, seen: float | None, now: float) -> bool:
