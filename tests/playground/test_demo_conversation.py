@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 import pytest
-from aiogram import Dispatcher, F
+from aiogram import Bot, Dispatcher, F
 from aiogram.types import Message
 from playground_bots import polling
 
@@ -44,13 +44,16 @@ class BotInThisProcess:
 
     async def _run(self) -> None:
         dispatcher = self._make_dispatcher()
+        bot: Bot | None = None
         try:
-            async with polling(self._api, dispatcher):
+            async with polling(self._api, dispatcher) as bot:
                 await asyncio.Event().wait()
         finally:
             for handler in dispatcher._handle_update_tasks:
                 handler.cancel()
             await asyncio.gather(*dispatcher._handle_update_tasks, return_exceptions=True)
+            if bot is not None:
+                await bot.session.close()  # a handler that ran on may have opened it again
 
 
 class Memory(StoredSessions):
