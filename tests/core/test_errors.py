@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from core_aids import Access, Way, look
 
 import chatsession
 from chatsession import (
+    MemoryStorage,
     SessionConflictError,
     SessionDecodeError,
     SessionEncodeError,
@@ -21,7 +23,7 @@ from chatsession import (
     StorageError,
     StorageUnavailableError,
 )
-from chatsession.storages import Change
+from chatsession.storages import Change, Record
 
 ERRORS = [value for value in vars(chatsession).values() if isinstance(value, type) and issubclass(value, Exception)]
 
@@ -118,6 +120,16 @@ async def test_conflicts_say_what_to_do(storage: Any) -> None:
         async with counters.open("chat") as s:
             s.data = 1
             await counters.update("chat", lambda count: count + 5)
+
+
+async def test_a_storage_that_leaves_out_an_answer_is_told_so() -> None:
+    class Forgetful(MemoryStorage):
+        async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
+            return (await super().read_many(keys))[1:]
+
+    async with SessionManager(int, storage=Forgetful()) as sessions:
+        with pytest.raises(RuntimeError, match="did not answer every item"):
+            await sessions.get("42")
 
 
 async def test_a_session_shows_its_key_and_not_its_data(storage: Any) -> None:

@@ -57,7 +57,10 @@ class Batch(Generic[Item, Result]):
     def settle(self, call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
         """The call has returned, or failed for all items."""
         try:
-            self._results = dict(zip(self.items, call.result(), strict=True))
+            results = call.result()
+            if len(results) != len(self.items):
+                raise RuntimeError("the storage did not answer every item of a call")
+            self._results = dict(zip(self.items, results, strict=True))
         except asyncio.CancelledError:  # only when the event loop is torn down
             self._failure = StorageUnavailableError(
                 "the event loop was stopped in the middle of a call; its outcome is unknown"
