@@ -17,11 +17,11 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from chatsession._companions import Companions
 from chatsession.coordination.batching import Batcher
 from chatsession.coordination.commits import CommitQueue
 from chatsession.coordination.key_queue import KeyQueue
@@ -384,16 +384,12 @@ class Coordinator:
 
 _numbers = count()
 
-# By the id() of the storage. A coordinator keeps its storage alive, so that an id is not reused meanwhile.
-_coordinators: WeakValueDictionary[int, Coordinator] = WeakValueDictionary()
+_coordinators: Companions[Storage, Coordinator] = Companions(Coordinator)
 
 
 def coordinator_of(storage: Storage) -> Coordinator:
     """The coordinator that all managers of this storage object share."""
-    coordinator = _coordinators.get(id(storage))
-    if coordinator is None:
-        coordinator = _coordinators[id(storage)] = Coordinator(storage)
-    return coordinator
+    return _coordinators.of(storage)
 
 
 def _as_immediate(storage: Storage) -> ImmediateStorage | None:

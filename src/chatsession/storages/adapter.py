@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, 
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from chatsession._companions import Companions
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages import (
     Action,
@@ -176,7 +177,7 @@ class AdapterStorage(Storage):
         return list(cast("Iterable[Any]", found))
 
 
-_adapted: WeakValueDictionary[int, AdapterStorage] = WeakValueDictionary()
+_adapted: Companions[StorageAdapter[Any], AdapterStorage] = Companions(AdapterStorage)
 
 
 def adapted(adapter: StorageAdapter[Any]) -> AdapterStorage:
@@ -186,10 +187,7 @@ def adapted(adapter: StorageAdapter[Any]) -> AdapterStorage:
         raise TypeError(
             f"storage must be a Storage, a URL or a StorageAdapter; {type(adapter).__name__} lacks {', '.join(missing)}"
         )
-    storage = _adapted.get(id(adapter))
-    if storage is None:
-        storage = _adapted[id(adapter)] = AdapterStorage(adapter)
-    return storage
+    return _adapted.of(adapter)
 
 
 async def settled(result: Any) -> Any:
