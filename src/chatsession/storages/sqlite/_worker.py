@@ -105,7 +105,6 @@ class Worker:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         self._ended = loop.create_future()
-        _workers.add(self)
         # A daemon: what was awaited is in the file, and a bot that does not close the storage must be able to exit.
         threading.Thread(
             target=self._run, args=(opened, self._ended), name=f"chatsession {self._name}", daemon=True
@@ -146,6 +145,8 @@ class Worker:
         self._using.release()
 
     def _run(self, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
+        with _forking:  # a fork that has begun does not know of this connection
+            _workers.add(self)
         try:
             with self._using:
                 self._connection.open()
