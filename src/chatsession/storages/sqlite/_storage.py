@@ -142,7 +142,7 @@ class SQLiteStorage(Storage):
         return await self._at_work.submit(_records.scan_keys, prefix, cursor, limit, writes=False)
 
     async def sweep(self, limit: int = 1000) -> int:
-        return await self._at_work.submit(self._tidy, limit, writes=True)
+        return await self._at_work.submit(self._look_and_tidy, self._connection.holder, limit, writes=True)
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
         return await self._at_work.submit(_inspection.locks, prefix, limit, writes=False)
@@ -178,7 +178,10 @@ class SQLiteStorage(Storage):
         holder.note_alive(connection, now)
         self.single_process = is_single_process(connection, holder.id, now)
 
+    def _look_and_tidy(self, connection: sqlite3.Connection, holder: Holder, limit: int, now: float) -> int:
+        self._look_at_processes(holder, connection, now)
+        return self._tidy(connection, limit, now)
+
     def _tidy(self, connection: sqlite3.Connection, limit: int, now: float) -> int:
-        self._look_at_processes(self._connection.holder, connection, now)
         _locks.tidy(connection, now)
         return _records.sweep(connection, now, limit)
