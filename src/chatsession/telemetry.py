@@ -17,7 +17,7 @@ _SCOPE = "chatsession"
 
 
 def _retries(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
-    return (metrics.Observation(count, {"storage": server}) for server, count in retries.items())
+    return (metrics.Observation(count, {"storage": server}) for server, count in dict(retries).items())
 
 
 class OpenTelemetry:

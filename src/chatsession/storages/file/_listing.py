@@ -58,8 +58,8 @@ class Listing:
         names, rest = window.names[:limit], window.names[limit:]
         if names and (rest or window.last):
             self._windows[folder, names[-1]] = _Window(rest, window.last)
-        while len(self._windows) > _MOST_WINDOWS:
-            self._windows.pop(next(iter(self._windows)), None)
+        for oldest in list(self._windows)[:-_MOST_WINDOWS]:  # a copy, since several threads enumerate at a time
+            self._windows.pop(oldest, None)
         return names
 
     def _window(self, folder: str, last: str) -> _Window:
