@@ -13,8 +13,9 @@ from aiogram.types import Message, Update
 from chatsession import SessionManager
 from chatsession.integrations.aiogram import setup_fsm, setup_sessions
 from chatsession.storages import Storage
-from tools.benchmarks._chats import CHATS
+from tools.benchmarks._chats import CHATS, total_of
 from tools.benchmarks._measure import Run, Running, in_flight
+from tools.benchmarks._meters import Meter
 from tools.benchmarks._pizza import Pizza
 
 
@@ -42,16 +43,18 @@ async def alone(flight: int = 1) -> AsyncGenerator[Running]:
     yield Running(feeding(dp, flight), counted)
 
 
-def with_sessions(sessions: SessionManager[Pizza], flight: int = 1) -> Run:
+@asynccontextmanager
+async def with_sessions(storage: Storage | str, flight: int = 1, meter: Meter | None = None) -> AsyncGenerator[Running]:
     """aiogram with our sessions, one changed by every update."""
     dp = Dispatcher(disable_fsm=True)
-    setup_sessions(dp, sessions)
+    async with SessionManager(Pizza, storage=storage) as sessions:
+        setup_sessions(dp, sessions)
 
-    @dp.message()
-    async def handler(message: Message, session: Pizza) -> None:
-        session.count += 1
+        @dp.message()
+        async def handler(message: Message, session: Pizza) -> None:
+            session.count += 1
 
-    return feeding(dp, flight)
+        yield Running(feeding(dp, flight), lambda: total_of(sessions), meter)
 
 
 def with_fsm(dp: Dispatcher, flight: int = 1, chats: int = CHATS) -> Run:

@@ -14,13 +14,11 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
-from chatsession import SessionManager
 from tools.benchmarks import _aiogram, _ptb, _telebot
-from tools.benchmarks._chats import IN_FLIGHT, total_of
+from tools.benchmarks._chats import IN_FLIGHT
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running
-from tools.benchmarks._pizza import Pizza
-from tools.benchmarks.middleware import aiogram_fsm, aiogram_session
+from tools.benchmarks.middleware import aiogram_fsm
 
 PTB, PTB_MEMORY, PTB_SQLITE = "PTB, no state", "PTB + chatsession, memory", "PTB + chatsession, SQLite, 200 in flight"
 PTB_DATA, PTB_PICKLE = "PTB + chat_data, memory", "PTB + chat_data, PicklePersistence, 20 updates a second"
@@ -61,8 +59,8 @@ async def telebot_sqlite() -> AsyncGenerator[Running]:
 @asynccontextmanager
 async def aiogram_sqlite() -> AsyncGenerator[Running]:
     with _database() as url:
-        async with SessionManager(Pizza, storage=url) as sessions:
-            yield Running(_aiogram.with_sessions(sessions, IN_FLIGHT), lambda: total_of(sessions))
+        async with _aiogram.with_sessions(url, IN_FLIGHT) as running:
+            yield running
 
 
 @asynccontextmanager
@@ -101,7 +99,7 @@ def group() -> Generator[Group]:
             Contender(TELEBOT_STATES, _telebot.with_states, base=TELEBOT),
             Contender(TELEBOT_SQLITE, telebot_sqlite, "ours", TELEBOT),
             Contender(AIOGRAM, _aiogram.alone, "floor"),
-            Contender(AIOGRAM_MEMORY, aiogram_session, "ours", AIOGRAM),
+            Contender(AIOGRAM_MEMORY, lambda: _aiogram.with_sessions("memory:"), "ours", AIOGRAM),
             Contender(AIOGRAM_FSM, aiogram_fsm, base=AIOGRAM),
             Contender(AIOGRAM_SQLITE, aiogram_sqlite, "ours", AIOGRAM),
             Contender(AIOGRAM_SETUP_FSM, setup_fsm_sqlite, "ours", AIOGRAM),

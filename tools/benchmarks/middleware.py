@@ -8,15 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 import msgspec
 import uvloop
 from aiogram import Dispatcher
-from aiogram.fsm.context import FSMContext
 from aiogram.fsm.storage.memory import MemoryStorage as AiogramMemory
 from aiogram.fsm.storage.memory import SimpleEventIsolation
-from aiogram.types import Message
 
-from chatsession import MemoryStorage, SessionManager
+from chatsession import MemoryStorage
 from tools.benchmarks import _aiogram
 from tools.benchmarks._chain import Work, bare_chain, strict_changed, strict_unchanged, untouched
-from tools.benchmarks._chats import total_of
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Running
 from tools.benchmarks._pizza import Pizza
@@ -51,7 +48,7 @@ def group() -> Generator[Group]:
             Contender("session(), unchanged", lambda: strict_unchanged(MemoryStorage(), Work()), "ours", CHAIN),
             Contender("lazy_session(), untouched", lambda: untouched(MemoryStorage(), Work()), "ours", CHAIN),
             Contender(AIOGRAM, _aiogram.alone, "floor"),
-            Contender(AIOGRAM_OURS, aiogram_session, "ours", AIOGRAM),
+            Contender(AIOGRAM_OURS, lambda: _aiogram.with_sessions(MemoryStorage()), "ours", AIOGRAM),
             Contender(AIOGRAM_FSM, aiogram_fsm, base=AIOGRAM),
         ],
         versions("msgspec", "aiogram", "uvloop"),
@@ -99,25 +96,12 @@ async def codec() -> AsyncGenerator[Running]:
 
 
 @asynccontextmanager
-async def aiogram_session() -> AsyncGenerator[Running]:
-    """aiogram with our sessions."""
-    sessions = SessionManager(Pizza, storage=MemoryStorage())
-    yield Running(_aiogram.with_sessions(sessions), lambda: total_of(sessions))
-
-
-@asynccontextmanager
 async def aiogram_fsm() -> AsyncGenerator[Running]:
     """aiogram with its FSM data, the same 300 bytes, updates of a chat one after another by `SimpleEventIsolation`."""
     storage = AiogramMemory()
-    dp = Dispatcher(storage=storage, events_isolation=SimpleEventIsolation())
-
-    @dp.message()
-    async def handler(message: Message, state: FSMContext) -> None:
-        data = await state.get_data() or msgspec.to_builtins(Pizza())
-        data["count"] += 1
-        await state.set_data(data)
+    run = _aiogram.with_fsm(Dispatcher(storage=storage, events_isolation=SimpleEventIsolation()))
 
     async def counted() -> int:
         return sum(record.data.get("count", 0) for record in storage.storage.values())
 
-    yield Running(_aiogram.feeding(dp, 1), counted)
+    yield Running(run, counted)

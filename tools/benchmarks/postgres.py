@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import asyncpg
 import uvloop
 
 from chatsession.storages.postgres import PostgresStorage
+from tools.benchmarks import _aiogram
 from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
@@ -32,6 +33,8 @@ KEEPING, KEEPING_ALONE = (
 BATCHES = "SELECT … ANY + upsert by unnest, 200 a batch"
 STATEMENTS = f"asyncpg SELECT + upsert, pool of {CONNECTIONS}, 200 in flight"
 TWO_TRIPS = "asyncpg SELECT + upsert, 1 in flight"
+AIOGRAM, AIOGRAM_OURS = "aiogram, no state, 200 in flight", "aiogram + chatsession"
+AIOGRAM_KEEPING = "aiogram + chatsession, single_process=True"
 TOOL = f"pgbench SELECT + UPDATE, {CONNECTIONS} clients"
 
 _TABLE = "CREATE TABLE bench.pizzas (key text PRIMARY KEY, value jsonb NOT NULL)"
@@ -65,8 +68,11 @@ def group() -> Generator[Group]:
                 Contender(TWO_TRIPS, lambda: statements(server, meter, 1)),
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
                 Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, single_process=True), "ours"),
+                Contender(AIOGRAM, lambda: _aiogram.alone(IN_FLIGHT), "floor"),
+                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, meter), "ours", AIOGRAM),
+                Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, meter, single_process=True), "ours", AIOGRAM),
             ],
-            f"{versions('asyncpg', 'uvloop')}, PostgreSQL {server.psql('SHOW server_version').split()[0]}",
+            f"{versions('asyncpg', 'aiogram', 'uvloop')}, PostgreSQL {server.psql('SHOW server_version').split()[0]}",
             [
                 Goal(
                     "speed against batches of 200 by ANY and unnest",
@@ -90,6 +96,13 @@ def group() -> Generator[Group]:
                     "two round trips each; ours also write and fence a lock in the first, which is a write more",
                 ),
                 no_slower(KEEPING_ALONE, TWO_TRIPS, "it locks nothing"),
+                Goal("what it adds to aiogram", (AIOGRAM_OURS, AIOGRAM), AIOGRAM, at_most=2.0),
+                Goal(
+                    "the same of a bot in one process (single_process=True)",
+                    (AIOGRAM_KEEPING, AIOGRAM),
+                    AIOGRAM,
+                    at_most=2.0,
+                ),
             ],
             times=2,
         )
@@ -103,15 +116,22 @@ def metered_server() -> Generator[tuple[PostgresServer, Meter]]:
         yield server, postgres_meter(server)
 
 
-@asynccontextmanager
-async def ours(
+def ours(
     server: PostgresServer, meter: Meter, flight: int, *, single_process: bool = False
-) -> AsyncGenerator[Running]:
+) -> AbstractAsyncContextManager[Running]:
+    return sessions_in(_empty_storage(server, single_process), flight, meter)
+
+
+def aiogram_ours(
+    server: PostgresServer, meter: Meter, *, single_process: bool = False
+) -> AbstractAsyncContextManager[Running]:
+    """aiogram with our sessions: exclusive, fenced."""
+    return _aiogram.with_sessions(_empty_storage(server, single_process), IN_FLIGHT, meter)
+
+
+def _empty_storage(server: PostgresServer, single_process: bool) -> PostgresStorage:
     start_afresh(server)
-    async with sessions_in(
-        PostgresStorage(server.url, schema="bench", single_process=single_process), flight, meter
-    ) as running:
-        yield running
+    return PostgresStorage(server.url, schema="bench", single_process=single_process)
 
 
 @asynccontextmanager

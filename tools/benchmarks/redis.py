@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 import msgspec
 import uvloop
 from aiogram import Dispatcher
-from aiogram.fsm.context import FSMContext
 from aiogram.fsm.storage.memory import DisabledEventIsolation
 from aiogram.fsm.storage.redis import RedisStorage as AiogramStorage
-from aiogram.types import Message
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from chatsession import SessionManager
 from chatsession.storages.redis import RedisStorage
 from tools.benchmarks import _aiogram, _starsessions
-from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in, total, total_of
+from tools.benchmarks._chats import CHATS, IN_FLIGHT, counted_up, in_batches, key_of, sessions_in, total
 from tools.benchmarks._group import Goal, Group, no_slower, versions
 from tools.benchmarks._measure import Contender, Done, Running, in_flight
 from tools.benchmarks._meters import cpu_of_children, redis_meter
-from tools.benchmarks._pizza import SMALL, Pizza
+from tools.benchmarks._pizza import SMALL
 from tools.servers._process import program
 from tools.servers.redis import RedisServer
 
@@ -182,13 +179,11 @@ async def commands(server: RedisServer, flight: int) -> AsyncGenerator[Running]:
         yield Running(lambda updates: in_flight(flight, updates, handle), lambda: total_in(redis), redis_meter(server))
 
 
-@asynccontextmanager
-async def aiogram_ours(server: RedisServer, *, single_process: bool) -> AsyncGenerator[Running]:
+def aiogram_ours(server: RedisServer, *, single_process: bool) -> AbstractAsyncContextManager[Running]:
     """aiogram with our sessions: exclusive, fenced."""
     server.ask("FLUSHALL")
-    async with SessionManager(Pizza, storage=RedisStorage(server.url, single_process=single_process)) as sessions:
-        run = _aiogram.with_sessions(sessions, IN_FLIGHT)
-        yield Running(run, lambda: total_of(sessions), redis_meter(server))
+    storage = RedisStorage(server.url, single_process=single_process)
+    return _aiogram.with_sessions(storage, IN_FLIGHT, redis_meter(server))
 
 
 @asynccontextmanager
@@ -205,18 +200,12 @@ async def aiogram_own(server: RedisServer, *, isolated: bool, chats: int = CHATS
     async with client(server, CONNECTIONS) as redis:
         storage = AiogramStorage(redis, json_loads=msgspec.json.decode, json_dumps=_as_text)
         isolation = storage.create_isolation() if isolated else DisabledEventIsolation()
-        dp = Dispatcher(storage=storage, events_isolation=isolation)
-
-        @dp.message()
-        async def handler(message: Message, state: FSMContext) -> None:
-            data = await state.get_data() or msgspec.to_builtins(Pizza())
-            data["count"] += 1
-            await state.set_data(data)
+        run = _aiogram.with_fsm(Dispatcher(storage=storage, events_isolation=isolation), IN_FLIGHT, chats)
 
         async def counted() -> int:
             return total(await redis.mget([f"fsm:{chat}:{chat}:data" for chat in range(1, CHATS + 1)]))
 
-        yield Running(_aiogram.feeding(dp, IN_FLIGHT, chats), counted, redis_meter(server))
+        yield Running(run, counted, redis_meter(server))
 
 
 @asynccontextmanager
