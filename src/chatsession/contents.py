@@ -6,13 +6,13 @@ import re
 from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Struct, structs
+from msgspec import Struct, structs
 
 from chatsession.errors import SessionDecryptError
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, Compressor, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
-from chatsession.serialization.envelope import Envelope, looks_enveloped, unwrap, wrap
+from chatsession.serialization.envelope import Envelope, looks_enveloped, rewrap, unwrap
 
 Kind: TypeAlias = Literal["json", "text", "hex"]
 
@@ -105,15 +105,7 @@ def stored_form(key: str, seen: View, text: str, kind: Kind, keyring: Keyring | 
     if envelope is not None:
         if not seen.framed and kind != "json":
             raise UnusableTextError("This session is stored in a JSON envelope, so it must be JSON itself.")
-        data = wrap(
-            data,
-            json=not seen.framed,
-            version=None if envelope.version is UNSET else envelope.version,
-            expires=None if envelope.expires is UNSET else envelope.expires,
-            updates=None if envelope.updates is UNSET else envelope.updates,
-            moved_to=None if envelope.moved_to is UNSET else envelope.moved_to,
-            moving_from=None if envelope.moving_from is UNSET else envelope.moving_from,
-        )
+        data = rewrap(envelope, data, json=not seen.framed)
     if seen.compressed:
         data = Compressor(0).compress(data)
     return keyring.seal(key, data) if seen.encrypted and keyring is not None else data

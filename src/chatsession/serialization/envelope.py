@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec.structs import replace
 
 MARK = b"\x01"
 """Begins everything stored that is not the codec's own output; JSON never begins with it."""
@@ -101,10 +102,12 @@ def wrap(
         moving_from=UNSET if moving_from is None else moving_from,
         actions=actions or UNSET,
     )
-    encoded = _encode(envelope)
-    if json or data is None:
-        return encoded if json else _framed(encoded, b"")
-    return _framed(encoded, data)
+    return _packed(envelope, data, json=json)
+
+
+def rewrap(envelope: Envelope, data: bytes, *, json: bool) -> bytes:
+    """Put other data into an envelope that was unwrapped. All else in it stays."""
+    return _packed(replace(envelope, data=Raw(data) if json else _NULL), data, json=json)
 
 
 def unwrap(stored: bytes, *, json: bool) -> tuple[Envelope, bytes | None] | None:
@@ -126,5 +129,6 @@ def unwrap(stored: bytes, *, json: bool) -> tuple[Envelope, bytes | None] | None
     return envelope, stored[6 + size :] or None
 
 
-def _framed(envelope: bytes, data: bytes) -> bytes:
-    return _FRAME + len(envelope).to_bytes(4, "big") + envelope + data
+def _packed(envelope: Envelope, data: bytes | None, *, json: bool) -> bytes:
+    encoded = _encode(envelope)
+    return encoded if json else _FRAME + len(encoded).to_bytes(4, "big") + encoded + (data or b"")
