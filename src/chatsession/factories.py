@@ -108,33 +108,8 @@ def session(
         >>> asyncio.run(handle())
         1
     """
-    return StrictMiddleware(
-        SessionManager.from_options(
-            SessionOptions(
-                initial=initial,
-                type=type,
-                storage=storage,
-                get_session_key=get_session_key,
-                prefix=prefix,
-                ttl=ttl,
-                expiry=expiry,
-                migrations=migrations,
-                concurrency=concurrency,
-                lock_timeout=lock_timeout,
-                lock_lease=lock_lease,
-                max_size=max_size,
-                codec=codec,
-                encryption_keys=encryption_keys,
-                allow_unencrypted=allow_unencrypted,
-                compression=compression,
-                deduplicate=deduplicate,
-                merge=merge,
-                on_decode_error=on_decode_error,
-                observe=observe,
-                name=name,
-            )
-        )
-    )
+    options: SessionOptions[T] = SessionOptions(**locals())  # the parameters are the options
+    return StrictMiddleware(SessionManager.from_options(options))
 
 
 def lazy_session(
@@ -165,33 +140,8 @@ def lazy_session(
 
     The context class must inherit from `LazySessionFlavor`. For arguments and closing, see `session`.
     """
-    return LazyMiddleware(
-        SessionManager.from_options(
-            SessionOptions(
-                initial=initial,
-                type=type,
-                storage=storage,
-                get_session_key=get_session_key,
-                prefix=prefix,
-                ttl=ttl,
-                expiry=expiry,
-                migrations=migrations,
-                concurrency=concurrency,
-                lock_timeout=lock_timeout,
-                lock_lease=lock_lease,
-                max_size=max_size,
-                codec=codec,
-                encryption_keys=encryption_keys,
-                allow_unencrypted=allow_unencrypted,
-                compression=compression,
-                deduplicate=deduplicate,
-                merge=merge,
-                on_decode_error=on_decode_error,
-                observe=observe,
-                name=name,
-            )
-        )
-    )
+    options: SessionOptions[T] = SessionOptions(**locals())  # the parameters are the options
+    return LazyMiddleware(SessionManager.from_options(options))
 
 
 def multi_session(
