@@ -12,13 +12,13 @@ from msgspec import Raw, inspect
 
 from chatsession.serialization.comparison import difference
 from chatsession.serialization.explanations import misfit, reason, unencodable, unsuitable, unsuitable_part
-from chatsession.serialization.hidden import hiding
 from chatsession.serialization.models import from_json, to_json
 from chatsession.serialization.proof import proof
 from chatsession.serialization.raw_json import plain
 from chatsession.serialization.sameness import sameness
+from chatsession.serialization.type_info import hiding, is_foreign, parts
 from chatsession.serialization.unknown_fields import first_missing, known_names, shape_of, with_unknown
-from chatsession.serialization.untyped import Look, look_into, parts
+from chatsession.serialization.untyped import Look, look_into
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class JsonCodec(Generic[T]):
         for part in inside:
             if (why := unsuitable_part(part)) is not None:
                 raise TypeError(f"sessions of type {type!r} cannot be stored: {why}")
-        self._has_models = any(isinstance(part, inspect.CustomType) and part.cls is not object for part in inside)
+        self._has_models = any(map(is_foreign, inside))
         sets = any(isinstance(part, (inspect.SetType, inspect.FrozenSetType)) for part in inside)
         self.exact = not self._has_models and not sets
         self.may_hide = hiding(described, inside)

@@ -11,11 +11,13 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from operator import attrgetter
-from types import FunctionType, MemberDescriptorType, NoneType
+from types import FunctionType, NoneType
 from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
+
+from chatsession.serialization.type_info import sets_all_fields, slots_of
 
 
 class Difference(NamedTuple):
@@ -212,18 +214,6 @@ def _by_fields(cls: type, names: tuple[str, ...], other_slots: Sequence[str]) ->
         return _by_name(given, back, names)
 
     return compare
-
-
-def sets_all_fields(cls: type[Any]) -> bool:
-    """Whether objects have all fields as their own attributes; those not set by `__init__` may be the class's."""
-    return not dataclasses.is_dataclass(cls) or all(field.init for field in dataclasses.fields(cls))
-
-
-def slots_of(cls: type) -> set[str]:
-    """The names of all slots of a class."""
-    return {
-        name for base in cls.__mro__ for name, found in vars(base).items() if isinstance(found, MemberDescriptorType)
-    }
 
 
 def _are_plain(parts: tuple[Any, ...]) -> bool:

@@ -13,11 +13,11 @@ from msgspec import inspect
 
 from chatsession.serialization.comparison import step_to
 from chatsession.serialization.models import ModelError
+from chatsession.serialization.type_info import class_of, is_any, is_foreign
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 _AT = re.compile(r"`(\$[^`]*)`$")
 _KEYS = (
-    inspect.AnyType,
     inspect.StrType,
     inspect.IntType,
     inspect.FloatType,
@@ -31,7 +31,7 @@ _KEYS = (
     inspect.TimeType,
     inspect.TimeDeltaType,
 )
-"""Types whose values can be names in a JSON object."""
+"""Types whose values can be names in a JSON object, beside `Any`."""
 
 
 def unencodable(encode: Callable[[object], bytes], value: object, path: str = "$", depth: int = 50) -> str:
@@ -177,13 +177,13 @@ def _class_with(name: str, kind: object, seen: set[object] | None = None) -> str
 
 def unsuitable_part(described: inspect.Type) -> str | None:
     """Why a part of a type cannot be stored; `None`: it can."""
-    if isinstance(described, inspect.CustomType) and described.cls is not object:
-        return _unsuitable_class(described.cls)
+    if is_foreign(described):
+        return _unsuitable_class(class_of(described))
     if not isinstance(described, inspect.DictType):
         return None
     key = described.key_type
     for kind in key.types if isinstance(key, inspect.UnionType) else (key,):
-        if not isinstance(kind, _KEYS) and not (isinstance(kind, inspect.CustomType) and kind.cls is object):
+        if not isinstance(kind, _KEYS) and not is_any(kind):
             name = type(kind).__name__.removesuffix("Type").lower()
             return f"keys of dictionaries are texts in JSON, and cannot be a {name}; use texts or numbers, or a list"
     return None

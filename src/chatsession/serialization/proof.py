@@ -19,9 +19,7 @@ from uuid import UUID
 
 from msgspec import inspect
 
-from chatsession.serialization.comparison import slots_of
-from chatsession.serialization.sameness import class_of, stored_names
-from chatsession.serialization.untyped import is_any
+from chatsession.serialization.type_info import Object, attribute_count, class_of, is_any
 
 Column: TypeAlias = Collection[Any]
 """The encoded values at the same place of all objects of one type."""
@@ -151,13 +149,13 @@ def _by_class(members: dict[type, Proof]) -> Proof:
     return proves
 
 
-def _objects(described: inspect.StructType | inspect.DataclassType, known: dict[int, Proof]) -> Proof:
+def _objects(described: Object, known: dict[int, Proof]) -> Proof:
     cls = class_of(described)
-    names = {field.name for field in described.fields}
-    if {*(stored_names(cls) or ())} != names or _meddles(cls):
+    usual = attribute_count(described)
+    if usual is None or _meddles(cls):
         raise _UnprovableError
     classes = {cls}
-    sizes = {len(names - slots_of(cls))} if cls.__dictoffset__ else None
+    sizes = {usual} if cls.__dictoffset__ else None
     fields: list[tuple[Callable[[Any], Any], Proof]] = []
 
     def proves(column: Column) -> bool:

@@ -6,19 +6,15 @@ came back is stored well, whereas a list may be a subclass of `list`, and an obj
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from itertools import chain
 from operator import attrgetter, eq
-from typing import Any, TypeAlias, cast, get_origin
-from uuid import UUID
+from typing import Any, TypeAlias, cast
 
 from msgspec import inspect
 
-from chatsession.serialization.comparison import SCALARS, difference, sets_all_fields, slots_of
-from chatsession.serialization.untyped import is_any
+from chatsession.serialization.comparison import SCALARS, difference
+from chatsession.serialization.type_info import CLASSES, Object, attribute_count, class_of, is_any
 
 Same: TypeAlias = Callable[[Any, Any], bool]
 """Takes what was given and what came back of it. `True`: nothing is lost; `False`: `difference` knows."""
@@ -32,22 +28,6 @@ _EQUAL_TYPES = (
     inspect.LiteralType,
     inspect.EnumType,
 )
-
-_CLASSES: dict[type[inspect.Type], type] = {
-    inspect.ListType: list,
-    inspect.SetType: set,
-    inspect.FrozenSetType: frozenset,
-    inspect.VarTupleType: tuple,
-    inspect.TupleType: tuple,
-    inspect.DictType: dict,
-    inspect.TypedDictType: dict,
-    inspect.BytesType: bytes,
-    inspect.DateTimeType: dt.datetime,
-    inspect.DateType: dt.date,
-    inspect.TimeDeltaType: dt.timedelta,
-    inspect.UUIDType: UUID,
-    inspect.DecimalType: Decimal,
-}
 
 
 def sameness(described: inspect.Type, known: dict[int, Same] | None = None) -> Same:
@@ -99,7 +79,7 @@ def _exact_class(described: inspect.Type) -> type | None:
         parts = described.item_types
     elif isinstance(described, (inspect.TypedDictType, inspect.NamedTupleType)):
         parts = [field.type for field in described.fields]
-    elif type(described) not in _CLASSES:
+    elif type(described) not in CLASSES:
         return None
     elif (item := getattr(described, "item_type", None)) is not None:
         parts = (item,)
@@ -157,13 +137,8 @@ _fields_of = attrgetter("__dict__")
 
 def _are_their_fields(described: inspect.DataclassType) -> bool:
     """Do objects of this class consist of fields, in their `__dict__`, of which equality tells everything?"""
-    cls = class_of(described)
-    names = stored_names(cls)
-    return (
-        names is not None
-        and {*names} == {field.name for field in described.fields}
-        and not slots_of(cls)
-        and all(_is_equal(field.type) for field in described.fields)
+    return attribute_count(described) == len(described.fields) and all(
+        _is_equal(each.type) for each in described.fields
     )
 
 
@@ -223,22 +198,15 @@ def _union(described: inspect.UnionType, known: dict[int, Same]) -> Same:
     return same
 
 
-def class_of(described: inspect.Type) -> Any:
-    """The class of the values of a type; `None` where equality alone, or nothing, is known of them."""
-    cls = getattr(described, "cls", None)
-    return _CLASSES.get(type(described)) or get_origin(cls) or cls
-
-
-def _object(described: inspect.StructType | inspect.DataclassType, known: dict[int, Same]) -> Same:
+def _object(described: Object, known: dict[int, Same]) -> Same:
     """A test of all fields, those together of which equality tells everything."""
     cls = class_of(described)
-    names = stored_names(cls)
-    if names is None or set(names) != {field.name for field in described.fields}:
+    usual = attribute_count(described)
+    if usual is None:
         return _undescribed
     exact: list[tuple[str, type]] = []
     rest: list[tuple[str, Same]] = []
     has_dict = bool(cls.__dictoffset__)
-    usual = len(set(names) - slots_of(cls)) if has_dict else 0
 
     def same(given: Any, back: Any) -> bool:
         if type(given) is not cls or (has_dict and len(given.__dict__) != usual):
@@ -265,16 +233,6 @@ def _object(described: inspect.StructType | inspect.DataclassType, known: dict[i
     compared = [field.name for field in described.fields if field.name not in dict(rest)]
     get = attrgetter(*(["__dict__"] if len(compared) == usual else compared)) if compared else _nothing
     return same
-
-
-def stored_names(cls: Any) -> Iterable[str] | None:
-    """All attributes of an object that is as its class declares it; `None` if some of them are no fields."""
-    if hasattr(cls, "__struct_fields__"):
-        return cast("Iterable[str]", cls.__struct_fields__)
-    if hasattr(cls, "__attrs_attrs__"):
-        return [field.name for field in cls.__attrs_attrs__]
-    names = {field.name for field in dataclasses.fields(cls)}
-    return names if sets_all_fields(cls) and slots_of(cls) <= names else None
 
 
 def _nothing(_: object) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 from itertools import repeat
-from typing import Any, NamedTuple, TypeAlias, cast, get_origin
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from msgspec import inspect
 
 from chatsession.serialization.comparison import step_to
+from chatsession.serialization.type_info import class_of, is_any, parts
 
 
 class Foreign(NamedTuple):
@@ -46,21 +47,6 @@ _PLAIN_TYPES = (
     inspect.BoolType,
     inspect.NoneType,
 )
-
-
-def parts(described: object) -> Iterator[inspect.Type]:
-    """All types inside a type, each once; types may contain themselves."""
-    seen: set[int] = set()
-    left: list[object] = [described]
-    while left:
-        part = left.pop()
-        if isinstance(part, tuple):
-            left.extend(cast("tuple[object, ...]", part))
-        elif isinstance(part, (inspect.Type, inspect.Field)) and id(part) not in seen:
-            seen.add(id(part))
-            if isinstance(part, inspect.Type):
-                yield part
-            left.extend(getattr(part, name) for name in part.__struct_fields__)
 
 
 def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> Look | None:
@@ -194,12 +180,6 @@ def _into_fields(described: _Fields, known: dict[int, Look], get: Callable[[Any,
     return look
 
 
-def is_any(described: inspect.Type) -> bool:
-    return isinstance(described, inspect.AnyType) or (
-        isinstance(described, inspect.CustomType) and described.cls is object
-    )
-
-
 def _is_plain(described: inspect.Type) -> bool:
     """Whether values of this type are what `json.loads` returns."""
     inside = list(parts(described))
@@ -217,8 +197,5 @@ def _may_lack_number(described: inspect.Type) -> bool:
 
 def _kinds(described: inspect.Type) -> tuple[type, ...]:
     """The classes of the values that a member of a union stands for."""
-    if isinstance(described, (inspect.DictType, inspect.TypedDictType)):
-        return (dict,)
-    if isinstance(described, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
-        return (get_origin(described.cls) or described.cls,)
-    return _ARRAYS
+    cls = class_of(described)
+    return _ARRAYS if cls in _ARRAYS else (cls,)
