@@ -6,33 +6,21 @@ import math
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import repeat
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from msgspec import inspect
 
-from chatsession.serialization.comparison import step_to
+from chatsession.serialization.comparison import Difference, step_to
 from chatsession.serialization.type_info import class_of, is_any, parts
 
-
-class Foreign(NamedTuple):
-    """A part of a value that would come back as something else."""
-
-    what: str
-    why: str
-    path: str = ""
-
-    def below(self, step: str) -> Foreign:
-        return self._replace(path=step + self.path)
-
-    def __str__(self) -> str:
-        return f"{self.what} at `${self.path}` would come back as something else, because {self.why}"
-
-
-Look: TypeAlias = Callable[[Any], "Foreign | None"]
+Look: TypeAlias = Callable[[Any], "Difference | None"]
 """Finds the first foreign part of a value."""
 
-_NO_TYPE = "its type is not known; pass type=…, or give initial a return annotation, that tells the type of all parts"
-_NO_NUMBER = "JSON has only finite numbers"
+_NO_TYPE = (
+    "would come back as something else, because its type is not known; pass type=…, or give initial a return "
+    "annotation, that tells the type of all parts"
+)
+_NO_NUMBER = "would come back as something else, because JSON has only finite numbers"
 
 _ARRAYS = (list, tuple, set, frozenset)
 _SAFE = frozenset({str, int, bool, type(None)})
@@ -77,7 +65,7 @@ def look_into(described: inspect.Type, known: dict[int, Look] | None = None) -> 
     return None if item is None else _into_items(repeat(look_into(item, known)))
 
 
-def foreign(value: object) -> Foreign | None:
+def foreign(value: object) -> Difference | None:
     """The first part of plain data that would come back from JSON as something else."""
     kind = type(value)
     if kind is dict:
@@ -97,16 +85,16 @@ def foreign(value: object) -> Foreign | None:
         return _foreign_number(cast("float", value))
     elif kind not in _SAFE and not isinstance(value, (str, IntEnum)):
         # Texts of a class of their own, as some frameworks have them, are equal to the plain text that comes back.
-        return Foreign(f"a {kind.__name__}", _NO_TYPE)
+        return Difference(f"a {kind.__name__}", _NO_TYPE)
     return None
 
 
-def _foreign_key(name: object) -> Foreign:
-    return Foreign(f"a {type(name).__name__} as a key of the dict", _NO_TYPE)
+def _foreign_key(name: object) -> Difference:
+    return Difference(f"a {type(name).__name__} as a key of the dict", _NO_TYPE)
 
 
-def _foreign_number(value: float) -> Foreign | None:
-    return None if math.isfinite(value) else Foreign("the infinite or missing number", _NO_NUMBER)
+def _foreign_number(value: float) -> Difference | None:
+    return None if math.isfinite(value) else Difference("the infinite or missing number", _NO_NUMBER)
 
 
 def _into_union(described: inspect.UnionType, known: dict[int, Look]) -> Look:
@@ -118,7 +106,7 @@ def _into_union(described: inspect.UnionType, known: dict[int, Look]) -> Look:
     if _may_lack_number(described):
         members.append(((float,), _foreign_number))
 
-    def look(value: object) -> Foreign | None:
+    def look(value: object) -> Difference | None:
         for kinds, look_inside in members:
             if isinstance(value, kinds):
                 return look_inside(value)
@@ -131,7 +119,7 @@ def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
     look_inside = look_into(described.value_type, known)
     any_key = is_any(described.key_type)
 
-    def look(value: object) -> Foreign | None:
+    def look(value: object) -> Difference | None:
         if not isinstance(value, dict):
             return None
         for name, child in cast("dict[object, object]", value).items():
@@ -147,7 +135,7 @@ def _into_dict(described: inspect.DictType, known: dict[int, Look]) -> Look:
 def _into_items(looks: list[Look | None] | repeat[Look | None]) -> Look:
     """Into arrays, with the look for each item, or one `repeat`ed for all."""
 
-    def look(value: object) -> Foreign | None:
+    def look(value: object) -> Difference | None:
         if not isinstance(value, _ARRAYS):
             return None
         for number, (look_inside, child) in enumerate(zip(looks, cast("list[object]", value), strict=False)):
@@ -165,7 +153,7 @@ def _into_fields(described: _Fields, known: dict[int, Look], get: Callable[[Any,
     looks: list[tuple[str, Look]] = []
     kinds = _kinds(described)
 
-    def look(value: object) -> Foreign | None:
+    def look(value: object) -> Difference | None:
         if not isinstance(value, kinds):
             return None
         for name, look_inside in looks:
