@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -18,7 +17,7 @@ from chatsession.serialization.raw_json import plain
 from chatsession.serialization.sameness import sameness
 from chatsession.serialization.type_info import hiding, is_foreign, parts
 from chatsession.serialization.unknown_fields import first_missing, known_names, shape_of, with_unknown
-from chatsession.serialization.untyped import Look, look_into
+from chatsession.serialization.untyped import look_into
 
 T = TypeVar("T")
 
@@ -69,16 +68,13 @@ class JsonCodec(Generic[T]):
     """
 
     __slots__ = (
-        "_has_models", "_shape", "_type", "check", "exact", "may_hide", "proves", "raw_decode", "raw_encode", "same",
+        "_has_models", "_look", "_shape", "_type", "exact", "may_hide", "proves", "raw_decode", "raw_encode", "same",
     )  # fmt: skip
 
     raw_decode: Callable[[bytes], T]
     """`decode` without an explanation of errors, for speed."""
     raw_encode: Callable[[T], bytes]
     """`encode` without an explanation of errors, and without the check of what would come back."""
-
-    check: Callable[[T], None] | None
-    """Raises `CodecError` for an untyped part that would come back as something else."""
 
     same: Callable[[T, T], bool]
     """A quick test whether the value that was read back is the one that was given; `False`: `verify` must decide."""
@@ -100,8 +96,7 @@ class JsonCodec(Generic[T]):
         except (TypeError, NameError, RecursionError) as error:
             raise TypeError(unsuitable(type, error)) from None
         self.raw_encode = msgspec.json.Encoder(enc_hook=to_json).encode
-        look = look_into(described)
-        self.check = functools.partial(_refuse_foreign, look) if look is not None else None
+        self._look = look_into(described)
         inside = list(parts(described))
         for part in inside:
             if (why := unsuitable_part(part)) is not None:
@@ -138,8 +133,12 @@ class JsonCodec(Generic[T]):
         except Exception as error:
             where = unencodable(cast("Callable[[object], bytes]", self.raw_encode), data)
             raise CodecError(f"{where} cannot be stored as JSON: {reason(error)}") from None
-        if self.check is not None:
-            self.check(cast("T", data))
+        try:
+            found = None if self._look is None else self._look(data)
+        except RecursionError:  # msgspec goes deeper than Python, from 3.12 on
+            raise CodecError("it is nested too deeply") from None
+        if found is not None:
+            raise CodecError(str(found))
         return encoded
 
     def decode(self, data: bytes) -> T:
@@ -253,17 +252,4 @@ class ValueCopies(Generic[T]):
         try:
             return cast("T", msgspec.convert(value, self._type, dec_hook=from_json))
         except msgspec.ValidationError as error:
-            raise CodecError(misfit(error, _as_it_is, b"")) from None
-
-
-def _as_it_is(data: bytes) -> bytes:
-    return data
-
-
-def _refuse_foreign(look: Look, value: object) -> None:
-    try:
-        found = look(value)
-    except RecursionError:  # msgspec goes deeper than Python, from 3.12 on
-        raise CodecError("it is nested too deeply") from None
-    if found is not None:
-        raise CodecError(str(found))
+            raise CodecError(misfit(error, bytes, b"")) from None
