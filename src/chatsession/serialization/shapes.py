@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -12,39 +13,37 @@ from msgspec import UNSET, Raw, UnsetType
 from chatsession.serialization.matching import matches
 from chatsession.serialization.raw_json import Fields, fields_of, items_of, plain
 
-Probe: TypeAlias = Callable[[Raw], object]
-
 _OTHERS = str | int | float | bool | None
 """What may stand in place of an object, a list or a dictionary that is a member of a union."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Shape(Protocol):
+class Shape(ABC):
     """The places of objects with fixed fields in the JSON of a type."""
 
+    @abstractmethod
     def has_unknown(self, stored: Raw) -> bool:
         """Whether there may be unknown fields. A quick test; `False` is certain."""
-        ...
 
-    def probe_type(self) -> object:
+    def probe_type(self) -> Any:
         """A type that decodes only what has no unknown fields; `None`: there is no such type."""
-        ...
+        return None
 
+    @abstractmethod
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         """Add the unknown fields of `stored` to `encoded`."""
-        ...
 
+    @abstractmethod
     def known(self, stored: Raw) -> object:
         """The data without unknown fields, for comparison."""
-        ...
 
+    @abstractmethod
     def inner(self) -> Sequence[Shape]:
         """The shapes inside this one."""
-        ...
 
 
-class ObjectShape:
+class ObjectShape(Shape):
     """An object with fixed fields."""
 
     def __init__(self, source: object, names: Iterable[str] = (), *, takes_all: bool = False) -> None:
@@ -70,7 +69,7 @@ class ObjectShape:
             if getattr(found, attribute) is not UNSET
         )
 
-    def probe_type(self) -> object:
+    def probe_type(self) -> Any:
         if self._is_being_probed:  # it contains itself
             return None
         known, left = self._known
@@ -128,77 +127,80 @@ class ObjectShape:
         )
 
 
-class ValuesShape:
-    """A dictionary with values of one type."""
+class _Repeated(Shape):
+    """Any number of parts of one type."""
 
-    def __init__(self, value: Shape) -> None:
-        self._value = value
+    def __init__(self, part: Shape) -> None:
+        self._part = part
 
     def has_unknown(self, stored: Raw) -> bool:
-        if self._probe is not None:
-            return not _fits(self._probe, stored)
-        return any(map(self._value.has_unknown, (fields_of(stored) or {}).values()))
+        if self._probe is None:
+            return any(map(self._part.has_unknown, self._parts_of(stored)))
+        try:
+            self._probe(stored)
+        except msgspec.DecodeError:
+            return True
+        return False
 
-    def probe_type(self) -> Any:
-        inner: Any = self._value.probe_type()
-        return None if inner is None else dict[str, inner] | _OTHERS
+    @abstractmethod
+    def _parts_of(self, stored: Raw) -> Iterable[Raw]: ...
 
     @cached_property
-    def _probe(self) -> Probe | None:
-        return _decoder_of(self.probe_type())
+    def _probe(self) -> Callable[[Raw], object] | None:
+        probe_type = self.probe_type()
+        return None if probe_type is None else msgspec.json.Decoder(probe_type).decode
+
+    def inner(self) -> Sequence[Shape]:
+        return (self._part,)
+
+
+class ValuesShape(_Repeated):
+    """A dictionary with values of one type."""
+
+    def _parts_of(self, stored: Raw) -> Iterable[Raw]:
+        return (fields_of(stored) or {}).values()
+
+    def probe_type(self) -> Any:
+        inner = self._part.probe_type()
+        return None if inner is None else dict[str, inner] | _OTHERS
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = fields_of(stored), fields_of(encoded)
         if old is None or new is None:
             return encoded
         for name in new.keys() & old.keys():
-            new[name] = self._value.keep(old[name], new[name])
+            new[name] = self._part.keep(old[name], new[name])
         return Raw(_encode(new))
 
     def known(self, stored: Raw) -> object:
         fields = fields_of(stored)
-        return plain(stored) if fields is None else {name: self._value.known(raw) for name, raw in fields.items()}
-
-    def inner(self) -> Sequence[Shape]:
-        return (self._value,)
+        return plain(stored) if fields is None else {name: self._part.known(raw) for name, raw in fields.items()}
 
 
-class ItemsShape:
+class ItemsShape(_Repeated):
     """A list or set with items of one type."""
 
-    def __init__(self, item: Shape) -> None:
-        self._item = item
-
-    def has_unknown(self, stored: Raw) -> bool:
-        if self._probe is not None:
-            return not _fits(self._probe, stored)
-        return any(map(self._item.has_unknown, items_of(stored) or []))
+    def _parts_of(self, stored: Raw) -> Iterable[Raw]:
+        return items_of(stored) or []
 
     def probe_type(self) -> Any:
-        inner: Any = self._item.probe_type()
+        inner = self._part.probe_type()
         return None if inner is None else list[inner] | _OTHERS
-
-    @cached_property
-    def _probe(self) -> Probe | None:
-        return _decoder_of(self.probe_type())
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = items_of(stored), items_of(encoded)
         if old is None or new is None:
             return encoded
-        for before, after in matches(list(map(self._item.known, old)), list(map(self._item.known, new))):
-            new[after] = self._item.keep(old[before], new[after])
+        for before, after in matches(list(map(self._part.known, old)), list(map(self._part.known, new))):
+            new[after] = self._part.keep(old[before], new[after])
         return Raw(_encode(new))
 
     def known(self, stored: Raw) -> object:
         items = items_of(stored)
-        return plain(stored) if items is None else list(map(self._item.known, items))
-
-    def inner(self) -> Sequence[Shape]:
-        return (self._item,)
+        return plain(stored) if items is None else list(map(self._part.known, items))
 
 
-class PlacesShape:
+class PlacesShape(Shape):
     """A tuple with a type for each place, or an object stored as an array, which may have more items at its end."""
 
     def __init__(self, items: Sequence[Shape | None], *, may_grow: bool = False, source: object = None) -> None:
@@ -212,9 +214,6 @@ class PlacesShape:
             return True
         pairs = zip(self.items, items, strict=False)
         return any(shape is not None and shape.has_unknown(raw) for shape, raw in pairs)
-
-    def probe_type(self) -> object:
-        return None
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         old, new = items_of(stored), items_of(encoded)
@@ -239,7 +238,7 @@ class PlacesShape:
         return [shape for shape in self.items if shape is not None]
 
 
-class OneOfShape:
+class OneOfShape(Shape):
     """A union."""
 
     def __init__(self, members: Sequence[Shape]) -> None:
@@ -247,9 +246,6 @@ class OneOfShape:
 
     def has_unknown(self, stored: Raw) -> bool:
         return any(member.has_unknown(stored) for member in self._members)
-
-    def probe_type(self) -> object:
-        return None
 
     def keep(self, stored: Raw, encoded: Raw) -> Raw:
         member = self._of(encoded)
@@ -272,18 +268,6 @@ class OneOfShape:
         if values is not None and all(each.names.isdisjoint(fields) for each in objects):
             return values
         return max(objects, key=lambda each: (len(each.names & fields.keys()), -len(each.names)), default=None)
-
-
-def _decoder_of(probe_type: Any) -> Probe | None:
-    return None if probe_type is None else msgspec.json.Decoder(probe_type).decode
-
-
-def _fits(probe: Probe, stored: Raw) -> bool:
-    try:
-        probe(stored)
-    except msgspec.DecodeError:
-        return False
-    return True
 
 
 def _first(names: Iterable[str], fields: Fields) -> str | None:
