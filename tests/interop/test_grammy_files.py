@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chatsession.errors import SessionKeyError, StorageError
 from chatsession.storages import Action, Change, Committed, Refused, open_storage
-from chatsession.storages.file import FileStorage, _grammy_names
+from chatsession.storages.file import FileStorage
+from chatsession.storages.file._grammy_names import GrammyNames
 from chatsession.testing.conformance.single import commit, put, read, scan_all, scan_all_keys, value_of
 from chatsession.testing.storages import MakeStorage, MovableClock, StorageConformance
 
@@ -43,21 +44,21 @@ async def storage(tmp_path: Path, clock: MovableClock) -> AsyncIterator[FileStor
 @given(st.text(min_size=1))
 def test_a_name_leads_back_to_its_key(key: str) -> None:
     try:
-        name = _grammy_names.name_of(key)
+        name = GrammyNames().name_of(key)
     except SessionKeyError:
         return
-    assert _grammy_names.is_digest(name) or _grammy_names.key_of(name) == key
+    assert GrammyNames().is_digest(name) or GrammyNames().key_of(name) == key
     folder, _, file = name.rpartition("/")
     if folder:
         assert folder == "other"
-    assert ".." not in (_grammy_names.folder_of(name), file)
+    assert ".." not in (GrammyNames().folder_of(name), file)
     assert "/" not in file
     assert len(file.encode()) <= 247
 
 
 @pytest.mark.parametrize("name", ["a/b", "other/", "other/A", "other/42", "other/a%2fb", "x" * 248, "42/424242"])
 def test_names_that_no_key_has(name: str) -> None:
-    assert _grammy_names.key_of(name) is None
+    assert GrammyNames().key_of(name) is None
 
 
 async def test_the_layout_stands_in_the_url(tmp_path: Path) -> None:

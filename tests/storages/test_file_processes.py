@@ -18,7 +18,8 @@ import pytest
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Refused
-from chatsession.storages.file import FileStorage, _locks, _names
+from chatsession.storages.file import FileStorage
+from chatsession.storages.file._locks import shard_of
 from chatsession.testing.conformance.single import (
     delete,
     is_busy,
@@ -165,8 +166,8 @@ async def test_a_process_that_was_stopped_while_it_had_a_lock_file(tmp_path: Pat
     """Its keys say so after a bounded wait, the others are not concerned, and nothing is lost."""
     async with FileStorage(tmp_path, retry_for=0.05) as storage:
         await put(storage, "424242", b"1")
-        number = _names.shard_of("424242", _locks.SHARDS)
-        other_key = next(key for key in map(str, range(99)) if _names.shard_of(key, _locks.SHARDS) != number)
+        number = shard_of("424242")
+        other_key = next(key for key in map(str, range(99)) if shard_of(key) != number)
         with (tmp_path / f".chatsession/locks/{number:02}").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             refused, fine = await storage.commit_many([Change(key, Action.PUT, b"2") for key in ("424242", other_key)])

@@ -32,7 +32,9 @@ from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring
 from chatsession.serialization.envelope import unwrap, wrap
-from chatsession.storages.file import _disk, _grammy_names, _names
+from chatsession.storages.file import _disk
+from chatsession.storages.file._grammy_names import GrammyNames
+from chatsession.storages.file._names import Names
 from chatsession.storages.nats import _names as _nats_names
 from chatsession.storages.nats import _records as _nats_records
 from chatsession.storages.redis import _names as _redis_names
@@ -161,15 +163,15 @@ def lines(data: bytes) -> None:
 def names(data: bytes) -> None:
     """Keys and names, both ways; no file lies outside of its folder."""
     text = data.decode(errors="surrogateescape")
-    for module in (_names, _grammy_names, _nats_names):
-        key = module.key_of(text)
-        assert key is None or module.name_of(key) == text
+    for naming in (Names(), GrammyNames(), _nats_names):
+        key = naming.key_of(text)
+        assert key is None or naming.name_of(key) == text
         with contextlib.suppress(SessionKeyError):
-            name = module.name_of(text)
-            digest = module is not _nats_names and module.is_digest(name)
-            assert module.key_of(name) == (None if digest else text)
-            if module is not _nats_names:
-                place = os.path.normpath(f"/a/{module.folder_of(name)}/{name.rpartition('/')[2]}.json")
+            name = naming.name_of(text)
+            digest = isinstance(naming, Names) and naming.is_digest(name)
+            assert naming.key_of(name) == (None if digest else text)
+            if isinstance(naming, Names):
+                place = os.path.normpath(f"/a/{naming.folder_of(name)}/{name.rpartition('/')[2]}.json")
                 assert place.startswith("/a/")
                 assert place.count("/") == 3
     name = _redis_names.name_of(text)

@@ -38,8 +38,8 @@ from chatsession.storages.base import (
 from chatsession.storages.file import _disk
 from chatsession.storages.file._errors import reason, storage_error
 from chatsession.storages.file._listing import folders, names_in
-from chatsession.storages.file._locks import SHARDS, LockFiles, QueuedWaiter, Shard, exclusive
-from chatsession.storages.file._names import Naming
+from chatsession.storages.file._locks import LockFiles, QueuedWaiter, Shard, exclusive, shard_of
+from chatsession.storages.file._names import Names
 from chatsession.storages.file._records import KEY, VALUE, SessionFiles
 from chatsession.storages.file._wakeups import Pipe, is_read, wake
 
@@ -76,7 +76,7 @@ class SessionFolder:
     """
 
     def __init__(
-        self, root: Path, naming: Naming, clock: Callable[[], float], *, sync: bool, create: bool, retry_for: float
+        self, root: Path, naming: Names, clock: Callable[[], float], *, sync: bool, create: bool, retry_for: float
     ) -> None:
         self.root = str(root)
         self._naming = naming
@@ -175,7 +175,7 @@ class SessionFolder:
 
     def remove_expired(self, name: str) -> bool:
         """Remove a session if it has expired, without reading it."""
-        with self._locks.open(self._naming.shard_of(name, SHARDS)):
+        with self._locks.open(shard_of(name)):
             return self.files.has_expired(name) and self.files.remove(name)
 
     def _each(
@@ -186,7 +186,7 @@ class SessionFolder:
         groups: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
             try:
-                groups[self._naming.shard_of(self._name(item.key), SHARDS)].append(item)
+                groups[shard_of(self._name(item.key))].append(item)
             except SessionError as error:
                 results[item.key] = error
         for number, group in groups.items():

@@ -8,13 +8,7 @@ looks, under their names in the library's own layout.
 from __future__ import annotations
 
 from chatsession.errors import SessionKeyError
-from chatsession.storages.file import _names
-from chatsession.storages.file._names import shard_of
-
-__all__ = ["FOREIGN", "check_folded", "folder_of", "is_digest", "is_folder", "key_of", "name_at", "name_of", "shard_of"]
-
-FOREIGN = True
-"""grammY writes these files too, in place."""
+from chatsession.storages.file._names import Names
 
 OTHER = "other"
 LONGEST = 247
@@ -22,60 +16,53 @@ LONGEST = 247
 _LONGEST_OF_GRAMMY = 250
 
 
-def name_of(key: str) -> str:
-    """The name of the key's file, without the extension; `other/…` for keys that grammY cannot store.
+class GrammyNames(Names):
+    """As `Names`. The name of a file in `other/` begins with that folder."""
 
-    Raises:
-        SessionKeyError: the key is empty, not valid Unicode, or a few bytes too long for a file with an expiry.
-    """
-    own = _names.name_of(key)  # refuses what is not a key
-    if "/" in key or "\0" in key or _tail(key) in (".", ".."):
-        return f"{OTHER}/{own}"
-    length = len(key.encode())
-    if LONGEST < length <= _LONGEST_OF_GRAMMY:
-        raise SessionKeyError(f"it has {length} bytes, and {LONGEST} is the most for a file of grammY's", key=key)
-    return key if length <= LONGEST else f"{OTHER}/{own}"
+    others_write = True
 
+    def name_of(self, key: str) -> str:
+        """The name of the key's file.
 
-def key_of(name: str) -> str | None:
-    """The key that has this name; `None` if no key has it, or if the name is the digest of a long key."""
-    folder, slash, rest = name.partition("/")
-    key = name if not slash else _names.key_of(rest) if folder == OTHER else None
-    if key is None:
-        return None
-    try:
-        return key if name_of(key) == name else None
-    except SessionKeyError:
-        return None
+        Raises:
+            SessionKeyError: the key is empty, not valid Unicode, or a few bytes too long for a file with an expiry.
+        """
+        own = super().name_of(key)  # refuses what is not a key
+        if "/" in key or "\0" in key or _tail(key) in (".", ".."):
+            return f"{OTHER}/{own}"
+        length = len(key.encode())
+        if LONGEST < length <= _LONGEST_OF_GRAMMY:
+            raise SessionKeyError(f"it has {length} bytes, and {LONGEST} is the most for a file of grammY's", key=key)
+        return key if length <= LONGEST else f"{OTHER}/{own}"
 
+    def key_of(self, name: str) -> str | None:
+        folder, slash, rest = name.partition("/")
+        key = name if not slash else Names().key_of(rest) if folder == OTHER else None
+        if key is None:
+            return None
+        try:
+            return key if self.name_of(key) == name else None
+        except SessionKeyError:
+            return None
 
-def is_digest(name: str) -> bool:
-    """Whether a name is the digest of a long key."""
-    return name.startswith(f"{OTHER}/") and _names.is_digest(name.removeprefix(f"{OTHER}/"))
+    def is_digest(self, name: str) -> bool:
+        return name.startswith(f"{OTHER}/") and super().is_digest(name.removeprefix(f"{OTHER}/"))
 
+    def folder_of(self, name: str) -> str:
+        return OTHER if "/" in name else _tail(name)
 
-def folder_of(name: str) -> str:
-    """The folder of the file."""
-    return OTHER if "/" in name else _tail(name)
+    def is_folder(self, folder: str) -> bool:
+        return folder == OTHER or super().is_folder(folder)
 
+    def name_at(self, folder: str, file: str) -> str:
+        return f"{OTHER}/{file}" if folder == OTHER else file
 
-def is_folder(name: str) -> bool:
-    """Whether a folder of this name may contain sessions."""
-    return name == OTHER or len(name) <= 2
-
-
-def name_at(folder: str, file: str) -> str:
-    """The name of a file found in a folder."""
-    return f"{OTHER}/{file}" if folder == OTHER else file
-
-
-def check_folded(key: str) -> None:
-    """Raises `SessionKeyError` if a file system that folds case or normalises may confuse the name with another."""
-    if "/" not in name_of(key) and not (key.isascii() and key == key.lower()):
-        raise SessionKeyError(
-            "this file system takes upper and lower case for the same, so that grammY's names are not safe for it",
-            key=key,
-        )
+    def check_folded(self, key: str) -> None:
+        if "/" not in self.name_of(key) and not (key.isascii() and key == key.lower()):
+            raise SessionKeyError(
+                "this file system takes upper and lower case for the same, so that grammY's names are not safe for it",
+                key=key,
+            )
 
 
 def _tail(key: str) -> str:

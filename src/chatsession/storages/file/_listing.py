@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chatsession.storages.file._names import Naming
+from chatsession.storages.file._names import Names
 
 WINDOW = 20_000
 """The most names that an enumeration holds, however many files one folder has."""
@@ -31,7 +31,7 @@ class Listing:
         suffix: what file names must end with; it is removed.
     """
 
-    def __init__(self, root: str, naming: Naming, suffix: str) -> None:
+    def __init__(self, root: str, naming: Names, suffix: str) -> None:
         self._root = root
         self._naming = naming
         self._suffix = suffix
@@ -79,7 +79,7 @@ class Listing:
         return right == folder or right.lower() == folder.lower()  # a file system may fold case
 
 
-def folders(root: str, naming: Naming) -> list[str]:
+def folders(root: str, naming: Names) -> list[str]:
     """The folders of sessions, in order."""
     return sorted(name for name in os.listdir(root) if naming.is_folder(name))
 

@@ -19,7 +19,7 @@ import msgspec
 
 from chatsession.errors import StorageUnavailableError
 
-SHARDS = 64
+_SHARDS = 64
 LONGEST_SILENCE = 3.0
 """Seconds after which a waiter that no longer repeats its request is dropped from the queue."""
 
@@ -139,7 +139,7 @@ class LockFiles:
 
     def __init__(self, folder: Path, clock: Callable[[], float], retry_for: float) -> None:
         self._retry_for = retry_for
-        self._paths = [str(folder / f"{number:02}") for number in range(SHARDS)]
+        self._paths = [str(folder / f"{number:02}") for number in range(_SHARDS)]
         self._clock = clock
 
     @contextmanager
@@ -203,6 +203,11 @@ def _flock(file: int, retry_for: float) -> None:
             )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.01)
+
+
+def shard_of(name: str) -> int:
+    """The number of the lock file that covers a key."""
+    return zlib.crc32(name.encode()) % _SHARDS
 
 
 _DECODER = msgspec.json.Decoder(Shard)

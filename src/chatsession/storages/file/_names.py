@@ -11,30 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
-from typing import Protocol
+from typing import ClassVar
 from urllib.parse import unquote_to_bytes
 
 from chatsession.errors import SessionKeyError
-
-
-class Naming(Protocol):
-    """The functions of a module that names files: this one, or `_grammy_names`."""
-
-    @property
-    def FOREIGN(self) -> bool: ...  # noqa: N802 - a module's constant
-    def name_of(self, key: str) -> str: ...
-    def key_of(self, name: str) -> str | None: ...
-    def is_digest(self, name: str) -> bool: ...
-    def folder_of(self, name: str) -> str: ...
-    def is_folder(self, name: str) -> bool: ...
-    def name_at(self, folder: str, file: str) -> str: ...
-    def shard_of(self, name: str, shards: int) -> int: ...
-    def check_folded(self, key: str) -> None: ...
-
-
-FOREIGN = False
-"""Other programs do not write these files; people may edit them."""
 
 LONGEST = 200
 """Bytes, of the 255 that file systems allow; the rest is for the extension."""
@@ -47,61 +27,56 @@ _ESCAPES = [chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"%{byte:02X}" for byt
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 
 
-def name_of(key: str) -> str:
-    """The name of the key's file, without the extension.
+class Names:
+    """The names of the files, without the extension, and the folders that they are in."""
 
-    Raises:
-        SessionKeyError: the key is empty, or not valid Unicode.
-    """
-    if len(key) <= LONGEST and _PLAIN.fullmatch(key) and key not in _DEVICES:
-        return key
-    data = _encoded(key)
-    if len(data) > LONGEST:
-        return _digest(data)
-    name = "".join([_ESCAPES[byte] for byte in data])
-    if key in _DEVICES:
-        name = f"%{data[0]:02X}{key[1:]}"
-    return name if len(name) <= LONGEST else _digest(data)
+    others_write: ClassVar[bool] = False
+    """Whether other programs write these files too, in place. People may edit them in any case."""
 
+    def name_of(self, key: str) -> str:
+        """The name of the key's file.
 
-def key_of(name: str) -> str | None:
-    """The key that has this name; `None` if no key has it, or if the name is the digest of a long key."""
-    if not _NAME.fullmatch(name):
-        return None
-    try:
-        key = unquote_to_bytes(name).decode()
-    except UnicodeDecodeError:
-        return None
-    return key if name_of(key) == name else None
+        Raises:
+            SessionKeyError: the key is empty, or not valid Unicode.
+        """
+        if len(key) <= LONGEST and _PLAIN.fullmatch(key) and key not in _DEVICES:
+            return key
+        data = _encoded(key)
+        if len(data) > LONGEST:
+            return _digest(data)
+        name = "".join([_ESCAPES[byte] for byte in data])
+        if key in _DEVICES:
+            name = f"%{data[0]:02X}{key[1:]}"
+        return name if len(name) <= LONGEST else _digest(data)
 
+    def key_of(self, name: str) -> str | None:
+        """The key that has this name; `None` if no key has it, or if the name is the digest of a long key."""
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            key = unquote_to_bytes(name).decode()
+        except UnicodeDecodeError:
+            return None
+        return key if self.name_of(key) == name else None
 
-def is_digest(name: str) -> bool:
-    """Whether a name is the digest of a long key."""
-    return _DIGEST.fullmatch(name) is not None
+    def is_digest(self, name: str) -> bool:
+        """Whether a name is the digest of a long key."""
+        return _DIGEST.fullmatch(name) is not None
 
+    def folder_of(self, name: str) -> str:
+        """The folder of the file: the name's last two characters, as in grammY's file storage."""
+        return name[-2:]
 
-def folder_of(name: str) -> str:
-    """The folder of the file: the name's last two characters, as in grammY's file storage."""
-    return name[-2:]
+    def is_folder(self, folder: str) -> bool:
+        """Whether a folder of this name may contain sessions."""
+        return len(folder) <= 2
 
+    def name_at(self, folder: str, file: str) -> str:
+        """The name of a file found in a folder."""
+        return file
 
-def is_folder(name: str) -> bool:
-    """Whether a folder of this name may contain sessions."""
-    return len(name) <= 2
-
-
-def name_at(folder: str, file: str) -> str:
-    """The name of a file found in a folder."""
-    return file
-
-
-def check_folded(key: str) -> None:
-    """These names are safe on all file systems."""
-
-
-def shard_of(name: str, shards: int) -> int:
-    """Which of the lock files guards the key."""
-    return zlib.crc32(name.encode()) % shards
+    def check_folded(self, key: str) -> None:
+        """Raise `SessionKeyError` if a file system that folds case or normalizes may confuse the name with another."""
 
 
 def _encoded(key: str) -> bytes:

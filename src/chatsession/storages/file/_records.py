@@ -10,7 +10,7 @@ from typing import NamedTuple
 from chatsession.errors import StorageError
 from chatsession.storages.base import Record, Version
 from chatsession.storages.file import _disk
-from chatsession.storages.file._names import Naming
+from chatsession.storages.file._names import Names
 
 VALUE, EXPIRES, KEY = ".json", ".expires", ".key"
 
@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 class SessionFiles:
     """Reads and writes the files of sessions.
 
-    grammY (`naming.FOREIGN`) takes no lock and writes its files in place. So a file is then read once it has
+    grammY (`naming.others_write`) takes no lock and writes its files in place. So a file is then read once it has
     stopped changing, its version is a digest of its contents, and an expiry applies only to what was written here.
 
     Args:
@@ -42,7 +42,7 @@ class SessionFiles:
     """
 
     def __init__(
-        self, root: str, naming: Naming, clock: Callable[[], float], draft_path: Callable[[], str], *, sync: bool
+        self, root: str, naming: Names, clock: Callable[[], float], draft_path: Callable[[], str], *, sync: bool
     ) -> None:
         self._root = root
         self._naming = naming
@@ -72,7 +72,7 @@ class SessionFiles:
         """Look at what is stored now. Raises as `load` does."""
         path = self.path(name)
         stamp = version = None
-        if not self._naming.FOREIGN:
+        if not self._naming.others_write:
             stamp = version = _disk.look(path + VALUE)
         elif (found := self._read(path + VALUE)) is not None:
             stamp, version = found[1], self._version(*found)
@@ -124,7 +124,7 @@ class SessionFiles:
 
     def _set_expiry(self, path: str, ttl: float | None, stamp: _disk.Stamp, before: Stored) -> None:
         if ttl is not None:
-            expiry = _disk.Expiry(self._clock() + ttl, stamp.mtime_ns if self._naming.FOREIGN else None)
+            expiry = _disk.Expiry(self._clock() + ttl, stamp.mtime_ns if self._naming.others_write else None)
             _disk.write_expiry(path + EXPIRES, self._draft_path(), expiry)
         elif before.limited:
             _disk.remove(path + EXPIRES)
@@ -136,11 +136,11 @@ class SessionFiles:
         return expiry.at if _disk.mtime_of(path + VALUE) in (None, expiry.mtime_ns) else None
 
     def _read(self, path: str) -> tuple[bytes, _disk.Stamp] | None:
-        return _disk.read_settled(path) if self._naming.FOREIGN else _disk.read(path)
+        return _disk.read_settled(path) if self._naming.others_write else _disk.read(path)
 
     def _version(self, value: bytes, stamp: _disk.Stamp) -> Version:
         """Others may write twice within one tick of the file system's clock, but then not the same."""
-        return blake2b(value, digest_size=16).digest() if self._naming.FOREIGN else stamp
+        return blake2b(value, digest_size=16).digest() if self._naming.others_write else stamp
 
     def _make_folder(self, folder: str) -> None:
         if os.path.isdir(folder):

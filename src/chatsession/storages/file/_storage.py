@@ -26,10 +26,11 @@ from chatsession.storages.base import (
     Record,
     Storage,
 )
-from chatsession.storages.file import _grammy_names, _names
 from chatsession.storages.file._errors import storage_error
 from chatsession.storages.file._folder import SessionFolder, Waiting
+from chatsession.storages.file._grammy_names import GrammyNames
 from chatsession.storages.file._listing import Listing, folders, names_in
+from chatsession.storages.file._names import Names
 from chatsession.storages.file._records import EXPIRES, VALUE
 from chatsession.storages.file._threads import Threads
 from chatsession.storages.inspection import Fact
@@ -86,7 +87,7 @@ class FileStorage(Storage):
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a folder is one of {', '.join(get_args(Layout))}")
         self._root = Path(folder).absolute()
-        self._naming: _names.Naming = _grammy_names if layout == "grammy" else _names
+        self._naming = GrammyNames() if layout == "grammy" else Names()
         self._fsync = fsync
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
