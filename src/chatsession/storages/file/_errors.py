@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from chatsession.errors import StorageError, StorageUnavailableError
+from chatsession.errors import SessionError, StorageError, StorageUnavailableError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -23,8 +23,15 @@ class EmptyFileError(StorageError):
     """A file that holds nothing: no session, or one that is being written in place."""
 
 
-def storage_error(error: OSError, key: str | None = None) -> StorageError:
-    """What the operating system said, as an error of ours; it names the file, whose name is the key's."""
+def storage_error(error: OSError | SessionError, key: str | None = None) -> SessionError:
+    """The error that the caller sees.
+
+    Args:
+        error: of the operating system, or of this library, which may lack the key.
+        key: of the session that it concerns.
+    """
+    if isinstance(error, SessionError):  # first, because StorageUnavailableError is an OSError, too
+        return error if key is None or error.key is not None else type(error)(str(error), key=key)
     kind = StorageUnavailableError if error.errno in _PASSING else StorageError
     where = f" ({error.filename})" if error.filename else ""
     return kind(f"{reason(error)}{where}; what is stored is as it was", key=key)

@@ -14,13 +14,12 @@ import errno
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import (
-    ANYTHING,
     CONFLICT,
     DELETE,
     KEEP,
@@ -37,10 +36,10 @@ from chatsession.storages.base import (
 )
 from chatsession.storages.file import _disk
 from chatsession.storages.file._errors import reason, storage_error
-from chatsession.storages.file._listing import folders, names_in
+from chatsession.storages.file._listing import Listing
 from chatsession.storages.file._locks import LockFiles, QueuedWaiter, Shard, exclusive, shard_of
 from chatsession.storages.file._names import Names
-from chatsession.storages.file._records import KEY, VALUE, SessionFiles
+from chatsession.storages.file._records import EXPIRES, KEY, VALUE, SessionFiles
 from chatsession.storages.file._wakeups import Pipe, is_read, wake
 
 Item = TypeVar("Item", LockRequest, Change, Lease)
@@ -78,9 +77,9 @@ class SessionFolder:
     def __init__(
         self, root: Path, naming: Names, clock: Callable[[], float], *, sync: bool, create: bool, retry_for: float
     ) -> None:
-        self.root = str(root)
         self._naming = naming
-        self.files = SessionFiles(self.root, naming, clock, self._draft_path, sync=sync)
+        self.files = SessionFiles(str(root), naming, clock, self._draft_path, sync=sync)
+        self.listing = Listing(self.files, naming)
         self._clock = clock
         self._sync = sync
         self._retry_for = retry_for
@@ -97,8 +96,6 @@ class SessionFolder:
             self._presence = self._own if self._own.is_dir() else root
             self._identity = _identity(self._presence)
             self._folds_case = os.path.exists(root / self._own.name.upper())
-        except StorageError:
-            raise
         except OSError as error:
             raise storage_error(error) from None
 
@@ -115,12 +112,13 @@ class SessionFolder:
                 raise
 
     def _check_sessions(self) -> None:
-        if not os.path.isdir(self.root):
-            raise StorageError(f"there is no folder {self.root}; nothing was created, see whether the path is right")
-        files = (name for part in folders(self.root, self._naming) for name in names_in(self.root, part, VALUE))
+        root = self.files.root
+        if not os.path.isdir(root):
+            raise StorageError(f"there is no folder {root}; nothing was created, see whether the path is right")
+        files = (name for part in self.files.folders() for name in self.files.names_in(part, VALUE))
         if not self._own.is_dir() and next(files, None) is None:
             raise StorageError(
-                f"the folder {self.root} holds no sessions; nothing was changed, see whether the path is right"
+                f"the folder {root} holds no sessions; nothing was changed, see whether the path is right"
             )
 
     def read(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
@@ -138,7 +136,7 @@ class SessionFolder:
         """See `Storage.renew_many`."""
         until_then = self._each(
             leases,
-            lambda shard, lease: shard.renew(self._name(lease.key), lease.token, seconds, self._clock()),
+            lambda shard, name, lease: shard.renew(name, lease.token, seconds, self._clock()),
         )
         for result in until_then:
             if isinstance(result, SessionError):
@@ -149,7 +147,7 @@ class SessionFolder:
         """See `Storage.abandon_many`."""
         self._each(
             requests,
-            lambda shard, request: shard.abandon(self._name(request.key), request.waiter, self._clock(), self._wake),
+            lambda shard, name, request: shard.abandon(name, request.waiter, self._clock(), self._wake),
         )
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
@@ -158,7 +156,7 @@ class SessionFolder:
         touched: defaultdict[str, list[str]] = defaultdict(list)
         try:
             outcomes = self._each(
-                changes, lambda shard, change: self._commit(shard, change, drafts.get(change.key), touched)
+                changes, lambda shard, name, change: self._commit(shard, name, change, drafts, touched)
             )
         finally:
             for draft in drafts.values():
@@ -173,69 +171,74 @@ class SessionFolder:
         }
         return [failures.get(change.key, outcome) for change, outcome in zip(changes, outcomes, strict=True)]
 
-    def remove_expired(self, name: str) -> bool:
-        """Remove a session if it has expired, without reading it."""
-        with self._locks.open(shard_of(name)):
-            return self.files.has_expired(name) and self.files.remove(name)
+    def sweep(self, part: str, limit: int) -> int:
+        """Remove at most `limit` expired sessions from one of the folders, without reading them."""
+        freed = 0
+        for file in self.files.names_in(part, EXPIRES):
+            name = self._naming.name_at(part, file)
+            if freed < limit and self.files.has_expired(name):
+                with self._locks.open(shard_of(name)):
+                    freed += self.files.has_expired(name) and self.files.remove(name)
+        return freed
 
     def _each(
-        self, items: Sequence[Item], work: Callable[[Shard, Item], Result | SessionError]
+        self, items: Sequence[Item], work: Callable[[Shard, str, Item], Result | SessionError]
     ) -> list[Result | SessionError]:
-        """Call a function for each item, under the lock file that covers its key."""
+        """Call a function for each item and the name of its files, under the lock file that covers them."""
         results: dict[str, Result | SessionError] = {}
-        groups: defaultdict[int, list[Item]] = defaultdict(list)
+        groups: defaultdict[int, list[tuple[str, Item]]] = defaultdict(list)
         for item in items:
             try:
-                groups[shard_of(self._name(item.key))].append(item)
+                name = self._name(item.key)
             except SessionError as error:
                 results[item.key] = error
+            else:
+                groups[shard_of(name)].append((name, item))
         for number, group in groups.items():
             try:
                 with self._locks.open(number) as shard:
                     self._check_presence()
-                    for item in group:
-                        results[item.key] = work(shard, item)
+                    for name, item in group:
+                        results[item.key] = work(shard, name, item)
             except (OSError, StorageError) as error:
-                for item in group:
+                for _, item in group:
                     # A change that was committed stays committed, even if its lock could not be released.
                     if not isinstance(results.get(item.key), Committed):
-                        results[item.key] = _of_key(error, item.key)
+                        results[item.key] = storage_error(error, item.key)
         return [results[item.key] for item in items]
 
-    def _lock(self, shard: Shard, request: LockRequest) -> Locked | Waiting | SessionError:
-        key = request.key
-        name, now = self._name(key), self._clock()
+    def _lock(self, shard: Shard, name: str, request: LockRequest) -> Locked | Waiting | SessionError:
+        now = self._clock()
         token = shard.take(name, QueuedWaiter(request.waiter, self._pipe_name, now), request.seconds, now)
         if token is None:
             return Waiting(shard.free_at(name))
-        found = _guarded(key, lambda: self.files.load(name))
+        found = _guarded(request.key, lambda: self.files.load(name))
         if isinstance(found, SessionError):
             shard.release(name, self._wake)
             return found
-        return Locked(Lease(key, token), found)
+        return Locked(Lease(request.key, token), found)
 
     def _commit(
-        self, shard: Shard, change: Change, draft: Draft | None, touched: defaultdict[str, list[str]]
+        self,
+        shard: Shard,
+        name: str,
+        change: Change,
+        drafts: Mapping[str, Draft],
+        touched: defaultdict[str, list[str]],
     ) -> Outcome:
-        name, lease = self._name(change.key), change.lease
+        lease = change.lease
         if lease is not None and not shard.is_holder(name, lease.token, self._clock()):
             return LEASE_LOST
-        try:
-            outcome = _guarded(change.key, lambda: self._apply(name, change, draft))
-        finally:
-            if lease is not None and change.unlock:
-                shard.release(name, self._wake)
+        outcome = _guarded(change.key, lambda: self._apply(name, change, drafts))
+        if lease is not None and change.unlock:
+            shard.release(name, self._wake)
         if isinstance(outcome, Committed) and change.action is not KEEP:
             touched[self.files.folder(name)].append(change.key)
         return outcome
 
-    def _apply(self, name: str, change: Change, draft: Draft | None) -> Outcome:
+    def _apply(self, name: str, change: Change, drafts: Mapping[str, Draft]) -> Outcome:
         stored = self.files.look(name)
-        if (
-            change.expect is not ANYTHING
-            and change.expect != stored.version
-            and not change.accepts(stored.version, self._clock())
-        ):
+        if not change.accepts(stored.version, self._clock()):
             return CONFLICT
         if change.action is KEEP:
             return Committed(stored.version)
@@ -248,8 +251,9 @@ class SessionFolder:
         if change.action is TOUCH:
             self.files.touch(name, change.ttl, stored)
             return Committed(stored.version)
-        if draft is None or draft.error is not None:
-            return (draft and draft.error) or StorageError("it was not written", key=change.key)
+        draft = drafts[change.key]
+        if draft.error is not None:
+            return draft.error
         if stored.expired:
             self.files.remove(name)  # so that it does not come back if this process ends right here
         return Committed(self.files.put(name, change.value, draft.path, change.ttl, stored))
@@ -258,9 +262,7 @@ class SessionFolder:
         """Write the new values to the disk before any lock file is locked."""
         drafts = {change.key: Draft(self._draft_path()) for change in changes if change.action is PUT}
         files = [(drafts[change.key].path, change.value) for change in changes if change.key in drafts]
-        files += [
-            (draft.path + KEY, key.encode("utf-8", "replace")) for key, draft in drafts.items() if self._is_long(key)
-        ]
+        files += [(draft.path + KEY, key.encode()) for key, draft in drafts.items() if self._is_long(key)]
         failures = _disk.draft_all(files, sync=self._sync)
         for key, draft in drafts.items():
             if error := failures.get(draft.path) or failures.get(draft.path + KEY):
@@ -274,7 +276,7 @@ class SessionFolder:
                 return
         except FileNotFoundError:
             pass
-        raise StorageError(f"the folder {self.root} was removed or replaced while it was in use; open it again")
+        raise StorageError(f"the folder {self.files.root} was removed or replaced while it was in use; open it again")
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes left behind."""
@@ -319,10 +321,4 @@ def _guarded(key: str, work: Callable[[], Result]) -> Result | SessionError:
     try:
         return work()
     except (OSError, SessionError) as error:
-        return _of_key(error, key)
-
-
-def _of_key(error: OSError | SessionError, key: str) -> SessionError:
-    if isinstance(error, SessionError):  # first, because StorageUnavailableError is an OSError, too
-        return error if error.key is not None else type(error)(str(error), key=key)
-    return storage_error(error, key)
+        return storage_error(error, key)

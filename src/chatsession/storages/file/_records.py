@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -44,15 +44,29 @@ class SessionFiles:
     def __init__(
         self, root: str, naming: Names, clock: Callable[[], float], draft_path: Callable[[], str], *, sync: bool
     ) -> None:
-        self._root = root
+        self.root = root
         self._naming = naming
         self._clock = clock
         self._draft_path = draft_path
         self._sync = sync
 
+    def folders(self) -> list[str]:
+        """The names of the folders that may contain sessions, in order."""
+        return sorted(name for name in os.listdir(self.root) if self._naming.is_folder(name))
+
+    def names_in(self, folder: str, suffix: str) -> Iterator[str]:
+        """The names of the files in one folder that end with `suffix`, without the suffix."""
+        try:
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.endswith(suffix):
+                        yield entry.name[: -len(suffix)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
     def folder(self, name: str) -> str:
-        """The folder that a session is in."""
-        return f"{self._root}/{self._naming.folder_of(name)}"
+        """The path of the folder that a session is in."""
+        return f"{self.root}/{self._naming.folder_of(name)}"
 
     def path(self, name: str) -> str:
         """The path of a session's file, without the extension."""
@@ -147,5 +161,5 @@ class SessionFiles:
             return
         os.makedirs(folder, exist_ok=True)
         if self._sync:
-            for error in _disk.sync_folders([self._root]).values():
+            for error in _disk.sync_folders([self.root]).values():
                 raise error

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import ClassVar, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
-from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.errors import SessionError, StorageError
 from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages._shared.sweeper import drop, end, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
@@ -29,15 +28,11 @@ from chatsession.storages.base import (
 from chatsession.storages.file._errors import storage_error
 from chatsession.storages.file._folder import SessionFolder, Waiting
 from chatsession.storages.file._grammy_names import GrammyNames
-from chatsession.storages.file._listing import Listing, folders, names_in
 from chatsession.storages.file._names import Names
-from chatsession.storages.file._records import EXPIRES, VALUE
 from chatsession.storages.file._threads import Threads
 from chatsession.storages.inspection import Fact
 
 Layout: TypeAlias = Literal["chatsession", "grammy"]
-
-_log = logging.getLogger("chatsession")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,18 +82,17 @@ class FileStorage(Storage):
         if layout not in get_args(Layout):
             raise StorageError(f"the layout of a folder is one of {', '.join(get_args(Layout))}")
         self._root = Path(folder).absolute()
-        self._naming = GrammyNames() if layout == "grammy" else Names()
-        self._fsync = fsync
-        self._retry_for = retry_for
+        naming = GrammyNames() if layout == "grammy" else Names()
+        self._open_folder = partial(
+            SessionFolder, self._root, naming, clock, sync=fsync, create=create, retry_for=retry_for
+        )
         self._sweep_interval = sweep_interval
-        self._create = create
         self._clock = clock
         self._process = 0
         self._opening = asyncio.Lock()
         self._folder: SessionFolder | None = None
         self._threads: Threads | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._listing = Listing(str(self._root), self._naming, VALUE)
         self._waiters = WaiterRegistry()
 
     def __repr__(self) -> str:
@@ -111,20 +105,12 @@ class FileStorage(Storage):
             self._threads = Threads(8, "chatsession-file")
             self._process = os.getpid()
             try:
-                self._folder = await self._run(
-                    SessionFolder,
-                    self._root,
-                    self._naming,
-                    self._clock,
-                    sync=self._fsync,
-                    create=self._create,
-                    retry_for=self._retry_for,
-                )
+                self._folder = folder = await self._threads.run(self._open_folder)
             except BaseException:
                 await self.close()
                 raise
-            if self._folder.pipe is not None:
-                self._folder.pipe.listen(self._waiters.wake)
+            if folder.pipe is not None:
+                folder.pipe.listen(self._waiters.wake)
                 self._sweeper = asyncio.create_task(sweep_now_and_then(self, self._sweep_interval))
             await super().open()
 
@@ -151,56 +137,53 @@ class FileStorage(Storage):
         super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
-        return await self._run(self._opened().read, keys)
+        return await self._run(SessionFolder.read, keys)
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        return await self._run(self._opened().commit, changes)
+        return await self._run(SessionFolder.commit, changes)
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        results = await self._run(self._opened().lock, requests)
+        results = await self._run(SessionFolder.lock, requests)
         return [self._note(request, result) for request, result in zip(requests, results, strict=True)]
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        return await self._run(self._opened().renew, leases, seconds)
+        return await self._run(SessionFolder.renew, leases, seconds)
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         for request in requests:
             self._waiters.stop_waiting(request.waiter)
-        await self._run(self._opened().abandon, requests)
+        await self._run(SessionFolder.abandon, requests)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         await self._waiters.wait(request.waiter, LONGEST_WAIT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        return await self._run(self._page, self._opened(), prefix, cursor, limit)
+        return await self._run(lambda folder: folder.listing.page(prefix, cursor, limit))
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        return await self._run(self._page_of_keys, self._opened(), prefix, cursor, limit)
+        return await self._run(lambda folder: folder.listing.keys(prefix, cursor, limit))
 
     async def sweep(self, limit: int = 1000) -> int:
-        folder, freed = self._opened(), 0
-        for part in await self._run(folders, folder.root, self._naming):
+        freed = 0
+        for part in await self._run(lambda folder: folder.files.folders()):
             if freed < limit:
-                freed += await self._run(self._sweep_part, folder, part, limit - freed)
+                freed += await self._run(SessionFolder.sweep, part, limit - freed)
         return freed
 
-    def _opened(self) -> SessionFolder:
-        if self._folder is None:
-            raise StorageError("the storage is not open; use it in `async with`, or call open()")
-        return self._folder
+    async def list_unreadable(self, limit: int) -> Sequence[Fact]:
+        return await self._run(lambda folder: list(islice(folder.listing.unreadable(), limit)))
 
-    async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def _run(self, work: Callable[Concatenate[SessionFolder, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function that may wait for the disk, in a thread."""
-        if self._threads is not None and self._process != os.getpid():
+        folder, threads = self._folder, self._threads
+        if threads is not None and self._process != os.getpid():
             raise StorageError(
                 f"the folder {self._root} was opened before this process was forked; open it in each process"
             )
-        if self._threads is None:
+        if folder is None or threads is None:
             raise StorageError("the storage is not open; use it in `async with`, or call open()")
         try:
-            return await self._threads.run(lambda: work(*args, **kwargs))
-        except StorageError:
-            raise
+            return await threads.run(lambda: work(folder, *args, **kwargs))
         except OSError as error:
             raise storage_error(error) from None
 
@@ -210,61 +193,3 @@ class FileStorage(Storage):
             return None
         self._waiters.stop_waiting(request.waiter)
         return result
-
-    async def list_unreadable(self, limit: int) -> Sequence[Fact]:
-        folder = self._opened()
-        return await self._run(lambda: list(islice(self._unreadable(folder), limit)))
-
-    def _page(self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int) -> Page:
-        names, following = self._listing.after(cursor, limit)
-        entries: list[tuple[str, Record]] = []
-        for name in names:
-            with _left_out():
-                key = folder.files.key(name)
-                if key.startswith(prefix) and (record := folder.files.load(name)) is not None:
-                    entries.append((key, record))
-        return Page(entries, following)
-
-    def _page_of_keys(
-        self, folder: SessionFolder, prefix: str, cursor: str | None, limit: int
-    ) -> tuple[Sequence[str], str | None]:
-        names, following = self._listing.after(cursor, limit)
-        keys: list[str] = []
-        for name in names:
-            with _left_out():
-                if (key := folder.files.key(name)).startswith(prefix) and not folder.files.has_expired(name):
-                    keys.append(key)
-        return keys, following
-
-    def _unreadable(self, folder: SessionFolder) -> Iterator[Fact]:
-        for path in self._listing.misplaced():
-            yield Fact(path, "it is in a folder where no session of this name is kept; move it away")
-        cursor: str | None = ""
-        while cursor is not None:
-            names, cursor = self._listing.after(cursor, 1000)
-            for name in names:
-                try:
-                    folder.files.key(name)
-                    folder.files.load(name)
-                except (StorageError, PermissionError) as error:
-                    path = os.path.relpath(folder.files.path(name) + VALUE, folder.root)
-                    yield Fact(path, str(error if isinstance(error, StorageError) else storage_error(error)))
-
-    def _sweep_part(self, folder: SessionFolder, part: str, limit: int) -> int:
-        freed = 0
-        for file in names_in(folder.root, part, EXPIRES):
-            name = self._naming.name_at(part, file)
-            if freed < limit and folder.files.has_expired(name):
-                freed += folder.remove_expired(name)
-        return freed
-
-
-@contextmanager
-def _left_out() -> Generator[None]:
-    """Leave a file that cannot be read out of an enumeration, and log it."""
-    try:
-        yield
-    except StorageUnavailableError:
-        raise
-    except (StorageError, PermissionError) as error:
-        _log.warning("a file is left out: %s", error if isinstance(error, StorageError) else storage_error(error))
