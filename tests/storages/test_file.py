@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatsession import SessionManager
 from chatsession.errors import SessionKeyError, StorageError
 from chatsession.storages import Action, Change, Committed, LockRequest, Refused, open_storage
 from chatsession.storages.file import FileStorage, _listing
@@ -119,6 +120,18 @@ async def test_an_expiry_is_a_link_to_a_time(storage: FileStorage, folder: Path,
     assert datetime.fromisoformat(os.readlink(link)) == datetime.fromtimestamp(clock.now + 90, UTC)
     await put(storage, "424242", b"2")
     assert files(folder) == ["42/424242.json"]
+
+
+async def test_a_fixed_expiry_is_measured_by_the_given_clock(storage: FileStorage, clock: MovableClock) -> None:
+    clock.advance(-1e8)  # far from this machine's time
+    async with SessionManager(int, storage=storage, ttl=60, expiry="fixed") as sessions:
+        await sessions.update("chat", lambda count: count + 1)
+        clock.advance(50)
+        await sessions.update("chat", lambda count: count + 1)
+        clock.advance(9)
+        assert await sessions.get("chat") == 2
+        clock.advance(1)
+        assert await sessions.get("chat") is None
 
 
 async def test_the_key_of_a_long_name_lies_beside_it_and_goes_with_it(

@@ -98,6 +98,9 @@ class FileStorage(Storage):
     def __repr__(self) -> str:
         return f"<FileStorage: {self._root}>"
 
+    def now(self) -> float:
+        return self._clock()
+
     async def open(self) -> None:
         async with self._opening:
             if self._threads is not None:
