@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import blake2b
+from typing import NamedTuple
+
+from chatsession.errors import SessionError
+from chatsession.storages.base import Locked, LockRequest
 
 WAKE_TOKEN_LENGTH = 16
 _MOST_EARLY = 1000
@@ -12,6 +16,13 @@ _MOST_EARLY = 1000
 def wake_token(waiter: str) -> str:
     """The name of a waiter as it is sent to wake it: short, plain, and always of the same length."""
     return blake2b(waiter.encode("utf-8", "surrogatepass"), digest_size=WAKE_TOKEN_LENGTH // 2).hexdigest()
+
+
+class Waiting(NamedTuple):
+    """A request was not granted: it waits until it is woken, or the holder's lease ends."""
+
+    until: float
+    """By the clock of the leases."""
 
 
 class WaiterRegistry:
@@ -32,6 +43,16 @@ class WaiterRegistry:
                 del self._early[next(iter(self._early))]
         elif not waiting.done():
             waiting.set_result(None)
+
+    def answer(
+        self, request: LockRequest, result: Locked | Waiting | SessionError, now: float
+    ) -> Locked | SessionError | None:
+        """The answer of `Storage.lock_many` to a request, of which it is noted whether it waits."""
+        if isinstance(result, Waiting):
+            self.must_wait(request.waiter, result.until - now)
+            return None
+        self.stop_waiting(request.waiter)
+        return result
 
     def must_wait(self, waiter: str, seconds: float) -> None:
         """Note when the lease for which a waiter waits ends: a holder that dies wakes no waiter."""

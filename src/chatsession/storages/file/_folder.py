@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError
+from chatsession.storages._shared.waiters import Waiting
 from chatsession.storages.base import (
     CONFLICT,
     DELETE,
@@ -44,12 +45,6 @@ from chatsession.storages.file._wakeups import Pipe, is_read, wake
 
 Item = TypeVar("Item", LockRequest, Change, Lease)
 Result = TypeVar("Result")
-
-
-class Waiting(NamedTuple):
-    """Not locked: try again when woken, or at this time, when the holder's lease ends."""
-
-    until: float
 
 
 class Draft(NamedTuple):
@@ -104,7 +99,7 @@ class SessionFolder:
         try:
             for folder in (self._own / "locks", self._wakeups, self._drafts):
                 folder.mkdir(parents=True, exist_ok=True)
-            with exclusive(self._own / "opening", self._retry_for):
+            with exclusive(str(self._own / "opening"), self._retry_for):
                 self._remove_leftovers()
                 self.pipe = Pipe(self._wakeups)
         except OSError as error:
@@ -129,7 +124,7 @@ class SessionFolder:
         return found
 
     def lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | Waiting | SessionError]:
-        """See `Storage.lock_many`; returns the time of the next attempt instead of `None`."""
+        """See `Storage.lock_many`, and `WaiterRegistry.answer`."""
         return self._each(requests, self._lock)
 
     def renew(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:

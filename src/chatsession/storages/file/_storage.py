@@ -26,7 +26,7 @@ from chatsession.storages.base import (
     Storage,
 )
 from chatsession.storages.file._errors import storage_error
-from chatsession.storages.file._folder import SessionFolder, Waiting
+from chatsession.storages.file._folder import SessionFolder
 from chatsession.storages.file._grammy_names import GrammyNames
 from chatsession.storages.file._names import Names
 from chatsession.storages.file._threads import Threads
@@ -147,7 +147,8 @@ class FileStorage(Storage):
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         results = await self._run(SessionFolder.lock, requests)
-        return [self._note(request, result) for request, result in zip(requests, results, strict=True)]
+        now = self._clock()
+        return [self._waiters.answer(*each, now) for each in zip(requests, results, strict=True)]
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         return await self._run(SessionFolder.renew, leases, seconds)
@@ -189,10 +190,3 @@ class FileStorage(Storage):
             return await threads.run(lambda: work(folder, *args, **kwargs))
         except OSError as error:
             raise storage_error(error) from None
-
-    def _note(self, request: LockRequest, result: Locked | Waiting | SessionError) -> Locked | SessionError | None:
-        if isinstance(result, Waiting):
-            self._waiters.must_wait(request.waiter, result.until - self._clock())
-            return None
-        self._waiters.stop_waiting(request.waiter)
-        return result

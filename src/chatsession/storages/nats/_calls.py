@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ from nats.aio.subscription import Subscription
 
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.retries import retried
+from chatsession.storages._shared.waiters import wake_token
 from chatsession.storages.nats._errors import forbidden
 
 LONGEST_TRY = 3.0
@@ -99,6 +101,16 @@ class Calls:
         self.cut()
         if self._subscription is not None and not self.client.is_closed:
             await self._subscription.unsubscribe()
+
+    async def wake(self, inbox: str, waiter: str) -> None:
+        """Wake a waiter in any process. If that fails, it tries again by itself a little later.
+
+        Args:
+            inbox: of its connection.
+            waiter: its name.
+        """
+        with suppress(nats.errors.Error):
+            await self.client.publish(f"{inbox}.{wake_token(waiter)}")
 
     def cut(self) -> None:
         """The connection is lost: pending requests must be sent again."""

@@ -18,7 +18,6 @@ from chatsession.storages.nats._errors import of_key
 from chatsession.storages.nats._names import name_of
 from chatsession.storages.nats._operations import Decision, Write, carried
 from chatsession.storages.nats._records import Entry, Stored, replacing
-from chatsession.storages.nats._wakeups import wake
 
 Answer = TypeVar("Answer")
 Decide: TypeAlias = Callable[[Stored, float], Decision[Answer]]
@@ -158,7 +157,7 @@ class Entries:
         if isinstance(answer, Locked) or key in self._held:
             self._hold(key, stored)
         if write.wake is not None:
-            await wake(self.calls.client, write.wake)
+            await self.calls.wake(write.wake.inbox, write.wake.waiter)
         if put.entry.is_nothing() and not self.bucket.expires_by_itself:
             self._do_later(self.bucket.purge(put.name, below=done.revision + 1))
         return answer

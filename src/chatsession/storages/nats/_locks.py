@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import msgspec
 from msgspec.structs import replace
 
-from chatsession.storages._shared.waiters import wake_token
+from chatsession.storages._shared.waiters import Waiting, wake_token
 from chatsession.storages.base import Lease, Locked, LockRequest
 from chatsession.storages.nats._operations import Decision, Write, carried, record_of, unlocked
 from chatsession.storages.nats._records import HEARTBEAT, QueuedWaiter, Stored
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """The request waits, until it is woken or the holder's lease ends at this time."""
-
-    until: float
 
 
 def lock(request: LockRequest, inbox: str, stored: Stored, now: float) -> Decision[Locked | Waiting]:

@@ -15,7 +15,7 @@ HEADER = "Chatsession"
 LONGEST_SILENCE = 3.5
 """Seconds after which a waiter that has not repeated its request leaves the queue."""
 HEARTBEAT = 1.0
-"""Seconds after which a waiter that still waits repeats its request."""
+"""Seconds after which a waiter that was not woken repeats its request, which keeps its place in the queue."""
 
 
 _REVISION_BITS = 44

@@ -47,10 +47,8 @@ from chatsession.storages.nats._connection import belongs_here, check_version, c
 from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
-from chatsession.storages.nats._locks import Waiting
 from chatsession.storages.nats._names import key_of
-from chatsession.storages.nats._records import Stored
-from chatsession.storages.nats._wakeups import LONGEST_WAIT
+from chatsession.storages.nats._records import HEARTBEAT, Stored
 
 _ROOM_FOR_HEADERS = 8 * 1024
 """Bytes of the largest payload that sessions leave free, so that the largest session can still be locked."""
@@ -166,7 +164,7 @@ class NatsStorage(Storage):
             [functools.partial(_locks.lock, request, entries.calls.inbox) for request in requests],
         )
         now = entries.bucket.now()
-        return [self._note(request, result, now) for request, result in zip(requests, results, strict=True)]
+        return [self._waiters.answer(*each, now) for each in zip(requests, results, strict=True)]
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         entries = await self._ready()
@@ -189,7 +187,7 @@ class NatsStorage(Storage):
         await entries.transact(list(waiters), [functools.partial(_locks.abandon, gone) for gone in waiters.values()])
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        await self._waiters.wait(request.waiter, LONGEST_WAIT)
+        await self._waiters.wait(request.waiter, HEARTBEAT)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
         names, following = await self._listing.after(cursor, limit)
@@ -222,15 +220,6 @@ class NatsStorage(Storage):
     async def facts(self) -> Sequence[Fact]:
         entries = await self._ready()
         return await _inspection.facts(entries.calls.client, entries.bucket)
-
-    def _note(
-        self, request: LockRequest, result: Locked | Waiting | SessionError, now: float
-    ) -> Locked | SessionError | None:
-        if isinstance(result, Waiting):
-            self._waiters.must_wait(request.waiter, result.until - now)
-            return None
-        self._waiters.stop_waiting(request.waiter)
-        return result
 
     def _key(self, name: str) -> str:
         key = key_of(name)
