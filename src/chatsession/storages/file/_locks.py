@@ -150,8 +150,7 @@ class LockFiles:
             StorageUnavailableError: another process has had it for `retry_for` seconds.
             OSError: it cannot be opened, read or written.
         """
-        file = _open_exclusive(self._paths[number], self._retry_for)
-        try:
+        with exclusive(self._paths[number], self._retry_for) as file:
             before = os.pread(file, os.fstat(file).st_size, 0)
             shard = _parse(before)
             yield shard
@@ -161,19 +160,16 @@ class LockFiles:
                 os.pwrite(file, after, 0)
                 if len(after) < len(before):
                     os.ftruncate(file, len(after))
-        finally:
-            # Explicitly, because a forked child may have the file open as well.
-            fcntl.flock(file, fcntl.LOCK_UN)
-            os.close(file)
 
 
 @contextmanager
-def exclusive(path: Path, retry_for: float) -> Generator[None]:
-    """Lock an empty lock file."""
-    file = _open_exclusive(str(path), retry_for)
+def exclusive(path: str, retry_for: float) -> Generator[int]:
+    """Lock a lock file, and give its descriptor."""
+    file = _open_exclusive(path, retry_for)
     try:
-        yield
+        yield file
     finally:
+        # Explicitly, because a forked child may have the file open as well.
         fcntl.flock(file, fcntl.LOCK_UN)
         os.close(file)
 

@@ -57,25 +57,23 @@ class Pipe:
 
 def wake(pipe: Path, waiter: str) -> bool:
     """Wake a waiter. Returns whether its process still exists."""
-    try:
-        file = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        os.write(file, wake_token(waiter).encode())
-    except BlockingIOError:  # its process exists but does not read; it may be stopped
-        pass
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-    return True
+    return _written(pipe, wake_token(waiter).encode())
 
 
 def is_read(pipe: Path) -> bool:
     """Whether the process that created this pipe still exists."""
+    return _written(pipe, b"")
+
+
+def _written(pipe: Path, data: bytes) -> bool:
     try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        file = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(file, data)
+        finally:
+            os.close(file)
+    except BlockingIOError:  # its process exists but does not read; it may be stopped
+        return True
     except OSError:
         return False
     return True
