@@ -193,17 +193,11 @@ class Bucket:
             "storage": "file",
             "num_replicas": self._replicas,
             "discard": "new",
-            "retention": "limits",
             "allow_rollup_hdrs": True,
             "deny_delete": True,
             "allow_direct": True,
             "allow_msg_ttl": True,  # servers before 2.11 ignore it
             "duplicate_window": _DUPLICATES_SECONDS * 1_000_000_000,
-            "max_bytes": -1,
-            "max_age": 0,
-            "max_msg_size": -1,
-            "max_msgs": -1,
-            "max_consumers": -1,
         }
         info = decode((await self._call(f"STREAM.CREATE.{self._stream}", config)).payload, StreamInfo)
         if info.error is not None and info.error.err_code == _NAME_IN_USE:  # another process has created it

@@ -7,13 +7,15 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import nats.errors
 from nats.aio.client import Client
 
-from chatsession.errors import StorageError
+from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.sweeper import drop
+from chatsession.storages.nats._calls import Calls
+from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._errors import connection_error, is_refusal
 
 _inherited: list[object] = []
@@ -30,131 +32,147 @@ _OLDEST = (2, 9)
 """The first version that reads single messages without a consumer."""
 
 
-class Listener(Protocol):
-    """Is told what happens to a connection."""
-
-    def cut(self) -> None:
-        """It was lost."""
-        ...
-
-    def refuse(self, error: Exception) -> None:
-        """The driver has reported an error."""
-        ...
-
-
-async def connect(
-    servers: Sequence[str],
-    shown: str,
-    credentials: str | None,
-    listener: Listener,
-    retry_for: float,
-    tries: int = 3,
-) -> Client:
-    """Connect, and go on reconnecting for as long as the client is open.
+class Connector:
+    """Connects to the servers, unless a client was given.
 
     Args:
-        servers: their URLs.
-        shown: their names in messages, without passwords.
+        servers: their URLs, or a connected client.
         credentials: the path of a credentials file.
-        listener: is told what happens to the connection.
         retry_for: seconds in which a server may start, or a busy one answer.
-        tries: how often to connect if the server closes the connection.
-
-    Raises:
-        StorageError: the server refuses these credentials.
-        StorageUnavailableError: no server can be reached.
     """
-    client = Client()
-    failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-    last: list[Exception] = []
 
-    async def on_error(error: Exception) -> None:
-        last.append(error)
-        del last[:-1]
-        _log.debug("NATS: %s", type(error).__name__)
-        listener.refuse(error)
-        if is_refusal(error) and not failed.done():
-            failed.set_result(error)
+    def __init__(self, servers: str | Sequence[str] | Client, credentials: str | None, retry_for: float) -> None:
+        self._given = servers if isinstance(servers, Client) else None
+        self._urls = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
+        self._credentials = credentials
+        self._retry_for = retry_for
 
-    async def on_disconnected() -> None:
-        listener.cut()
+    def __str__(self) -> str:
+        """The servers' names in messages, without passwords."""
+        if self._given is not None:
+            return "a client of your own"
+        return ", ".join(url.rpartition("@")[2].removeprefix("nats://") for url in self._urls)
 
-    async def on_reconnected() -> None:
-        _watch(client)
+    async def connect(self, calls: Calls) -> Client:
+        """Give a client for the running event loop, which goes on reconnecting for as long as it is open.
 
-    connecting = asyncio.ensure_future(
-        client.connect(
-            list(servers),
-            error_cb=on_error,
-            disconnected_cb=on_disconnected,
-            reconnected_cb=on_reconnected,
-            ping_interval=_PING_INTERVAL,
-            max_outstanding_pings=1,
-            name="chatsession",
-            user_credentials=credentials,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_BETWEEN_TRIES,  # pyright: ignore[reportArgumentType] # seconds; it sleeps for them, whole or not
-        )
-    )
-    try:
-        await asyncio.wait((connecting, failed), timeout=retry_for, return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done() and not failed.done():
-            connecting.result()
+        Args:
+            calls: is told when a connection that was made here is lost, and of errors.
+
+        Raises:
+            StorageError: the server refuses these credentials or is too old, or the given client cannot be used here.
+            StorageUnavailableError: no server can be reached, or the given client is closed.
+        """
+        client = self._given or await self._connect(calls)
+        try:
+            _check(client)
+        except BaseException:
+            await self.disconnect(client)
+            raise
+        return client
+
+    async def disconnect(self, client: Client) -> None:
+        """Close a client that was connected here."""
+        if self._given is None:
+            # In a task of its own, because for a broken connection the driver raises the error that broke it, or
+            # cancels the task that closes it.
+            closing = asyncio.ensure_future(client.close())
+            await asyncio.wait([closing])
+            if (closing.cancelled() or closing.exception()) and client._transport is not None:
+                client._transport.close()  # the driver has not come to this
+
+    def discard(self, entries: Entries | None, sweeper: asyncio.Task[None] | None, *, inherited: bool) -> None:
+        """Drop what belongs to a closed event loop or to the parent process. A given client is not touched.
+
+        Args:
+            entries: the entries that use the client; `None`: there is no connection.
+            sweeper: the storage's task.
+            inherited: the parent process still uses everything, so nothing is closed.
+        """
+        if inherited:
+            _inherited.append((entries, sweeper))
+            return
+        tasks = [sweeper]
+        if entries is not None and self._given is None:
+            client = cast("Any", entries.calls.client)
+            client._status = Client.CLOSED  # it must not reconnect, should its loop run again
+            tasks += [subscription._wait_for_msgs_task for subscription in client._subs.values()]
+            tasks += [client._reading_task, client._ping_interval_task, client._flusher_task, client._reconnection_task]
+            _close_socket(client)
+        for task in tasks:
+            drop(task)
+
+    async def _connect(self, calls: Calls, tries: int = 3) -> Client:
+        client = Client()
+        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        last: Exception | None = None
+
+        async def on_error(error: Exception) -> None:
+            nonlocal last
+            last = error
+            _log.debug("NATS: %s", type(error).__name__)
+            calls.refuse(error)
+            if is_refusal(error) and not failed.done():
+                failed.set_result(error)
+
+        async def on_disconnected() -> None:
+            calls.cut()
+
+        async def on_reconnected() -> None:
             _watch(client)
-            return client
-    except (OSError, ValueError, nats.errors.Error) as error:
-        last.append(error)
-    except ImportError:
-        raise ImportError("a credentials file for NATS needs nkeys: pip install 'nats-py[nkeys]'") from None
-    finally:
-        if not connecting.done():
-            connecting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await connecting
-    with suppress(Exception):
-        await client.close()
-    error = failed.result() if failed.done() else last[-1] if last else None
-    if isinstance(error, ConnectionResetError) and tries > 1:  # it may refuse, and close before it says so
-        return await connect(servers, shown, credentials, listener, retry_for, tries - 1)
-    raise connection_error(error, shown)
+
+        connecting = asyncio.ensure_future(
+            client.connect(
+                self._urls,
+                error_cb=on_error,
+                disconnected_cb=on_disconnected,
+                reconnected_cb=on_reconnected,
+                ping_interval=_PING_INTERVAL,
+                max_outstanding_pings=1,
+                name="chatsession",
+                user_credentials=self._credentials,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_BETWEEN_TRIES,  # pyright: ignore[reportArgumentType] # seconds; it sleeps for them, whole or not
+            )
+        )
+        try:
+            await asyncio.wait((connecting, failed), timeout=self._retry_for, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done() and not failed.done():
+                connecting.result()
+                _watch(client)
+                return client
+        except (OSError, ValueError, nats.errors.Error) as error:
+            last = error
+        except ImportError:
+            raise ImportError("a credentials file for NATS needs nkeys: pip install 'nats-py[nkeys]'") from None
+        finally:
+            if not connecting.done():
+                connecting.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await connecting
+        with suppress(Exception):
+            await client.close()
+        error = failed.result() if failed.done() else last
+        if isinstance(error, ConnectionResetError) and tries > 1:  # it may refuse, and close before it says so
+            return await self._connect(calls, tries - 1)
+        raise connection_error(error, str(self))
 
 
-def check_version(client: Client) -> None:
-    """Raise `StorageError` if the server is too old for the bucket."""
+def _check(client: Client) -> None:
+    """Raise `StorageError` if a client cannot be used here, or its server is too old for the bucket."""
+    task = cast("Any", client)._ping_interval_task
+    if task is not None and task.get_loop() is not asyncio.get_running_loop():
+        raise StorageError(
+            "the NATS client that this storage was given belongs to another event loop or process; "
+            "connect one in the loop that uses it, or give the storage the servers' URLs"
+        )
+    if client.is_closed:
+        raise StorageUnavailableError("the NATS client that this storage was given is closed")
     version = client.connected_server_version
     if (0, 0) < (version.major, version.minor) < _OLDEST:
         raise StorageError(
             f"this is NATS server {version}, but sessions need {'.'.join(map(str, _OLDEST))} or newer; upgrade it"
         )
-
-
-def belongs_here(client: Client) -> bool:
-    """Whether a client belongs to the running event loop."""
-    task = cast("Any", client)._ping_interval_task
-    return task is None or task.get_loop() is asyncio.get_running_loop()
-
-
-def discard(entries: object, sweeper: asyncio.Task[None] | None, client: Client | None, inherited: bool) -> None:
-    """Drop what belongs to a closed event loop or to the parent process.
-
-    Args:
-        entries: the entries that use the client.
-        sweeper: the storage's task.
-        client: a client that was connected here. `None`: it is the user's, and is not touched.
-        inherited: the parent process still uses everything, so nothing is closed.
-    """
-    if inherited:
-        _inherited.append((entries, sweeper, client))
-        return
-    tasks = [sweeper]
-    if client is not None:
-        made = cast("Any", client)
-        made._status = Client.CLOSED  # it must not reconnect, should its loop run again
-        tasks += [subscription._wait_for_msgs_task for subscription in made._subs.values()]
-        tasks += [made._reading_task, made._ping_interval_task, made._flusher_task, made._reconnection_task]
-        _close_socket(client)
-    for task in tasks:
-        drop(task)
 
 
 def _close_socket(client: Client) -> None:

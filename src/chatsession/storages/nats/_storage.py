@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from nats.aio.client import Client
 
-from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.errors import SessionError, StorageError
 from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages._shared.sweeper import end, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
@@ -43,7 +43,7 @@ from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.nats import _inspection, _locks, _operations
 from chatsession.storages.nats._bucket import Bucket
 from chatsession.storages.nats._calls import Calls
-from chatsession.storages.nats._connection import belongs_here, check_version, connect, discard
+from chatsession.storages.nats._connection import Connector
 from chatsession.storages.nats._entries import Entries
 from chatsession.storages.nats._eras import ERA_NAME
 from chatsession.storages.nats._listing import Listing
@@ -91,12 +91,9 @@ class NatsStorage(Storage):
         if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
             raise StorageError("a bucket's name has letters, digits, - and _ only")
         check_seconds(retry_for=retry_for, sweep_interval=sweep_interval)
-        self._given = servers if isinstance(servers, Client) else None
-        self._servers = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
-        self._shown = "a client of your own" if self._given else ", ".join(map(_without_password, self._servers))
+        self._connector = Connector(servers, credentials, retry_for)
         self._bucket_name = bucket
         self._replicas = replicas
-        self._credentials = credentials
         self._retry_for = retry_for
         self._sweep_interval = sweep_interval
         self.single_process = single_process
@@ -108,7 +105,7 @@ class NatsStorage(Storage):
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<NatsStorage: {self._shown}, bucket {self._bucket_name!r}>"
+        return f"<NatsStorage: {self._connector}, bucket {self._bucket_name!r}>"
 
     async def open(self) -> None:
         if self.is_open:
@@ -136,8 +133,7 @@ class NatsStorage(Storage):
         self._connecting = asyncio.Lock()
         self._listing = Listing(self._names)
         self._waiters = WaiterRegistry()
-        if entries is not None or sweeper is not None:
-            discard(entries, sweeper, None if entries is None or self._given else entries.calls.client, inherited)
+        self._connector.discard(entries, sweeper, inherited=inherited)
         super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
@@ -244,22 +240,14 @@ class NatsStorage(Storage):
 
     async def _connect(self) -> Entries:
         calls = Calls(self._retry_for, self._waiters.wake)
-        client = self._given or await connect(self._servers, self._shown, self._credentials, calls, self._retry_for)
-        if not belongs_here(client):
-            raise StorageError(
-                "the NATS client that this storage was given belongs to another event loop or process; "
-                "connect one in the loop that uses it, or give the storage the servers' URLs"
-            )
+        client = await self._connector.connect(calls)
         bucket = Bucket(calls, self._bucket_name, self._replicas)
         try:
-            if client.is_closed:
-                raise StorageUnavailableError("the NATS client that this storage was given is closed")
-            check_version(client)
             await calls.start(client)
             await bucket.open()
         except BaseException:
             await calls.stop()
-            await self._hang_up(client)
+            await self._connector.disconnect(client)
             raise
         return Entries(calls, bucket, self._retry_for)
 
@@ -268,22 +256,9 @@ class NatsStorage(Storage):
         if entries is not None:
             await entries.close()
             await entries.calls.stop()
-            await self._hang_up(entries.calls.client)
-
-    async def _hang_up(self, client: Client) -> None:
-        if self._given is None:
-            # In a task of its own, because for a broken connection the driver raises the error that broke it, or
-            # cancels the task that closes it.
-            closing = asyncio.ensure_future(client.close())
-            await asyncio.wait([closing])
-            if (closing.cancelled() or closing.exception()) and client._transport is not None:
-                client._transport.close()  # the driver has not come to this
+            await self._connector.disconnect(entries.calls.client)
 
 
 def _is_outlived(stored: Stored, now: float) -> bool:
     ends = stored.entry.outlived_at(now)
     return stored.revision > 0 and ends is not None and ends <= now
-
-
-def _without_password(url: str) -> str:
-    return url.rpartition("@")[2].removeprefix("nats://")
