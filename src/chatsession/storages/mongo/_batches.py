@@ -6,29 +6,28 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from chatsession.errors import SessionKeyError
+from chatsession.storages.base import Change, Lease, LockRequest
 from chatsession.storages.mongo._records import check_key
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", str, Change, LockRequest, Lease)
 
 _LARGEST_CALL = 8_000_000
 """Bytes of keys and values; a statement has 16 MiB and may name a key twice, a message has 48 MB."""
 
 
-async def each(
-    keys: Sequence[str], items: Sequence[Item], call: Callable[[Sequence[Item]], Awaitable[Sequence[Any]]]
-) -> list[Any]:
+async def each(items: Sequence[Item], call: Callable[[Sequence[Item]], Awaitable[Sequence[Any]]]) -> list[Any]:
     """Make a call for the items whose keys can be stored; the result of any other item is its error.
 
     Args:
-        keys: the key of each item.
         items: what the call takes.
         call: returns a result for each item that it is given.
     """
     results: list[Any] = [None] * len(items)
     good: list[tuple[int, int]] = []
-    for place, (key, item) in enumerate(zip(keys, items, strict=True)):
+    for place, item in enumerate(items):
         try:
-            good.append((place, check_key(key) + len(getattr(item, "value", b""))))
+            size = check_key(item if isinstance(item, str) else item.key)
+            good.append((place, size + (len(item.value) if isinstance(item, Change) else 0)))
         except SessionKeyError as error:
             results[place] = error
     for places in _portions(good):

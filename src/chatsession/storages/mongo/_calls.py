@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
 import pymongo
@@ -13,16 +15,28 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.retries import retried
-from chatsession.storages.mongo._clock import measure
-from chatsession.storages.mongo._connection import Collection
+from chatsession.storages.mongo._connection import Client, Collection
 from chatsession.storages.mongo._errors import as_storage_error, is_unacknowledged, passes
-from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import Document, is_whole
+from chatsession.storages.mongo._records import Document, Layout, is_whole
 
 Result = TypeVar("Result")
 
 Call: TypeAlias = Callable[[bool], Awaitable[Result]]
 """The argument says whether an earlier try of the same call may have succeeded without an answer."""
+
+_QUESTIONS = 3
+
+
+async def measure(clock: ServerClock, client: Client) -> None:
+    """Ask the primary for its time a few times, and use the fastest answer."""
+    fastest = float("inf")
+    for _ in range(_QUESTIONS):
+        asked = time.monotonic()
+        answer = await client.admin.command("hello")
+        if time.monotonic() - asked < fastest:
+            fastest = time.monotonic() - asked
+            server_time: datetime = answer["localTime"]
+            clock.set(server_time.replace(tzinfo=UTC).timestamp(), asked)
 
 
 async def run(call: Call[Result], server: str, seconds: float) -> Result:

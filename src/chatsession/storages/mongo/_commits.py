@@ -15,9 +15,9 @@ from chatsession.storages.base import ANYTHING, CONFLICT, KEEP, LEASE_LOST, PUT,
 from chatsession.storages.mongo import _statements
 from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._errors import DUPLICATE_KEY, TOO_LARGE, passes, refusal
-from chatsession.storages.mongo._layouts import Layout
 from chatsession.storages.mongo._records import (
     Document,
+    Layout,
     date_of,
     is_over,
     seconds_of,
@@ -29,6 +29,14 @@ from chatsession.storages.mongo._records import (
 _LARGEST_STATEMENT = 8_000_000
 """Bytes of BSON. A statement has at most 16 MiB, and contains each key three times."""
 
+_FIELDS = {
+    "has_value": {"$ne": [{"$type": "$value"}, "missing"]},
+    "version": True,
+    "expires_at": True,
+    "now": "$$NOW",
+    "lock": True,
+    "commits": True,
+}
 _MOST_TRIES = 20
 """Of a change that looks possible but is not made. The second succeeds, unless others write all the time."""
 
@@ -114,15 +122,7 @@ class Commit:
     @property
     def fields(self) -> Mapping[str, Any]:
         """The fields of the document that tell what became of it."""
-        fields: dict[str, Any] = {
-            "has_value": _HAS_VALUE,
-            "version": True,
-            "expires_at": True,
-            "now": "$$NOW",
-            "lock": True,
-            "commits": True,
-        }
-        return fields if self.layout.has_versions else {**fields, "value": True}
+        return _FIELDS if self.layout.has_versions else {**_FIELDS, "value": True}
 
     def made(self, document: Document | None = None) -> None:
         """Note that it was made. The document tells the version if the change alone does not."""
@@ -293,6 +293,3 @@ def _statement(commits: Sequence[Commit], now: float) -> UpdateOne | UpdateMany:
         commits[0].layout,
         now,
     )
-
-
-_HAS_VALUE = {"$ne": [{"$type": "$value"}, "missing"]}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chatsession.storages.inspection import Fact, HeldLock, size_text
 from chatsession.storages.mongo._calls import Calls
 from chatsession.storages.mongo._connection import Collection
-from chatsession.storages.mongo._records import Document, date_of, seconds_of
+from chatsession.storages.mongo._records import date_of, seconds_of
 from chatsession.storages.mongo._scanning import with_prefix
 
 
@@ -21,11 +21,9 @@ async def locks(calls: Calls, prefix: str, limit: int) -> Sequence[HeldLock]:
         ]
     }
 
-    async def call(_again: bool) -> Sequence[Document]:
-        return await calls.collection.find(query, {name: True, "lock": True, "queue": True}).limit(limit).to_list()
-
+    fields = {name: True, "lock": True, "queue": True}
     held: list[HeldLock] = []
-    for document in await calls.run(call):
+    for document in await calls.run(lambda _: calls.collection.find(query, fields).limit(limit).to_list()):
         lock = document["lock"]
         until, since = seconds_of(lock["until"]), seconds_of(lock.get("since"))
         assert until is not None

@@ -45,7 +45,7 @@ class Locks:
     """
 
     def __init__(self, calls: Calls, wakeups: Wakeups | None) -> None:
-        self._calls = calls
+        self.calls = calls
         self._key = calls.layout.key
         self.wakeups = wakeups
         self._waiting: set[str] = set()
@@ -53,22 +53,22 @@ class Locks:
 
     async def lock(self, requests: Sequence[LockRequest]) -> Sequence[Locked | StorageError | None]:
         """`Storage.lock_many`."""
-        documents = await self._calls.run(partial(self._try, requests))
+        documents = await self.calls.run(partial(self._try, requests))
         return [self._granted(request, documents.get(request.key)) for request in requests]
 
     async def renew(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
         """`Storage.renew_many`."""
 
         async def call(_again: bool) -> Sequence[bool]:
-            update = renew(seconds, self._calls.now())
+            update = renew(seconds, self.calls.now())
             updates = [UpdateOne({self._key: lease.key, **held(lease)}, update) for lease in leases]
-            made, _ = await self._calls.write(updates)
+            made, _ = await self.calls.write(updates)
             if made == len(leases):
                 return [True] * len(leases)
-            found = await self._calls.find([lease.key for lease in leases], {"lock": True, "now": "$$NOW"})
+            found = await self.calls.find([lease.key for lease in leases], {"lock": True, "now": "$$NOW"})
             return [holds(lease.token, found.get(lease.key)) for lease in leases]
 
-        return await self._calls.run(call)
+        return await self.calls.run(call)
 
     async def abandon(self, requests: Sequence[LockRequest]) -> Sequence[None]:
         """`Storage.abandon_many`."""
@@ -76,7 +76,7 @@ class Locks:
         waiting = [
             UpdateOne({self._key: each.key, "queue.waiter": each.waiter}, leave_queue(each.waiter)) for each in requests
         ]
-        await self._calls.run(lambda _: self._calls.write([*granted, *waiting]))
+        await self.calls.run(lambda _: self.calls.write([*granted, *waiting]))
         for request in requests:
             self._stop_waiting(request.waiter)
         return [None] * len(requests)
@@ -96,7 +96,7 @@ class Locks:
 
     async def _try(self, requests: Sequence[LockRequest], again: bool) -> Mapping[str, Document | StorageError | None]:
         """Lock the free keys, and queue for the others. Returns the documents after that."""
-        now = self._calls.now()
+        now = self.calls.now()
         waiting = [request for request in requests if again or request.waiter in self._waiting]
         fresh = [request for request in requests if not (again or request.waiter in self._waiting)]
         if len(requests) <= _FEW:
@@ -110,18 +110,18 @@ class Locks:
     async def _make(
         self, fresh: Sequence[LockRequest], waiting: Sequence[LockRequest], now: float
     ) -> dict[str, Document | StorageError]:
-        layout = self._calls.layout
+        layout = self.calls.layout
         updates: list[UpdateOne | UpdateMany] = [
             UpdateOne({layout.key: each.key}, lock_or_queue(each, now), upsert=True) for each in waiting
         ]
         if fresh:
             updates.append(lock_together(fresh, layout, now))
-        _, refused = await self._calls.write(updates)
+        _, refused = await self.calls.write(updates)
         found: dict[str, Document | StorageError] = {}
-        found |= await self._calls.find([request.key for request in (*waiting, *fresh)], _FIELDS)
+        found |= await self.calls.find([request.key for request in (*waiting, *fresh)], _FIELDS)
         for request, code in ((waiting[place], code) for place, code in refused.items() if place < len(waiting)):
             if code != DUPLICATE_KEY:
-                found[request.key] = refusal(code, self._calls.server, request.key)
+                found[request.key] = refusal(code, self.calls.server, request.key)
         return found
 
     async def _try_few(
@@ -143,14 +143,14 @@ class Locks:
         found = None
         try:
             if is_fresh:
-                found = await self._calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
+                found = await self.calls.change({**key, **FREE}, lock(request, now), _FIELDS, upsert=True)
             if not _is_granted(request, found):
-                found = await self._calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
+                found = await self.calls.change(key, lock_or_queue(request, now), _FIELDS, upsert=True)
         except OperationFailure as error:
             if passes(error) or isinstance(error, WriteConcernError):
                 raise
-            return refusal(error.code, self._calls.server, request.key)
-        return found or (await self._calls.find([request.key], _FIELDS)).get(request.key)
+            return refusal(error.code, self.calls.server, request.key)
+        return found or (await self.calls.find([request.key], _FIELDS)).get(request.key)
 
     def _granted(self, request: LockRequest, document: Document | StorageError | None) -> Locked | StorageError | None:
         if isinstance(document, StorageError):

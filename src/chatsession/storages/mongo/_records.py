@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import Any, TypeAlias, TypeGuard, cast
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import msgspec
 from bson import Int64, ObjectId
 from bson import encode as to_bson
 from bson.errors import BSONError
+from msgspec import Struct
 
 from chatsession.errors import SessionKeyError, SessionTooLargeError, StorageError
 from chatsession.storages.base import Record
 
 Document: TypeAlias = Mapping[str, Any]
 """As pymongo gives it."""
+LayoutName: TypeAlias = Literal["chatsession", "grammy"]
 
 LONGEST_TIME = 2e11
 """Seconds; the calendar of Python's `datetime` ends with the year 9999."""
@@ -35,6 +37,34 @@ _LARGEST_VALUE = 16 * 1024 * 1024 - 64 * 1024
 _DEEPEST = 90
 """Levels. MongoDB stores documents of at most 100 levels."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Layout(Struct, frozen=True):
+    """A form of the documents."""
+
+    key: str
+    """The field with the session's key; it has a unique index."""
+    has_versions: bool
+    """Whether commits write a version. When grammY writes a value, it would leave a version as it is."""
+
+    def version(self, commit: ObjectId, value: bytes) -> object:
+        """The version of the value that a commit has stored."""
+        return commit if self.has_versions else value
+
+
+_LAYOUTS = {
+    "chatsession": Layout("_id", has_versions=True),
+    "grammy": Layout("key", has_versions=False),
+}
+
+
+def layout_named(name: str) -> Layout:
+    """The layout with a name. Raises `StorageError` if there is none."""
+    layout = _LAYOUTS.get(name)
+    if layout is None:
+        raise StorageError(f"the layout of a collection is one of {', '.join(_LAYOUTS)}")
+    return layout
+
 
 _from_json = msgspec.json.Decoder().decode
 

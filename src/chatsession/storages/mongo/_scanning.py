@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from chatsession.errors import StorageError
 from chatsession.storages._shared.prefixes import end_of_prefix
 from chatsession.storages.base import Page, Record
 from chatsession.storages.inspection import Fact
 from chatsession.storages.mongo._calls import Calls
-from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import STORED_FIELDS, Document, record_in, record_of, seconds_of, value_of
+from chatsession.storages.mongo._records import (
+    STORED_FIELDS,
+    Document,
+    Layout,
+    record_in,
+    record_of,
+    value_of,
+)
 from chatsession.storages.mongo._statements import STORED, Expression
 
 
@@ -22,33 +27,38 @@ async def read(calls: Calls, keys: Sequence[str]) -> Sequence[Record | StorageEr
     return [record_in(key, documents.get(key)) for key in keys]
 
 
-async def page(calls: Calls, prefix: str, cursor: str | None, limit: int, *, values: bool) -> Page:
-    """Read one page. Without `values`, all values are empty. The cursor is the last key of the previous page."""
+async def page(calls: Calls, prefix: str, cursor: str | None, limit: int) -> Page:
+    """`Storage.scan`."""
+    documents, following = await _documents(calls, prefix, cursor, limit, STORED_FIELDS)
+    entries: list[tuple[str, Record]] = []
+    for document in documents:
+        key = document[calls.layout.key]
+        with suppress(StorageError):  # `unreadable` lists them
+            entries.append((key, record_of(key, document)))
+    return Page(entries, following)
+
+
+async def keys(calls: Calls, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
+    """`Storage.scan_keys`."""
+    documents, following = await _documents(calls, prefix, cursor, limit, {})
+    return [document[calls.layout.key] for document in documents], following
+
+
+async def _documents(
+    calls: Calls, prefix: str, cursor: str | None, limit: int, fields: Mapping[str, object]
+) -> tuple[Sequence[Document], str | None]:
+    """One page of the documents with sessions. The cursor is the last key of the previous page."""
     if not _is_text(prefix):
-        return Page([], None)  # no stored key starts with it
+        return [], None  # no stored key starts with it
     if cursor is not None and not _is_text(cursor):
         raise StorageError("this is not a cursor of an enumeration in MongoDB")
     name = calls.layout.key
     conditions: list[Expression] = [with_prefix(calls.layout, prefix), STORED]
     if cursor is not None:
         conditions.append({name: {"$gt": cursor}})
-    fields: dict[str, Any] = {name: True, "version": True, "expires_at": True}
-    if values:
-        fields["value"] = True
-
-    async def call(_again: bool) -> Sequence[Document]:
-        return await calls.collection.find({"$and": conditions}, fields).sort(name).limit(limit).to_list()
-
-    documents = await calls.run(call)
-    entries: list[tuple[str, Record]] = []
-    for document in documents:
-        last = document[name]
-        if not values:
-            entries.append((last, Record(b"", document.get("version"), seconds_of(document.get("expires_at")))))
-            continue
-        with suppress(StorageError):  # `unreadable` lists them
-            entries.append((last, record_of(last, document)))
-    return Page(entries, documents[-1][name] if len(documents) == limit else None)
+    query, shown = {"$and": conditions}, {name: True, **fields}
+    documents = await calls.run(lambda _: calls.collection.find(query, shown).sort(name).limit(limit).to_list())
+    return documents, documents[-1][name] if len(documents) == limit else None
 
 
 async def unreadable(calls: Calls, limit: int) -> Sequence[Fact]:

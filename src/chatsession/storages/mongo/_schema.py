@@ -9,7 +9,7 @@ from pymongo import IndexModel
 
 from chatsession.errors import StorageError
 from chatsession.storages.mongo._connection import Client, Collection
-from chatsession.storages.mongo._layouts import Layout
+from chatsession.storages.mongo._records import Layout
 
 _OLDEST = (6, 0)
 _SECONDS_KEPT = 3600

@@ -17,8 +17,7 @@ from bson import Int64, ObjectId
 from pymongo import UpdateMany
 
 from chatsession.storages.base import ANYTHING, DELETE, PUT, TOUCH, Change, Lease, LockRequest
-from chatsession.storages.mongo._layouts import Layout
-from chatsession.storages.mongo._records import Document, date_of, lock_in, stored_value
+from chatsession.storages.mongo._records import Document, Layout, date_of, lock_in, stored_value
 
 Expression: TypeAlias = Mapping[str, Any]
 """A filter, an update, or a part of one in MongoDB's language."""

@@ -14,13 +14,12 @@ from chatsession.storages.base import Change, Lease, Locked, LockRequest, Outcom
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.mongo import _inspection, _scanning, _schema
 from chatsession.storages.mongo._batches import each
-from chatsession.storages.mongo._calls import Calls, run
-from chatsession.storages.mongo._clock import measure
+from chatsession.storages.mongo._calls import Calls, measure, run
 from chatsession.storages.mongo._commits import commit_all
 from chatsession.storages.mongo._connection import Client, Connection
 from chatsession.storages.mongo._errors import as_storage_error
-from chatsession.storages.mongo._layouts import Name, layout_named
 from chatsession.storages.mongo._locks import Locks
+from chatsession.storages.mongo._records import LayoutName, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
 
 
@@ -76,7 +75,7 @@ class MongoStorage(Storage):
         client: Client | None = None,
         database: str | None = None,
         collection: str = "sessions",
-        layout: Name = "chatsession",
+        layout: LayoutName = "chatsession",
         create: bool = True,
         retry_for: float = 10.0,
         time_to_live: float | None = None,
@@ -98,7 +97,6 @@ class MongoStorage(Storage):
         self._retry_for = retry_for
         self._clock = ServerClock()
         self._opening = asyncio.Lock()
-        self._calls: Calls | None = None
         self._locks: Locks | None = None
 
     def __repr__(self) -> str:
@@ -133,71 +131,58 @@ class MongoStorage(Storage):
             self.is_open = False
             if self._locks is not None:
                 await self._locks.stop()
-            self._calls = self._locks = None
+            self._locks = None
             await self._connection.close()
 
     def forget(self, *, inherited: bool) -> None:
         self._connection.forget(inherited=inherited)
-        self._calls = self._locks = None
+        self._locks = None
         self._clock = ServerClock()
         self._opening = asyncio.Lock()
         super().forget(inherited=inherited)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
-        calls, _ = self._opened
-        return await each(keys, keys, partial(_scanning.read, calls))
+        return await each(keys, partial(_scanning.read, self._opened.calls))
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        calls, _ = self._opened
-        return await each([change.key for change in changes], changes, partial(commit_all, calls))
+        return await each(changes, partial(commit_all, self._opened.calls))
 
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
-        _, locks = self._opened
-        return await each([request.key for request in requests], requests, locks.lock)
+        return await each(requests, self._opened.lock)
 
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
-        _, locks = self._opened
-        results = await each([lease.key for lease in leases], leases, partial(locks.renew, seconds))
+        results = await each(leases, partial(self._opened.renew, seconds))
         return [result is True for result in results]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
-        _, locks = self._opened
-        await each([request.key for request in requests], requests, locks.abandon)
+        await each(requests, self._opened.abandon)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
-        _, locks = self._opened
-        await locks.wait(request, attempt)
+        await self._opened.wait(request, attempt)
 
     async def scan(self, prefix: str, cursor: str | None, limit: int) -> Page:
-        calls, _ = self._opened
-        return await _scanning.page(calls, prefix, cursor, limit, values=True)
+        return await _scanning.page(self._opened.calls, prefix, cursor, limit)
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        calls, _ = self._opened
-        page = await _scanning.page(calls, prefix, cursor, limit, values=False)
-        return [key for key, _ in page.entries], page.cursor
+        return await _scanning.keys(self._opened.calls, prefix, cursor, limit)
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        calls, _ = self._opened
-        return await _inspection.locks(calls, prefix, limit)
+        return await _inspection.locks(self._opened.calls, prefix, limit)
 
     async def count_expired(self) -> int:
-        calls, _ = self._opened
-        return await _inspection.expired(calls)
+        return await _inspection.expired(self._opened.calls)
 
     async def list_unreadable(self, limit: int) -> Sequence[Fact]:
-        calls, _ = self._opened
-        return await _scanning.unreadable(calls, limit)
+        return await _scanning.unreadable(self._opened.calls, limit)
 
     async def facts(self) -> Sequence[Fact]:
-        calls, _ = self._opened
-        return await _inspection.facts(calls)
+        return await _inspection.facts(self._opened.calls)
 
     @property
-    def _opened(self) -> tuple[Calls, Locks]:
-        if self._calls is None or self._locks is None:
+    def _opened(self) -> Locks:
+        if self._locks is None:
             raise StorageError("the storage is closed; open it first")
-        return self._calls, self._locks
+        return self._locks
 
     async def _open(self, _again: bool) -> None:
         collection = self._connection.collection()
@@ -208,5 +193,5 @@ class MongoStorage(Storage):
             raise StorageError("w asks for several servers, but this server has no replica set; leave w out of the URL")
         await _schema.prepare(collection, self._layout, create=self._create)
         wakeups = Wakeups(lambda: collection.watch(WAKE_EVENTS)) if is_replicated else None
-        self._calls = Calls(collection, self._layout, self._clock, str(self._connection), self._retry_for)
-        self._locks = Locks(self._calls, wakeups)
+        calls = Calls(collection, self._layout, self._clock, str(self._connection), self._retry_for)
+        self._locks = Locks(calls, wakeups)

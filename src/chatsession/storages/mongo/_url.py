@@ -10,7 +10,7 @@ from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import validate_options
 
 from chatsession.errors import StorageError
-from chatsession.storages.mongo._layouts import Name
+from chatsession.storages.mongo._records import LayoutName
 from chatsession.storages.mongo._storage import MongoStorage
 from chatsession.storages.urls import flag, options, positive
 
@@ -27,7 +27,7 @@ def from_url(parts: SplitResult) -> MongoStorage:
     return MongoStorage(
         parts._replace(query=urlencode(theirs)).geturl(),
         collection=given.get("collection", "sessions"),
-        layout=cast("Name", given.get("layout", "chatsession")),  # MongoStorage checks it
+        layout=cast("LayoutName", given.get("layout", "chatsession")),  # MongoStorage checks it
         create=flag(given, "create", default=True),
         retry_for=positive(given, "retry_for") or 10.0,
         time_to_live=positive(given, "time_to_live"),
