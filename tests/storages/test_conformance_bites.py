@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pkgutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from importlib import import_module
+from types import ModuleType
 from typing import Any, cast
 
 import broken
@@ -14,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from chatsession import MemoryStorage
 from chatsession.storages import Action
-from chatsession.testing import conformance
+from chatsession.testing import conformance, integration_suite
 from chatsession.testing.conformance.model import PROGRAMS, Step, run_program
 from chatsession.testing.storages import MovableClock, StorageConformance, Time
 
@@ -141,8 +143,12 @@ def test_random_programs_find_what_is_broken(storage_class: type[MemoryStorage])
 
 
 def test_the_suite_has_all_tests_of_all_its_parts() -> None:
-    """Two parts with a test of the same name would silently lose one; a part that is not named here, its messages."""
+    """Two parts with a test of the same name would silently lose one."""
     tests = [name for part in Suite.__bases__ for name in vars(part) if name.startswith("test_")]
     assert sorted(tests) == sorted(name for name in dir(Suite) if name.startswith("test_"))
-    folder = Path(conformance.__file__).parent
-    assert sorted(conformance.PARTS) == sorted(path.stem for path in folder.glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("suite", [conformance, integration_suite], ids=["storages", "integrations"])
+def test_a_failure_of_a_suite_tells_the_values(suite: ModuleType) -> None:
+    for part in pkgutil.iter_modules(suite.__path__, f"{suite.__name__}."):
+        assert type(import_module(part.name).__loader__).__name__ == "AssertionRewritingHook", part.name

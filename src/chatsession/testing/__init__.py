@@ -7,4 +7,7 @@ except ImportError as error:
         "chatsession.testing needs pytest: pip install 'chatsession[testing]'", name=error.name
     ) from error
 
+# So that their failures tell the values.
+pytest.register_assert_rewrite(f"{__name__}.conformance", f"{__name__}.integration_suite")
+
 del pytest

@@ -1,7 +1,5 @@
 """The parts of the conformance suite for storages, one idea a file; `chatsession.testing.storages` is all of them."""
 
-import pytest
-
 try:
     import hypothesis
     import pytest_asyncio
@@ -11,21 +9,3 @@ except ImportError as error:
     ) from error
 
 del hypothesis, pytest_asyncio
-
-PARTS = (
-    "expiry",
-    "fencing",
-    "forms",
-    "keys",
-    "life",
-    "locks",
-    "managers",
-    "model",
-    "scans",
-    "single",
-    "suite",
-    "values",
-    "versions",
-)
-
-pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in PARTS))
