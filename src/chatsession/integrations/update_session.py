@@ -79,8 +79,12 @@ class UpdateSession(Generic[T]):
             key = units.key(self._context, self._scope if self._per_bot else "")
             if key is not None and not isinstance(key, str):
                 key = await key
-            if key is not None:
-                self.opened = await (self._begin_lazy(key) if self._lazy else self._begin(key))
+            if key is not None and self._lazy:
+                self.opened = await self._begin_lazy(key)
+            elif key is not None:
+                unit = units.unit(key, self._context)
+                await (begin_beside(unit, self._opened_beside()) if self.beside else unit.begin())
+                self.opened = unit
             self._resolved = True
         except asyncio.CancelledError:
             of = f" {shown(key)}" if isinstance(key, str) else ""
@@ -101,13 +105,6 @@ class UpdateSession(Generic[T]):
         if self._opening_ended is None:
             self._opening_ended = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._opening_ended])
-
-    async def _begin(self, key: str) -> UnitOfWork[T]:
-        unit = self._manager.units.unit(key, self._context)
-        if not self.beside:
-            return await unit.begin()
-        await begin_beside(unit, self._opened_beside())
-        return unit
 
     async def _begin_lazy(self, key: str) -> LazySession[T]:
         units = self._manager.units

@@ -84,8 +84,8 @@ class Connection:
         if self._raw is None:
             self.check_path()
             self._raw = self._open_for_reading() if self._read_only else self._open_for_writing()
-        else:
-            self._check_contents()  # otherwise the next checkpoint would mix both
+        elif self._contents is not None:
+            self._contents.check(self._raw)  # otherwise the next checkpoint would mix both
         return self._raw
 
     def check_path(self) -> None:
@@ -97,17 +97,6 @@ class Connection:
             f"the SQLite file {self._path} (or its -wal or -shm file) was removed or replaced while it was in use; "
             "its last changes may be lost; see what became of it, and start this program anew"
         )
-
-    def _check_contents(self) -> None:
-        if self._raw is None or self._contents is None:
-            return
-        with contextlib.suppress(FileNotFoundError):  # `check_path` says so
-            if self._contents.is_overwritten(self._raw):
-                raise StorageError(
-                    f"the SQLite file {self._path} was overwritten while it was in use, and what its -wal file holds "
-                    "does not fit it; its last changes may be lost; end all programs that use it, remove its -wal and "
-                    "-shm files, restore it once more, and start them anew"
-                )
 
     def _is_folder_unchanged(self) -> bool:
         """Whether nothing was created, removed or renamed in the folder since the last check."""
@@ -183,8 +172,7 @@ class Connection:
         # A link can be redirected without a change to the file's folder.
         self._folder = os.path.dirname(os.path.abspath(self._path)) if file == os.path.abspath(self._path) else ""
         self._seen = None
-        self._contents = FileContents(file, lambda: self._connect("ro&immutable=1"))
-        self._contents.is_overwritten(connection)
+        self._contents = FileContents(file, lambda: self._connect("ro&immutable=1"), connection)
         return connection
 
     def _open_for_reading(self) -> sqlite3.Connection:
