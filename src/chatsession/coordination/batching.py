@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
+from msgspec import Struct
+
 from chatsession.errors import SessionError, StorageUnavailableError
 
 _log = logging.getLogger("chatsession")
@@ -34,16 +36,13 @@ class UncancellableFuture(asyncio.Future[None]):
         return False
 
 
-class Batch(Generic[Item, Result]):
+class Batch(Struct, Generic[Item, Result], eq=False):
     """Items of different keys in one call. Whoever adds an item awaits `done`, then reads its `result`."""
 
-    __slots__ = ("_failure", "_results", "done", "items")
-
-    def __init__(self) -> None:
-        self.done: UncancellableFuture = UncancellableFuture(loop=asyncio.get_running_loop())
-        self.items: dict[str, Item] = {}
-        self._results: dict[str, Result | SessionError] = {}
-        self._failure: BaseException | None = None
+    done: UncancellableFuture
+    items: dict[str, Item] = {}
+    _results: dict[str, Result | SessionError] = {}
+    _failure: BaseException | None = None
 
     def result(self, key: str) -> Result:
         """The result of the item of this key. Raises the item's error, or that of the whole call."""
@@ -108,7 +107,7 @@ class Batcher(Generic[Item, Result]):
             if key not in batch.items and len(batch.items) < self._size:
                 break
         else:
-            batch = Batch()
+            batch = Batch(UncancellableFuture(loop=asyncio.get_running_loop()))
             self._waiting.append(batch)
         batch.items[key] = item
         if not self._scheduled and len(self._under_way) < self._in_flight:

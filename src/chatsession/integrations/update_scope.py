@@ -184,7 +184,7 @@ class UpdateScope:
         self.undo_beside: Callable[[], None] | None = None
         """Takes back what the update has done to the states that are committed together with the sessions."""
         for binding in bindings.all:
-            session = UpdateSession(binding.sessions, context, per_bot=binding.per_bot, lazy=binding.lazy)
+            session = UpdateSession(binding.sessions, context, binding.per_bot, binding.lazy)
             self.sessions.append(session)
             self.contexts[binding.context_name] = binding.context_class(session)
             if len(bindings.all) > 1:

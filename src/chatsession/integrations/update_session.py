@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from chatsession.errors import SessionClosedError, SessionError, shown
@@ -23,46 +24,26 @@ T = TypeVar("T")
 _log = logging.getLogger("chatsession")
 
 
-class UpdateSession(Generic[T]):
-    """The session of one manager in one update, shared by its filters, middlewares and handlers.
+class UpdateSession(Struct, Generic[T], eq=False):
+    """The session of one manager in one update, shared by its filters, middlewares and handlers."""
 
-    Args:
-        manager: the manager.
-        context: the update.
-        per_bot: keep the sessions of several bots apart.
-        lazy: load the session only when it is used.
-    """
-
-    __slots__ = (
-        "_closed",
-        "_context",
-        "_lazy",
-        "_made_as",
-        "_manager",
-        "_opening",
-        "_opening_ended",
-        "_per_bot",
-        "_resolved",
-        "beside",
-        "opened",
-    )
-
-    def __init__(self, manager: SessionManager[T], context: UpdateContext, *, per_bot: bool, lazy: bool) -> None:
-        self._manager = manager
-        self._context = context
-        self._per_bot = per_bot
-        self._lazy = lazy
-        self.opened: UnitOfWork[T] | LazySession[T] | None = None
-        """`None`: it has not been used, or the update has none."""
-        self.beside: Sequence[UpdateSession[Any]] = ()
-        """All sessions of the update, if there are others."""
-        self._resolved = False
-        """It is known whether the update has a session."""
-        self._opening = False
-        self._opening_ended: asyncio.Future[None] | None = None
-        """For others that open it at the same time."""
-        self._closed = False
-        self._made_as: object = None
+    manager: SessionManager[T]
+    context: UpdateContext
+    per_bot: bool
+    """Keep the sessions of several bots apart."""
+    lazy: bool
+    """Load the session only when it is used."""
+    opened: UnitOfWork[T] | LazySession[T] | None = None
+    """`None`: it has not been used, or the update has none."""
+    beside: Sequence[UpdateSession[Any]] = ()
+    """All sessions of the update, if there are others."""
+    _resolved: bool = False
+    """It is known whether the update has a session."""
+    _opening: bool = False
+    _opening_ended: asyncio.Future[None] | None = None
+    """For others that open it at the same time."""
+    _closed: bool = False
+    _made_as: object = None
 
     async def open(self) -> UnitOfWork[T] | LazySession[T] | None:
         """Open the session, unless it is open already. Returns it; `None` if the update has none."""
@@ -75,14 +56,14 @@ class UpdateSession(Generic[T]):
         self._opening = True
         key: str | Awaitable[str | None] | None = None
         try:
-            units = self._manager.units
-            key = units.key(self._context, self._scope if self._per_bot else "")
+            units = self.manager.units
+            key = units.key(self.context, self._scope if self.per_bot else "")
             if key is not None and not isinstance(key, str):
                 key = await key
-            if key is not None and self._lazy:
+            if key is not None and self.lazy:
                 self.opened = await self._begin_lazy(key)
             elif key is not None:
-                unit = units.unit(key, self._context)
+                unit = units.unit(key, self.context)
                 await (begin_beside(unit, self._opened_beside()) if self.beside else unit.begin())
                 self.opened = unit
             self._resolved = True
@@ -107,8 +88,8 @@ class UpdateSession(Generic[T]):
         await asyncio.wait([self._opening_ended])
 
     async def _begin_lazy(self, key: str) -> LazySession[T]:
-        units = self._manager.units
-        lazy = units.lazy_unit(key, self._context)
+        units = self.manager.units
+        lazy = units.lazy_unit(key, self.context)
         if self.beside:
             lazy.beside = self._opened_beside
         if units.runtime.deduplicate:
@@ -120,14 +101,14 @@ class UpdateSession(Generic[T]):
 
     @property
     def _scope(self) -> str:
-        if not self._per_bot:
+        if not self.per_bot:
             return ""
-        if not self._context.bot_id:
+        if not self.context.bot_id:
             raise SessionError(
                 "per_bot=True puts the bot's id before its keys, and this client does not know its own id yet; "
                 "let it log in and ask for its own user (get_me) before it handles updates"
             )
-        return f"{self._context.bot_id}:"
+        return f"{self.context.bot_id}:"
 
     async def load(self) -> T:
         """Open the session if necessary, and return its value."""
@@ -147,7 +128,7 @@ class UpdateSession(Generic[T]):
         if self._closed:
             raise _misused()
         if self._resolved:
-            raise self._manager.units.missing()
+            raise self.manager.units.missing()
         raise SessionError("the session is not loaded yet; await ctx.load_session() before you use ctx.session here")
 
     @property
@@ -193,12 +174,12 @@ class UpdateSession(Generic[T]):
         Moves the session of this update, and with `per_user_in_chat` those of all members. A `get_session_key` of your
         own is called for each of the two chats, with a context that has its `chat_id`.
         """
-        context = self._context
+        context = self.context
         if context.moved_to is not None:
             old, new = context.chat_id, context.moved_to
         else:
             old, new = context.moved_from, context.chat_id
-        manager, scope = self._manager, self._scope
+        manager, scope = self.manager, self._scope
         old_key = await manager.key_of(replace(context, chat_id=old), scope)
         new_key = await manager.key_of(replace(context, chat_id=new), scope)
         if old_key is None or new_key is None or old_key == new_key:

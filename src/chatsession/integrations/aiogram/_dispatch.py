@@ -10,7 +10,7 @@ from aiogram.dispatcher.event.bases import UNHANDLED
 from aiogram.dispatcher.event.handler import HandlerObject
 from aiogram.types import ErrorEvent, TelegramObject, Update
 
-from chatsession.integrations.aiogram._fsm import CONTROL_FLOW, unit_of
+from chatsession.integrations.aiogram._fsm import CONTROL_FLOW, SessionFSMStorage
 from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, serve_handler
 from chatsession.integrations.aiogram._ids import context_of
 from chatsession.integrations.aiogram._methods import AiogramMethods
@@ -65,7 +65,8 @@ class UpdateMiddleware(BaseMiddleware):
     async def __call__(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Any:
         if not self.bindings.names.isdisjoint(data):
             self.bindings.check_given(data, "from the dispatcher's data, a keyword of feed_update() or a middleware")
-        states = unit_of(data)
+        storage = data.get("fsm_storage")
+        states = storage.current() if isinstance(storage, SessionFSMStorage) else None
         scope = self.begin(cast("Update", event), data)
         if states is not None:
             scope.beside = states.identify(scope.context.update_id)

@@ -265,12 +265,6 @@ class _BeforeLocking:
         return None if context is None else context.key
 
 
-def unit_of(data: dict[str, Any]) -> StateUnit | None:
-    """The unit of an update, whose data handlers get, if its conversation is locked."""
-    storage = data.get("fsm_storage")
-    return storage.current() if isinstance(storage, SessionFSMStorage) else None
-
-
 @functools.lru_cache(maxsize=4096)  # an update asks for the same one four times and more
 def _state_key(key: StorageKey) -> StateKey:
     owner = f"{key.bot_id}:{key.chat_id}:{key.user_id}"

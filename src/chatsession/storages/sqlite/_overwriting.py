@@ -28,9 +28,7 @@ class FileContents:
         connection: the connection in use. It reads the log, and knows what was written so far.
     """
 
-    def __init__(
-        self, path: str, connect: Callable[[], sqlite3.Connection], connection: sqlite3.Connection
-    ) -> None:
+    def __init__(self, path: str, connect: Callable[[], sqlite3.Connection], connection: sqlite3.Connection) -> None:
         self._path = path
         self._connect = connect
         self._written: tuple[int, int] | None = None
