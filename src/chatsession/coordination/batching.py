@@ -41,32 +41,17 @@ class Batch(Struct, Generic[Item, Result], eq=False):
 
     done: UncancellableFuture
     items: dict[str, Item] = {}
-    _results: dict[str, Result | SessionError] = {}
-    _failure: BaseException | None = None
+    results: dict[str, Result | SessionError] = {}
+    failure: BaseException | None = None
 
     def result(self, key: str) -> Result:
         """The result of the item of this key. Raises the item's error, or that of the whole call."""
-        if self._failure is not None:
-            raise again(self._failure)
-        result = self._results[key]
+        if self.failure is not None:
+            raise again(self.failure)
+        result = self.results[key]
         if isinstance(result, SessionError):
             raise result
         return result
-
-    def settle(self, call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
-        """The call has returned, or failed for all items."""
-        try:
-            results = call.result()
-            if len(results) != len(self.items):
-                raise RuntimeError("the storage did not answer every item of a call")
-            self._results = dict(zip(self.items, results, strict=True))
-        except asyncio.CancelledError:  # only when the event loop is torn down
-            self._failure = StorageUnavailableError(
-                "the event loop was stopped in the middle of a call; its outcome is unknown"
-            )
-        except Exception as failure:
-            self._failure = failure
-        self.done.set_result(None)
 
 
 class Batcher(Generic[Item, Result]):
@@ -127,10 +112,22 @@ class Batcher(Generic[Item, Result]):
             call.add_done_callback(partial(self._answered, batch))
 
     def _answered(self, batch: Batch[Item, Result], call: asyncio.Future[Sequence[Result | SessionError]]) -> None:
+        """The call has returned, or failed for all items."""
         del self._under_way[batch]
         if self._waiting:  # before those who wait for this batch run: the storage works meanwhile
             self._send()
-        batch.settle(call)
+        try:
+            results = call.result()
+            if len(results) != len(batch.items):
+                raise RuntimeError("the storage did not answer every item of a call")
+            batch.results = dict(zip(batch.items, results, strict=True))
+        except asyncio.CancelledError:  # only when the event loop is torn down
+            batch.failure = StorageUnavailableError(
+                "the event loop was stopped in the middle of a call; its outcome is unknown"
+            )
+        except Exception as failure:
+            batch.failure = failure
+        batch.done.set_result(None)
 
 
 def again(failure: BaseException) -> BaseException:

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from itertools import count
 from typing import Any
 
@@ -47,17 +46,6 @@ class Acquired(Struct, frozen=True, gc=False):
     """How many updates in a row have taken the lease over from each other."""
     since: float = 0.0
     """When the key was locked in the storage, by the steady clock."""
-
-
-class _Next(Enum):
-    """What happens to a lease when its update ends."""
-
-    HAND_OVER = "the next update of this process takes it over"
-    KEEP = "this process keeps it for a moment"
-    GIVE_BACK = "other processes may have the key"
-
-
-_HAND_OVER, _KEEP, _GIVE_BACK = _Next
 
 
 class Coordinator:
@@ -154,15 +142,16 @@ class Coordinator:
 
     def try_acquire(self, key: str) -> Acquired | None:
         """Acquire a key without waiting; `None` if that is not possible."""
-        if self._immediate is None:
-            return self._take_kept(key)
-        if not self.queue.try_enter(key, asyncio.current_task()):
+        if self._immediate is not None:
+            return self._acquire_immediately(key, self._immediate)
+        kept = self._cache.take(key)  # the queue of its key is then empty
+        if kept is None or kept.lease is None:
             return None
-        try:
-            return Acquired(self._immediate.read(key), None)
-        except BaseException:
-            self.queue.release(key)
-            raise
+        if not self.leases.certainly_held(kept.lease):
+            self._give_back(kept)  # this process was stopped for too long, and another one may have written
+            return None
+        self.queue.try_enter(key, asyncio.current_task())
+        return kept
 
     async def acquire(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
         """Wait in the queue of this process, then for the lock in the storage, which reads the record in the same trip.
@@ -187,7 +176,7 @@ class Coordinator:
 
     async def enter_queue(self, key: str, timeout: float | None) -> Acquired | None:
         """Wait in the queue of this process. Returns the handover of the holder before, if there is one."""
-        if (kept := self._take_kept(key)) is not None:
+        if self._immediate is None and (kept := self.try_acquire(key)) is not None:
             return kept
         if self.queue.try_enter(key, asyncio.current_task()):
             return None
@@ -254,10 +243,16 @@ class Coordinator:
         lease = acquired.lease
         if lease is None:
             return self._commit_local(key, change)
-        what_next = self._what_next(key, acquired, lease, before, change)
-        if what_next is _HAND_OVER:
+        single_process, has_waiters = self.storage.single_process, self.queue.has_waiters(key)
+        if single_process:
+            is_overdue = time.monotonic() - acquired.since >= LONGEST_KEPT
+        else:
+            is_overdue = acquired.handovers >= MOST_HANDOVERS
+        if is_overdue:  # another process may wait for the key
+            return self._commit_and_give_back(key, lease, change)
+        if has_waiters and self.leases.certainly_held(lease):  # else another process may have changed it since
             return self._commit_and_hand_over(key, acquired, lease, before, change)
-        if what_next is _KEEP:
+        if single_process and not has_waiters and self._cache.may_keep(before, change):
             return self._commit_and_keep(key, acquired, lease, before, change)
         return self._commit_and_give_back(key, lease, change)
 
@@ -270,20 +265,6 @@ class Coordinator:
     async def wait_durable(self, lease: Lease) -> None:
         """Wait until what was read under this lease is durable. Raises `SessionConflictError` if it never will be."""
         await self._commits.wait_durable(lease)
-
-    def _what_next(
-        self, key: str, acquired: Acquired, lease: Lease, before: Record | None, change: Change | None
-    ) -> _Next:
-        single_process = self.storage.single_process
-        has_waiters = self.queue.has_waiters(key)
-        if not has_waiters and not single_process:
-            return _GIVE_BACK
-        held, handovers = time.monotonic() - acquired.since, acquired.handovers
-        if held >= LONGEST_KEPT if single_process else handovers >= MOST_HANDOVERS:
-            return _GIVE_BACK  # another process may wait for the key
-        if has_waiters:  # they must not get a record that another process has changed since
-            return _HAND_OVER if self.leases.certainly_held(lease) else _GIVE_BACK
-        return _KEEP if self._cache.may_keep(before, change) else _GIVE_BACK
 
     async def _commit_local(self, key: str, change: Change | None) -> Committed | None:
         try:
@@ -359,16 +340,14 @@ class Coordinator:
         finally:
             self.queue.release(key)
 
-    def _take_kept(self, key: str) -> Acquired | None:
-        """The key, if this process has kept its lease; its queue is then empty."""
-        kept = self._cache.take(key)
-        if kept is None or kept.lease is None:
+    def _acquire_immediately(self, key: str, storage: ImmediateStorage) -> Acquired | None:
+        if not self.queue.try_enter(key, asyncio.current_task()):
             return None
-        if not self.leases.certainly_held(kept.lease):
-            self._give_back(kept)  # this process was stopped for too long, and another one may have written
-            return None
-        self.queue.try_enter(key, asyncio.current_task())
-        return kept
+        try:
+            return Acquired(storage.read(key), None)
+        except BaseException:
+            self.queue.release(key)
+            raise
 
     def _give_back(self, acquired: Acquired) -> None:
         if acquired.lease is not None:
