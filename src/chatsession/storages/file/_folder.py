@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -82,6 +82,7 @@ class SessionFolder:
         self._wakeups = self._own / "wakes"
         self._drafts = self._own / "drafts"
         self._locks = LockFiles(self._own / "locks", clock, retry_for)
+        self._numbers = count()
         self.pipe: Pipe | None = None
         """`None`: the folder is only read."""
         try:
@@ -293,7 +294,7 @@ class SessionFolder:
         return wake(self._wakeups / waiter.pipe, waiter.waiter)
 
     def _draft_path(self) -> str:
-        return f"{self._drafts}/{self._pipe_name}-{secrets.token_hex(8)}"
+        return f"{self._drafts}/{self._pipe_name}-{next(self._numbers)}"
 
     def _name(self, key: str) -> str:
         if self._folds_case:
