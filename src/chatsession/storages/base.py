@@ -1,24 +1,7 @@
 """What every storage back end implements: bytes in, bytes out, many keys at once.
 
 A storage knows keys, bytes, versions, expiry and locks; it never sees a user's type. The core calls only the methods
-below, so that it need not know which back end it uses. How each back end maps to them:
-
-SQLite
-    `read_many`, `lock_many` and `commit_many` are a few statements over `json_each` in one transaction each. Versions
-    and fencing tokens come from one counter in the file; locks are rows of a table of leases, waiters rows of a queue.
-Redis
-    A script locks up to 50 keys, and an `MGET` in the same pipeline reads them; another script checks locks and
-    values, writes, and unlocks. The version is the value that was read, the fencing token the server's time in
-    microseconds; a message wakes a waiter.
-PostgreSQL
-    One statement a batch: `SELECT … = ANY($1)`; `INSERT … SELECT FROM unnest(…) ON CONFLICT … RETURNING`. Versions and
-    tokens come from a sequence; locks are rows, so that no connection is held while a handler runs.
-NATS JetStream KV
-    The revision is the version, and `update(last=revision)` the compare-and-swap; a lock is a key that was created
-    with a time to live, its revision the fencing token; waiters `watch` it.
-MongoDB
-    A `findAndModify` for each key locks and reads a few; one statement locks many, and a find reads them. One statement
-    commits many of the same kind. The version is the commit's `ObjectId`; a change stream wakes waiters.
+below, so that it need not know which back end it uses.
 
 Batches consist of msgspec Structs: they are immutable, and creating one takes a fifth of a named tuple's time.
 

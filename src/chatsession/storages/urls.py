@@ -9,27 +9,17 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from chatsession.errors import StorageError
 from chatsession.storages.base import RENAMED_OPTIONS, Storage
 
-# scheme -> module; each module offers `from_url(SplitResult) -> Storage`
-_MODULES = {
-    "memory": "chatsession.storages.memory",
-    "sqlite": "chatsession.storages.sqlite",
-    "file": "chatsession.storages.file",
-    "redis": "chatsession.storages.redis",
-    "rediss": "chatsession.storages.redis",
-    "redis+sentinel": "chatsession.storages.redis",
-    "redis+cluster": "chatsession.storages.redis",
-    "redis+unix": "chatsession.storages.redis",
-    "redis+socket": "chatsession.storages.redis",
-    "unix": "chatsession.storages.redis",
-    "valkey": "chatsession.storages.redis",
-    "valkeys": "chatsession.storages.redis",
-    "postgresql": "chatsession.storages.postgres",
-    "postgres": "chatsession.storages.postgres",
-    "postgresql+asyncpg": "chatsession.storages.postgres",
-    "nats": "chatsession.storages.nats",
-    "mongodb": "chatsession.storages.mongo",
-    "mongodb+srv": "chatsession.storages.mongo",
+_SCHEMES = {
+    "memory": "memory",
+    "sqlite": "sqlite",
+    "file": "file",
+    "redis": "redis rediss redis+sentinel redis+cluster redis+unix redis+socket unix valkey valkeys",
+    "postgres": "postgresql postgres postgresql+asyncpg",
+    "nats": "nats",
+    "mongo": "mongodb mongodb+srv",
 }
+_MODULES = {scheme: f"{__package__}.{name}" for name, schemes in _SCHEMES.items() for scheme in schemes.split()}
+"""Scheme -> the module that offers `from_url(SplitResult) -> Storage`."""
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
