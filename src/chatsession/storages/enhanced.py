@@ -67,15 +67,13 @@ class EnhancedStorage(Generic[T]):
         stored = await settled(self._storage.read(key))
         if stored is None:
             return None
-        if not _is_envelope(stored):
-            stored = {"__d": stored}
-        if self._milliseconds_to_live is not None:
-            if stored.get("e") is None:  # from before there was a time to live, which begins now
-                await settled(self._storage.write(key, {**stored, "e": self._expiry()}))
-            elif stored["e"] < time.time() * 1000:
-                await settled(self._storage.delete(key))
-                return None
-        return self._up_to_date(key, stored)
+        envelope = _envelope(stored)
+        if self._has_expired(envelope):
+            await settled(self._storage.delete(key))
+            return None
+        if self._milliseconds_to_live is not None and envelope.get("e") is None:  # from before there was a time to live
+            await settled(self._storage.write(key, {**envelope, "e": self._expiry()}))
+        return self._up_to_date(key, envelope)
 
     async def write(self, key: str, value: T) -> None:
         """Store data in an envelope."""
@@ -119,12 +117,12 @@ class EnhancedStorage(Generic[T]):
                 yield key, data
 
     def _alive(self, key: str, stored: Any) -> T | None:
-        if not _is_envelope(stored):
-            stored = {"__d": stored}
-        expires = stored.get("e")
-        if self._milliseconds_to_live is not None and expires is not None and expires < time.time() * 1000:
-            return None
-        return self._up_to_date(key, stored)
+        envelope = _envelope(stored)
+        return None if self._has_expired(envelope) else self._up_to_date(key, envelope)
+
+    def _has_expired(self, envelope: dict[str, Any]) -> bool:
+        expires = envelope.get("e")
+        return self._milliseconds_to_live is not None and expires is not None and expires < time.time() * 1000
 
     def _up_to_date(self, key: str, envelope: dict[str, Any]) -> T:
         data, migrations = envelope["__d"], self._migrations
@@ -136,8 +134,10 @@ class EnhancedStorage(Generic[T]):
         return int(time.time() * 1000 + (self._milliseconds_to_live or 0))
 
 
-def _is_envelope(stored: object) -> bool:
-    return isinstance(stored, dict) and "__d" in stored and _FIELDS.issuperset(cast("dict[str, object]", stored))
+def _envelope(stored: Any) -> dict[str, Any]:
+    if isinstance(stored, dict) and "__d" in stored and _FIELDS.issuperset(cast("dict[str, Any]", stored)):
+        return cast("dict[str, Any]", stored)
+    return {"__d": stored}
 
 
 async def _each(found: Any) -> AsyncIterator[Any]:
