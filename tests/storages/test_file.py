@@ -20,7 +20,12 @@ from chatsession.storages import Action, Change, Committed, LockRequest, Refused
 from chatsession.storages.file import FileStorage, _listing
 from chatsession.storages.file._errors import storage_error
 from chatsession.storages.file._names import Names
+from chatsession.testing.conformance.expiry import ExpiryTests
+from chatsession.testing.conformance.fencing import FencingTests
+from chatsession.testing.conformance.life import LifeTests
+from chatsession.testing.conformance.locks import LockTests
 from chatsession.testing.conformance.single import put, read
+from chatsession.testing.conformance.values import ValueTests
 from chatsession.testing.storages import MakeStorage, MovableClock, StorageConformance
 
 
@@ -36,7 +41,9 @@ class TestFileStorage(StorageConformance):
         return lambda: FileStorage(tmp_path / "sessions", clock=clock)
 
 
-class TestFileStorageInRealTimeWithoutSync(StorageConformance):
+class TestInRealTimeWithoutSync(LifeTests, LockTests, FencingTests, ExpiryTests, ValueTests):
+    """By the machine's clock, and without waiting for the disk; names, versions and enumeration are the same."""
+
     tick = 0.2
 
     @pytest.fixture

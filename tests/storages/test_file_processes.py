@@ -94,9 +94,9 @@ def values(folder: Path) -> list[bytes]:
 
 
 async def test_a_killed_writer_leaves_whole_files_and_no_rubbish(tmp_path: Path) -> None:
-    for round_ in range(4):
+    for writes in (3, 5):
         async with child(WRITE_FOR_EVER, tmp_path) as process:
-            for number in range(3 + round_):
+            for number in range(writes):
                 await said(process, str(number))
             process.kill()
             await process.wait()
@@ -110,7 +110,7 @@ async def test_a_killed_writer_leaves_whole_files_and_no_rubbish(tmp_path: Path)
 
 async def test_opening_leaves_alone_what_the_living_are_writing(tmp_path: Path) -> None:
     async with child(WRITE_FOR_EVER, tmp_path) as process:
-        for number in range(15):
+        for number in range(8):
             async with FileStorage(tmp_path):
                 await said(process, str(number))
 

@@ -18,6 +18,10 @@ from chatsession import SessionConflictError, SessionManager, SessionTooLargeErr
 from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Locked
 from chatsession.storages.mongo import MongoStorage, _locks
+from chatsession.testing.conformance.fencing import FencingTests
+from chatsession.testing.conformance.life import LifeTests
+from chatsession.testing.conformance.locks import LockTests
+from chatsession.testing.conformance.managers import ManagerTests
 from chatsession.testing.conformance.single import (
     commit,
     delete,
@@ -53,7 +57,9 @@ class TestMongoStorage(StorageConformance):
         return lambda: MongoStorage(mongo_server.url, collection=collection)
 
 
-class TestWithoutReplicaSet(StorageConformance):
+class TestWithoutReplicaSet(LifeTests, LockTests, FencingTests, ManagerTests):
+    """Waiters poll there, and no majority confirms a commit; the statements are the same."""
+
     @pytest.fixture
     def make_storage(self, standalone: MongoServer, collection: str) -> MakeStorage:
         return lambda: MongoStorage(standalone.url, collection=collection)
