@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from chatsession.cli._screen import note, safe
+from chatsession.cli._screen import note
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError, StorageError
 from chatsession.storages import Storage, open_storage
 
@@ -58,18 +58,16 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None])
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         except (SessionConflictError, SessionLockTimeoutError) as error:
-            note(safe(str(error)), "red")
+            note(str(error), "red")
             code = CONFLICT
         except SessionError as error:
-            note(safe(str(error)), "red")
+            note(str(error), "red")
             code = FAILED if isinstance(error, StorageError) else FOUND
         except OSError as error:  # such as a full disk
-            note(
-                f"{safe(str(error.filename or 'a file'))}: {error.strerror}; what was written before is complete", "red"
-            )
+            note(f"{error.filename or 'a file'}: {error.strerror}; what was written before is complete", "red")
             code = FAILED
         except ImportError as error:  # of a storage's driver; it says what to install
-            note(safe(str(error)), "red")
+            note(str(error), "red")
             code = USAGE
         raise typer.Exit(code or 0)
 
@@ -96,4 +94,4 @@ def from_environment(url: str) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        raise CommandError(USAGE, f"the environment variable {safe(name)} is not set") from None
+        raise CommandError(USAGE, f"the environment variable {name} is not set") from None

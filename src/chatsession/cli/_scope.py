@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatsession.cli._screen import note, safe
+from chatsession.cli._screen import note
 from chatsession.errors import shown
 from chatsession.maintenance import Scope, scope_of
 from chatsession.storages import Storage
@@ -12,6 +12,6 @@ async def scope(storage: Storage, prefix: str | None) -> Scope:
     """The sessions that `--prefix` names. Prints which other managers' sessions are left out."""
     found = await scope_of(storage, prefix)
     if found.others:
-        others = ", ".join(safe(shown(other)) for other in sorted(found.others))
+        others = ", ".join(shown(other) for other in sorted(found.others))
         note(f"left out: sessions of other managers, with the prefix {others}", "yellow")
     return found

@@ -55,9 +55,9 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def note(text: str, style: str = "") -> None:
-    """A line on stderr, which is not part of the results."""
+    """A line on stderr, which is not part of the results; text that is not plainly visible is escaped."""
     with suppress(BrokenPipeError):  # nothing reads it any more
-        err.print(Text(text, style=style))
+        err.print(Text(safe(text), style=style))
 
 
 def emit(value: Any) -> None:

@@ -16,7 +16,7 @@ import typer
 from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
 from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, note, safe
+from chatsession.cli._screen import emit, note
 from chatsession.cli._values import compact, kind_of, plain, pretty
 from chatsession.cli._waiting import says_it_waits
 from chatsession.cli.single import stored
@@ -38,7 +38,7 @@ async def edit(
     async with opened(url) as storage:
         record = await read(storage, key)
         if record is None and not new:
-            raise CommandError(MISSING, f"there is no session {safe(shown(key))}; --new makes one")
+            raise CommandError(MISSING, f"there is no session {shown(key)}; --new makes one")
         before = _text(key, record)
         path = _draft(before)
         try:
@@ -77,7 +77,7 @@ async def _edit_until_stored(
         except SessionConflictError:
             raise CommandError(
                 CONFLICT,
-                f"{safe(shown(key))} changed while you edited it; nothing was overwritten. "
+                f"{shown(key)} changed while you edited it; nothing was overwritten. "
                 "Look at it with get, and edit it again",
             ) from None
     stored(key, data, as_json)
@@ -89,9 +89,7 @@ def _text(key: str, record: Record | None) -> bytes:
     value = decrypted(key, record.value)
     kind = kind_of(value)
     if kind in ("encrypted", "compressed", "framed", "binary"):
-        raise CommandError(
-            USAGE, f"{safe(shown(key))} is {kind}, and cannot be edited as text; see get --raw, set --raw"
-        )
+        raise CommandError(USAGE, f"{shown(key)} is {kind}, and cannot be edited as text; see get --raw, set --raw")
     if kind == "json":
         return pretty(value).encode() + b"\n"
     return plain(value)

@@ -15,7 +15,7 @@ from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, out, safe, safe_json
+from chatsession.cli._screen import counted, emit, note, out, safe_json
 from chatsession.maintenance import pages
 
 
@@ -48,7 +48,7 @@ async def export(
     if as_json and file != "-":
         emit({"exported": count, "file": file})
     else:
-        note(f"exported {counted(count, 'session')}" + ("" if file == "-" else f" to {safe(file)}"))
+        note(f"exported {counted(count, 'session')}" + ("" if file == "-" else f" to {file}"))
 
 
 def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, str | None, int]:
@@ -62,12 +62,12 @@ def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, 
     if resume and path.exists():
         return _open_again(path, prefix)
     if path.exists() and not force:
-        raise CommandError(USAGE, f"{safe(file)} exists already; --resume continues it, --force overwrites it")
+        raise CommandError(USAGE, f"{file} exists already; --resume continues it, --force overwrites it")
     try:
         # Sessions are private: only this user may read the file.
         opened_file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
     except OSError as error:
-        raise CommandError(USAGE, f"{safe(file)} cannot be written: {error.strerror}") from None
+        raise CommandError(USAGE, f"{file} cannot be written: {error.strerror}") from None
     opened_file.write(_lines.head(prefix))
     return opened_file, None, 0
 
@@ -84,9 +84,9 @@ def _open_again(path: Path, prefix: str) -> tuple[BinaryIO, str | None, int]:
             position += len(text)
             line = _line(path, number, text)
             if number == 1 and (line.chatsession is UNSET or line.prefix != prefix):
-                raise CommandError(USAGE, f"{safe(str(path))} is not an export of these keys; see --prefix")
+                raise CommandError(USAGE, f"{path} is not an export of these keys; see --prefix")
             if line.end is not UNSET:
-                raise CommandError(0, f"{safe(str(path))} is complete, with {counted(line.end, 'session')}")
+                raise CommandError(0, f"{path} is complete, with {counted(line.end, 'session')}")
             unmarked += line.key is not UNSET
             if line.resume is not UNSET:
                 cursor, count, unmarked = line.resume, count + unmarked, 0
@@ -106,7 +106,7 @@ def _line(path: Path, number: int, text: bytes) -> _lines.Line:
     try:
         return _lines.parsed(text)
     except ValueError as error:
-        raise CommandError(USAGE, f"line {number} of {safe(str(path))}: {error}") from None
+        raise CommandError(USAGE, f"line {number} of {path}: {error}") from None
 
 
 def _write(target: BinaryIO, line: bytes) -> None:

@@ -71,4 +71,4 @@ def _tell(finding: Finding, as_json: bool) -> None:
     if as_json:
         emit(finding._asdict())
     else:
-        say(f"{finding.trouble:<12} {safe(shown(finding.key))}: {safe(finding.why)}")
+        say(f"{finding.trouble:<12} {shown(finding.key)}: {safe(finding.why)}")

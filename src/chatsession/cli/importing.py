@@ -11,7 +11,7 @@ import typer
 from chatsession.cli._options import AsJson, DryRun, Replace
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
-from chatsession.cli._screen import counted, emit, note, safe
+from chatsession.cli._screen import counted, emit, note
 from chatsession.cli.rewriting import Sessions, application_named, manager_or_states_named
 from chatsession.importers import Entry, ImportReport, grammy, import_into, import_states, ptb, telebot_states
 from chatsession.manager import SessionManager
@@ -87,9 +87,9 @@ async def move_in(
         emit({**counts, "failures": failures, "left_behind": dict(report.left_behind)})
         return FOUND if report.failed else None
     for where, why in report.failures:
-        note(safe(f"{where}: {why}"), "red")
+        note(f"{where}: {why}", "red")
     for what, times in report.left_behind.items():
-        note(safe(f"left behind ({times:,}×): {what}"), "yellow")
+        note(f"left behind ({times:,}×): {what}", "yellow")
     would = "would be " if dry_run else ""
     note(
         f"{would}imported: {report.imported:,} of {counted(report.seen, 'entry', 'entries')}; "

@@ -56,12 +56,12 @@ async def locks(
 
 def _row(lock: HeldLock, now: float) -> list[str]:
     holder = (lock.holder or "not known") + (" (dead)" if lock.dead else "")
-    return [safe(shown(lock.key)), safe(holder), moment(lock.since), remaining(lock.until, now), str(lock.waiters)]
+    return [shown(lock.key), safe(holder), moment(lock.since), remaining(lock.until, now), str(lock.waiters)]
 
 
 async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bool, as_json: bool) -> None:
     """Take a lock from its holder, if it is still the same one."""
-    name = safe(shown(key))
+    name = shown(key)
     if found is None:
         raise CommandError(MISSING, f"{name} is not locked")
     if not yes:

@@ -18,7 +18,7 @@ from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import FOUND, USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, quoted, safe
+from chatsession.cli._screen import counted, emit, note, quoted
 from chatsession.copying import CopyReport, Writer
 from chatsession.storages import Storage
 from chatsession.storages.inspection import size_text
@@ -111,7 +111,7 @@ def _source(file: str) -> BinaryIO:
     try:
         return Path(file).open("rb")
     except OSError as error:
-        raise CommandError(USAGE, f"{safe(file)} cannot be read: {error.strerror}") from None
+        raise CommandError(USAGE, f"{file} cannot be read: {error.strerror}") from None
 
 
 def _total(file: str) -> int | None:
@@ -157,7 +157,7 @@ def _tell(report: CopyReport, done: str, dry_run: bool, as_json: bool, trouble: 
         emit(asdict(report))
     else:
         for why in report.troubles:
-            note(safe(why), "red")
+            note(why, "red")
         would = "would be " if dry_run else ""
         note(f"{would}{done}: {report.written:,} of {counted(report.seen, 'session')} ({size_text(report.bytes)})")
         for number, what in (

@@ -11,7 +11,7 @@ from chatsession.cli._options import AsJson, Prefix, Url, Yes
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, is_terminal, note, safe
+from chatsession.cli._screen import counted, emit, is_terminal, note
 from chatsession.cli._waiting import says_it_waits
 from chatsession.errors import SessionError, shown
 from chatsession.maintenance import Maintenance, Scope, count, key_pages
@@ -50,16 +50,16 @@ async def _remove(storage: Storage, keys: list[str], as_json: bool) -> int | Non
             if as_json:
                 emit({"key": key, "removed": removed is not None})
             elif removed is None:
-                note(f"there is no session {safe(shown(key))}", "red")
+                note(f"there is no session {shown(key)}", "red")
             else:
-                note(f"deleted {safe(shown(key))} ({size_text(len(removed.value))})")
+                note(f"deleted {shown(key)} ({size_text(len(removed.value))})")
     return MISSING if missing else None
 
 
 async def _remove_all(storage: Storage, covered: Scope, yes: bool, as_json: bool) -> int | None:
     total = await count(storage, covered)
     if total and not yes:
-        _confirm(f"{counted(total, 'session')} whose keys begin with {safe(shown(covered.prefix))}")
+        _confirm(f"{counted(total, 'session')} whose keys begin with {shown(covered.prefix)}")
     removed = failed = 0
     with progress("deleting", total) as show:
         async with Maintenance(storage) as maintenance:
@@ -68,7 +68,7 @@ async def _remove_all(storage: Storage, covered: Scope, yes: bool, as_json: bool
                 for outcome in await asyncio.gather(*changes, return_exceptions=True):
                     if isinstance(outcome, SessionError) and outcome.key is not None:
                         failed += 1
-                        note(safe(str(outcome)), "red")
+                        note(str(outcome), "red")
                     elif isinstance(outcome, BaseException):
                         raise outcome
                     else:

@@ -13,7 +13,7 @@ from chatsession import RewriteReport
 from chatsession.cli._options import AsJson, DryRun
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, USAGE, CommandError, command
-from chatsession.cli._screen import counted, emit, note, quoted, safe
+from chatsession.cli._screen import counted, emit, note, quoted
 from chatsession.importers import StateStorage
 from chatsession.manager import SessionManager
 
@@ -36,7 +36,7 @@ async def rotate_keys(
     """Encrypt all sessions with the newest of the bot's encryption keys, while it runs."""
     manager = manager_named(sessions)
     if not manager.options.encryption_keys:
-        raise CommandError(USAGE, f"{safe(sessions)} has no encryption_keys; put the new key first among them")
+        raise CommandError(USAGE, f"{sessions} has no encryption_keys; put the new key first among them")
     return await _rewrite(manager, dry_run, resume_after, as_json, "encrypting")
 
 
@@ -44,7 +44,7 @@ def manager_named(path: str) -> SessionManager[Any]:
     """Import a manager, `module:name`, from the working directory too."""
     found = _imported(path)
     if not isinstance(found, SessionManager):
-        raise CommandError(USAGE, f"{safe(path)} is a {type(found).__name__}, and not a SessionManager")
+        raise CommandError(USAGE, f"{path} is a {type(found).__name__}, and not a SessionManager")
     return found  # pyright: ignore[reportUnknownVariableType] - of any kind of session
 
 
@@ -61,7 +61,7 @@ def application_named(path: str) -> Any:
     found: Any = _imported(path)
     if not hasattr(getattr(found, "persistence", None), "conversations"):
         kind = type(found).__name__
-        raise CommandError(USAGE, f"{safe(path)} is a {kind}, for which setup_persistence() was not called")
+        raise CommandError(USAGE, f"{path} is a {kind}, for which setup_persistence() was not called")
     return found
 
 
@@ -74,7 +74,7 @@ def _imported(path: str) -> object:
     try:
         return reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise CommandError(USAGE, f"{safe(path)} cannot be imported: {safe(str(error))}") from None
+        raise CommandError(USAGE, f"{path} cannot be imported: {error}") from None
 
 
 async def _rewrite(
@@ -101,7 +101,7 @@ async def _rewrite(
         emit({**counts, "failures": failures, "cursor": report.cursor})
     else:
         for _, why in report.failures:
-            note(safe(why), "red")
+            note(why, "red")
         would = "would be " if dry_run else ""
         note(
             f"{would}rewritten: {report.rewritten:,} of {counted(report.seen, 'session')}; cannot be: {report.failed:,}"

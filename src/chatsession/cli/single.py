@@ -80,7 +80,7 @@ def stored(key: str, data: bytes, as_json: bool) -> None:
     if as_json:
         emit({"key": key, "stored": True, "size": len(data)})
     else:
-        note(f"stored {safe(shown(key))} ({size_text(len(data))})")
+        note(f"stored {shown(key)} ({size_text(len(data))})")
 
 
 def _given(value: str | None, file: Path | None) -> bytes:
@@ -90,7 +90,7 @@ def _given(value: str | None, file: Path | None) -> bytes:
         try:
             return file.read_bytes()
         except OSError as error:
-            raise CommandError(USAGE, f"{safe(str(file))} cannot be read: {error.strerror}") from None
+            raise CommandError(USAGE, f"{file} cannot be read: {error.strerror}") from None
     if value == "-":
         return sys.stdin.buffer.read()
     try:
@@ -102,4 +102,4 @@ def _given(value: str | None, file: Path | None) -> bytes:
 
 
 def _missing(key: str) -> CommandError:
-    return CommandError(MISSING, f"there is no session {safe(shown(key))}")
+    return CommandError(MISSING, f"there is no session {shown(key)}")

@@ -12,7 +12,7 @@ from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import command, opened
 from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, out, remaining, safe, say
+from chatsession.cli._screen import counted, emit, out, remaining, say
 from chatsession.errors import shown
 from chatsession.maintenance import pages
 from chatsession.statistics import Statistics
@@ -73,7 +73,7 @@ def _name(what: str, ranked: list[tuple[str, str]]) -> None:
         return
     say(f"\n{what}", "bold")
     for by, key in ranked:
-        say(f"  {by:>9}  {safe(shown(key))}" if by else f"  {safe(shown(key))}")
+        say(f"  {by:>9}  {shown(key)}" if by else f"  {shown(key)}")
 
 
 def _emit(found: Statistics) -> None:

@@ -37,7 +37,7 @@ async def watch(
         if as_json:
             _emit(key, before)
         else:
-            say(f"watching {safe(shown(key))}; it is {'not there' if before is None else 'this now'}:", "bold")
+            say(f"watching {shown(key)}; it is {'not there' if before is None else 'this now'}:", "bold")
             say("\n".join(_lines(before)))
         for number in count(1):
             if number > changes > 0:
@@ -60,7 +60,7 @@ async def _next(storage: Storage, key: str, before: Record | None, every: float)
             record = await _look(storage, key)
         except StorageUnavailableError as error:
             if not away:
-                note(safe(str(error)) + "; trying again", "yellow")
+                note(f"{error}; trying again", "yellow")
             away = True
             continue
         away = False
