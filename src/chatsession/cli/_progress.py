@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from chatsession.cli._screen import duration, err
+from chatsession.cli._screen import duration, err, note, quoted
 from chatsession.maintenance import Scope, count
 from chatsession.storages import Storage
 
@@ -37,6 +38,39 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], N
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.update(bar, completed=done)
+
+
+class Report(Protocol):
+    """What long work that can be continued tells of itself."""
+
+    @property
+    def seen(self) -> int: ...
+    @property
+    def cursor(self) -> str | None: ...
+
+
+@contextmanager
+def resumable(what: str, cursor: str | None, total: int | None = None) -> Generator[Callable[[Report], None]]:
+    """As `progress`, given by reports; if the work stops, print how to continue it.
+
+    Args:
+        what: is being done.
+        cursor: where it begins.
+        total: of how many; `None`: unknown.
+    """
+    try:
+        with progress(what, total) as show:
+
+            def report_so_far(report: Report) -> None:
+                nonlocal cursor
+                cursor = report.cursor
+                show(report.seen)
+
+            yield report_so_far
+    except BaseException:
+        if cursor is not None:
+            note(f"to continue where it stopped: --resume-after {quoted(cursor)}", "yellow")
+        raise
 
 
 async def total_of(storage: Storage, scope: Scope) -> int | None:

@@ -7,15 +7,13 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
 import typer
 
-from chatsession.cli._screen import note
+from chatsession.cli._screen import is_terminal, note, safe
 from chatsession.errors import SessionConflictError, SessionError, SessionLockTimeoutError, StorageError
-from chatsession.storages import Storage, open_storage
 
 P = ParamSpec("P")
 
@@ -74,24 +72,13 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None])
     return run
 
 
-@asynccontextmanager
-async def opened(url: str, *, create: bool = False) -> AsyncGenerator[Storage]:
-    """Open the storage that a URL names.
+def confirm(question: str, without_terminal: str) -> None:
+    """Ask the user; ends the command if the answer is no, or if nobody can answer.
 
     Args:
-        url: as `open_storage` takes it.
-        create: make a file or folder that is not there, which would be a typing error in most commands.
+        question: answered by yes or no.
+        without_terminal: what would happen, to be said where there is no terminal.
     """
-    async with open_storage(from_environment(url), create=create) as storage:
-        yield storage
-
-
-def from_environment(url: str) -> str:
-    """`env:NAME` stands for the URL in that variable: a password in it is then in no list of processes."""
-    scheme, _, name = url.partition(":")
-    if scheme != "env":
-        return url
-    try:
-        return os.environ[name]
-    except KeyError:
-        raise CommandError(USAGE, f"the environment variable {name} is not set") from None
+    if not is_terminal():
+        raise CommandError(USAGE, f"{without_terminal}; pass --yes if that is meant")
+    typer.confirm(safe(question), abort=True, err=True)

@@ -65,6 +65,14 @@ def emit(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
+def tell(as_json: bool, value: Any, text: str) -> None:
+    """What a command has done: a line of JSON for scripts, else a note."""
+    if as_json:
+        emit(value)
+    else:
+        note(text)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A table; the columns in `right` hold numbers."""
     made = Table(box=None, pad_edge=False, header_style="bold")

@@ -14,8 +14,9 @@ from msgspec import to_builtins
 
 from chatsession import __version__
 from chatsession.cli._options import AsJson, Url
-from chatsession.cli._running import FOUND, command, opened
+from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import duration, emit, note, safe, say, wrapped
+from chatsession.cli._storage import opened
 from chatsession.errors import SessionError
 from chatsession.storages import Action, Change, Storage
 from chatsession.storages.inspection import Fact, Tells

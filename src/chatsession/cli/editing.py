@@ -15,10 +15,10 @@ import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
-from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, note
+from chatsession.cli._running import CONFLICT, MISSING, USAGE, CommandError, command
+from chatsession.cli._screen import note, tell
+from chatsession.cli._storage import opened, says_it_waits
 from chatsession.cli._values import compact, kind_of, plain, pretty
-from chatsession.cli._waiting import says_it_waits
 from chatsession.cli.single import stored
 from chatsession.contents import is_json
 from chatsession.errors import SessionConflictError, shown
@@ -57,10 +57,7 @@ async def _edit_until_stored(
 ) -> None:
     text = await asyncio.to_thread(_edited, path)  # the storage works on in the background
     if text == before:
-        if as_json:
-            emit({"key": key, "stored": False})
-        else:
-            note("nothing was changed")
+        tell(as_json, {"key": key, "stored": False}, "nothing was changed")
         return
     if is_json(text):
         data = compact(text)

@@ -13,9 +13,9 @@ from msgspec import UNSET
 from chatsession.cli import _lines
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
-from chatsession.cli._running import USAGE, CommandError, command, opened
-from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, out, safe_json
+from chatsession.cli._running import USAGE, CommandError, command
+from chatsession.cli._screen import counted, out, safe_json, tell
+from chatsession.cli._storage import opened, scope
 from chatsession.maintenance import pages
 
 
@@ -45,10 +45,8 @@ async def export(
         finally:
             if target is not sys.stdout.buffer:
                 target.close()
-    if as_json and file != "-":
-        emit({"exported": count, "file": file})
-    else:
-        note(f"exported {counted(count, 'session')}" + ("" if file == "-" else f" to {file}"))
+    where = "" if file == "-" else f" to {file}"
+    tell(as_json and file != "-", {"exported": count, "file": file}, f"exported {counted(count, 'session')}{where}")
 
 
 def _open(file: str, prefix: str, resume: bool, force: bool) -> tuple[BinaryIO, str | None, int]:

@@ -9,9 +9,9 @@ import typer
 
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
-from chatsession.cli._running import FOUND, command, opened
-from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, safe, say
+from chatsession.cli._running import FOUND, command
+from chatsession.cli._screen import counted, emit, note, safe, say, tell
+from chatsession.cli._storage import opened, scope
 from chatsession.cli.rewriting import manager_named
 from chatsession.diagnosis import Finding, examine_all
 from chatsession.errors import shown
@@ -61,10 +61,7 @@ async def sweep(url: Url, as_json: AsJson = False) -> None:
             while now := await storage.sweep(_SWEPT_AT_ONCE):
                 swept += now
                 show(swept)
-    if as_json:
-        emit({"swept": swept})
-    else:
-        note(f"removed {counted(swept, 'expired session')}")
+    tell(as_json, {"swept": swept}, f"removed {counted(swept, 'expired session')}")
 
 
 def _tell(finding: Finding, as_json: bool) -> None:

@@ -12,9 +12,9 @@ import typer
 
 from chatsession.cli._keys import readable
 from chatsession.cli._options import AsJson, Prefix, Url
-from chatsession.cli._running import USAGE, CommandError, command, opened
-from chatsession.cli._scope import scope
+from chatsession.cli._running import USAGE, CommandError, command
 from chatsession.cli._screen import emit, fitting, is_terminal, note, quoted, remaining, safe, say
+from chatsession.cli._storage import opened, scope
 from chatsession.cli._values import kind_of
 from chatsession.conditions import Condition
 from chatsession.maintenance import count, pages

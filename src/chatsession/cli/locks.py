@@ -9,9 +9,9 @@ from msgspec import to_builtins
 
 from chatsession import maintenance
 from chatsession.cli._options import AsJson, Prefix, Url, Yes
-from chatsession.cli._running import FAILED, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, is_terminal, moment, note, remaining, safe, table
+from chatsession.cli._running import FAILED, MISSING, CommandError, command, confirm
+from chatsession.cli._screen import counted, emit, moment, note, remaining, safe, table, tell
+from chatsession.cli._storage import opened, scope
 from chatsession.errors import shown
 from chatsession.storages import Storage
 from chatsession.storages.inspection import HeldLock, ListsLocks
@@ -65,13 +65,9 @@ async def break_lock(storage: Storage, found: HeldLock | None, key: str, yes: bo
     if found is None:
         raise CommandError(MISSING, f"{name} is not locked")
     if not yes:
-        if not is_terminal():
-            raise CommandError(USAGE, "the update that holds the lock would fail; pass --yes if that is meant")
         held_by = f"{name} is held by {found.holder or 'an unknown process'}, whose update will fail"
-        typer.confirm(f"{held_by}. Break the lock?", abort=True, err=True)
+        confirm(f"{held_by}. Break the lock?", "the update that holds the lock would fail")
     if not await maintenance.break_lock(storage, found):
         raise CommandError(MISSING, f"{name} is not locked any more, or by another update by now; nothing was done")
-    if as_json:
-        emit({"key": key, "broken": True, "holder": found.holder})
-    else:
-        note(f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing")
+    freed = f"the lock of {name} is free; the update that held it gets a SessionConflictError and writes nothing"
+    tell(as_json, {"key": key, "broken": True, "holder": found.holder}, freed)

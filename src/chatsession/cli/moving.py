@@ -15,10 +15,10 @@ from msgspec import UNSET
 from chatsession import copying
 from chatsession.cli import _lines
 from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
-from chatsession.cli._progress import progress, total_of
-from chatsession.cli._running import FOUND, USAGE, CommandError, command, opened
-from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, note, quoted
+from chatsession.cli._progress import progress, resumable, total_of
+from chatsession.cli._running import FOUND, USAGE, CommandError, command
+from chatsession.cli._screen import counted, emit, note
+from chatsession.cli._storage import opened, scope
 from chatsession.copying import CopyReport, Writer
 from chatsession.storages import Storage
 from chatsession.storages.inspection import size_text
@@ -78,30 +78,18 @@ async def copy(
     as_json: AsJson = False,
 ) -> int | None:
     """Copy sessions to another storage; bots may run on both. If repeated, it writes only what is missing."""
-    latest = CopyReport(cursor=resume_after)
-    try:
-        async with opened(url) as source, opened(target_url, create=not dry_run) as target:
-            covered = await scope(source, prefix)
-            with progress("copying", await total_of(source, covered)) as show:
-
-                def report_so_far(report: CopyReport) -> None:
-                    nonlocal latest
-                    latest = report
-                    show(report.seen)
-
-                report = await copying.copy(
-                    source,
-                    target,
-                    prefix=prefix,
-                    dry_run=dry_run,
-                    resume_after=resume_after,
-                    progress=report_so_far,
-                    existing="replace" if replace else "keep",
-                )
-    except BaseException:
-        if latest.cursor is not None:
-            note(f"to continue where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
-        raise
+    async with opened(url) as source, opened(target_url, create=not dry_run) as target:
+        covered = await scope(source, prefix)
+        with resumable("copying", resume_after, await total_of(source, covered)) as show:
+            report = await copying.copy(
+                source,
+                target,
+                prefix=prefix,
+                dry_run=dry_run,
+                resume_after=resume_after,
+                progress=show,
+                existing="replace" if replace else "keep",
+            )
     return _tell(report, "copied", dry_run, as_json)
 
 

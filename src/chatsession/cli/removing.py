@@ -9,10 +9,9 @@ import typer
 
 from chatsession.cli._options import AsJson, Prefix, Url, Yes
 from chatsession.cli._progress import progress
-from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._scope import scope
-from chatsession.cli._screen import counted, emit, is_terminal, note
-from chatsession.cli._waiting import says_it_waits
+from chatsession.cli._running import FOUND, MISSING, USAGE, CommandError, command, confirm
+from chatsession.cli._screen import counted, emit, note, tell
+from chatsession.cli._storage import opened, says_it_waits, scope
 from chatsession.errors import SessionError, shown
 from chatsession.maintenance import Maintenance, Scope, count, key_pages
 from chatsession.storages import Storage
@@ -59,7 +58,8 @@ async def _remove(storage: Storage, keys: list[str], as_json: bool) -> int | Non
 async def _remove_all(storage: Storage, covered: Scope, yes: bool, as_json: bool) -> int | None:
     total = await count(storage, covered)
     if total and not yes:
-        _confirm(f"{counted(total, 'session')} whose keys begin with {shown(covered.prefix)}")
+        doomed = f"{counted(total, 'session')} whose keys begin with {shown(covered.prefix)}"
+        confirm(f"Delete {doomed}?", f"this deletes {doomed}")
     removed = failed = 0
     with progress("deleting", total) as show:
         async with Maintenance(storage) as maintenance:
@@ -74,14 +74,6 @@ async def _remove_all(storage: Storage, covered: Scope, yes: bool, as_json: bool
                     else:
                         removed += outcome is not None
                 show(removed + failed)
-    if as_json:
-        emit({"removed": removed, "failed": failed})
-    else:
-        note(f"deleted {counted(removed, 'session')}" + (f", and left {failed:,}" if failed else ""))
+    left = f", and left {failed:,}" if failed else ""
+    tell(as_json, {"removed": removed, "failed": failed}, f"deleted {counted(removed, 'session')}{left}")
     return FOUND if failed else None
-
-
-def _confirm(what: str) -> None:
-    if not is_terminal():
-        raise CommandError(USAGE, f"this deletes {what}; pass --yes if that is meant")
-    typer.confirm(f"Delete {what}?", abort=True, err=True)

@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from chatsession import RewriteReport
 from chatsession.cli._options import AsJson, DryRun
-from chatsession.cli._progress import progress
+from chatsession.cli._progress import resumable
 from chatsession.cli._running import FOUND, USAGE, CommandError, command
-from chatsession.cli._screen import counted, emit, note, quoted
+from chatsession.cli._screen import counted, emit, note
 from chatsession.importers import StateStorage
 from chatsession.manager import SessionManager
 
@@ -80,21 +79,9 @@ def _imported(path: str) -> object:
 async def _rewrite(
     manager: SessionManager[Any], dry_run: bool, resume: str | None, as_json: bool, what: str
 ) -> int | None:
-    latest = RewriteReport(cursor=resume)
-    try:
-        async with manager:
-            with progress(what) as show:
-
-                def report_so_far(report: RewriteReport) -> None:
-                    nonlocal latest
-                    latest = report
-                    show(report.seen)
-
-                report = await manager.rewrite(dry_run=dry_run, resume=resume, progress=report_so_far)
-    except BaseException:
-        if latest.cursor is not None:
-            note(f"to continue where it stopped: --resume-after {quoted(latest.cursor)}", "yellow")
-        raise
+    async with manager:
+        with resumable(what, resume) as show:
+            report = await manager.rewrite(dry_run=dry_run, resume=resume, progress=show)
     if as_json:
         failures = [{"key": key, "why": why} for key, why in report.failures]
         counts = {"seen": report.seen, "rewritten": report.rewritten, "failed": report.failed}

@@ -10,10 +10,10 @@ import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
-from chatsession.cli._running import MISSING, USAGE, CommandError, command, opened
-from chatsession.cli._screen import emit, note, safe, safe_json, say
+from chatsession.cli._running import MISSING, USAGE, CommandError, command
+from chatsession.cli._screen import emit, note, safe, safe_json, say, tell
+from chatsession.cli._storage import opened, says_it_waits
 from chatsession.cli._values import for_scripts, indented, kind_of, plain, pretty
-from chatsession.cli._waiting import says_it_waits
 from chatsession.contents import is_json
 from chatsession.errors import shown
 from chatsession.maintenance import Maintenance, read, unchanged
@@ -34,7 +34,7 @@ async def get(
     async with opened(url) as storage:
         record = await read(storage, key)
     if record is None:
-        raise _missing(key)
+        raise CommandError(MISSING, f"there is no session {shown(key)}")
     if raw:
         sys.stdout.buffer.write(record.value)
         sys.stdout.buffer.flush()
@@ -77,10 +77,7 @@ async def set_(
 
 def stored(key: str, data: bytes, as_json: bool) -> None:
     """Say that a session was stored."""
-    if as_json:
-        emit({"key": key, "stored": True, "size": len(data)})
-    else:
-        note(f"stored {shown(key)} ({size_text(len(data))})")
+    tell(as_json, {"key": key, "stored": True, "size": len(data)}, f"stored {shown(key)} ({size_text(len(data))})")
 
 
 def _given(value: str | None, file: Path | None) -> bytes:
@@ -99,7 +96,3 @@ def _given(value: str | None, file: Path | None) -> bytes:
         raise CommandError(
             USAGE, "this is not valid Unicode; nothing was written (- reads any bytes from stdin)"
         ) from None
-
-
-def _missing(key: str) -> CommandError:
-    return CommandError(MISSING, f"there is no session {shown(key)}")

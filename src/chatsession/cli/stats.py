@@ -10,9 +10,9 @@ from rich.text import Text
 
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
-from chatsession.cli._running import command, opened
-from chatsession.cli._scope import scope
+from chatsession.cli._running import command
 from chatsession.cli._screen import counted, emit, out, remaining, say
+from chatsession.cli._storage import opened, scope
 from chatsession.errors import shown
 from chatsession.maintenance import pages
 from chatsession.statistics import Statistics

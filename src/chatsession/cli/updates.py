@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from chatsession.cli._options import AsJson, Url
-from chatsession.cli._running import FOUND, command, opened
+from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import counted, emit, note, safe_json, say
+from chatsession.cli._storage import opened
 from chatsession.cli._values import kind_of, plain
 from chatsession.maintenance import updates_set_aside
 

@@ -13,8 +13,9 @@ import typer
 
 from chatsession.cli._keys import decrypted, is_sealed
 from chatsession.cli._options import AsJson, Key, Url
-from chatsession.cli._running import command, opened
+from chatsession.cli._running import command
 from chatsession.cli._screen import emit, note, safe, say
+from chatsession.cli._storage import opened
 from chatsession.cli._values import for_scripts, pretty
 from chatsession.errors import StorageUnavailableError, shown
 from chatsession.maintenance import read

@@ -9,8 +9,9 @@ import typer
 
 from chatsession.cli._keys import given_keys
 from chatsession.cli._options import AsJson, Url
-from chatsession.cli._running import FAILED, USAGE, CommandError, command, from_environment
+from chatsession.cli._running import FAILED, USAGE, CommandError, command
 from chatsession.cli._screen import emit
+from chatsession.cli._storage import from_environment
 
 
 @command
