@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._bot import manager_named
 from chatsession.cli._options import AsJson, Prefix, Url
 from chatsession.cli._progress import progress, total_of
 from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import counted, emit, note, safe, say, tell
 from chatsession.cli._storage import opened, scope
-from chatsession.cli.rewriting import manager_named
 from chatsession.diagnosis import Finding, examine_all
 from chatsession.errors import shown
 from chatsession.storages.inspection import CountsExpired

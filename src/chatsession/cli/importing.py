@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from chatsession.cli._bot import Sessions, application_named, manager_or_states_named
 from chatsession.cli._options import AsJson, DryRun, Replace
 from chatsession.cli._progress import progress
 from chatsession.cli._running import FOUND, command
 from chatsession.cli._screen import counted, emit, note
-from chatsession.cli.rewriting import Sessions, application_named, manager_or_states_named
 from chatsession.importers import Entry, ImportReport, grammy, import_into, import_states, ptb, telebot_states
 from chatsession.manager import SessionManager
 
