@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from chatsession import SessionError, SessionManager
 from chatsession.importers import Entry, aiogram_fsm, grammy, import_into, ptb
-from chatsession.importers._pickles import PickleError, Plain, load
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError, load
 from chatsession.keys import per_user
 from tools.servers.redis import RedisServer
 

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from chatsession.importers import _pickles
-from chatsession.importers._pickles import PickleError, Plain, load
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError, load
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 NOW = datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.UTC)
@@ -250,9 +251,9 @@ def _dumped(value: object) -> bytes:
 def test_a_small_pickle_does_not_fill_the_memory(path: Path, stored: bytes) -> None:
     path.write_bytes(stored)
     code = (
-        "from pathlib import Path; from chatsession.importers import _pickles\n"
-        "try: _pickles.Plain()(_pickles.load(Path('bot.pickle')))\n"
-        "except _pickles.PickleError: pass\n"
+        "from pathlib import Path; from chatsession.importers import _pickles, _unpickling\n"
+        "try: _pickles.Plain()(_unpickling.load(Path('bot.pickle')))\n"
+        "except _unpickling.PickleError: pass\n"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, check=True)
@@ -291,7 +292,7 @@ def test_no_memory_is_reserved_for_what_a_length_claims(path: Path, opcode: byte
     path.write_bytes(b"\x80\x05" + opcode + (3 << 29).to_bytes(8, "little") + b"x")
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from chatsession.importers._pickles import PickleError, load\n"
+        "from chatsession.importers._unpickling import PickleError, load\n"
         "status = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmPeak')).split()[1])\n"
         "before = status()\n"
         f"try: load(Path({str(path)!r}))\n"

@@ -27,7 +27,8 @@ from chatsession import (
 from chatsession.cli import _lines
 from chatsession.contents import UnusableTextError, stored_form, view
 from chatsession.errors import SessionDecryptError
-from chatsession.importers._pickles import PickleError, Plain, load
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError, load
 from chatsession.serialization.codec import CodecError
 from chatsession.serialization.compression import COMPRESSED, decompress
 from chatsession.serialization.encryption import SEALED, Keyring

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_LONGEST_ID = 20
+"""Digits; Telegram's ids have fewer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -40,3 +43,8 @@ class Entry:
     migrate: bool = False
     problem: str | None = None
     note: str | None = None
+
+
+def is_id(text: str) -> bool:
+    """Whether a part of a key is an id."""
+    return len(text) <= _LONGEST_ID and text.isascii() and text.removeprefix("-").isdecimal()

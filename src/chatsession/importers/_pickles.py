@@ -16,9 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 from uuid import UUID
 
-from chatsession.importers._unpickling import DICTS, Call, PickleError, StandIn, load, pairs_of
-
-__all__ = ["PickleError", "Plain", "load", "pairs_of"]
+from chatsession.importers._unpickling import DICTS, Call, PickleError, StandIn, pairs_of
 
 _MOST_PARTS = 1_000_000
 """In one entry; a pickle of a few bytes can stand for billions, by naming one list again and again."""

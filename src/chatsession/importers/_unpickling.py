@@ -11,9 +11,12 @@ import os
 import pickle
 import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar
+
+from chatsession.errors import SessionError, shown
 
 _MOST_CLASSES = 10_000
 """In one pickle."""
@@ -188,6 +191,19 @@ def load(path: Path) -> object:
             raise
         except Exception as error:
             raise PickleError(f"is not a whole pickle ({type(error).__name__})") from None
+
+
+@contextmanager
+def reading(path: Path) -> Generator[None]:
+    """Raise `SessionError`, which names the file, if the block cannot read a pickle."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or path.name
+        raise SessionError(f"the pickle {shown(str(name))} cannot be read: {error.strerror}") from None
+    except PickleError as error:
+        why = f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?"
+        raise SessionError(why) from None
 
 
 def pairs_of(value: object) -> list[tuple[Any, Any]] | None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from chatsession.errors import shown
-from chatsession.importers._entries import Entry
+from chatsession.importers._entries import Entry, is_id
 from chatsession.importers._redis import Source, client_of, literal, names_of, strings_of
 
 __all__ = ["DefaultKeys", "KeyBuilder", "entries"]
-
-
-_LONGEST = 20
-"""Digits of an id; Telegram has fewer."""
 
 
 class KeyBuilder(Protocol):
@@ -57,18 +53,23 @@ async def entries(redis: Source, *, key_builder: KeyBuilder | None = None) -> As
     keys = key_builder or DefaultKeys()
     start = literal(keys.prefix + keys.separator)
     async with client_of(redis) as client:
-        async for page in names_of(client, start + b"*" + literal(keys.separator + "data")):
-            states = [name.removesuffix(b"data") + b"state" for name in page]
-            found = await strings_of(client, [*page, *states])
-            for name, data, state in zip(page, found, found[len(page) :], strict=False):
-                if data is not None:
-                    yield _entry(name, "data", data, state, keys)
-        async for page in names_of(client, start + b"*" + literal(keys.separator + "state")):
-            others = [name.removesuffix(b"state") + b"data" for name in page]
-            found = await strings_of(client, [*page, *others])
-            for name, state, data in zip(page, found, found[len(page) :], strict=False):
-                if data is None and state is not None:
-                    yield _entry(name, "state", b"{}", state, keys)
+        async for name, data, state in _with_other(client, start, keys, "data", "state"):
+            if data is not None:
+                yield _entry(name, "data", data, state, keys)
+        async for name, state, data in _with_other(client, start, keys, "state", "data"):
+            if data is None and state is not None:
+                yield _entry(name, "state", b"{}", state, keys)
+
+
+async def _with_other(
+    client: Any, start: bytes, keys: KeyBuilder, part: str, other: str
+) -> AsyncGenerator[tuple[bytes, bytes | None, bytes | None]]:
+    """The keys of a part, each with what it holds and what the other part of the same conversation holds."""
+    async for page in names_of(client, start + b"*" + literal(keys.separator + part)):
+        others = [name.removesuffix(part.encode()) + other.encode() for name in page]
+        found = await strings_of(client, [*page, *others])
+        for name, here, there in zip(page, found, found[len(page) :], strict=False):
+            yield name, here, there
 
 
 def _entry(name: bytes, part: str, data: bytes, state: bytes | None, keys: KeyBuilder) -> Entry:
@@ -92,14 +93,14 @@ def ids_of(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
     left = inner.split(keys.separator)
     ids: dict[str, Any] = {}
     if keys.with_bot_id:
-        if not _are_numbers(left[:1]):
+        if not is_id(left[0]):
             return None
         ids["bot_id"] = int(left.pop(0))
-    if keys.with_business_connection_id and left and not _are_numbers(left[:1]):
+    if keys.with_business_connection_id and left and not is_id(left[0]):
         ids["business_connection_id"] = left.pop(0)
     after = 1 if keys.with_destiny else 0
-    numbers = 3 if len(left) >= 3 + after and _are_numbers(left[:3]) else 2
-    if not _are_numbers(left[:numbers]) or len(left) < numbers + after:
+    numbers = 3 if len(left) >= 3 + after and all(map(is_id, left[:3])) else 2
+    if len(left) < numbers + after or not all(map(is_id, left[:numbers])):
         return None
     chat, *topic, user = map(int, left[:numbers])
     ids |= {"chat_id": chat, "user_id": user, "thread_id": topic[0] if topic else None}
@@ -109,12 +110,6 @@ def ids_of(name: str, part: str, keys: KeyBuilder) -> dict[str, Any] | None:
     elif len(left) > numbers:
         return None
     return ids
-
-
-def _are_numbers(parts: Sequence[str]) -> bool:
-    return bool(parts) and all(
-        len(part) <= _LONGEST and part.isascii() and part.removeprefix("-").isdecimal() for part in parts
-    )
 
 
 def _text(state: bytes | None) -> str | None:

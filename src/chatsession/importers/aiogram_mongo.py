@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, Protocol, TypeAlias, cast
+from collections.abc import AsyncGenerator
+from typing import Any
 
-try:
-    from pymongo import AsyncMongoClient
-    from pymongo.errors import PyMongoError
-except ImportError as error:
-    raise ImportError("reading from MongoDB needs pymongo: pip install 'chatsession[mongo]'") from error
-
-from chatsession.errors import StorageUnavailableError, shown
+from chatsession.errors import shown
 from chatsession.importers._entries import Entry
+from chatsession.importers._mongo import Source, client_of
 from chatsession.importers.aiogram_fsm import DefaultKeys, KeyBuilder, ids_of
 
 __all__ = ["entries"]
 
 _PAGE = 200
-
-Source: TypeAlias = "str | AsyncMongoClient[Any]"
-
-
-class _Collection(Protocol):
-    """The part of pymongo's collection that is used here; its own types are generic in all directions."""
-
-    def find(self, *, projection: dict[str, int], batch_size: int) -> AsyncIterator[dict[str, Any]]: ...
 
 
 async def entries(
@@ -49,17 +36,11 @@ async def entries(
     Raises:
         StorageUnavailableError: MongoDB does not answer.
     """
-    client: AsyncMongoClient[Any] = AsyncMongoClient(mongo) if isinstance(mongo, str) else mongo
     keys = key_builder or DefaultKeys()
-    try:
-        collection = cast("_Collection", client[db_name][collection_name])
-        async for document in collection.find(projection={"state": 1, "data": 1}, batch_size=_PAGE):
+    async with client_of(mongo) as client:
+        found = client[db_name][collection_name].find(projection={"state": 1, "data": 1}, batch_size=_PAGE)
+        async for document in found:
             yield _entry(document, keys)
-    except PyMongoError as error:
-        raise StorageUnavailableError(f"MongoDB did not answer ({type(error).__name__})") from None
-    finally:
-        if client is not mongo:
-            await client.close()
 
 
 def _entry(document: dict[str, Any], keys: KeyBuilder) -> Entry:

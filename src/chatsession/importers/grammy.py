@@ -1,5 +1,4 @@
-"""grammY's sessions, as its storage packages for files, Redis, PostgreSQL and MongoDB
-keep them.
+"""grammY's sessions, as its storage packages for files, Redis, PostgreSQL and MongoDB keep them.
 
 Both plain data and the envelopes of `enhanceStorage` are read; the version in an envelope is where the manager's
 `migrations` start from, and what has expired is left out.
@@ -133,22 +132,13 @@ async def mongo_entries(url: str, *, collection: str = "sessions") -> AsyncGener
         StorageUnavailableError: MongoDB does not answer.
         SessionError: the URL names no database.
     """
-    try:
-        from pymongo import AsyncMongoClient
-        from pymongo.errors import ConfigurationError, PyMongoError
-    except ImportError as error:
-        raise ImportError("sessions in MongoDB need pymongo: pip install 'chatsession[mongo]'") from error
+    from chatsession.importers._mongo import client_of
 
-    try:
-        async with AsyncMongoClient[dict[str, object]](url) as client:
-            documents = client.get_default_database()[collection]
-            async for document in documents.find({"key": {"$type": "string"}, "value": {"$exists": True}}):
-                key = str(document["key"])
-                yield _entry(shown(key), key, _encode(document["value"]))
-    except ConfigurationError:
-        raise SessionError("the URL names no database; write mongodb://host/DATABASE") from None
-    except PyMongoError as error:
-        raise StorageUnavailableError(f"MongoDB did not answer ({type(error).__name__})") from None
+    async with client_of(url) as client:
+        documents = client.get_default_database()[collection]
+        async for document in documents.find({"key": {"$type": "string"}, "value": {"$exists": True}}):
+            key = str(document["key"])
+            yield _entry(shown(key), key, _encode(document["value"]))
 
 
 class _Connection(Protocol):

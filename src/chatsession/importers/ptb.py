@@ -12,15 +12,15 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from chatsession.errors import SessionError, shown
 from chatsession.importers._entries import Entry
-from chatsession.importers._pickles import PickleError, Plain, load, pairs_of
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError, load, pairs_of, reading
 
 __all__ = ["Kind", "entries"]
 
 Kind: TypeAlias = Literal["user_data", "chat_data", "bot_data"]
 
-_PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
+PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
 
 _LARGEST_ID = 2**63
 """Above all ids of Telegram; Python cannot even print some that are larger."""
@@ -80,42 +80,26 @@ def read_parts(path: Path, names: Sequence[str], single_file: bool | None) -> di
     Raises:
         SessionError: the file cannot be read, or is not what a `PicklePersistence` writes.
     """
-    try:
+    with reading(path):
         if path.is_file() if single_file is None else single_file:
-            whole = _by_name(pairs_in(load(path)))
-            return {name: whole[name] for name in names if name in whole}
+            return {name: value for name, value in pairs_in(load(path)) if isinstance(name, str) and name in names}
         return _several(path, names)
-    except OSError as error:
-        name = error.filename or path.name
-        raise SessionError(f"the pickle {shown(str(name))} cannot be read: {error.strerror}") from None
-    except PickleError as error:
-        raise _broken(path, error) from None
 
 
 def _read(path: Path, kind: Kind, single_file: bool | None) -> _Found:
     whole = read_parts(path, (kind, "conversations", "callback_data"), single_file)
-    try:
+    with reading(path):
         data: object = whole.get(kind)
         return _Found(
             [(None, data)] if kind == "bot_data" else pairs_in(data),
             sum(len(pairs_in(states)) for _, states in pairs_in(whole.get("conversations"))),
             bool(whole.get("callback_data")),
         )
-    except PickleError as error:
-        raise _broken(path, error) from None
-
-
-def _broken(path: Path, error: PickleError) -> SessionError:
-    return SessionError(f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?")
-
-
-def _by_name(pairs: list[tuple[Any, Any]]) -> dict[str, object]:
-    return {name: value for name, value in pairs if isinstance(name, str)}
 
 
 def _several(path: Path, names: Sequence[str]) -> dict[str, object]:
     """Read the files of `single_file=False`, one for each part; parts that were never written have none."""
-    files = {name: path.with_name(f"{path.name}_{name}") for name in _PARTS}
+    files = {name: path.with_name(f"{path.name}_{name}") for name in PARTS}
     if not any(file.exists() for file in files.values()):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return {name: load(files[name]) for name in names if files[name].exists()}

@@ -16,8 +16,9 @@ import msgspec
 from chatsession.errors import SessionError
 from chatsession.importers._entries import Entry
 from chatsession.importers._importing import ImportReport, OnExisting, import_into
-from chatsession.importers._pickles import PickleError, Plain
-from chatsession.importers.ptb import pairs_in, read_parts
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError
+from chatsession.importers.ptb import PARTS, pairs_in, read_parts
 from chatsession.integrations.telegram_ext import SessionPersistence  # which says what to install
 from chatsession.serialization.codec import CodecError, JsonCodec
 
@@ -28,7 +29,6 @@ __all__ = ["import_pickle"]
 
 _UNTYPED = dict[str, Any]
 _UNTYPED_CODEC = JsonCodec[dict[str, Any]](_UNTYPED)
-_PARTS = ("user_data", "chat_data", "bot_data", "conversations", "callback_data")
 
 
 async def import_pickle(
@@ -74,7 +74,7 @@ async def import_pickle(
     if not isinstance(persistence, SessionPersistence):
         raise ValueError("import_pickle needs an application for which setup_persistence was called")
     persistence.know(application)
-    parts = await asyncio.to_thread(read_parts, Path(path), _PARTS, single_file)
+    parts = await asyncio.to_thread(read_parts, Path(path), PARTS, single_file)
     reading = _Reading(persistence, Plain(allow), parts)
     whole = ImportReport()
     user = object()

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chatsession.errors import SessionError, shown
-from chatsession.importers._entries import Entry
-from chatsession.importers._pickles import PickleError, Plain, load, pairs_of
+from chatsession.importers._entries import Entry, is_id
+from chatsession.importers._pickles import Plain
+from chatsession.importers._unpickling import PickleError, load, pairs_of, reading
 
 if TYPE_CHECKING:
     from chatsession.importers._redis import Source
 
 __all__ = ["pickle_entries", "redis_entries"]
 
-_LONGEST = 20
-"""Digits of an id; Telegram has fewer."""
 _FOREIGN = "its key is not of the form that prefix and separator say"
 
 
@@ -74,14 +73,8 @@ async def redis_entries(redis: Source, *, prefix: str = "telebot", separator: st
 
 
 def _read(path: Path) -> list[tuple[Any, Any]]:
-    try:
+    with reading(path):
         pairs = pairs_of(load(path))
-    except OSError as error:
-        raise SessionError(f"the pickle {shown(path.name)} cannot be read: {error.strerror}") from None
-    except PickleError as error:
-        raise SessionError(
-            f"the file of {shown(path.name)} {error}; is the bot still running, which writes it in place?"
-        ) from None
     if pairs is None:
         raise SessionError(f"the file {shown(path.name)} is not what a StatePickleStorage writes")
     return pairs
@@ -108,7 +101,7 @@ def _of_redis(name: str, state: bytes | None, data: bytes | None, prefix: str, s
     try:
         return _entry(origin, ids, None if state is None else state.decode(), msgspec.json.decode(data or b"{}"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Entry(origin=origin, kind="states", problem="its data is no JSON")
+        return Entry(origin=origin, kind="states", problem="its data is not JSON")
 
 
 def _entry(origin: str, ids: dict[str, Any], state: object, data: object) -> Entry:
@@ -127,17 +120,13 @@ def _ids(name: str, prefix: str, separator: str) -> dict[str, Any] | None:
     if not name.startswith(prefix + separator):
         return None
     *rest, chat, user = name[len(prefix + separator) :].split(separator) if separator in name else ("", "")
-    if not (_is_number(chat) and _is_number(user)) or len(rest) > 3:
+    if not (is_id(chat) and is_id(user)) or len(rest) > 3:
         return None
     ids: dict[str, Any] = {"chat_id": int(chat), "user_id": int(user)}
-    if rest and _is_number(rest[0]):
+    if rest and is_id(rest[0]):
         ids["bot_id"] = int(rest.pop(0))
-    if rest and not _is_number(rest[0]):
+    if rest and not is_id(rest[0]):
         ids["business_connection_id"] = rest.pop(0)
-    if rest and _is_number(rest[0]):
+    if rest and is_id(rest[0]):
         ids["thread_id"] = int(rest.pop(0))
     return None if rest else ids
-
-
-def _is_number(part: str) -> bool:
-    return len(part) <= _LONGEST and part.isascii() and part.removeprefix("-").isdecimal()
