@@ -12,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
+from urllib.parse import quote
 
 
 class ServerNotFoundError(RuntimeError):
@@ -69,6 +71,32 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """One server or several, which run in a `with` block. What is left of them when they do not start is removed."""
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
+def credentials(user: str | None, password: str | None) -> str:
+    """What stands before the host in a URL."""
+    return f"{quote(user or '', safe='')}:{quote(password or '', safe='')}@" if user or password else ""
 
 
 class ServerProcess:

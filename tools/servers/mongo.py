@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tools.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
+from tools.servers._process import Server, ServerProcess, credentials, free_ports, program, temporary_folder, wait_until
 
 REPLICA_SET = "sessions"
 
 
-class MongoServer:
+class MongoServer(Server):
     """One server on 127.0.0.1; a context manager.
 
     Args:
@@ -58,9 +57,8 @@ class MongoServer:
     @property
     def url(self) -> str:
         """The address of the database `bot`, as `open_storage` takes it."""
-        credentials = f"{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@" if self.user else ""
         options = f"?replicaSet={REPLICA_SET}" if self._replica_set else "?authSource=admin" if self.user else ""
-        return f"mongodb://{credentials}{self.address}/bot{options}"
+        return f"mongodb://{credentials(self.user, self.password)}{self.address}/bot{options}"
 
     def client(self) -> MongoClient[dict[str, Any]]:
         """A synchronous client, which the caller closes."""
@@ -87,20 +85,15 @@ class MongoServer:
         self.start()
         wait_until(lambda: _holds(self._leads), "the server becoming the primary")
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-            if self._replica_set:
-                _initiate(self, [self])
-                wait_until(lambda: _holds(self._leads), "the server becoming the primary")
-            if self.user:
-                self._create_user()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        self.start()
+        if self._replica_set:
+            _initiate(self, [self])
+            wait_until(lambda: _holds(self._leads), "the server becoming the primary")
+        if self.user:
+            self._create_user()
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self.process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -112,7 +105,7 @@ class MongoServer:
             client.admin.command("createUser", self.user, pwd=self.password, roles=["root"])
 
 
-class MongoReplicaSet:
+class MongoReplicaSet(Server):
     """Three servers on 127.0.0.1, one of them the primary; a context manager.
 
     Args:
@@ -121,7 +114,6 @@ class MongoReplicaSet:
 
     def __init__(self, arguments: Sequence[str] = ()) -> None:
         self.servers = [MongoServer(replica_set=True, arguments=arguments) for _ in range(3)]
-        self._stack = ExitStack()
 
     @property
     def url(self) -> str:
@@ -168,22 +160,17 @@ class MongoReplicaSet:
 
         return any(_holds(partial(shows_all, server)) for server in self.servers)
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self.servers:
-                self._stack.callback(server.__exit__)
-                server.start()
-            _initiate(self.servers[0], self.servers)
-            self.primary()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
+    def _begin(self) -> None:
+        for server in self.servers:
+            server.start()
+        _initiate(self.servers[0], self.servers)
+        self.primary()
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         for server in self.servers:
             server.process.kill()  # told to end, the last of them would wait for a majority
-        self._stack.close()
+        for server in self.servers:
+            server._end()
 
 
 def _initiate(first: MongoServer, members: Sequence[MongoServer]) -> None:

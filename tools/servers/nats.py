@@ -9,16 +9,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.error import URLError
-from urllib.parse import quote
 from urllib.request import urlopen
 
 from tools.servers._certificate import certificate_in
-from tools.servers._process import ServerProcess, free_ports, program, temporary_folder, wait_until
+from tools.servers._process import Server, ServerProcess, credentials, free_ports, program, temporary_folder, wait_until
 
 
-class NatsServer:
+class NatsServer(Server):
     """One server on 127.0.0.1; a context manager.
 
     Args:
@@ -67,8 +66,7 @@ class NatsServer:
     @property
     def url(self) -> str:
         """The server's address with user and password, as `open_storage` takes it."""
-        credentials = f"{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@" if self.user else ""
-        return f"{'tls' if self._tls else 'nats'}://{credentials}127.0.0.1:{self.port}"
+        return f"{'tls' if self._tls else 'nats'}://{credentials(self.user, self.password)}127.0.0.1:{self.port}"
 
     @property
     def certificate(self) -> Path:
@@ -86,25 +84,16 @@ class NatsServer:
         self.process.kill()
         self.process.start()
 
-    def stop(self) -> None:
-        """End it, and remove its folder if it was made here."""
+    def _begin(self) -> None:
+        self.start()
+
+    def _end(self) -> None:
         self.process.stop()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-class NatsCluster:
+class NatsCluster(Server):
     """Three servers on 127.0.0.1 that keep replicas of each other's streams; a context manager.
 
     Args:
@@ -134,17 +123,12 @@ class NatsCluster:
         """The servers' addresses."""
         return [server.url for server in self.servers]
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self.servers:
-                self._stack.enter_context(server)
-            wait_until(lambda: all(map(self._is_led, range(3))), "the servers of the cluster finding each other")
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
+    def _begin(self) -> None:
+        for server in self.servers:
+            self._stack.enter_context(server)
+        wait_until(lambda: all(map(self._is_led, range(3))), "the servers of the cluster finding each other")
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self._stack.close()
 
     def leader(self, stream: str) -> NatsServer | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tools.servers._process import (
+    Server,
     ServerFailedError,
     ServerProcess,
     free_ports,
@@ -26,7 +27,7 @@ _PATIENCE = 600
 StopMode = Literal["smart", "fast", "immediate"]
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A PostgreSQL server of its own, as a context manager; it keeps its data until the end of the block.
 
     `fsync` stays on, so that measurements and crashes are realistic.
@@ -60,20 +61,15 @@ class PostgresServer:
         """The same for another database of this server."""
         return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/{database}"
 
-    def __enter__(self) -> PostgresServer:
-        try:
-            _give_to_server(self._folder)
-            if self._primary is None:
-                self._initialize()
-            else:
-                self._copy(self._primary)
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        _give_to_server(self._folder)
+        if self._primary is None:
+            self._initialize()
+        else:
+            self._copy(self._primary)
+        self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         if (self._data / "postmaster.pid").exists():
             self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -157,7 +153,7 @@ class PostgresServer:
             raise ServerFailedError(f"{name} failed:\n{output.read_text(errors='replace')}\n{self.log()}")
 
 
-class PgBouncer:
+class PgBouncer(Server):
     """PgBouncer in transaction mode in front of a server, as a context manager.
 
     Args:
@@ -182,7 +178,7 @@ class PgBouncer:
         """Where it is; the database is the server's."""
         return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/{_DATABASE}"
 
-    def __enter__(self) -> PgBouncer:
+    def _begin(self) -> None:
         config = self._folder / "pgbouncer.ini"
         users = self._folder / "users.txt"
         users.write_text(f'"{_USER}" "{_PASSWORD}"\n')
@@ -202,14 +198,9 @@ server_login_retry = 0.2
 """
         )
         _give_to_server(self._folder, users, config)
-        try:
-            self._process.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        self._process.start()
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self._process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 

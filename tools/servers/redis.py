@@ -6,13 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
-from urllib.parse import quote
 
 from tools.servers._certificate import certificate_in
 from tools.servers._process import (
+    Server,
     ServerFailedError,
     ServerProcess,
+    credentials,
     free_ports,
     program,
     temporary_folder,
@@ -23,7 +23,7 @@ SERVICE = "sessions"
 """The name by which the sentinels know the primary."""
 
 
-class RedisServer:
+class RedisServer(Server):
     """One server on 127.0.0.1 that keeps nothing on disk; a context manager.
 
     Args:
@@ -63,9 +63,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         """The server's address with its password, as `open_storage` takes it."""
-        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
         trust = f"?ssl_ca_certs={self.certificate}" if self.tls else ""
-        return f"{self.scheme}{'s' if self.tls else ''}://{credentials}127.0.0.1:{self.port}/0{trust}"
+        return (
+            f"{self.scheme}{'s' if self.tls else ''}://{credentials(None, self.password)}127.0.0.1:{self.port}/0{trust}"
+        )
 
     @property
     def certificate(self) -> Path:
@@ -93,15 +94,10 @@ class RedisServer:
         except ServerFailedError:
             return False
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self.process.stop()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -116,7 +112,7 @@ class RedisServer:
         ]
 
 
-class RedisSentinel:
+class RedisSentinel(Server):
     """A primary, its replicas, and three sentinels that replace it within about 2 s of its death.
 
     Args:
@@ -147,9 +143,8 @@ class RedisSentinel:
     @property
     def url(self) -> str:
         """The address of the service, as `open_storage` takes it."""
-        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
-        return f"redis+sentinel://{credentials}{hosts}/{SERVICE}"
+        return f"redis+sentinel://{credentials(None, self.password)}{hosts}/{SERVICE}"
 
     @property
     def primary(self) -> RedisServer:
@@ -157,19 +152,14 @@ class RedisSentinel:
         _, port = _ask(self.sentinel_ports[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE).split()
         return next(server for server in self.servers if server.port == int(port))
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self.servers:
-                server.start()
-            for sentinel in self._sentinels:
-                sentinel.start()
-            wait_until(self._ready, "replicas and sentinels knowing each other")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        for server in self.servers:
+            server.start()
+        for sentinel in self._sentinels:
+            sentinel.start()
+        wait_until(self._ready, "replicas and sentinels knowing each other")
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         for sentinel in self._sentinels:
             sentinel.kill()
         for server in self.servers:
@@ -200,7 +190,7 @@ class RedisSentinel:
         return all(replica.says("master_link_status:up", "INFO", "replication") for replica in self.servers[1:])
 
 
-class RedisCluster:
+class RedisCluster(Server):
     """Three primaries with a replica each; a replica takes over within about 2 s of its primary's death.
 
     Args:
@@ -227,25 +217,20 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """The addresses of two of the servers, as `open_storage` takes them."""
-        credentials = f":{quote(self.password, safe='')}@" if self.password else ""
-        return f"redis+cluster://{credentials}127.0.0.1:{self.servers[0].port},127.0.0.1:{self.servers[1].port}"
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        return f"redis+cluster://{credentials(None, self.password)}{hosts}"
 
     def primaries(self) -> list[RedisServer]:
         """The servers that are primaries now."""
         return [server for server in self.servers if server.says("role:master", "INFO", "replication")]
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self.servers:
-                server.start()
-            self._join()
-            wait_until(self._ready, "the cluster covering all slots")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        for server in self.servers:
+            server.start()
+        self._join()
+        wait_until(self._ready, "the cluster covering all slots")
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         for server in self.servers:
             server.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

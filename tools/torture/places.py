@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 from pymongo.errors import PyMongoError
 
@@ -20,6 +20,9 @@ from tools.servers.mongo import MongoReplicaSet, MongoServer
 from tools.servers.nats import NatsServer
 from tools.servers.postgres import PostgresServer
 from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer, _ask
+
+Troubles: TypeAlias = Mapping[str, Callable[[Random], None]]
+Limits: TypeAlias = Mapping[str, tuple[Callable[[], None], Callable[[], None]]]
 
 _DEAD_AFTER = 2000
 """Milliseconds of silence after which a server is replaced; sooner, a busy machine replaces servers that are alive."""
@@ -49,6 +52,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stack = ExitStack()
+        self.servers: Sequence[RedisServer | PostgresServer | NatsServer | MongoServer] = ()
 
     @property
     def url(self) -> str:
@@ -58,16 +62,16 @@ class Place:
     @property
     def ports(self) -> Sequence[int]:
         """Of the servers, behind proxies."""
-        return ()
+        return [server.port for server in self.servers]
 
     def start(self) -> None:
         """Start the servers."""
 
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         """What can be done to the servers, each returning when they are well again."""
         return {}
 
-    def limits(self) -> Mapping[str, tuple[Callable[[], None], Callable[[], None]]]:
+    def limits(self) -> Limits:
         """What can be taken from the servers for a while: taken, and given back."""
         return {}
 
@@ -122,7 +126,7 @@ class SQLite(Place):
     def url(self) -> str:
         return f"sqlite:///{self.folder}/bot.db"
 
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {"file held by another program": self._hold, "file vacuumed": lambda _: self._execute("VACUUM")}
 
     def _hold(self, random: Random) -> None:
@@ -144,19 +148,16 @@ class Redis(Place):
     def start(self) -> None:
         arguments = ("--appendonly", "yes", "--appendfsync", "always")
         self._server = self.stack.enter_context(RedisServer(folder=self.folder / "redis", arguments=arguments))
+        self.servers = [self._server]
 
     @property
     def url(self) -> str:
         return f"{self._server.url}?retry_for=5"
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [self._server.port]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {"server killed and started": self._restart}
 
-    def limits(self) -> Mapping[str, tuple[Callable[[], None], Callable[[], None]]]:
+    def limits(self) -> Limits:
         return {"maxmemory, noeviction": (lambda: self._limit("1mb"), lambda: self._limit("0"))}
 
     def revive(self) -> None:
@@ -180,6 +181,7 @@ class Sentinel(Place):
 
     def start(self) -> None:
         self._service = self.stack.enter_context(RedisSentinel(replicas=1))
+        self.servers = self._service.servers
         for port in self._service.sentinel_ports:
             _ask(port, "SENTINEL", "SET", SERVICE, "down-after-milliseconds", _DEAD_AFTER)
 
@@ -189,9 +191,9 @@ class Sentinel(Place):
 
     @property
     def ports(self) -> Sequence[int]:
-        return [*self._service.sentinel_ports, *(server.port for server in self._service.servers)]
+        return [*self._service.sentinel_ports, *super().ports]
 
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {"failover": self._fail_over, "replica killed and started": self._restart_replica}
 
     def _fail_over(self, _: Random) -> None:
@@ -223,6 +225,7 @@ class Cluster(Place):
 
     def start(self) -> None:
         self._cluster = self.stack.enter_context(RedisCluster())
+        self.servers = self._cluster.servers
         for server in self._cluster.servers:
             self._be_patient(server)
 
@@ -230,11 +233,7 @@ class Cluster(Place):
     def url(self) -> str:
         return f"{self._cluster.url}?wait_replicas=1&retry_for=5"
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [server.port for server in self._cluster.servers]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {
             "failover": self._fail_over,
             "replica killed and started": self._restart_replica,
@@ -281,16 +280,13 @@ class Postgres(Place):
     def start(self) -> None:
         settings = {"max_wal_size": "'128MB'", "checkpoint_timeout": "'30s'"}
         self._server = self.stack.enter_context(PostgresServer(settings))
+        self.servers = [self._server]
 
     @property
     def url(self) -> str:
         return f"{self._server.url}?retry_for=5"
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [self._server.port]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {
             "server stopped at once and started": lambda _: self._server.restart("immediate"),
             "server restarted": lambda _: self._server.restart("fast"),
@@ -347,16 +343,13 @@ class Nats(Place):
 
     def start(self) -> None:
         self._server = self.stack.enter_context(NatsServer(folder=self.folder / "nats"))
+        self.servers = [self._server]
 
     @property
     def url(self) -> str:
         return self._server.url
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [self._server.port]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {"server killed and started": lambda _: self._server.restart()}
 
     def revive(self) -> None:
@@ -389,16 +382,13 @@ class Mongo(Place):
 
     def start(self) -> None:
         self._server = self.stack.enter_context(MongoServer(replica_set=True, arguments=_CHECKPOINTS))
+        self.servers = [self._server]
 
     @property
     def url(self) -> str:
         return f"mongodb://{self._server.address}/bot?directConnection=true&retry_for=5"
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [self._server.port]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {
             "server killed and started": lambda _: self._server.restart(),
             "document of a session held": lambda random: _hold_document(self._server, random),
@@ -417,44 +407,41 @@ class MongoReplicas(Place):
     promise = "w: majority: outlasts the death of the primary"
 
     def start(self) -> None:
-        self._servers = self.stack.enter_context(MongoReplicaSet(_CHECKPOINTS))
+        self._replicas = self.stack.enter_context(MongoReplicaSet(_CHECKPOINTS))
+        self.servers = self._replicas.servers
 
     @property
     def url(self) -> str:
-        return f"{self._servers.url}&retry_for=15"
+        return f"{self._replicas.url}&retry_for=15"
 
-    @property
-    def ports(self) -> Sequence[int]:
-        return [server.port for server in self._servers.servers]
-
-    def troubles(self) -> Mapping[str, Callable[[Random], None]]:
+    def troubles(self) -> Troubles:
         return {
             "failover": self._fail_over,
             "primary steps down": self._step_down,
             "replica killed and started": self._restart_replica,
-            "document of a session held": lambda random: _hold_document(self._servers.primary(), random),
+            "document of a session held": lambda random: _hold_document(self._replicas.primary(), random),
         }
 
     def revive(self) -> None:
-        self._servers.revive()
+        self._replicas.revive()
 
     def _fail_over(self, _: Random) -> None:
-        old = self._servers.primary()
+        old = self._replicas.primary()
         old.process.kill()
-        self._servers.primary()
+        self._replicas.primary()
         old.start()
-        self._servers.all_follow()
+        self._replicas.all_follow()
 
     def _step_down(self, _: Random) -> None:
-        self._servers.step_down()
-        self._servers.all_follow()
+        self._replicas.step_down()
+        self._replicas.all_follow()
 
     def _restart_replica(self, random: Random) -> None:
-        primary = self._servers.primary()
-        replica = random.choice([server for server in self._servers.servers if server is not primary])
+        primary = self._replicas.primary()
+        replica = random.choice([server for server in self._replicas.servers if server is not primary])
         replica.process.kill()
         replica.start()
-        self._servers.all_follow()
+        self._replicas.all_follow()
 
 
 PLACES: Mapping[str, type[Place]] = {
