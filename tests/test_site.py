@@ -119,7 +119,7 @@ async def test_the_search_finds_what_readers_look_for(browser: Browser, address:
     for words, expected in SEARCHED.items():
         page, wrong = await visit(browser, address)
         await page.locator(".md-search__button").click()
-        await page.keyboard.type(words)
+        await page.get_by_role("combobox").fill(words)  # waits for the box, which a busy browser opens late
         await page.wait_for_function(AMONG_THE_FIRST, arg=expected)
         assert wrong == []
         await page.context.close()
