@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from chatsession.cli._screen import duration, err, note, quoted
@@ -34,7 +35,7 @@ def progress(what: str, total: int | None = None) -> Generator[Callable[[int], N
         what: is being done.
         total: of how many; `None`: unknown.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(20), _Figures()]
+    columns = [TextColumn("{task.description}"), BarColumn(20), _Figures(Column(no_wrap=True))]
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.update(bar, completed=done)

@@ -18,7 +18,9 @@ from chatsession.maintenance import pages
 from chatsession.statistics import Statistics
 from chatsession.storages.inspection import size_text
 
-_BAR = 40
+_WIDEST_BAR = 40
+_BESIDE_BAR = 24
+"""Characters of the size and the number beside a bar."""
 
 
 @command
@@ -59,11 +61,12 @@ def _plot(sizes: Counter[int]) -> None:
         return
     say()
     most = max(sizes.values())
+    width = max(min(_WIDEST_BAR, out.width - _BESIDE_BAR), 1)
     for power in range(min(sizes), max(sizes) + 1):
         count = sizes[power]
-        bar = "█" * max(round(_BAR * count / most), 1 if count else 0)
+        bar = "█" * max(round(width * count / most), 1 if count else 0)
         line = Text(f"{'≤ ' + size_text(2**power):>12} ")
-        line.append(f"{bar:<{_BAR}}", style="cyan")
+        line.append(f"{bar:<{width}}", style="cyan")
         line.append(f" {count:,}")
         out.print(line)
 
