@@ -15,7 +15,7 @@ from ._loopback import run_as_main
 from ._style import Style
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m chatsession_playground") -> int:
     """Run the demo.
 
     In a terminal, one chats with the bot. Without one, a scripted conversation is played and checked. With
@@ -23,12 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: of the command line; by default those of this process.
+        program: what the user typed before them.
 
     Returns:
         The exit code: 0, or 1 if a count was wrong or the bot died.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m chatsession_playground",
+        prog=program,
         description="Runs a bot's script against a Bot API server on 127.0.0.1; with BOT_TOKEN set, on Telegram.",
     )
     parser.add_argument("script", type=Path, help="such as examples/pizza_bot.py")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 import typer
@@ -14,9 +13,8 @@ _PLAYGROUND = "chatsession_playground"
 
 
 @command
-def demo(context: typer.Context) -> None:
+def demo(context: typer.Context) -> int:
     """Chat with a bot in the playground, without Telegram: `chatsession demo examples/pizza_bot.py`."""
     if find_spec(_PLAYGROUND) is None:
         raise CommandError(USAGE, "the demo needs the playground: pip install chatsession-playground")
-    sys.argv = ["chatsession demo", *context.args]
-    runpy.run_module(_PLAYGROUND, run_name="__main__", alter_sys=True)
+    return import_module(f"{_PLAYGROUND}.terminal").main(context.args, program="chatsession demo")
