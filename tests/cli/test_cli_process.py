@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +56,26 @@ def test_ctrl_c_ends_a_watch(shell: Shell) -> None:
     with shell.process("watch", "42", "--json") as watching:
         assert watching.stdout is not None
         assert b'"value":1' in watching.stdout.readline()
-        watching.send_signal(2)
+        watching.send_signal(signal.SIGINT)
         assert watching.stderr is not None
         said = watching.stderr.read().decode()
     assert watching.returncode == 130, said
+
+
+def test_ctrl_c_ends_a_question(shell: Shell) -> None:
+    shell.put({"42": b"1"})
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "chatsession", "rm", shell.url, "--prefix", "4"]
+    terminal = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=terminal) as asking:
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(ours, 65536)
+        asking.send_signal(signal.SIGINT)
+        assert asking.wait(60) == 1
+    os.close(theirs)
+    os.close(ours)
+    assert shell.stored() == {"42": b"1"}
 
 
 def test_scripts_are_told_the_address_of_the_inspector(shell: Shell) -> None:

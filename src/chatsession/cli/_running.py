@@ -7,7 +7,8 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 import typer
@@ -72,6 +73,16 @@ def command(function: Callable[P, Coroutine[Any, Any, int | None] | int | None])
     return run
 
 
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Let Ctrl-C end a block that waits for the user: asyncio would only note it, and the block would wait on."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def confirm(question: str, without_terminal: str) -> None:
     """Ask the user; ends the command if the answer is no, or if nobody can answer.
 
@@ -81,4 +92,5 @@ def confirm(question: str, without_terminal: str) -> None:
     """
     if not is_terminal():
         raise CommandError(USAGE, f"{without_terminal}; pass --yes if that is meant")
-    typer.confirm(safe(question), abort=True, err=True)
+    with interruptible():
+        typer.confirm(safe(question), abort=True, err=True)

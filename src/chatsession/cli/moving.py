@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TypeAlias
 
 import typer
 from msgspec import UNSET
@@ -16,7 +16,7 @@ from chatsession import copying
 from chatsession.cli import _lines
 from chatsession.cli._options import AsJson, DryRun, Prefix, Replace, Url
 from chatsession.cli._progress import progress, resumable, total_of
-from chatsession.cli._running import FOUND, USAGE, CommandError, command
+from chatsession.cli._running import FOUND, USAGE, CommandError, command, interruptible
 from chatsession.cli._screen import counted, emit, note
 from chatsession.cli._storage import opened, scope
 from chatsession.copying import CopyReport, Writer
@@ -27,6 +27,9 @@ _LINES = 500
 _BYTES = 4_000_000
 _LAST_LINE = 100
 """Bytes that have the last line of an export in them."""
+
+_Batch: TypeAlias = tuple[int, list[_lines.Session], bool]
+"""The number of the line that the sessions begin with, the sessions, and whether these were the last."""
 
 
 @command
@@ -50,8 +53,9 @@ async def import_(
         ):
             covered = await scope(storage, prefix)
             with progress("importing", _total(file)) as show:
-                for begin, sessions, ended in _batches(source, from_line, storage):
-                    position = begin
+                batches = _batches(source, from_line, storage)
+                while (batch := _next(batches)) is not None:
+                    position, sessions, ended = batch
                     await writer.put_all(each for each in sessions if prefix is None or covered.covers(each[0]))
                     complete = complete or ended
                     show(report.seen)
@@ -116,8 +120,8 @@ def _total(file: str) -> int | None:
     return None if total is UNSET else total
 
 
-def _batches(source: BinaryIO, from_line: int, target: Storage) -> Iterator[tuple[int, list[_lines.Session], bool]]:
-    """Sessions that fit into memory, with the number of the line that they begin with, and whether that was all."""
+def _batches(source: BinaryIO, from_line: int, target: Storage) -> Iterator[_Batch]:
+    """Sessions that fit into memory."""
     batch: list[_lines.Session] = []
     held, begin, ended = 0, from_line, False
     for number, text in enumerate(source, 1):
@@ -138,6 +142,11 @@ def _batches(source: BinaryIO, from_line: int, target: Storage) -> Iterator[tupl
             yield begin, batch, ended
             batch, held, begin = [], 0, number + 1
     yield begin, batch, ended
+
+
+def _next(batches: Iterator[_Batch]) -> _Batch | None:
+    with interruptible():
+        return next(batches, None)
 
 
 def _tell(report: CopyReport, done: str, dry_run: bool, as_json: bool, trouble: bool = False) -> int | None:

@@ -10,7 +10,7 @@ import typer
 
 from chatsession.cli._keys import decrypted, is_sealed, sealed
 from chatsession.cli._options import AsJson, Key, Url
-from chatsession.cli._running import MISSING, USAGE, CommandError, command
+from chatsession.cli._running import MISSING, USAGE, CommandError, command, interruptible
 from chatsession.cli._screen import emit, note, safe, safe_json, say, tell
 from chatsession.cli._storage import opened, says_it_waits
 from chatsession.cli._values import for_scripts, indented, kind_of, plain, pretty
@@ -89,7 +89,8 @@ def _given(value: str | None, file: Path | None) -> bytes:
         except OSError as error:
             raise CommandError(USAGE, f"{file} cannot be read: {error.strerror}") from None
     if value == "-":
-        return sys.stdin.buffer.read()
+        with interruptible():
+            return sys.stdin.buffer.read()
     try:
         return (value or "").encode()
     except UnicodeEncodeError:
