@@ -123,7 +123,7 @@ class Scope:
 
     def covers(self, key: str) -> bool:
         """Whether the scope covers a key."""
-        if key.startswith(RESERVED) and not self.prefix.startswith(tuple(_SET_ASIDE)):
+        if key.startswith(RESERVED) and not self.prefix.startswith((*_SET_ASIDE, SET_ASIDE)):
             return False
         return key.startswith(self.prefix) and not key.startswith(PREFIXES) and not is_foreign(key, self.others)
 
@@ -210,13 +210,9 @@ async def set_aside(storage: Storage, scope: Scope) -> AsyncGenerator[tuple[str,
 
 async def updates_set_aside(storage: Storage) -> AsyncGenerator[tuple[str, bytes]]:
     """Enumerate the updates that polling has set aside because they killed the bot: their keys and stored bytes."""
-    cursor: str | None = None
-    while True:
-        page, cursor = await storage.scan(SET_ASIDE, cursor, _LARGEST_PAGE)
-        for key, record in page:
+    async for entries, _ in pages(storage, Scope(SET_ASIDE)):
+        for key, record in entries:
             yield key, record.value
-        if cursor is None:
-            return
 
 
 def _anything(_: Record | None) -> bool:
