@@ -88,6 +88,16 @@ async def test_back_keeps_what_is_not_saved(bot: Storage, browser: Browser, insp
     await expect(page.locator("#key")).to_have_text("2")
 
 
+async def test_on_a_phone_the_chosen_session_comes_into_view(
+    bot: Storage, browser: Browser, inspector: Inspector
+) -> None:
+    await put(bot, {f"chat:{number}": b'{"count":1}' for number in range(20)})
+    page, _ = await visit(browser, inspector.invite())
+    await page.set_viewport_size({"width": 390, "height": 600})
+    await choose(page, "chat:1")
+    await expect(page.locator("#tree")).to_be_in_viewport()
+
+
 async def test_when_a_session_expires_is_shown_and_set(bot: Storage, browser: Browser, inspector: Inspector) -> None:
     await put(bot, {"42": b"1"})
     page, wrong = await visit(browser, inspector.invite())

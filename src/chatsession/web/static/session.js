@@ -89,6 +89,7 @@ export function show(data) {
   byId("load").hidden = !data.stored || data.text !== null;
   if (!drawn) byId("tree").replaceChildren(content(data, node, compared));
   for (const listener of listeners) listener(data);
+  if (!before) byId("session").scrollIntoView({ block: "nearest" }); // on a phone it is below the list
 }
 
 function parsed(text) {
