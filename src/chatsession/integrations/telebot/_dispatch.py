@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -51,9 +50,10 @@ class Dispatch(BotSessions):
         """Updates from `start_polling` whose handlers have not begun, by their ids."""
         self._all_served: asyncio.Future[None] | None = None
         self._process: Callable[[Sequence[types.Update]], Awaitable[None]] = self.bot.process_new_updates
-        self._run: Callable[..., Awaitable[None]] = self.bot._run_middlewares_and_handlers
         self._poll: Callable[..., Awaitable[None]] = self.bot._process_polling
         self._close: Callable[[], Awaitable[None]] = self.bot.close_session
+        self.handle: Callable[..., Awaitable[None]] = self.bot._run_middlewares_and_handlers
+        """Runs the middlewares and handlers of an update."""
         self.bot.process_new_updates = self.process
         self.bot._run_middlewares_and_handlers = self.run
         self.bot._process_polling = self.poll
@@ -67,7 +67,7 @@ class Dispatch(BotSessions):
             await self._process(updates)
         finally:
             for payload in update_ids:
-                self._served(payload)
+                self.served(payload)
 
     async def deliver(self, batch: Sequence[PolledUpdate]) -> None:
         """Handle a batch of updates of one kind, and end each of them when it is handled."""
@@ -83,40 +83,39 @@ class Dispatch(BotSessions):
 
     async def run(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
         """Handle one update."""
-        handle = partial(self._run_update, payload, handlers, middlewares, update_type)
         polled = self._polled.pop(self._update_ids.get(id(payload), -1), None)
-        await (handle() if polled is None else polled.handle(handle))
-
-    async def _run_update(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        try:
+        if polled is None:
             await self._handle(payload, handlers, middlewares, update_type)
+        else:
+            await polled.handle(partial(self._handle, payload, handlers, middlewares, update_type))
+
+    async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
+        try:
+            scope = self.scope_of(payload, self._update_ids.get(id(payload)))
+            if scope.context.moves_chat:  # before anything is locked: what is locked cannot move
+                await self._follow_chat(scope)
+            key = None if self.states is None else key_of(payload, self.bot.bot_id)
+            if self.states is None or key is None:
+                await _Update(self, scope).run(handlers, middlewares, update_type)
+            else:
+                async with self.states.states.unit(key) as states:
+                    await _Update(self, scope, states).run(handlers, middlewares, update_type)
         except SessionError as error:  # raised from here, it would end the rest of the batch
             note_undone(error)
             if not await self.bot._handle_exception(error):
                 _log.error("an update was not handled, or what it did to its session is lost: %s", error)
         finally:
-            self._served(id(payload))
+            self.served(id(payload))
 
-    async def _handle(self, payload: object, handlers: Any, middlewares: Any, update_type: str) -> None:
-        scope = self.scope_of(payload, self._update_ids.get(id(payload)))
-        if self.states is not None and scope.context.moves_chat:  # a record that is locked cannot move
-            await self.states.follow_chat(self.bot.bot_id, *chats_of_move(scope.context))
-        async with self._states_of(payload) as states:
-            update = _Update(self, scope, states)
-            calls = ({**each, "function": _Handler(update, each["function"])} for each in handlers or ())
-            try:
-                if scope.context.moves_chat:
-                    await _follow_chat(scope)
-                await self._run(payload, calls, [update, *(middlewares or ())], update_type)
-            except BaseException:
-                await update.abort()
-                raise
-            await update.end()
-
-    def _states_of(self, payload: object) -> AbstractAsyncContextManager[StateUnit | None]:
-        """Lock the conversation of an update, which is committed when the block ends."""
-        key = None if self.states is None else key_of(payload, self.bot.bot_id)
-        return nullcontext() if self.states is None or key is None else self.states.states.unit(key)
+    async def _follow_chat(self, scope: UpdateScope) -> None:
+        try:
+            if self.states is not None:
+                await self.states.follow_chat(self.bot.bot_id, *chats_of_move(scope.context))
+            await scope.follow_chat()
+        except SessionError:
+            raise
+        except Exception as error:  # of a `get_session_key`
+            raise SessionError(f"the sessions of a chat that moved could not follow it: {error!r}") from error
 
     async def poll(self, *args: Any, **kwargs: Any) -> None:
         """Open the storages, and poll."""
@@ -142,11 +141,12 @@ class Dispatch(BotSessions):
         finally:
             await self._close()
 
-    def needs_no_session(self, payload: object) -> None:
-        """A handler without sessions begins, for which `close` does not wait."""
-        self._served(id(payload))
+    def served(self, payload: int) -> None:
+        """An update is done, or needs no session: `close` does not wait for it.
 
-    def _served(self, payload: int) -> None:
+        Args:
+            payload: the `id` of what its handlers get.
+        """
         self._update_ids.pop(payload, None)
         if self._all_served is not None and not self._update_ids:
             self._all_served.set_result(None)
@@ -154,21 +154,22 @@ class Dispatch(BotSessions):
 
 
 class _Update(HandledUpdate):
-    def __init__(self, dispatch: Dispatch, scope: UpdateScope, states: StateUnit | None) -> None:
+    def __init__(self, dispatch: Dispatch, scope: UpdateScope, states: StateUnit | None = None) -> None:
         super().__init__(dispatch, scope)
         self.dispatch = dispatch
         self._states = states
         if states is not None:
             scope.beside = states.identify(scope.context.update_id)
 
-    async def pre_process(self, message: object, data: dict[str, object]) -> None:
-        self.give_contexts(data)
-
-    async def post_process(self, message: object, data: dict[str, object], exception: Exception | None) -> None:
-        self.exception = exception
-
-    async def end(self) -> None:
-        """The handlers have returned or failed: commit or abort."""
+    async def run(self, handlers: Any, middlewares: Any, update_type: str) -> None:
+        """Run the handlers as one unit of work."""
+        calls = ({**each, "function": _Handler(self, each["function"])} for each in handlers or ())
+        middlewares = [self, *(middlewares or ())]
+        try:
+            await self.dispatch.handle(self.scope.context.update, calls, middlewares, update_type)
+        except BaseException:
+            await self.abort()
+            raise
         if self.exception is not None:
             note_undone(self.exception)
             await self.abort()
@@ -176,6 +177,12 @@ class _Update(HandledUpdate):
             await self.scope.commit()
         else:
             self._states.add(self.scope)
+
+    async def pre_process(self, message: object, data: dict[str, object]) -> None:
+        self.give_contexts(data)
+
+    async def post_process(self, message: object, data: dict[str, object], exception: Exception | None) -> None:
+        self.exception = exception
 
     async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""
@@ -193,7 +200,7 @@ class _Handler(Handler):
         update = self._update
         names, signature = update.dispatch.named_by(self._function)
         if not names and "data" not in signature.parameters:
-            update.dispatch.needs_no_session(update.scope.context.update)
+            update.dispatch.served(id(update.scope.context.update))
         try:
             update.check_names(names)
             given = await keywords_of(update.scope, names)
@@ -203,12 +210,3 @@ class _Handler(Handler):
         except BaseException:
             await update.abort()  # now, since telebot goes on with the bot's exception_handler
             raise
-
-
-async def _follow_chat(scope: UpdateScope) -> None:
-    try:
-        await scope.follow_chat()
-    except SessionError:
-        raise
-    except Exception as error:  # of a `get_session_key`
-        raise SessionError(f"the sessions of a chat that moved could not follow it: {error!r}") from error
