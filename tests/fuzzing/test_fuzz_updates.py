@@ -122,7 +122,6 @@ def test_python_telegram_bot_refuses_it_or_it_has_a_key(raw: dict[str, Any]) -> 
         hash(effective)
     except Exception:
         return
-    telegram_ext.moves_chat(update)
     check_keys(telegram_ext.ids_of_update(update, 42))
 
 

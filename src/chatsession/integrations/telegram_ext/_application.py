@@ -15,7 +15,7 @@ from telegram.ext import Application, CallbackContext, Job
 from chatsession.errors import SessionError, SessionLockTimeoutError, StorageUnavailableError
 from chatsession.integrations.polling.delivery import belongs_to_update, note_undone
 from chatsession.integrations.telegram_ext._handlers import serve_handler
-from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update, moves_chat
+from chatsession.integrations.telegram_ext._ids import ids_of_job, ids_of_update
 from chatsession.integrations.telegram_ext._polling import ConfirmingUpdater
 from chatsession.integrations.telegram_ext._scope import Scope, Served, running
 from chatsession.integrations.telegram_ext._usage import usage_of
@@ -72,7 +72,7 @@ class ServedApplication(_Base):
         scope = Scope(self.served, self._ids_of(update), update)
         token = running.set(scope)
         try:
-            if await self._told(self._begin(scope), update):
+            if await self._told(scope.begin(), update):
                 await super().process_update(update)
         except BaseException:
             await scope.current.fail()
@@ -82,14 +82,6 @@ class ServedApplication(_Base):
         finally:
             scope.current.context = None  # which holds this scope: a cycle would leave both to the garbage collector
             running.reset(token)
-
-    async def _begin(self, scope: Scope) -> None:
-        """Load what is looked at before the first handler."""
-        if moves_chat(scope.update):
-            await scope.follow_chat()
-        await scope.load_data()
-        if self.served.persistence is not None:
-            await self.served.persistence.keyboards.insert(scope.update)
 
     async def _told(self, step: Awaitable[None], update: object) -> bool:
         """Do something for an update; if that fails, tell the error handlers."""
@@ -101,21 +93,7 @@ class ServedApplication(_Base):
             return False
         return True
 
-    async def context_made(self, context: AnyContext, refresh_data: Callable[[], Awaitable[None]]) -> None:
-        """A new context is about to be used. In a job, that is by its callback; else by the first handler."""
-        scope = running.get()
-        if context.job is not None:
-            self._take_over(context.job, context, refresh_data)
-        elif scope is None:  # somebody refreshes a context of their own
-            await refresh_data()
-        else:
-            await scope.load_data_of(context)
-            scope.bind(context)
-            scope.context = context
-            await refresh_data()
-            await scope.refresh_data(context)
-
-    def _take_over(self, job: Job[Any], context: AnyContext, refresh_data: Callable[[], Awaitable[None]]) -> None:
+    def take_over(self, job: Job[Any], context: AnyContext, refresh_data: Callable[[], Awaitable[None]]) -> None:
         """Let the callback of a job run with its sessions. It is called next, and nobody else can see the other one."""
         callback, data = job.callback, cast("Any", job.data)
         # The time-out of a conversation has its last update, and the context of that one, which handlers get again.

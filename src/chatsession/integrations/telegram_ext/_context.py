@@ -9,7 +9,7 @@ from telegram.ext import Application, CallbackContext, ContextTypes, ExtBot
 from chatsession.errors import SessionActionError, SessionError, SessionNameError
 from chatsession.flavors import LazySessionFlavor, SessionAttribute, SessionFlavor
 from chatsession.flavors import _LazyAttribute as LazySessionAttribute
-from chatsession.integrations.telegram_ext._scope import SCOPE, Scope
+from chatsession.integrations.telegram_ext._scope import SCOPE, Scope, running
 from chatsession.integrations.update_scope import SessionBinding
 
 T = TypeVar("T")
@@ -103,10 +103,15 @@ class ServedContext(SessionMethods):
             ) from error
 
     async def refresh_data(self) -> None:
-        """python-telegram-bot calls this with every new context, directly before the handler."""
-        context = cast("Any", self)
+        """python-telegram-bot calls this with every new context, directly before a job's callback or a handler."""
+        context, scope = cast("Any", self), running.get()
         refresh_data = cast("Any", super()).refresh_data  # of the class that comes after this one
-        await context.application.context_made(context, refresh_data)
+        if context.job is not None:
+            context.application.take_over(context.job, context, refresh_data)
+        elif scope is None:  # somebody refreshes a context of their own
+            await refresh_data()
+        else:
+            await scope.enter(context, refresh_data)
 
 
 def serve_contexts(application: Application[Any, Any, Any, Any, Any, Any], binding: SessionBinding[Any]) -> None:

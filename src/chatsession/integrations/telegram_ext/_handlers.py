@@ -42,9 +42,7 @@ class ServedHandler(_Handler):
     async def _load_and_handle(
         self, scope: Scope, uses: Usage, update: Any, application: Any, check_result: Any, context: Any
     ) -> object:
-        await scope.let_others_begin()
-        if scope.wanted:
-            await scope.open()
+        await scope.open_for_handler()
         if scope.redelivered:
             return None
         await scope.load_bot_data(uses)

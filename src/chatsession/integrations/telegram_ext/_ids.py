@@ -38,13 +38,6 @@ def ids_of_job(job: Job[Any], bot_id: int) -> UpdateContext:
     return UpdateContext(chat_id=job.chat_id, user_id=job.user_id, bot_id=bot_id, update=job)
 
 
-def moves_chat(update: object) -> bool:
-    """Whether it is the service message of a group that became a supergroup."""
-    if not isinstance(update, Update) or (message := update.message) is None:
-        return False
-    return message.migrate_to_chat_id is not None or message.migrate_from_chat_id is not None
-
-
 def bot_id_of(bot: Bot) -> int:
     """The bot's id, which it does not tell before it was initialized; 0 if its token has none."""
     number = bot.token.partition(":")[0]

@@ -58,9 +58,8 @@ class LoadedData:
 
     async def load(self, *ids: Id | None) -> None:
         """Lock and read, in one trip if nobody else has any of it."""
-        units = {
-            id_: self._persistence.unit(id_, self._ctx) for id_ in ids if id_ is not None and id_ not in self._units
-        }
+        new = dict.fromkeys(id_ for id_ in ids if id_ is not None and id_ not in self._units)
+        units = {id_: self._persistence.unit(id_, self._ctx) for id_ in new}
         if len(units) == 1:
             await next(iter(units.values())).begin()
         elif units:

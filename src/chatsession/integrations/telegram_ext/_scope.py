@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -103,8 +104,8 @@ class Scope:
     def bind(self, context: object) -> None:
         """Let a context find its sessions here."""
         setattr(context, SCOPE, self)
-        for binding in self.served.bindings.all:
-            setattr(context, f"_{binding.name}_holder", _Holder(self, binding.name))
+        for place, binding in enumerate(self.served.bindings.all):
+            setattr(context, f"_{binding.name}_holder", _Holder(self, place))
 
     @property
     def current(self) -> Scope:
@@ -122,18 +123,18 @@ class Scope:
         running.reset(self._token)
         await self.end(error)
 
-    async def let_others_begin(self) -> None:
-        """Let handlers that do not block take their first step, as they come before those of later groups."""
-        if len(self.users) > 1 and asyncio.current_task() is self._first:
-            await asyncio.sleep(0)
-
     # What they use.
 
-    async def follow_chat(self) -> None:
-        """Let the sessions and data of a group that became a supergroup follow."""
-        await self._sessions.follow_chat()
-        if self.served.persistence is not None:
-            await self.served.persistence.follow_chat(self._sessions.context)
+    async def begin(self) -> None:
+        """Do for an update what comes before its first handler is looked for."""
+        persistence = self.served.persistence
+        if self._sessions.context.moves_chat:
+            await self._sessions.follow_chat()
+            if persistence is not None:
+                await persistence.follow_chat(self._sessions.context)
+        if persistence is not None:
+            await self.load_data()
+            await persistence.keyboards.insert(self.update)
 
     async def load_data(self, outer: LoadedData | None = None) -> None:
         """Lock and load what python-telegram-bot would have in memory.
@@ -146,13 +147,22 @@ class Scope:
             self.data = LoadedData(persistence, ids, outer)
             await self.data.load(*persistence.ids_of(ids))
 
-    async def load_data_of(self, context: Any) -> None:
-        """Load the chat and the user of a context too: its own class may have found those of any object."""
+    async def enter(self, context: Any, refresh_data: Callable[[], Awaitable[None]]) -> None:
+        """A new context of the update is about to be used by the first handler.
+
+        Args:
+            context: its own class may have found the chat and the user of any object: those are loaded, too.
+            refresh_data: python-telegram-bot's own method of the context.
+        """
         if self.context is None and not isinstance(self.update, Update):
             ids = replace(self._sessions.context, chat_id=context._chat_id, user_id=context._user_id)
             self._sessions = self._sessions_of(ids)
         if self.data is not None:
             await self.data.load(context._chat_id, context._user_id)
+        self.bind(context)
+        self.context = context
+        await refresh_data()
+        await self.refresh_data(context)
 
     async def refresh_data(self, context: Any) -> None:
         """Let the application's persistence bring in what other programs know of the chat and the user."""
@@ -169,6 +179,16 @@ class Scope:
         """Whether the conversation whose timer a job is has timed out; true of all other jobs."""
         persistence = self.served.persistence
         return persistence is None or self.data is None or persistence.conversations.is_over(self.data, job)
+
+    async def open_for_handler(self) -> None:
+        """Lock and load for a handler that is about to run, if one of the update uses the sessions.
+
+        Before that, handlers that do not block take their first step, as they come before those of later groups.
+        """
+        if len(self.users) > 1 and asyncio.current_task() is self._first:
+            await asyncio.sleep(0)
+        if self.wanted:
+            await self.open()
 
     async def prepare(self) -> None:
         """Make lazy sessions ready to be awaited, which costs nothing."""
@@ -193,15 +213,15 @@ class Scope:
             return all_redelivered([*self.data.units, *[session.unit for session in self._sessions.sessions]])
         return self.opened and self._sessions.redelivered
 
-    def holder(self, name: str) -> _AnySession:
-        """The open session of a manager. Raises a `SessionError` that says why there is none."""
-        bindings = self.served.bindings.all
-        place = next(place for place, binding in enumerate(bindings) if binding.name == name)
-        if not self.opened and not self.ended and not bindings[place].lazy:
-            raise SessionError(
-                f"context.{name} is not loaded here; load it by `await context.load_session()`. "
-                "That is done only for handlers and jobs whose code uses it, and not for error handlers"
-            )
+    def holder(self, place: int) -> _AnySession:
+        """The open session of the manager at a place. Raises a `SessionError` that says why there is none."""
+        if not self.opened and not self.ended:
+            binding = self.served.bindings.all[place]
+            if not binding.lazy:
+                raise SessionError(
+                    f"context.{binding.name} is not loaded here; load it by `await context.load_session()`. "
+                    "That is done only for handlers and jobs whose code uses it, and not for error handlers"
+                )
         return self._sessions.sessions[place].holder
 
     def holders(self) -> list[_AnySession | LoadedData]:
@@ -210,7 +230,7 @@ class Scope:
         opened = [session.opened for session in self._sessions.sessions if session.opened is not None]
         if self.data is not None and self.data.units:
             opened.append(self.data)
-        return opened or [self.holder(self.served.bindings.all[0].name)]
+        return opened or [self.holder(0)]
 
     def after_commit(self, action: object, *args: Any, **kwargs: Any) -> None:
         """Send something with the first session that can store it, or with persisted data if there is none."""
@@ -219,7 +239,7 @@ class Scope:
         if self.data is not None:
             units += self.data.units
         remembering = [unit for unit in units if unit.update_id is not None]
-        holder = next(iter([*remembering, *holders, *units]), None) or self.holder(self.served.bindings.all[0].name)
+        holder = next(iter([*remembering, *holders, *units]), None) or self.holder(0)
         holder.after_commit(action, *args, **kwargs)
 
     # How it ends.
@@ -287,22 +307,22 @@ class _Holder:
 
     Args:
         scope: of the context.
-        name: of the attribute.
+        place: of the manager among all.
     """
 
-    __slots__ = ("_name", "_scope")
+    __slots__ = ("_place", "_scope")
 
-    def __init__(self, scope: Scope, name: str) -> None:
+    def __init__(self, scope: Scope, place: int) -> None:
         self._scope = scope
-        self._name = name
+        self._place = place
 
     @property
     def data(self) -> Any:
-        return self._scope.current.holder(self._name).data
+        return self._scope.current.holder(self._place).data
 
     @data.setter
     def data(self, value: Any) -> None:
-        self._scope.current.holder(self._name).data = value
+        self._scope.current.holder(self._place).data = value
 
 
 running: ContextVar[Scope | None] = ContextVar("chatsession_telegram_ext", default=None)
