@@ -46,9 +46,7 @@ class Shape(ABC):
 class ObjectShape(Shape):
     """An object with fixed fields."""
 
-    def __init__(self, source: object, names: Iterable[str] = (), *, takes_all: bool = False) -> None:
-        self.source = source
-        """What it was made from, kept because shapes are found by its `id`."""
+    def __init__(self, names: Iterable[str] = (), *, takes_all: bool = False) -> None:
         self.names = frozenset(names)
         self.takes_all = takes_all
         self.inside: list[tuple[frozenset[str], Shape]] = []
@@ -203,8 +201,7 @@ class ItemsShape(_Repeated):
 class PlacesShape(Shape):
     """A tuple with a type for each place, or an object stored as an array, which may have more items at its end."""
 
-    def __init__(self, items: Sequence[Shape | None], *, may_grow: bool = False, source: object = None) -> None:
-        self.source = source
+    def __init__(self, items: Sequence[Shape | None], *, may_grow: bool = False) -> None:
         self.items = items
         self._may_grow = may_grow
 

@@ -32,7 +32,7 @@ def shape_of(described: inspect.Type, made: dict[object, Shape] | None = None) -
 
     Args:
         described: the type.
-        made: the shapes of the enclosing objects, for types that contain themselves.
+        made: the shapes of classes and aliases, for types that contain themselves.
     """
     made = {} if made is None else made
     if isinstance(described, inspect.CustomType):
@@ -56,10 +56,10 @@ def shape_of(described: inspect.Type, made: dict[object, Shape] | None = None) -
 def _of_object(
     described: inspect.DataclassType | inspect.TypedDictType | inspect.StructType, made: dict[object, Shape]
 ) -> Shape:
-    if id(described) in made:
-        return made[id(described)]
-    shape = ObjectShape(described, (field.encode_name for field in described.fields))
-    made[id(described)] = shape  # first, because its fields may be of this type again
+    if described.cls in made:
+        return made[described.cls]
+    shape = ObjectShape(field.encode_name for field in described.fields)
+    made[described.cls] = shape  # first, because its fields may be of this type again
     if isinstance(described, inspect.StructType) and described.tag_field is not None:
         shape.names |= {described.tag_field}
         shape.constants[described.tag_field] = frozenset({described.tag})
@@ -70,19 +70,19 @@ def _of_object(
 
 
 def _of_array(described: inspect.StructType, made: dict[object, Shape]) -> Shape:
-    if id(described) in made:
-        return made[id(described)]
+    if described.cls in made:
+        return made[described.cls]
     items: list[Shape | None] = [] if described.tag_field is None else [None]
-    shape = made[id(described)] = PlacesShape(items, may_grow=not described.forbid_unknown_fields, source=described)
+    shape = made[described.cls] = PlacesShape(items, may_grow=not described.forbid_unknown_fields)
     items += [shape_of(field.type, made) for field in described.fields]
     return shape
 
 
 def _of_named_tuple(described: inspect.NamedTupleType, made: dict[object, Shape]) -> Shape | None:
-    if id(described) in made:
-        return made[id(described)]
+    if described.cls in made:
+        return made[described.cls]
     items: list[Shape | None] = []
-    made[id(described)] = shape = PlacesShape(items, source=described)
+    shape = made[described.cls] = PlacesShape(items)
     items += [shape_of(field.type, made) for field in described.fields]
     return shape if any(item is not None for item in items) else None
 
@@ -96,7 +96,7 @@ def _of_model(model: Any, made: dict[object, Shape]) -> Shape | None:
         return made[model]
     if getattr(model, "__pydantic_root_model__", False):
         return _of_annotation(fields["root"].annotation, made)
-    shape = ObjectShape(model, takes_all=model.model_config.get("extra") == "allow")
+    shape = ObjectShape(takes_all=model.model_config.get("extra") == "allow")
     made[model] = shape
     for name, field in fields.items():
         names = frozenset({name, *_aliases(field)})

@@ -42,11 +42,7 @@ class StoredSessions(Generic[T]):
 
     async def put(self, key: str | int, value: T) -> None:
         """Store a session, replacing what is stored."""
-
-        def replaced(_: T) -> T:
-            return value
-
-        await self._sessions.update(key, replaced)
+        await self._sessions.put(key, value)
 
     async def get(self, key: str | int) -> T | None:
         """The stored value; `None` if there is none."""
