@@ -68,6 +68,8 @@ class Cart:
     packed: Packed | None = None
     labels: set[Label] = field(default_factory=set[Label])
     nested: dict[str, list[Item | None]] = field(default_factory=dict[str, list[Item | None]])
+    noted: Annotated[Item, msgspec.Meta(description="as in a JSON schema")] | None = None
+    paid: Annotated[Card | Cash, msgspec.Meta(title="Payment")] | None = None
 
 
 class Cat(pydantic.BaseModel):
@@ -147,7 +149,10 @@ DEEP: list[tuple[Any, dict[str, Any], Any, str]] = [
     (Cart, {"packed": [1, NEW]}, lambda cart: set_count(cart.packed.item), "packed.1"),
     (Cart, {"labels": [{"text": "a", **NEW}]}, lambda cart: cart.items.append(Item()), "labels.0"),
     (Cart, {"nested": {"a": [None, NEW]}}, lambda cart: set_count(cart.nested["a"][1]), "nested.a.1"),
+    (Cart, {"paid": {"type": "cash", **NEW}}, lambda cart: setattr(cart.paid, "coins", 2), "paid"),
+    (Cart, {"noted": NEW}, lambda cart: set_count(cart.noted), "noted"),
     (list[Item], [NEW], lambda items: set_count(items[0]), "0"),
+    (list[Annotated[Item, msgspec.Meta(title="An item")]], [NEW], lambda items: set_count(items[0]), "0"),
     (dict[str, Item], {"a": NEW}, lambda items: set_count(items["a"]), "a"),
     (Item | None, {"more": NEW}, set_count, "more"),  # type: ignore[dict-item]
     (Owner, NEW, lambda owner: setattr(owner, "name", "x"), ""),

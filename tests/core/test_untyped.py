@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -71,6 +71,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Node, Node(any_key={1: 1}), "a int as a key of the dict at `$.any_key`"),
     (Node, Node(any_key_of={1: Plain()}), "a int as a key of the dict at `$.any_key_of`"),
     (Box[list[Any]], Box([DAY]), "a date at `$.content[0]`"),
+    (Box[Annotated[Any, msgspec.Meta(title="Content")]], Box(DAY), "a date at `$.content`"),
     (Box[Any], Box(Box(1)), "a Box at `$.content`"),
     (dict[str, Any] | None, {"a": DAY}, 'a date at `$["a"]`'),
     (Sequence[object], [DAY], "a date at `$[0]`"),

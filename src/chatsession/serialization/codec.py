@@ -15,7 +15,7 @@ from chatsession.serialization.models import from_json, to_json
 from chatsession.serialization.proof import proof
 from chatsession.serialization.raw_json import plain
 from chatsession.serialization.sameness import sameness
-from chatsession.serialization.type_info import hiding, is_foreign, parts
+from chatsession.serialization.type_info import description_of, hiding, is_foreign, parts
 from chatsession.serialization.unknown_fields import first_missing, known_names, shape_of, with_unknown
 from chatsession.serialization.untyped import look_into
 
@@ -91,7 +91,7 @@ class JsonCodec(Generic[T]):
     def __init__(self, type: type[T] | object) -> None:  # noqa: A002 - the contract's name
         self._type = type
         try:
-            described = inspect.type_info(type)
+            described = description_of(type)
             self.raw_decode = cast("Callable[[bytes], T]", msgspec.json.Decoder(type, dec_hook=from_json).decode)
         except (TypeError, NameError, RecursionError) as error:
             raise TypeError(unsuitable(type, error)) from None

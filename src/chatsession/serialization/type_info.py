@@ -33,6 +33,40 @@ CLASSES: dict[type[inspect.Type], type] = {
 """The classes of values, by what msgspec describes them by."""
 
 
+def description_of(type: object) -> inspect.Type:  # noqa: A002 - the word for it
+    """How msgspec describes a type, without the titles and examples that annotations add for JSON schemas.
+
+    Raises:
+        NameError: an annotation cannot be resolved.
+        RecursionError: it contains itself otherwise than in a class.
+        TypeError: msgspec does not support it.
+    """
+    described = _bare(inspect.type_info(type))
+    for part in parts(described):
+        for name in part.__struct_fields__:
+            setattr(part, name, _bare(getattr(part, name)))
+        if isinstance(part, inspect.UnionType):
+            part.types = tuple(_members(part))
+    return described
+
+
+def _bare(found: Any) -> Any:
+    while isinstance(found, inspect.Metadata):
+        found = found.type
+    if isinstance(found, inspect.Field):
+        found.type = _bare(found.type)
+    return tuple(map(_bare, cast("tuple[object, ...]", found))) if type(found) is tuple else found
+
+
+def _members(union: inspect.UnionType) -> Iterator[inspect.Type]:
+    """The members of a union, and those of unions in it that had an annotation of their own."""
+    for member in map(_bare, union.types):
+        if isinstance(member, inspect.UnionType):
+            yield from _members(member)
+        else:
+            yield member
+
+
 def parts(described: object) -> Iterator[inspect.Type]:
     """All types inside a type, each once; types may contain themselves."""
     seen: set[int] = set()

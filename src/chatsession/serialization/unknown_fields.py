@@ -23,6 +23,7 @@ from msgspec import Raw, inspect
 from chatsession.serialization.comparison import step_to
 from chatsession.serialization.raw_json import fields_of
 from chatsession.serialization.shapes import ItemsShape, ObjectShape, OneOfShape, PlacesShape, Shape, ValuesShape
+from chatsession.serialization.type_info import description_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -134,7 +135,7 @@ def _of_annotation(annotation: Any, made: dict[object, Shape]) -> Shape | None:
     if hasattr(annotation, "model_fields"):
         return _of_model(annotation, made)
     with suppress(TypeError, NameError):
-        return shape_of(inspect.type_info(annotation), made)
+        return shape_of(description_of(annotation), made)
     return None
 
 
