@@ -29,21 +29,15 @@ end
 local REFUSALS = ' READONLY NOREPLICAS MASTERDOWN CLUSTERDOWN MISCONF '
 local refusal = false
 
-local function call(...)
-  local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then
-    local message = string.gsub(reply.err, '^%-', '')
-    if string.find(REFUSALS, ' ' .. string.match(message, '^%S*') .. ' ', 1, true) then refusal = message end
-    error(message, 0)
-  end
-  return reply
-end
+local call = redis.call
 
 -- An error of one session must not affect the others of the same call.
 local function attempt(work, ...)
   local done, result = pcall(work, ...)
   if done then return result end
-  return {err = string.find(result, '^%u%u') and result or 'ERR ' .. result}
+  local message = string.gsub(type(result) == 'table' and result.err or result, '^%-', '')  -- a string before Redis 7.0
+  if string.find(REFUSALS, ' ' .. string.match(message, '^%S*') .. ' ', 1, true) then refusal = message end
+  return {err = string.find(message, '^%u%u') and message or 'ERR ' .. message}
 end
 
 local function load_lock(name)
