@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
 from chatsession.errors import SessionError
@@ -40,20 +41,15 @@ async def replies_for(
     Raises:
         StorageError: all calls failed.
     """
-    results = cast("list[Any]", [name_of(key) for key in keys])
-    numbers = [number for number, name in enumerate(results) if type(name) is bytes]
-    portions = [numbers[start : start + most] for start in range(0, len(numbers), most)]
-    made = [
-        prepare([results[number] for number in portion], [items[number] for number in portion]) for portion in portions
-    ]
+    names = [name_of(key) for key in keys]
+    sent = [pair for pair in zip(names, items, strict=True) if type(pair[0]) is bytes]
+    portions = [sent[start : start + most] for start in range(0, len(sent), most)]
+    made = [prepare(*cast("Any", zip(*portion, strict=True))) for portion in portions]
     await calls.run(made, replicas)
     if made and all(call.error is not None for call in made):
         raise cast("SessionError", made[-1].error)
-    for portion, call in zip(portions, made, strict=True):
-        each = _by_session(call, len(portion)) if call.error is None else [call.error] * len(portion)
-        for number, replies in zip(portion, each, strict=True):
-            results[number] = replies
-    return results
+    replies = chain.from_iterable(map(_by_session, made, map(len, portions)))
+    return [next(replies) if type(name) is bytes else cast("SessionError", name) for name in names]
 
 
 def only(reply: Replies | SessionError, key: str) -> object:
@@ -65,8 +61,10 @@ def only(reply: Replies | SessionError, key: str) -> object:
     return reply[0]
 
 
-def _by_session(call: Call, count: int) -> Iterator[Replies]:
+def _by_session(call: Call, count: int) -> Iterable[Replies | SessionError]:
     """Group the lists that the commands replied; each has one or more entries in a row for each session."""
+    if call.error is not None:
+        return [call.error] * count
     columns: list[Iterator[object]] = []
     for reply in call.replies:
         if isinstance(reply, list):
