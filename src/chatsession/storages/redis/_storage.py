@@ -203,7 +203,7 @@ class RedisStorage(Storage):
             return Call(ABANDON.command([lock_of(name) for name in names], *waiters), name=names[0], script=ABANDON)
 
         for request in requests:
-            self._wakeups.stop_waiting(request.waiter)
+            self._wakeups.waiters.stop_waiting(request.waiter)
         replies = await self._each([request.key for request in requests], requests, prepare)
         for request, reply in zip(requests, replies, strict=True):
             only(reply, request.key)
@@ -277,7 +277,7 @@ class RedisStorage(Storage):
             milliseconds_left = mark
             self._wakeups.must_wait(request.waiter, milliseconds_left / 1000)
             return None
-        self._wakeups.stop_waiting(request.waiter)
+        self._wakeups.waiters.stop_waiting(request.waiter)
         if token > self._newest_token:
             self._newest_token = token
         record = None if value is None else record_of(value, expires_at, token, mark)

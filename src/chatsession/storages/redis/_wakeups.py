@@ -36,25 +36,21 @@ class Wakeups:
         self.channel = f"{RESERVED.decode()}wake:{secrets.token_hex(8)}"
         self._servers = servers
         self._label = label
-        self._waiters = WaiterRegistry()
+        self.waiters = WaiterRegistry()
         self._listener: asyncio.Task[None] | None = None
         self._listening = False
 
     def must_wait(self, waiter: str, seconds: float) -> None:
         """Note that a waiter must wait; without a message, it tries again after this many seconds."""
-        self._waiters.must_wait(waiter, seconds)
+        self.waiters.must_wait(waiter, seconds)
         if self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
-
-    def stop_waiting(self, waiter: str) -> None:
-        """Forget a waiter that no longer waits."""
-        self._waiters.stop_waiting(waiter)
 
     async def wait(self, waiter: str) -> bool:
         """Return `True` when it makes sense to try again, or `False` at once if no message can arrive."""
         if not self._listening:
             return False
-        await self._waiters.wait(waiter, _LONGEST_WAIT)
+        await self.waiters.wait(waiter, _LONGEST_WAIT)
         return True
 
     async def close(self) -> None:
@@ -115,4 +111,4 @@ class Wakeups:
         if message[0] == b"subscribe":
             self._listening = True
         elif message[0] == b"message" and isinstance(message[2], bytes):
-            self._waiters.wake(wake_token(message[2].decode(errors="replace")))
+            self.waiters.wake(wake_token(message[2].decode(errors="replace")))
