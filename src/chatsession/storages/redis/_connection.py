@@ -16,9 +16,12 @@ from chatsession.storages.redis._errors import ReplyError
 
 Word = bytes | str | int
 """A part of a command."""
+LARGE = 2048
+"""Bytes of a value, as in `locks.lua`. From this size on it is sent by a command of its own, because Lua hashes every
+byte of a string that it gets."""
 
 _INCOMPLETE = object()
-_pack = cast("Callable[[tuple[Word, ...]], bytes]", getattr(hiredis, "pack_command"))  # noqa: B009 - its stub is wrong
+_pack_small = cast("Callable[[tuple[Word, ...]], bytes]", getattr(hiredis, "pack_command"))  # noqa: B009 - stub is wrong
 
 
 class Wire(Protocol):
@@ -79,7 +82,7 @@ class Link(asyncio.Protocol):
         self._answers = []
         self._missing = len(commands)
         self._done = loop.create_future()
-        self._transport.writelines([_pack(tuple(command)) for command in commands])
+        self._transport.writelines([piece for command in commands for piece in _pack(command)])
         alarm = loop.call_later(seconds, self._fail, TimeoutError())
         try:
             await self._done
@@ -112,6 +115,18 @@ class Link(asyncio.Protocol):
     def _fail(self, error: OSError) -> None:
         if self._done is not None and not self._done.done():
             self._done.set_exception(error)
+
+
+def _pack(command: Sequence[Word]) -> Sequence[bytes]:
+    """Return the bytes of a command, in pieces."""
+    if command[0] != "SET":
+        return (_pack_small(tuple(command)),)
+    # Only large values are sent by this command, and hiredis would copy them three times.
+    pieces = [b"*%d\r\n" % len(command)]
+    for word in command:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
+    return pieces
 
 
 async def connected(wire: Wire) -> Link:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha1
-from typing import cast
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -17,40 +18,38 @@ from chatsession.storages.base import (
     TOUCH,
     Change,
     Committed,
-    Expect,
-    Lease,
     Outcome,
     Record,
-    Version,
 )
-from chatsession.storages.redis._connection import Word
+from chatsession.storages.redis._connection import LARGE, Word
 from chatsession.storages.redis._errors import of_key
 
 _ACTIONS = {PUT: "P", DELETE: "D", TOUCH: "T", KEEP: "K"}
-LARGE = 2048
-"""Bytes of a value, as in `locks.lua`. From this size on it is sent by a command of its own, because Lua hashes every
-byte of a string that it gets."""
 _LONGEST = 1 << 50
 """Milliseconds of the longest time to live; Redis counts them from 1970 in 63 bits."""
 _FIRST_INEXACT = 1 << 53
 """Numbers in Lua are floats."""
 
 
+Expected: TypeAlias = Word | tuple[str]
+"""What must be stored, as `commit.lua` takes it."""
+
 pack = msgspec.msgpack.Encoder().encode
 """Packs many arguments into one, which is faster than sending them one by one."""
 
 
-def words_of(change: Change, sent_to: str) -> tuple[Word | bool | tuple[str], ...]:
+def words_of(change: Change, expected: Expected, sent_to: str) -> tuple[Word | Expected, ...]:
     """Return the arguments of a change, except for values.
 
     Args:
         change: what to do.
+        expected: what must be stored; see `expectation`.
         sent_to: the key to which a large value is sent; empty: it is an argument.
     """
     ttl, lease = change.ttl, change.lease
     return (
         "P" if change.action is PUT else _ACTIONS[change.action],
-        _expected(change.expect, lease),
+        expected,
         "" if ttl is None else milliseconds(ttl),
         "" if lease is None else _known(lease.token),
         change.unlock,
@@ -59,20 +58,17 @@ def words_of(change: Change, sent_to: str) -> tuple[Word | bool | tuple[str], ..
     )
 
 
-def expected_value(expect: Version | Expect | None) -> bytes:
-    """Return the value that must be stored, where it is sent to be compared: a small one."""
-    return expect.value if isinstance(expect, StoredValue) and len(expect.value) < LARGE else b""
-
-
-def _expected(expect: Version | Expect | None, lease: Lease | None) -> Word | bool | tuple[str]:
+def expectation(change: Change) -> tuple[Expected, bytes]:
+    """Return what must be stored: a word for it, and the value itself where it is sent to be compared."""
+    expect, lease = change.expect, change.lease
     if isinstance(expect, StoredValue):
         if len(expect.value) < LARGE:
-            return ""
+            return "", expect.value
         if lease is not None and expect.mark and expect.token == lease.token:
-            return expect.mark
+            return expect.mark, b""
     if expect is None:
-        return False
-    return True if expect is ANYTHING else (str(expect),)
+        return False, b""
+    return True if expect is ANYTHING else (str(expect),), b""
 
 
 def _known(token: int) -> int:
@@ -135,6 +131,7 @@ class StoredValue(msgspec.Struct, frozen=True, eq=False, gc=False):
         return hash(str(self))
 
 
-def milliseconds(seconds: float) -> int:
-    """Convert a time to live or the length of a lease."""
-    return max(1, int(min(seconds * 1000, _LONGEST)))
+@lru_cache(100)
+def milliseconds(seconds: float) -> str:
+    """Convert a time to live or the length of a lease, to text because the server would make text of a number."""
+    return str(max(1, int(min(seconds * 1000, _LONGEST))))

@@ -17,12 +17,11 @@ from chatsession.storages.redis import _inspection, _scan
 from chatsession.storages.redis._batches import Item, Replies, only, replies_for
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
-from chatsession.storages.redis._connection import Word
+from chatsession.storages.redis._connection import LARGE, Word
 from chatsession.storages.redis._errors import of_key
 from chatsession.storages.redis._names import lock_of, memory_of, name_of, new_of, with_locks
 from chatsession.storages.redis._records import (
-    LARGE,
-    expected_value,
+    expectation,
     milliseconds,
     outcome_of,
     pack,
@@ -255,16 +254,17 @@ class RedisStorage(Storage):
         call = next(self._call_names)
         memory, keep = memory_of(names[0], call), milliseconds(self._calls.retry_for + _MEMORY)
         sent: list[Sequence[Word]] = []
-        words: list[Sequence[object]] = []
+        words: list[object] = []
         values: list[bytes] = []
         for name, change in zip(names, changes, strict=True):
+            expected, given = expectation(change)
             value, sent_to = change.value, ""
             if change.action is PUT and len(value) >= LARGE:
                 sent_to = new_of(name, call).decode()
                 sent.append(("SET", sent_to, value, "PX", keep))
                 value = b""
-            words.append(words_of(change, sent_to))
-            values += (value, expected_value(change.expect))
+            words += words_of(change, expected, sent_to)
+            values += (value, given)
         command = COMMIT.command([memory, *with_locks(names)], keep, pack(words), *values)
         return Call(*sent, command, name=memory, script=COMMIT)
 

@@ -14,6 +14,8 @@
 --   lost; and for a touch or keep that expects anything or found that the expected value has expired, the digest of what
 --   is stored, - for none, or ? for a large value that the holder of its lock has not asked for.
 
+local WORDS = 7  -- of each session in ARGV[2]
+
 -- Whether what is expected is stored; if not, also whether nothing is.
 local function compare(session, name, lock, expected)
   if type(expected) == 'number' then
@@ -92,9 +94,9 @@ local function commit(session, name, value, given, action, expected, ttl, token,
   return outcome
 end
 
-local changes, sent = cmsgpack.unpack(ARGV[2]), {}
-for _, words in ipairs(changes) do
-  if words[#words] ~= '' then sent[#sent + 1] = words[#words] end
+local words, sent = cmsgpack.unpack(ARGV[2]), {}
+for last = WORDS, #words, WORDS do
+  if words[last] ~= '' then sent[#sent + 1] = words[last] end
 end
 
 -- A reply can be lost, and a call may arrive after it was sent again. The first copy of a call that arrives does the
@@ -108,9 +110,10 @@ end
 if sent[1] and redis.call('EXISTS', unpack(sent)) < #sent then return {err = 'TRYAGAIN a value has not arrived'} end
 
 local outcomes = {}
-for number, words in ipairs(changes) do
+for number = 1, #words / WORDS do
   local session, name = KEYS[2 * number], KEYS[2 * number + 1]
-  outcomes[number] = attempt(commit, session, name, ARGV[2 * number + 1], ARGV[2 * number + 2], unpack(words))
+  local value, given, last = ARGV[2 * number + 1], ARGV[2 * number + 2], WORDS * number
+  outcomes[number] = attempt(commit, session, name, value, given, unpack(words, last - WORDS + 1, last))
 end
 if refusal then return {err = refusal} end
 if sent[1] then redis.pcall('UNLINK', unpack(sent)) end
