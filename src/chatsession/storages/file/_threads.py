@@ -7,16 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-
-
-class _Job(NamedTuple):
-    work: Callable[[], Any] | None
-    """`None`: the thread ends."""
-    done: asyncio.Future[Any] | None
-    """`None`: the result is not awaited."""
 
 
 class Threads:
@@ -33,7 +26,8 @@ class Threads:
     def __init__(self, most: int, name: str) -> None:
         self._most = most
         self._name = name
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], bool]] = SimpleQueue()
+        """Each returns whether its thread goes on."""
         self._threads: list[Thread] = []
         self._unfinished = 0
 
@@ -43,55 +37,47 @@ class Threads:
             thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        return self._submit(work)
+        return self._submit(work, goes_on=True)
 
     async def close(self) -> None:
-        """Wait until all work is done and the threads have ended."""
-        endings = [self._submit(None) for _ in self._threads]
+        """Wait until all work is done and the threads end."""
+        endings = [self._submit(lambda: None, goes_on=False) for _ in self._threads]
         self._threads.clear()
         await asyncio.gather(*endings)
 
     def end(self) -> None:
         """Let the threads end when all work is done, without waiting for that; needs no event loop."""
         for _ in self._threads:
-            self._jobs.put(_Job(None, None))
+            self._jobs.put(lambda: False)
         self._threads.clear()
 
-    def _submit(self, work: Callable[[], Any] | None) -> asyncio.Future[Any]:
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    def _submit(self, work: Callable[[], Result], *, goes_on: bool) -> asyncio.Future[Result]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
         done.add_done_callback(self._finished)
         self._unfinished += 1
-        self._jobs.put(_Job(work, done))
+
+        def job() -> bool:
+            with suppress(RuntimeError):  # the loop was closed
+                try:
+                    result = work()
+                except Exception as error:
+                    loop.call_soon_threadsafe(_settle, done, done.set_exception, error)
+                else:
+                    loop.call_soon_threadsafe(_settle, done, done.set_result, result)
+            return goes_on
+
+        self._jobs.put(job)
         return done
 
     def _finished(self, _: asyncio.Future[Any]) -> None:
         self._unfinished -= 1
 
     def _work(self) -> None:
-        while True:
-            work, done = self._jobs.get()
-            if work is None:
-                _tell(done, None)
-                return
-            try:
-                result = work()
-            except Exception as error:
-                result = error
-            _tell(done, result)
-            del work, done, result  # otherwise they would be kept until the next job
+        while self._jobs.get()():
+            pass  # without a name for the job, which would keep it until the next one comes
 
 
-def _tell(done: asyncio.Future[Any] | None, result: object) -> None:
-    if done is None:
-        return
-    with suppress(RuntimeError):  # the loop was closed
-        done.get_loop().call_soon_threadsafe(_settle, done, result)
-
-
-def _settle(done: asyncio.Future[Any], result: object) -> None:
-    if done.done():
-        return
-    if isinstance(result, Exception):
-        done.set_exception(result)
-    else:
-        done.set_result(result)
+def _settle(done: asyncio.Future[Any], settle: Callable[[Any], None], value: object) -> None:
+    if not done.done():
+        settle(value)
