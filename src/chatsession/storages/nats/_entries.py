@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from msgspec.structs import replace
@@ -49,29 +49,24 @@ class Entries:
         if self._chores:
             await asyncio.wait(self._chores)
 
-    def held(self, lease: Lease | None) -> Stored | None:
-        """The state of a key that was locked here, without a read. A write fails if it is out of date."""
-        self._drop_after_reconnect()
-        if lease is None or (stored := self._held.get(lease.key)) is None:
-            return None
-        return stored if stored.token == lease.token else None
-
     def forget(self, key: str) -> None:
         """Forget the state of a key that is no longer locked here."""
         self._held.pop(key, None)
 
     async def transact(
-        self, keys: Sequence[str], decisions: Sequence[Decide[Answer]], known: Sequence[Stored | None] | None = None
+        self, decide: Mapping[str, Decide[Answer]], leases: Iterable[Lease | None] = ()
     ) -> list[Answer | SessionError]:
         """Decide about each key by its state, and carry the decisions out.
 
         Args:
-            keys: each at most once.
-            decisions: for each key, what to do in which state.
-            known: probable states, which save the read. A write fails if they are out of date.
+            decide: for each key, what to do in which state.
+            leases: of keys that may have been locked here, so that their states need not be read.
+
+        Returns:
+            In the order of the keys: the answer, or the error that concerns only this key.
         """
-        decide = dict(zip(keys, decisions, strict=True))
-        states = {key: stored for key, stored in zip(keys, known or (), strict=bool(known)) if stored is not None}
+        keys = list(decide)
+        states = self._held_by(leases)
         supposed = set(states)
         results: dict[str, Answer | SessionError] = {}
         names = _names(keys, results)
@@ -220,12 +215,18 @@ class Entries:
             self._held = {key: held for key, held in self._held.items() if held.entry.is_locked(now)}
             self._many_held = 2 * len(self._held) + _FEW_HELD
 
-    def _drop_after_reconnect(self) -> None:
-        """Forget all states after a reconnect: a server that was restarted may have lost its last messages."""
+    def _held_by(self, leases: Iterable[Lease | None]) -> dict[str, Stored]:
+        """The states of keys that were locked here. A write fails if one is out of date."""
         reconnects = self.calls.client.stats["reconnects"]
-        if reconnects != self._reconnects:
+        if reconnects != self._reconnects:  # a server that was restarted may have lost its last messages
             self._reconnects = reconnects
             self._held.clear()
+        held = self._held
+        return {
+            lease.key: stored
+            for lease in leases
+            if lease is not None and (stored := held.get(lease.key)) is not None and stored.token == lease.token
+        }
 
     def _do_later(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(chore)

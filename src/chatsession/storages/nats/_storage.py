@@ -138,15 +138,14 @@ class NatsStorage(Storage):
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         entries = await self._ready()
-        return await entries.transact(keys, [_operations.record_of] * len(keys))
+        return await entries.transact(dict.fromkeys(keys, _operations.record_of))
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         entries = await self._ready()
         largest = entries.calls.client.max_payload - _ROOM_FOR_HEADERS
         outcomes = await entries.transact(
-            [change.key for change in changes],
-            [functools.partial(_operations.commit, change, largest) for change in changes],
-            [entries.held(change.lease) for change in changes],
+            {change.key: functools.partial(_operations.commit, change, largest) for change in changes},
+            [change.lease for change in changes],
         )
         for change in changes:
             if change.lease is not None and change.unlock:
@@ -156,8 +155,7 @@ class NatsStorage(Storage):
     async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
         entries = await self._ready()
         results = await entries.transact(
-            [request.key for request in requests],
-            [functools.partial(_locks.lock, request, entries.calls.inbox) for request in requests],
+            {request.key: functools.partial(_locks.lock, request, entries.calls.inbox) for request in requests}
         )
         now = entries.bucket.now()
         return [self._waiters.answer(*each, now) for each in zip(requests, results, strict=True)]
@@ -165,9 +163,7 @@ class NatsStorage(Storage):
     async def renew_many(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         entries = await self._ready()
         results = await entries.transact(
-            [lease.key for lease in leases],
-            [functools.partial(_locks.renew, lease, seconds) for lease in leases],
-            [entries.held(lease) for lease in leases],
+            {lease.key: functools.partial(_locks.renew, lease, seconds) for lease in leases}, leases
         )
         for result in results:
             if isinstance(result, SessionError):
@@ -180,7 +176,7 @@ class NatsStorage(Storage):
         for request in requests:
             self._waiters.stop_waiting(request.waiter)
             waiters.setdefault(request.key, []).append(request.waiter)
-        await entries.transact(list(waiters), [functools.partial(_locks.abandon, gone) for gone in waiters.values()])
+        await entries.transact({key: functools.partial(_locks.abandon, gone) for key, gone in waiters.items()})
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         await self._waiters.wait(request.waiter, HEARTBEAT)
