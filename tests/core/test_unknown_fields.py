@@ -69,7 +69,7 @@ class Cart:
     labels: set[Label] = field(default_factory=set[Label])
     nested: dict[str, list[Item | None]] = field(default_factory=dict[str, list[Item | None]])
     noted: Annotated[Item, msgspec.Meta(description="as in a JSON schema")] | None = None
-    paid: Annotated[Card | Cash, msgspec.Meta(title="Payment")] | None = None
+    paid: Annotated[Card | Cash, msgspec.Meta(title="Payment")] | list[Item] | None = None
 
 
 class Cat(pydantic.BaseModel):
