@@ -53,7 +53,7 @@ class FencingTests(StorageSuite):
     async def test_a_conflict_unlocks_too(self, storage: Storage, other: Storage, action: Action) -> None:
         old = await put(storage, "key", b"1")
         lease = (await lock(storage, "key")).lease
-        await put(other, "key", b"2")  # somebody that takes no locks
+        await put(other, "key", b"2")  # a process that takes no locks
         change = Change("key", action, b"3", old, lease=lease)
         assert await commit(storage, change) is Refused.CONFLICT
         assert await is_busy(other, "key"), "without unlock, the lock stays"
@@ -96,7 +96,7 @@ class FencingTests(StorageSuite):
     async def test_a_lease_stays_lost_when_the_next_holder_is_done(
         self, storage: Storage, other: Storage, time: Time
     ) -> None:
-        """The stalled holder comes back when everything looks as it left it: free, and the same value."""
+        """The stalled holder goes on when all looks as it did before: the key is free, and the value is the same."""
         version = await put(storage, "key", b"1")
         old = (await lock(storage, "key", time.seconds(0.5))).lease
         new = (await granted_after_lease(other, "key", time)).lease

@@ -123,7 +123,7 @@ class KeyTests(StorageSuite):
 
 
 async def _store(storage: Storage, keys: Sequence[str]) -> dict[str, bytes]:
-    """Store each under a number of its own; gives those that were not refused."""
+    """Store a number of its own under each key. Returns those that were not refused."""
     values = {key: number(n + 100) for n, key in enumerate(keys)}
     outcomes = await storage.commit_many([Change(key, Action.PUT, value) for key, value in values.items()])
     stored: dict[str, bytes] = {}

@@ -73,19 +73,19 @@ class LockTests(StorageSuite):
     async def test_waiters_are_served_in_order(
         self, storage: Storage, other: Storage, open_another: OpenAnother
     ) -> None:
-        """Asked again and again, in whatever order, only the one that has waited longest gets the key."""
+        """Whoever asks again, and in whatever order, the key goes to the one that has waited longest."""
         holder = await lock(storage, "key")
         places = [storage, other, await open_another()]
-        wishes = [request("key") for _ in range(6)]
-        for n, wish in enumerate(wishes):
-            assert await try_lock(places[n % 3], wish) is None
+        waiters = [request("key") for _ in range(6)]
+        for n, waiter in enumerate(waiters):
+            assert await try_lock(places[n % 3], waiter) is None
         lease = holder.lease
         for first in range(6):
             await unlock(storage, lease)
             for n in reversed(range(first + 1, 6)):
-                assert await try_lock(places[n % 3], wishes[n]) is None, "somebody else has waited for longer"
+                assert await try_lock(places[n % 3], waiters[n]) is None, "another has waited for longer"
             assert await is_busy(places[0], "key"), "a newcomer does not jump the queue"
-            locked = await try_lock(places[first % 3], wishes[first])
+            locked = await try_lock(places[first % 3], waiters[first])
             assert locked is not None
             lease = locked.lease
 
@@ -151,23 +151,23 @@ class LockTests(StorageSuite):
 
     async def test_waiting_ends_even_if_nobody_says_anything(self, storage: Storage) -> None:
         await lock(storage, "key")
-        wish = request("key")
-        assert await try_lock(storage, wish) is None
+        waiter = request("key")
+        assert await try_lock(storage, waiter) is None
         async with asyncio.timeout(60):
             for attempt in range(3):
-                await storage.wait_unlocked(wish, attempt)
+                await storage.wait_unlocked(waiter, attempt)
 
     async def test_a_cancelled_waiter_leaves_no_lock(self, storage: Storage, other: Storage) -> None:
         holder = await lock(storage, "key")
-        wishes = [request("key") for _ in range(5)]
-        for wish in wishes:
-            assert await try_lock(other, wish) is None
-        waiting = [asyncio.create_task(other.wait_unlocked(wish, 0)) for wish in wishes]
+        waiters = [request("key") for _ in range(5)]
+        for waiter in waiters:
+            assert await try_lock(other, waiter) is None
+        waiting = [asyncio.create_task(other.wait_unlocked(waiter, 0)) for waiter in waiters]
         await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await other.abandon_many(wishes)
+        await other.abandon_many(waiters)
         await unlock(storage, holder.lease)
         await lock(storage, "key")
 
@@ -251,11 +251,11 @@ class LockTests(StorageSuite):
 
 
 async def granted_after_lease(storage: Storage, key: str, time: Time) -> Locked:
-    wish = request(key, time.seconds(1_000))
+    waiter = request(key, time.seconds(1_000))
     found: list[Locked] = []
 
     async def granted() -> bool:
-        locked = await try_lock(storage, wish)
+        locked = await try_lock(storage, waiter)
         if locked is not None:
             found.append(locked)
         return bool(found)

@@ -229,7 +229,7 @@ class _Run:
         keys = [self._model.keys[n] for n in sorted(step.keys)]
         requests = [request(key.name, self._seconds(step.lasts) or 600.0) for key in keys]
         found = await self._storage.lock_many(requests)
-        await self._storage.abandon_many([wish for wish, locked in zip(requests, found, strict=True) if locked is None])
+        await self._storage.abandon_many([each for each, locked in zip(requests, found, strict=True) if locked is None])
         for key, locked in zip(keys, found, strict=True):
             assert not isinstance(locked, SessionError)
             if key.held_until is not None and key.held_until > self._model.now:
@@ -273,7 +273,7 @@ class _Run:
         assert (record.value, record.version) == (key.value, key.versions[-1])
 
     async def compare(self, prefix: str) -> None:
-        """At the end, what is enumerated."""
+        """Compare what is enumerated at the end."""
         entries = {key: record.value for key, record in await scan_all(self._storage, prefix, 2)}
         assert entries == {key.name: key.value for key in self._model.keys if key.live(self._model.now)}
 

@@ -53,7 +53,7 @@ class ScanTests(StorageSuite):
                 return
 
     async def test_a_prefix_is_taken_literally(self, storage: Storage, other: Storage) -> None:
-        """No sign of it is a wildcard, no case is folded, no letter is normalized."""
+        """No character is a wildcard, no case is folded, and nothing is normalized."""
         await storage.commit_many([Change(key, Action.PUT, number(n)) for n, key in enumerate(TRICKY)])
         assert len(await scan_all(storage)) == len(TRICKY)
         for prefix in PREFIXES:

@@ -1,4 +1,4 @@
-"""A storage's calls for one key at a time, as tests like to read them."""
+"""The calls of a storage, for one key at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def put(
     expect: Version | Expect | None = Expect.ANYTHING,
     ttl: float | None = None,
 ) -> Version:
-    """Store a value, which must succeed; gives its version."""
+    """Store a value, and return its version. Fails if that is refused."""
     outcome = await commit(storage, Change(key, Action.PUT, value, expect, ttl))
     assert isinstance(outcome, Committed), outcome
     assert outcome.version is not None
@@ -62,39 +62,39 @@ async def delete(storage: Storage, key: str) -> None:
 
 
 def request(key: str, seconds: float = 600.0) -> LockRequest:
-    """A wish of its own: no two have the same waiter."""
+    """A request by a new waiter."""
     return LockRequest(key, f"waiter-{next(_waiters)}", seconds)
 
 
-async def try_lock(storage: Storage, wish: LockRequest) -> Locked | None:
-    (found,) = await storage.lock_many([wish])
+async def try_lock(storage: Storage, waiter: LockRequest) -> Locked | None:
+    (found,) = await storage.lock_many([waiter])
     assert not isinstance(found, SessionError), found
     return found
 
 
 async def lock(storage: Storage, key: str, seconds: float = 600.0) -> Locked:
-    """Lock a key, which must be free."""
+    """Lock a key. Fails if it is not free."""
     locked = await try_lock(storage, request(key, seconds))
     assert locked is not None, f"{key!r} is not free"
     return locked
 
 
 async def is_busy(storage: Storage, key: str) -> bool:
-    """Would somebody who wants the lock now have to wait? Nobody is left in the queue, but a free key is locked."""
-    wish = request(key)
-    if await try_lock(storage, wish) is not None:
+    """Whether the key is locked, or others wait for it. If not, it is locked now."""
+    waiter = request(key)
+    if await try_lock(storage, waiter) is not None:
         return False
-    await storage.abandon_many([wish])
+    await storage.abandon_many([waiter])
     return True
 
 
-async def wait_for_lock(storage: Storage, wish: LockRequest) -> Locked:
-    """Lock a key as the core does: wait, try again; fails after 60 s."""
+async def wait_for_lock(storage: Storage, waiter: LockRequest) -> Locked:
+    """Lock a key as the core does: wait, and try again. Fails after 60 s."""
     async with asyncio.timeout(60):
         for attempt in count():
-            if (locked := await try_lock(storage, wish)) is not None:
+            if (locked := await try_lock(storage, waiter)) is not None:
                 return locked
-            await storage.wait_unlocked(wish, attempt)
+            await storage.wait_unlocked(waiter, attempt)
     pytest.fail("unreachable")
 
 
@@ -134,5 +134,5 @@ def varied(change: Change, **fields: object) -> Change:
 
 
 def number(value: int) -> bytes:
-    """A value that is JSON, so that every storage gives it back byte for byte."""
+    """A value that is JSON, so that every storage returns it byte for byte."""
     return str(value).encode()

@@ -12,7 +12,7 @@ from chatsession.testing.conformance.suite import OpenAnother, StorageSuite
 
 
 class VersionTests(StorageSuite):
-    """Create-only, compare-and-swap, and nothing that comes back from the dead."""
+    """Create-only, compare-and-swap, and deleted sessions that stay deleted."""
 
     async def test_a_change_that_expects_absence_only_creates(self, storage: Storage, other: Storage) -> None:
         await put(storage, "key", b"1", expect=None)

@@ -1,4 +1,4 @@
-"""Bots that are put together the wrong way, and updates from the future."""
+"""Bots that are set up wrongly, and updates of kinds that the framework does not know."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chatsession.testing.integration_suite.suite import (
 
 
 class BadInputTests(IntegrationSuite):
-    """Each is either as good as the other way, or told at once."""
+    """Each works as the usual way does, or is refused at once."""
 
     async def test_handlers_may_be_registered_before_the_sessions_are_set_up(
         self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
@@ -52,7 +52,7 @@ class BadInputTests(IntegrationSuite):
     async def test_a_manager_that_is_closed_already(
         self, driver: FrameworkDriver, sessions: SessionManager[Pizza]
     ) -> None:
-        """Its handlers do not run and the error tells why; once it is started again, all is well."""
+        """Its handlers do not run, and the error says why. Started again, it works."""
         seen: list[str] = []
         counting = count_up(sessions)
 

@@ -1,4 +1,4 @@
-"""What a framework gives to the suite: one driver, which plays a bot in it."""
+"""How the suite runs a bot in a framework: one driver for each framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How updates end: well, badly, by control flow, before their time."""
+"""How updates end: by success, failure, control flow, cancellation, or shutdown."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class EndingTests(IntegrationSuite):
     async def test_shut_down_in_the_middle_of_a_handler(
         self, driver: FrameworkDriver, sessions: SessionManager[Pizza], storage: Where, lazy: bool
     ) -> None:
-        """Also those are served that wait for their chat already."""
+        """Updates that already wait for their chat are handled too."""
         busy, go_on = asyncio.Event(), asyncio.Event()
         counting = count_up(sessions)
 

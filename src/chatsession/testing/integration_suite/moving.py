@@ -26,7 +26,7 @@ ORDERS = ["to", "from", "to from", "from to", "to to from from", "from to from t
 
 
 class MovingTests(IntegrationSuite):
-    """The session goes along, once, whatever comes when."""
+    """The session moves along, once, in whatever order the messages arrive."""
 
     @pytest_asyncio.fixture
     async def noticing(self, make_driver: MakeDriver) -> FrameworkDriver:

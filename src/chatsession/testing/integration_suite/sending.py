@@ -1,4 +1,4 @@
-"""What handlers hand to `after_commit`."""
+"""Actions that handlers pass to `after_commit`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chatsession.testing.integration_suite.suite import (
 
 
 class SendingTests(IntegrationSuite):
-    """It is sent after the commit, in order, and not at all if there is none."""
+    """They are sent after the commit, in order, and not at all if there is no commit."""
 
     sent: list[tuple[str, int]]
     """What was sent, with the count that was stored then."""
@@ -39,7 +39,7 @@ class SendingTests(IntegrationSuite):
         return sessions
 
     async def answer(self, chat: NeutralContext, sessions: SessionManager[Pizza]) -> None:
-        """Counts up, and sends the text twice; fails at the text `burn`, and saves at the text `save`."""
+        """Count up, and send the text twice. The text `burn` makes it fail, and `save` makes it save."""
         session = chat.of(sessions)
         (await session.get()).count += 1
         session.after_commit("send", chat.text)

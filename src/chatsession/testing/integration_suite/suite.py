@@ -1,4 +1,4 @@
-"""What all parts share: the storages, a bot that runs, and what it leaves behind."""
+"""Shared by all parts: the storages, a running bot, and what it has stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ E = TypeVar("E", bound=BaseException)
 Where: TypeAlias = Storage | str
 
 PATIENCE = 120
-"""Seconds after which what hangs fails the test; long, since machines can be busy."""
+"""Seconds after which a test that hangs fails; long, because machines can be busy."""
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Pizza:
 
 
 class BurntError(Exception):
-    """What the suite's handlers fail by."""
+    """Raised by handlers of the suite."""
 
 
 class CountingStorage(MemoryStorage):
-    """Memory as other processes could share it, that counts how often it is asked for what."""
+    """A storage in memory that passes for a shared one and counts its calls."""
 
     shared: ClassVar[bool] = True
 
@@ -71,12 +71,12 @@ class IntegrationSuite:
 
     @pytest_asyncio.fixture
     async def driver(self, make_driver: MakeDriver) -> FrameworkDriver:
-        """A bot, made in the test's event loop: some frameworks want one where a client is made."""
+        """A bot, made in the test's event loop, because some frameworks need one when a client is made."""
         return make_driver()
 
     @pytest.fixture(params=["memory", "sqlite"])
     def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> Where:
-        """Where sessions are kept: what is given to all managers of one test."""
+        """Where all managers of one test keep their sessions."""
         return MemoryStorage() if request.param == "memory" else f"sqlite:///{tmp_path / 'bot.db'}"
 
     @pytest.fixture
@@ -132,13 +132,13 @@ def take_error(driver: FrameworkDriver, kind: type[E]) -> E:
 
 
 async def stored(storage: Where, key: int, of_type: type[T]) -> T | None:
-    """What a bot that has stopped left under a key."""
+    """What a bot that has stopped has stored under a key."""
     async with SessionManager(of_type, storage=storage) as sessions:
         return await sessions.get(key)
 
 
 def count_up(sessions: SessionManager[Pizza]) -> NeutralHandler:
-    """A handler that counts up, lets others in meanwhile, notes the text, and fails at the text `burn`."""
+    """A handler that counts up, lets other tasks run meanwhile, notes the text, and fails at the text `burn`."""
 
     async def handler(chat: NeutralContext) -> None:
         pizza = await chat.of(sessions).get()
@@ -153,7 +153,7 @@ def count_up(sessions: SessionManager[Pizza]) -> NeutralHandler:
 
 
 async def until(holds: Callable[[], bool], what: str) -> None:
-    """Let the others run until something holds."""
+    """Let other tasks run until something holds."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not holds():  # noqa: ASYNC110 - what is looked at has no event
