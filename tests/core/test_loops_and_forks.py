@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chatsession import SessionClosedError, SessionError, SessionManager, Storage, open_storage
+from in_a_child import in_a_child
 
 Make = Callable[[], Storage]
 
@@ -86,24 +85,6 @@ def test_15c_two_loops_at_once_are_an_error(make: Make) -> None:
     done.set()
     thread.join(60)
     assert not thread.is_alive()
-
-
-def in_a_child(function: Callable[[], Any]) -> str:
-    """What a forked child says of the function: its result, or its error."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            said = repr(function())
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(write, said.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
 
 
 def test_15c_a_forked_child_opens_its_storage_anew(make: Make) -> None:

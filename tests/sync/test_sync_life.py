@@ -10,15 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import chatsession
 from chatsession import SessionClosedError, SessionError, StorageError
 from chatsession.sync import SessionManager
+from in_a_child import in_a_child
 
 
 def add_one(count: int) -> int:
@@ -268,24 +267,6 @@ def test_a_process_that_is_interrupted_in_a_block_leaves_no_lock(sqlite: str, en
 
 
 # Forked children.
-
-
-def in_a_child(function: Callable[[], Any]) -> str:
-    """What a forked child says of the function: its result, or its error."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            said = repr(function())
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(write, said.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
 
 
 def test_15c_a_forked_child_begins_anew(url: str) -> None:
