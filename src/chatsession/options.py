@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import EnumType
-from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast, get_origin, get_type_hints, is_typeddict
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints, is_typeddict
 
 from chatsession._option_checks import check_options
 from chatsession._signatures import signature_of
@@ -145,30 +145,6 @@ class SessionOptions(Generic[T]):
             return get_type_hints(call).get("return", Any)
         except NameError as error:
             raise TypeError(f"the return annotation of initial cannot be resolved ({error}); pass type=…") from None
-
-
-class OptionsDict(TypedDict, Generic[T], total=False):
-    """The types of the options beside `initial` and `type`, for signatures that take all of them by `**options`."""
-
-    storage: Storage | StorageAdapter[T] | str | None
-    get_session_key: GetSessionKey
-    prefix: str
-    ttl: float | timedelta | None
-    expiry: Expiry
-    migrations: Mapping[float, Migration] | None
-    concurrency: Concurrency
-    lock_timeout: float | None
-    lock_lease: float
-    max_size: int
-    codec: Codec[T] | None
-    encryption_keys: Sequence[str | bytes]
-    allow_unencrypted: bool
-    compression: int | None
-    deduplicate: int
-    merge: Callable[[T, T], T] | None
-    on_decode_error: OnDecodeError
-    observe: Callable[[SessionEvent], object] | None
-    name: str
 
 
 def _check_made(initial: object, wanted: object) -> None:

@@ -22,7 +22,6 @@ from chatsession import (
     options,
     session,
 )
-from chatsession.options import OptionsDict
 
 
 class Adapter(dict[str, Any]):
@@ -161,11 +160,6 @@ def test_every_option_is_described_for_editors() -> None:
 def test_each_option_is_described_alike_wherever_it_is_taken() -> None:
     described = [_described(each) for each in (SessionOptions, SessionManager, session)]
     assert described[0] == described[1] == described[2]
-
-
-def test_signatures_that_name_no_option_take_each_of_them() -> None:
-    expected = {field.name: field.type for field in fields(SessionOptions) if field.name not in ("initial", "type")}
-    assert {name: each.__forward_arg__ for name, each in OptionsDict.__annotations__.items()} == expected
 
 
 def _described(function: Callable[..., object]) -> str:

@@ -11,14 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from chatsession.errors import SessionClosedError, SessionConflictError
 from chatsession.keys import GetSessionKey, per_chat
 from chatsession.manager import UPDATE_TRIES
 from chatsession.manager import SessionManager as AsyncSessionManager
 from chatsession.observing import SessionEvent
-from chatsession.options import Concurrency, Expiry, OnDecodeError, OptionsDict, SessionOptions
+from chatsession.options import Concurrency, Expiry, OnDecodeError, SessionOptions
 from chatsession.serialization.codec import Codec
 from chatsession.serialization.migrations import Migration
 from chatsession.storages import Storage
@@ -105,11 +105,51 @@ class SessionManager(Generic[T]):
         initial: None = None,
         *,
         type: builtins.type[V],
-        **options: Unpack[OptionsDict[V]],
+        storage: Storage | StorageAdapter[V] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[V] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[V, V], V] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
     ) -> None: ...
     @overload
     def __init__(
-        self: SessionManager[Any], initial: None = None, *, type: None = None, **options: Unpack[OptionsDict[Any]]
+        self: SessionManager[Any],
+        initial: None = None,
+        *,
+        type: None = None,
+        storage: Storage | StorageAdapter[Any] | str | None = None,
+        get_session_key: GetSessionKey = per_chat,
+        prefix: str = "",
+        ttl: float | timedelta | None = None,
+        expiry: Expiry = "sliding",
+        migrations: Mapping[float, Migration] | None = None,
+        concurrency: Concurrency = "exclusive",
+        lock_timeout: float | None = 60.0,
+        lock_lease: float = 20.0,
+        max_size: int = 16 * 1024 * 1024,
+        codec: Codec[Any] | None = None,
+        encryption_keys: Sequence[str | bytes] = (),
+        allow_unencrypted: bool = False,
+        compression: int | None = None,
+        deduplicate: int = 0,
+        merge: Callable[[Any, Any], Any] | None = None,
+        on_decode_error: OnDecodeError = "raise",
+        observe: Callable[[SessionEvent], object] | None = None,
+        name: str = "session",
     ) -> None: ...
     def __init__(
         self,
