@@ -26,7 +26,7 @@ from tools.torture.messages import (
     WorkerOptions,
 )
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 
 Asked = TypeVar("Asked", Reopened, Forked, LoopChanged, Finished, Dumped)
 

@@ -84,6 +84,8 @@ def _fields_of(info: object) -> dict[str, str]:
 
 def _facts_of(fields: dict[str, str], at: str) -> list[Fact]:
     policy = fields.get("maxmemory_policy", "not known")
+    limit = fields.get("maxmemory_human", "?")
+    of = "without a limit" if limit == "0B" else f"of {limit}"
     appends = fields.get("aof_enabled") == "1"
     saved = fields.get("rdb_last_bgsave_status", "not known")
     return [
@@ -94,7 +96,7 @@ def _facts_of(fields: dict[str, str], at: str) -> list[Fact]:
             policy,
             None if policy == "noeviction" else "sessions are thrown away when memory is full; set noeviction",
         ),
-        Fact(f"{at}memory", f"{fields.get('used_memory_human', '?')} of {fields.get('maxmemory_human', '?')}"),
+        Fact(f"{at}memory", f"{fields.get('used_memory_human', '?')} {of}"),
         Fact(
             f"{at}append-only file",
             "on" if appends else "off",
