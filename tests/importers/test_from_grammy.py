@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,3 +167,9 @@ async def test_a_database_that_is_gone_is_an_error() -> None:
 async def test_redis_that_is_gone_is_an_error() -> None:
     with pytest.raises(StorageUnavailableError, match="Redis did not answer"):
         [entry async for entry in grammy.redis_entries(f"redis://127.0.0.1:{free_ports(1)[0]}")]
+
+
+@pytest.mark.parametrize("entries", [grammy.redis_entries, grammy.mongo_entries])
+async def test_a_wrong_url_is_said_so(entries: Callable[[str], AsyncIterator[Entry]]) -> None:
+    with pytest.raises(SessionError, match="the URL"):
+        await anext(entries("nonsense"))

@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("reading from Redis needs redis-py: pip install 'chatsession[redis]'") from error
 
-from chatsession.errors import StorageUnavailableError
+from chatsession.errors import SessionError, StorageUnavailableError
 
 _PAGE = 200
 
@@ -38,7 +38,10 @@ async def client_of(source: Source) -> AsyncGenerator[Any, None]:
     """The client to read with, closed again if it was made here."""
     client: Any = source
     if isinstance(source, str):
-        client = Redis.from_url(source)  # pyright: ignore[reportUnknownMemberType] - its **kwargs have no types
+        try:
+            client = Redis.from_url(source)  # pyright: ignore[reportUnknownMemberType] - its **kwargs have no types
+        except ValueError as error:
+            raise SessionError(f"the URL of Redis is wrong: {error}") from None
     try:
         yield client
     except RedisError as error:
