@@ -22,7 +22,7 @@ from chatsession.storages import Record, Storage
 from chatsession.storages.inspection import HeldLock, ListsLocks
 from chatsession.web._answers import described
 from chatsession.web._finding import Order, find
-from chatsession.web._http import RefusedError, answering, asked_for, json_answer
+from chatsession.web._http import HANDLERS, RefusedError, asked_for, json_answer
 from chatsession.web._sessions import LOCK_TIMEOUT, ChangedMeanwhileError, Sessions, mark_of
 from chatsession.web._streams import EventStream, changes, figures, problems
 from chatsession.web._survey import Survey
@@ -107,7 +107,7 @@ class Api:
             routes=[
                 Route("/", _page),
                 *(
-                    Route(f"/api/{answer.__name__}", answering(answer), methods=["POST"])
+                    Route(f"/api/{answer.__name__}", answer, methods=["POST"])
                     for answer in (
                         self.about,
                         self.find,
@@ -126,7 +126,8 @@ class Api:
                     )
                 ),
                 Mount("/static", StaticFiles(directory=STATIC)),
-            ]
+            ],
+            exception_handlers=HANDLERS,
         )
 
     async def about(self, request: Request) -> Response:

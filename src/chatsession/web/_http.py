@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -27,32 +27,6 @@ class RefusedError(Exception):
         self.status = status
 
 
-def answering(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Turns errors into answers that the page can show."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            return await answer(request)
-        except RefusedError as refused:
-            return _error(refused.status, str(refused))
-        except UnusableTextError as error:
-            return _error(422, f"{error} Nothing was changed.")
-        except ChangedMeanwhileError as error:
-            return _error(409, f"{error}. Nothing was overwritten.")
-        except NothingToUndoError as error:
-            return _error(410, f"There is nothing to undo: {error}.")
-        except SessionKeyError as error:
-            return _error(400, str(error))
-        except SessionLockTimeoutError:
-            return _error(423, "The bot is at work on this session and holds its lock. Nothing was changed; try again.")
-        except StorageUnavailableError as error:
-            return _error(503, f"The storage cannot be reached: {error}")
-        except SessionError as error:
-            return _error(500, f"The storage refused: {error}")
-
-    return endpoint
-
-
 async def asked_for(request: Request, shape: type[T]) -> T:
     """The body of a request, if it has the right shape."""
     body = bytearray()
@@ -66,9 +40,34 @@ async def asked_for(request: Request, shape: type[T]) -> T:
         raise RefusedError(400, "The request is malformed, or has text that is not valid Unicode.") from None
 
 
-def json_answer(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+def json_answer(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def _error(status: int, message: str) -> Response:
-    return Response(msgspec.json.encode({"error": message}), status, media_type="application/json")
+Handler: TypeAlias = Callable[[Request, Any], Awaitable[Response]]
+
+
+def _told(status: int, text: str = "{}") -> Handler:
+    async def answer(_: Request, error: Exception) -> Response:
+        return json_answer({"error": text.format(error)}, status)
+
+    return answer
+
+
+async def _refused(_: Request, error: RefusedError) -> Response:
+    return json_answer({"error": str(error)}, error.status)
+
+
+HANDLERS: Mapping[type[Exception], Handler] = {
+    RefusedError: _refused,
+    UnusableTextError: _told(422, "{} Nothing was changed."),
+    ChangedMeanwhileError: _told(409, "{}. Nothing was overwritten."),
+    NothingToUndoError: _told(410, "There is nothing to undo: {}."),
+    SessionKeyError: _told(400),
+    SessionLockTimeoutError: _told(
+        423, "The bot is at work on this session and holds its lock. Nothing was changed; try again."
+    ),
+    StorageUnavailableError: _told(503, "The storage cannot be reached: {}"),
+    SessionError: _told(500, "The storage refused: {}"),
+}
+"""Errors as answers that the page can show."""

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from types import TracebackType
 from typing import Self
 
 from msgspec import UNSET, Struct, UnsetType, structs
@@ -64,7 +63,7 @@ class Sessions:
         await self._maintenance.__aenter__()
         return self
 
-    async def __aexit__(self, _type: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None):
+    async def __aexit__(self, *_: object) -> None:
         await self._maintenance.__aexit__()
 
     async def read(self, key: str) -> Record | None:
