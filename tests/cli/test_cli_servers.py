@@ -101,8 +101,8 @@ async def test_pages_of_changing_sizes_give_each_session_once(redis_server: Redi
     assert (len(found), len(set(found))) == (2000, 2000)
 
 
-@pytest.mark.parametrize("limit", [1, 8, 150])
-def test_ls_lists_as_many_as_it_was_told(server_shell: Shell, limit: int) -> None:
+def test_ls_lists_as_many_as_it_was_told(server_shell: Shell) -> None:
     server_shell.put({f"chat:{number}": b"1" for number in range(300)})
-    assert len(server_shell.run("ls", "--json", "--limit", str(limit)).lines) == limit
+    for limit in (1, 8, 150):
+        assert len(server_shell.run("ls", "--json", "--limit", str(limit)).lines) == limit
     assert server_shell.run("count").out == "300\n"

@@ -241,5 +241,6 @@ def test_updates_lists_what_was_set_aside(shell: Shell) -> None:
     assert (done.code, done.lines) == (1, [{"key": "!update:42:17", "update": {"update_id": 17}}])
     assert shell.run("updates").out == '!update:42:17  {"update_id": 17}\n'
     assert shell.run("count").out.strip() == "1"
+    assert shell.run("count", "--prefix", "!update:").out.strip() == "1"
     assert shell.run("rm", "!update:42:17", "--yes").code == 0
     assert shell.run("updates").code == 0

@@ -13,12 +13,13 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from chatsession.cli._values import compact, from_base64
+from chatsession.cli._values import compact
 from chatsession.contents import is_json
 from chatsession.storages import Record
 
@@ -89,6 +90,9 @@ def session_of(line: Line, now: float) -> Session | None:
         expires_at = now + line.expires_in
     if line.value is not UNSET:
         return line.key, bytes(line.value), expires_at
-    if line.base64 is not UNSET:
-        return line.key, from_base64(line.base64), expires_at
-    raise ValueError("it has a key, but neither value nor base64")
+    if line.base64 is UNSET:
+        raise ValueError("it has a key, but neither value nor base64")
+    try:
+        return line.key, base64.b64decode(line.base64, validate=True), expires_at
+    except binascii.Error:
+        raise ValueError("it is not base64") from None

@@ -38,7 +38,7 @@ def safe(text: str, keep: str = "") -> str:
     r"""Text with every character that is not plainly visible as its escape (`\x1b`), but for those in `keep`."""
     if text.isprintable():
         return text
-    return "".join(ch if ch.isprintable() or ch == _JOINER or ch in keep else _escape(ch) for ch in text)
+    return "".join(ch if ch.isprintable() or ch == _JOINER or ch in keep else _escaped(ch) for ch in text)
 
 
 def safe_json(text: str) -> str:
@@ -140,11 +140,8 @@ def _quoted_character(character: str) -> str:
     return f"\\U{ord(character):08x}" if ord(character) > 0x7F else f"\\x{ord(character):02x}"
 
 
-def _escape(character: str) -> str:
-    if character in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def _escape_json(character: str) -> str:

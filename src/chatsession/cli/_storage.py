@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from chatsession.cli._running import USAGE, CommandError
 from chatsession.cli._screen import note
@@ -16,16 +16,14 @@ from chatsession.storages import Storage, open_storage
 _PATIENCE = 0.5
 
 
-@asynccontextmanager
-async def opened(url: str, *, create: bool = False) -> AsyncGenerator[Storage]:
-    """Open the storage that a URL names.
+def opened(url: str, *, create: bool = False) -> Storage:
+    """The storage that a URL names, to be opened by `async with`.
 
     Args:
         url: as `open_storage` takes it.
         create: make a file or folder that is not there, which would be a typing error in most commands.
     """
-    async with open_storage(from_environment(url), create=create) as storage:
-        yield storage
+    return open_storage(from_environment(url), create=create)
 
 
 def from_environment(url: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import Literal
 
@@ -70,11 +69,3 @@ def for_scripts(value: bytes) -> dict[str, object]:
     if is_json(read):
         return {"value": json.loads(read)}
     return {"base64": base64.b64encode(value).decode()}
-
-
-def from_base64(text: str) -> bytes:
-    """Decode base64. Raises `ValueError`."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ValueError("it is not base64") from None
