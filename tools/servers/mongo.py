@@ -41,10 +41,8 @@ class MongoServer(Server):
         self._replica_set = replica_set
         command = [program("mongod", str(Path.home() / ".local/bin")), "--dbpath", str(self.folder), "--quiet"]
         command += ["--bind_ip", "127.0.0.1", "--port", str(self.port), "--wiredTigerCacheSizeGB", "0.25"]
-        command += [
-            "--setParameter",
-            "diagnosticDataCollectionEnabled=false",
-        ]  # it ends the server where a disk is full
+        # The diagnostics would end the server where a disk is full.
+        command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
         command += ["--replSet", REPLICA_SET, "--oplogSize", "64"] if replica_set else []
         command += ["--auth"] if user else []
         self.process = ServerProcess([*command, *arguments], self.port, self.folder)

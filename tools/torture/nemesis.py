@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -170,7 +169,7 @@ class Nemesis:
         for name, (take, give) in self._place.limits().items():
             troubles[name] = (3, self._limited(take, give), True)
         if self._disk.small and self._place.fills_disk:
-            troubles["disk full"] = (3, self._fill_disk, True)
+            troubles["disk full"] = (3, self._limited(self._disk.fill, self._empty_disk), True)
         return troubles
 
     def _draw(self, event: Event, random: Random) -> Member:
@@ -314,17 +313,10 @@ class Nemesis:
 
         return trouble
 
-    async def _fill_disk(self, event: Event, random: Random) -> None:
-        seconds = random.uniform(0.2, 1)
-        event.detail = f"{seconds:.1f} s"
-        await asyncio.to_thread(self._disk.fill)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            await asyncio.to_thread(self._disk.empty)
-            with suppress(Exception):
-                await asyncio.sleep(0.1)
-            await asyncio.to_thread(self._place.revive)
+    def _empty_disk(self) -> None:
+        self._disk.empty()
+        time.sleep(0.1)
+        self._place.revive()
 
     def _proxy(self, event: Event, random: Random) -> Proxy:
         proxy = random.choice(self._proxies)
