@@ -34,10 +34,15 @@ class Origin(Enum):
     GRAMMY_MONGO = "grammy-mongo"
 
 
+_ORIGINS = ", ".join(origin.value for origin in Origin)
+
+
 @command
 async def move_in(
     sessions: Sessions,
-    origin: Annotated[Origin, typer.Argument(help="What kind of data.")],
+    origin: Annotated[
+        Origin, typer.Argument(metavar="ORIGIN", show_choices=False, help=f"What kind of data: {_ORIGINS}.")
+    ],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or folder, or the URL of a server.")],
     replace: Replace = False,
     dry_run: DryRun = False,
@@ -49,8 +54,9 @@ async def move_in(
 ) -> int | None:
     """Import data of aiogram, grammY, python-telegram-bot or pyTelegramBotAPI as the bot's own sessions.
 
-    States become states if the name is that of a storage which setup_fsm() gave, as in bot:states. From ptb, all that
-    an application has becomes what setup_persistence() keeps, if the name is the application's, as in bot:application.
+    States become states if the name is that of a storage which setup_fsm() gave, as in bot:states.
+
+    Data of ptb becomes what setup_persistence() keeps; the name is that of the bot's application, as in bot:application.
     """
     on_existing = "replace" if replace else "keep"
     with progress("importing") as show:
