@@ -56,7 +56,7 @@ async def move_in(
 
     States become states if the name is that of a storage which setup_fsm() gave, as in bot:states.
 
-    Data of ptb becomes what setup_persistence() keeps; the name is that of the bot's application, as in bot:application.
+    Data of ptb becomes what setup_persistence() keeps; the name is that of the application, as in bot:application.
     """
     on_existing = "replace" if replace else "keep"
     with progress("importing") as show:
