@@ -1,31 +1,44 @@
-"""NATS: a storage in a second event loop and in forked processes, and a clock that is set."""
+"""NATS and MongoDB in a second event loop and in forked processes."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
-import time
 import warnings
 from collections.abc import Iterator
 
 import pytest
 from nats.aio.client import Client
+from pymongo import AsyncMongoClient
 
 from chatsession.errors import StorageError
-from chatsession.storages import Action, Change, Committed
+from chatsession.storages import Storage
+from chatsession.storages.mongo import MongoStorage
 from chatsession.storages.nats import NatsStorage
-from chatsession.storages.nats._calls import Request
 from chatsession.testing.conformance.single import lock, put, unlock, value_of
+from tools.servers.mongo import MongoServer
 from tools.servers.nats import NatsServer
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[NatsServer]:
-    with NatsServer() as server:
-        yield server
+@pytest.fixture(params=["nats", "mongo"])
+def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    server: NatsServer | MongoServer = request.getfixturevalue(f"{request.param}_server")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # pymongo cannot close a client whose event loop is closed
+        if isinstance(server, NatsServer):
+            yield NatsStorage(server.url, bucket="loops")
+        else:
+            yield MongoStorage(server.url, collection="loops")
+        gc.collect()
 
 
-async def use(storage: NatsStorage, key: str) -> None:
+def open_sockets() -> int:
+    links = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    return sum("socket" in link for link in links)
+
+
+async def use(storage: Storage, key: str) -> None:
     assert not storage.is_open
     await storage.open()
     await put(storage, key, key.encode())
@@ -33,15 +46,18 @@ async def use(storage: NatsStorage, key: str) -> None:
     assert await value_of(storage, key) == key.encode()
 
 
-def test_a_forgotten_storage_serves_another_loop(server: NatsServer) -> None:
-    storage = NatsStorage(server.url)
+def test_a_forgotten_storage_serves_another_loop(storage: Storage) -> None:
+    sockets = 0
     for name in ("first", "second", "third"):
         asyncio.run(asyncio.wait_for(use(storage, name), 30))
+        used = open_sockets()
         storage.forget(inherited=False)
+        gc.collect()
+        sockets = sockets or open_sockets()
+        assert open_sockets() <= sockets < used, "a dropped client leaves no socket"
 
 
-def test_a_forked_child_and_its_parent_both_go_on(server: NatsServer) -> None:
-    storage = NatsStorage(server.url)
+def test_a_forked_child_and_its_parent_both_go_on(storage: Storage) -> None:
     with asyncio.Runner() as runner:
         runner.run(use(storage, "parent"))
         with warnings.catch_warnings():
@@ -62,39 +78,27 @@ def test_a_forked_child_and_its_parent_both_go_on(server: NatsServer) -> None:
         runner.run(storage.close())
 
 
-def test_a_client_of_another_loop_is_a_clear_error(server: NatsServer) -> None:
+async def _is_refused(storage: Storage) -> None:
+    with pytest.raises(StorageError, match="another event loop"):
+        await storage.open()
+
+
+def test_a_nats_client_of_another_loop_is_refused(nats_server: NatsServer) -> None:
     client = Client()
     storage = NatsStorage(client)
     with asyncio.Runner() as runner:
-        runner.run(client.connect(server.url))
-
-        async def refused() -> None:
-            with pytest.raises(StorageError, match="another event loop"):
-                await storage.open()
-
-        asyncio.run(refused())
+        runner.run(client.connect(nats_server.url))
+        asyncio.run(_is_refused(storage))
         runner.run(client.close())
 
 
-@pytest.mark.parametrize("hours", [-2, 2])
-async def test_a_clock_that_is_set_ends_no_session(
-    server: NatsServer, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    real = time.time
-    async with NatsStorage(server.url) as storage:
-        await put(storage, "424242", b"1", ttl=60)
-        monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
-        assert await value_of(storage, "424242") == b"1"
-        assert abs(storage.now() - real()) < 60
+def test_a_mongo_client_of_another_loop_is_refused(mongo_server: MongoServer) -> None:
+    async def connect() -> AsyncMongoClient[dict[str, object]]:
+        client = AsyncMongoClient[dict[str, object]](mongo_server.url)
+        await client.admin.command("ping")
+        return client
 
-
-async def test_a_message_too_large_costs_its_own_key_only(server: NatsServer) -> None:
-    async with NatsStorage(server.url, retry_for=5) as storage:
-        assert storage._entries is not None
-        calls = storage._entries.calls
-        headers = {"Long": "x" * 600_000}
-        bad = Request("$KV.sessions.bad", b"x" * 600_000, headers)
-        found = await calls.ask_all([bad, Request("$JS.API.INFO")])
-        assert isinstance(found[0], StorageError)
-        assert not isinstance(found[1], StorageError)
-        assert isinstance((await storage.commit_many([Change("good", Action.PUT, b"1")]))[0], Committed)
+    with asyncio.Runner() as runner:
+        client = runner.run(connect())
+        asyncio.run(_is_refused(MongoStorage(client=client, database="bot")))
+        runner.run(client.close())

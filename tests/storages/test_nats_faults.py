@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import count
 
@@ -581,6 +582,27 @@ async def test_a_server_killed_under_load_loses_nothing(server: NatsServer) -> N
                 assert stored is not None
                 assert least <= stored["n"] <= least + unknown[key]
             assert sum(acknowledged.values()) > 300
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_clock_that_is_set_ends_no_session(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    real = time.time
+    async with NatsStorage(server.url) as storage:
+        await put(storage, "424242", b"1", ttl=60)
+        monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
+        assert await value_of(storage, "424242") == b"1"
+        assert abs(storage.now() - real()) < 60
+
+
+async def test_a_message_too_large_costs_its_own_key_only(storage: NatsStorage) -> None:
+    assert storage._entries is not None
+    bad = _calls.Request("$KV.sessions.bad", b"x" * 600_000, {"Long": "x" * 600_000})
+    refused, answered = await storage._entries.calls.ask_all([bad, _calls.Request("$JS.API.INFO")])
+    assert isinstance(refused, StorageError)
+    assert not isinstance(answered, StorageError)
+    assert isinstance((await storage.commit_many([Change("good", Action.PUT, b"1")]))[0], Committed)
 
 
 # URLs
