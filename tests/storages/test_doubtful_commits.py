@@ -71,7 +71,7 @@ async def they_write(place: Place, key: str, expected: bytes) -> object:
     return theirs.record.version
 
 
-async def test_a_commit_counts_as_made_though_another_holder_wrote(place: Place, key: str) -> None:
+async def test_a_commit_counts_as_made_although_another_holder_wrote(place: Place, key: str) -> None:
     version = await put(place.here, key, b"0")
     held = await lock(place.here, key)
     place.proxy.cut_after = place.commits
@@ -87,7 +87,7 @@ async def test_a_commit_counts_as_made_though_another_holder_wrote(place: Place,
     assert await value_of(place.here, key) == THEIRS
 
 
-async def test_a_commit_that_never_arrived_is_not_told_as_made(place: Place, key: str) -> None:
+async def test_a_commit_that_never_arrived_is_not_acknowledged(place: Place, key: str) -> None:
     version = await put(place.here, key, b"0")
     held = await lock(place.here, key, 0.5)
     place.proxy.cut_before = place.commits

@@ -77,7 +77,7 @@ def files(folder: Path) -> list[str]:
 
 
 @given(st.text(min_size=1, max_size=80))
-def test_a_name_is_safe_and_tells_its_key(key: str) -> None:
+def test_a_name_is_safe_and_leads_back_to_its_key(key: str) -> None:
     name = Names().name_of(key)
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-%ABCDEF=")
     assert len(name) + len(".expires") <= 255
@@ -86,7 +86,7 @@ def test_a_name_is_safe_and_tells_its_key(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A", "a%2f", "%61", "con", "%FF", "a%2", ".", "..", "a.b", "é", "a" * 201, "=0"])
-def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
+def test_a_foreign_name_leads_to_no_key(name: str) -> None:
     assert Names().key_of(name) is None
 
 
@@ -141,7 +141,7 @@ async def test_a_fixed_expiry_is_measured_by_the_given_clock(storage: FileStorag
         assert await sessions.get("chat") is None
 
 
-async def test_the_key_of_a_long_name_lies_beside_it_and_goes_with_it(
+async def test_a_long_key_is_kept_beside_its_file_and_removed_with_it(
     storage: FileStorage, folder: Path, clock: MovableClock
 ) -> None:
     for key in ("🍕" * 300, "x" * 300):
@@ -165,7 +165,7 @@ async def test_a_sweep_removes_what_expired_and_stops_at_its_limit(
     assert len(files(folder)) == 2 * 25
 
 
-async def test_expired_sessions_go_away_by_themselves(folder: Path) -> None:
+async def test_expired_sessions_are_removed_in_the_background(folder: Path) -> None:
     async with FileStorage(folder, sweep_interval=0.01) as storage:
         await put(storage, "424242", b"1", ttl=0.01)
         async with asyncio.timeout(60):
@@ -213,7 +213,7 @@ def make_pipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_empty, make_folder, make_link, make_pipe])
-async def test_a_file_without_a_session_is_reported_and_kept(
+async def test_a_file_that_is_no_session_is_reported_and_kept(
     storage: FileStorage, folder: Path, make: Callable[[Path], None]
 ) -> None:
     await put(storage, "42", b"1")
@@ -255,7 +255,7 @@ async def test_a_foreign_name_is_reported(storage: FileStorage, folder: Path, pa
     assert foreign.read_text() == "{}"
 
 
-async def test_other_files_in_the_folder_disturb_nobody(storage: FileStorage, folder: Path) -> None:
+async def test_other_files_in_the_folder_are_ignored(storage: FileStorage, folder: Path) -> None:
     await put(storage, "424242", b"1")
     for name in ("README.md", "42/.DS_Store", "42/424242.json~", "42/notes.txt", "x"):
         (folder / name).write_text("")
@@ -264,7 +264,7 @@ async def test_other_files_in_the_folder_disturb_nobody(storage: FileStorage, fo
     assert [key for key, _ in (await storage.scan("", None, 100)).entries] == ["424242"]
 
 
-async def test_an_expiry_that_is_none_is_reported(storage: FileStorage, folder: Path) -> None:
+async def test_a_malformed_expiry_is_reported(storage: FileStorage, folder: Path) -> None:
     await put(storage, "424242", b"1", ttl=5)
     link = folder / "42/424242.expires"
     link.unlink()
@@ -337,7 +337,7 @@ async def test_an_enumeration_holds_only_part_of_a_large_folder(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
-def test_errors_of_the_system_are_put_into_words(number: int) -> None:
+def test_errors_of_the_system_are_explained(number: int) -> None:
     error = storage_error(OSError(number, "x", "/data/42/424242.json"), "424242")
     assert "/data/42/424242.json" in str(error)
     assert "Errno" not in str(error)
@@ -353,7 +353,7 @@ async def test_a_folder_that_cannot_be_made(path: str) -> None:
         await storage.read_many(["1"])
 
 
-async def test_a_folder_that_is_gone_is_no_missing_session(storage: FileStorage, folder: Path) -> None:
+async def test_a_removed_folder_is_an_error_not_a_missing_session(storage: FileStorage, folder: Path) -> None:
     await put(storage, "424242", b"1")
     os.rename(folder, f"{folder}-elsewhere")
     with pytest.raises(StorageError, match="removed or replaced"):

@@ -97,7 +97,7 @@ async def test_a_waiter_of_the_parent_is_woken_by_a_child(folder: Path, monkeypa
 
 
 @FORKS
-async def test_a_child_that_does_not_forget_is_told(folder: Path) -> None:
+async def test_a_forked_child_that_does_not_forget_is_refused(folder: Path) -> None:
     async with FileStorage(folder) as storage:
 
         async def use() -> None:
@@ -168,7 +168,7 @@ async def fill_with_strays(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("command", "code"), [("ls", 0), ("stats", 0), ("export", 0), ("check", 1)])
-def test_a_stray_file_costs_a_command_that_file_only(folder: Path, command: str, code: int) -> None:
+def test_a_command_leaves_out_a_stray_file_alone(folder: Path, command: str, code: int) -> None:
     asyncio.run(fill_with_strays(folder))
     ran = CliRunner().invoke(make_app(), [command, f"file://{folder}"])
     assert ran.exit_code == code, ran.output

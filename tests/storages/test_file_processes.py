@@ -93,7 +93,7 @@ def values(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in folder.glob("*/*.json")]
 
 
-async def test_a_killed_writer_leaves_whole_files_and_no_rubbish(tmp_path: Path) -> None:
+async def test_a_killed_writer_leaves_whole_files_and_no_drafts(tmp_path: Path) -> None:
     for writes in (3, 5):
         async with child(WRITE_FOR_EVER, tmp_path) as process:
             for number in range(writes):
@@ -108,7 +108,7 @@ async def test_a_killed_writer_leaves_whole_files_and_no_rubbish(tmp_path: Path)
         assert len([record for record in found if record is not None]) == 20
 
 
-async def test_opening_leaves_alone_what_the_living_are_writing(tmp_path: Path) -> None:
+async def test_opening_keeps_the_drafts_of_running_processes(tmp_path: Path) -> None:
     async with child(WRITE_FOR_EVER, tmp_path) as process:
         for number in range(8):
             async with FileStorage(tmp_path):
@@ -125,7 +125,7 @@ async def test_a_waiter_in_another_process_is_woken(tmp_path: Path) -> None:
             assert await is_busy(storage, "424242")
 
 
-async def test_a_waiter_that_was_killed_is_passed_over(tmp_path: Path) -> None:
+async def test_a_killed_waiter_is_skipped(tmp_path: Path) -> None:
     """Without any time going by: that nobody reads its pipe any more tells that it is gone."""
     clock = MovableClock(time.time())
     async with FileStorage(tmp_path, clock=clock) as storage:
@@ -162,7 +162,7 @@ async def test_a_killed_holder_blocks_its_key_no_longer_than_its_lease(tmp_path:
         await unlock(storage, mine.lease)
 
 
-async def test_a_process_that_was_stopped_while_it_had_a_lock_file(tmp_path: Path) -> None:
+async def test_a_stopped_process_with_a_lock_file_blocks_its_keys_only(tmp_path: Path) -> None:
     """Its keys say so after a bounded wait, the others are not concerned, and nothing is lost."""
     async with FileStorage(tmp_path, retry_for=0.05) as storage:
         await put(storage, "424242", b"1")

@@ -60,7 +60,7 @@ async def test_time_to_live_counts_from_the_last_access(clock: MovableClock) -> 
         assert await counters.get("chat") is None
 
 
-async def test_the_ttl_of_a_manager_goes_before_that_of_the_storage(clock: MovableClock) -> None:
+async def test_the_ttl_of_a_manager_overrides_that_of_the_storage(clock: MovableClock) -> None:
     storage = MemoryStorage(time_to_live=10, clock=clock)
     async with SessionManager(int, storage=storage, ttl=100) as counters:
         await counters.update("chat", lambda count: count + 1)
@@ -71,7 +71,7 @@ async def test_the_ttl_of_a_manager_goes_before_that_of_the_storage(clock: Movab
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5])
-def test_a_time_to_live_that_makes_no_sense(seconds: float) -> None:
+def test_a_time_to_live_must_be_positive(seconds: float) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         MemoryStorage(time_to_live=seconds)
 
@@ -105,7 +105,7 @@ async def test_a_session_that_is_touched_often_is_watched_once(clock: MovableClo
     assert await value_of(storage, "chat") == b"1"
 
 
-async def test_keys_that_passed_through_leave_nothing_behind(clock: MovableClock) -> None:
+async def test_deleted_keys_leave_nothing_behind(clock: MovableClock) -> None:
     storage = MemoryStorage(clock=clock)
     for n in range(3_000):
         key = f"chat:{n}"
@@ -133,7 +133,7 @@ async def test_records_are_enumerated_in_the_order_in_which_they_came() -> None:
     assert await scan_all_keys(storage) == [*keys[1:], keys[0]]
 
 
-async def test_an_enumeration_survives_a_compaction_of_the_order() -> None:
+async def test_an_enumeration_goes_on_after_the_order_is_compacted() -> None:
     storage = MemoryStorage()
     for n in range(1_000):
         await put(storage, f"{n}", number(n))

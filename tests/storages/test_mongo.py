@@ -251,7 +251,7 @@ async def test_a_session_that_the_server_refuses_fails_alone(
     assert documents.count_documents({"lock": {"$exists": True}}) == 0
 
 
-async def test_json_that_grows_as_bson_is_a_clear_error(storage: MongoStorage) -> None:
+async def test_json_that_is_too_large_as_bson_is_stored_as_bytes(storage: MongoStorage) -> None:
     value = b"[" + b",".join([b"1"] * 3_000_000) + b"]"  # 6 MB of JSON are 40 MB of BSON
     outcome = await commit(storage, Change("chat", Action.PUT, value))
     assert isinstance(outcome, Committed)
@@ -333,7 +333,7 @@ async def test_a_document_with_an_odd_field(
 
 
 @pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=UTC), b"bytes", float("nan"), Decimal128("1")])
-async def test_values_by_hand_that_json_does_not_have_are_refused(
+async def test_values_that_are_not_json_are_refused(
     storage: MongoStorage, documents: Collection[dict[str, Any]], value: object
 ) -> None:
     documents.insert_one({"_id": "chat", "value": {"when": [value]}})
@@ -396,7 +396,7 @@ async def test_a_waiter_tries_again_when_the_lease_ends(
 LOCKED = {"locked once", "one of two", "the other"}
 
 
-async def test_documents_that_nobody_needs_are_removed_by_the_server(
+async def test_unneeded_documents_are_removed_by_the_server(
     storage: MongoStorage, documents: Collection[dict[str, Any]], mongo_server: MongoServer
 ) -> None:
     await unlock(storage, (await lock(storage, "locked once")).lease)
@@ -460,7 +460,7 @@ class TestWhatIsRefused:
                 pass
         assert list(documents.index_information()) == ["_id_"]
 
-    async def test_documents_of_another_kind_whose_ids_are_texts(
+    async def test_documents_of_another_kind_with_text_ids(
         self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
     ) -> None:
         documents.insert_one({"_id": "fsm:1:2", "state": "s", "data": {}})
@@ -468,7 +468,7 @@ class TestWhatIsRefused:
             async with MongoStorage(mongo_server.url, collection=documents.name):
                 pass
 
-    async def test_a_collection_by_which_two_keys_are_the_same(
+    async def test_a_collection_with_a_collation(
         self, mongo_server: MongoServer, documents: Collection[dict[str, Any]]
     ) -> None:
         documents.database.create_collection(documents.name, collation={"locale": "en", "strength": 2})
@@ -517,7 +517,7 @@ class TestWhatIsRefused:
             ("mongodb+srv://u:s3cret@nowhere.invalid/bot", "cannot be found by DNS"),
         ],
     )
-    async def test_a_url_that_is_wrong_when_it_is_used(self, url: str, message: str) -> None:
+    async def test_a_wrong_url_that_only_opening_reveals(self, url: str, message: str) -> None:
         with pytest.raises(StorageError, match=message) as caught:
             async with open_storage(url):
                 pass

@@ -274,7 +274,7 @@ async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: 
             await asyncio.to_thread(replicas.all_follow)
 
 
-async def test_without_a_primary_it_says_so(replicas: MongoReplicaSet, collection: str) -> None:
+async def test_without_a_primary_a_commit_is_an_error(replicas: MongoReplicaSet, collection: str) -> None:
     primary = await asyncio.to_thread(replicas.primary)
     others = [server for server in replicas.servers if server is not primary]
     async with MongoStorage(replicas.url, collection=collection, retry_for=3) as storage:

@@ -167,7 +167,7 @@ async def test_tls_with_a_certificate_that_the_system_trusts(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
-async def test_a_certificate_that_nobody_trusts_is_told(scheme: str) -> None:
+async def test_an_untrusted_certificate_is_an_error(scheme: str) -> None:
     with NatsServer(tls=True, user="bot", password="secret") as server:
         url = server.url.replace("tls:", f"{scheme}:")
         with pytest.raises(StorageUnavailableError, match="cannot be reached") as caught:

@@ -95,7 +95,7 @@ def jetstream(client: Client) -> JetStreamContext:
 
 
 @given(st.text(min_size=1, max_size=80))
-def test_a_name_is_one_that_nats_allows_and_tells_its_key(key: str) -> None:
+def test_a_name_is_valid_in_nats_and_leads_back_to_its_key(key: str) -> None:
     name = _names.name_of(key)
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/_=.")
     assert not name.startswith(".")
@@ -105,7 +105,7 @@ def test_a_name_is_one_that_nats_allows_and_tells_its_key(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "=2f", "=61", "a=", ".a", "a.", "a..b", "=FF", "é", "a" * 2001])
-def test_a_name_that_was_not_made_here_tells_no_key(name: str) -> None:
+def test_a_foreign_name_leads_to_no_key(name: str) -> None:
     assert _names.key_of(name) is None
 
 
@@ -148,7 +148,7 @@ async def test_a_change_by_hand_costs_the_holder_its_lock_and_stays(
     assert await value_of(storage, "424242") == b"by hand"
 
 
-async def test_it_tells_who_holds_a_lock_and_how_it_is_kept(storage: NatsStorage) -> None:
+async def test_locks_and_facts_are_listed(storage: NatsStorage) -> None:
     leases = [(await lock(storage, key)).lease for key in ("chat:1", "chat:2", "other")]
     await unlock(storage, leases[1])
     assert await try_lock(storage, request("chat:1")) is None
@@ -166,9 +166,7 @@ async def messages_in(client: Client, bucket: str) -> int:
     return (await jetstream(client).stream_info(f"KV_{bucket}")).state.messages - 1
 
 
-async def test_chats_that_were_merely_seen_leave_nothing_behind(
-    storage: NatsStorage, bucket: str, client: Client
-) -> None:
+async def test_locks_alone_leave_no_messages_behind(storage: NatsStorage, bucket: str, client: Client) -> None:
     locked = [await lock(storage, str(number)) for number in range(20)]
     await put(storage, "7", b"1", ttl=1.0)
     await delete(storage, "7")
@@ -179,7 +177,7 @@ async def test_chats_that_were_merely_seen_leave_nothing_behind(
             pass
 
 
-async def test_a_deleted_session_leaves_a_marker_where_servers_dig(
+async def test_a_deleted_session_leaves_a_marker_where_it_is_needed(
     storage: NatsStorage, bucket: str, client: Client
 ) -> None:
     assert storage._entries is not None
@@ -194,7 +192,7 @@ async def test_a_deleted_session_leaves_a_marker_where_servers_dig(
     assert await value_of(storage, "deleted") == b"2"
 
 
-async def test_expired_sessions_go_away_by_themselves_or_by_a_sweep(
+async def test_expired_sessions_are_removed_by_server_or_sweep(
     storage: NatsStorage, bucket: str, client: Client
 ) -> None:
     await storage.commit_many([Change(str(number), Action.PUT, b"1", ttl=0.1) for number in range(20)])
@@ -221,7 +219,7 @@ async def test_the_lock_of_an_expiring_session_does_not_expire_with_it(
     assert isinstance((await storage.commit_many([change]))[0], Committed)
 
 
-async def test_a_header_that_is_not_understood_is_reported(storage: NatsStorage, bucket: str, client: Client) -> None:
+async def test_a_malformed_header_is_reported(storage: NatsStorage, bucket: str, client: Client) -> None:
     await jetstream(client).publish(f"$KV.{bucket}.424242", b"1", headers={"Chatsession": "[rubbish"})
     for result in (
         *await storage.read_many(["424242"]),
@@ -254,7 +252,7 @@ async def test_the_largest_session_can_be_locked_a_larger_is_refused(storage: Na
 # Enumeration
 
 
-async def test_a_listing_passes_nothing_over_while_others_are_deleted() -> None:
+async def test_a_listing_skips_no_name_while_others_are_deleted() -> None:
     names = [f"{number:04}" for number in range(1000)]
     start = list(names)
 
@@ -289,7 +287,7 @@ async def test_a_listing_can_go_on_from_any_cursor() -> None:
 # A server that is not there, or not as it should be
 
 
-async def test_wrong_credentials_are_told_at_once_and_nowhere_repeated(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wrong_credentials_fail_at_once_and_are_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with NatsServer(user="bot", password="right-pw") as server:
         async with open_storage(server.url) as storage:
@@ -304,7 +302,7 @@ async def test_wrong_credentials_are_told_at_once_and_nowhere_repeated(caplog: p
                 assert "-pw" not in text
 
 
-async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
+async def test_a_server_that_is_down_is_an_error_in_time() -> None:
     (port,) = free_ports(1)
     storage = NatsStorage(f"nats://bot:secret-pw@127.0.0.1:{port}", retry_for=1)
     async with asyncio.timeout(60):
@@ -316,7 +314,7 @@ async def test_a_server_that_is_down_is_told_within_a_bounded_time() -> None:
         await storage.read_many(["1"])
 
 
-async def test_a_server_that_is_too_old_is_told(proxy: NatsProxy, client: Client) -> None:
+async def test_a_server_that_is_too_old_is_refused(proxy: NatsProxy, client: Client) -> None:
     version = client.connected_server_version
     async with asyncio.timeout(60):
         proxy.rewrite = f'"version":"{version.major}.{version.minor}.'.encode(), b'"version":"2.8.'
@@ -325,7 +323,7 @@ async def test_a_server_that_is_too_old_is_told(proxy: NatsProxy, client: Client
 
 
 @pytest.mark.parametrize("own_client", [False, True])
-async def test_a_subject_that_is_forbidden_costs_its_key_only(
+async def test_a_forbidden_subject_fails_its_key_only(
     binary: str, own_client: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_calls, "LONGEST_TRY", 3600.0)
@@ -345,7 +343,7 @@ async def test_a_subject_that_is_forbidden_costs_its_key_only(
             await client.close()
 
 
-async def test_a_user_that_may_not_listen_is_told(binary: str) -> None:
+async def test_a_user_that_may_not_subscribe_is_an_error(binary: str) -> None:
     users = 'authorization: {users: [{user: "bot", password: "pw", permissions: {subscribe: "nothing"}}]}'
     with NatsServer(binary=binary, settings=[users]) as server:
         storage = NatsStorage(f"nats://bot:pw@127.0.0.1:{server.port}", retry_for=3600)
@@ -368,7 +366,7 @@ async def test_a_server_without_jetstream() -> None:
         ({}, "not a key-value bucket"),
     ],
 )
-async def test_a_stream_that_is_no_bucket_for_sessions(
+async def test_a_stream_that_is_not_a_bucket_for_sessions(
     server: NatsServer, bucket: str, client: Client, config: dict[str, object], words: str
 ) -> None:
     config = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], **config}
@@ -378,7 +376,7 @@ async def test_a_stream_that_is_no_bucket_for_sessions(
         await NatsStorage(server.url, bucket=bucket).open()
 
 
-async def test_a_stream_that_is_full_says_so(server: NatsServer, bucket: str, client: Client) -> None:
+async def test_a_full_stream_is_an_error(server: NatsServer, bucket: str, client: Client) -> None:
     await jetstream(client).create_key_value(  # pyright: ignore[reportUnknownMemberType] # half typed there
         KeyValueConfig(bucket, max_bytes=100_000, direct=True)
     )
@@ -389,7 +387,7 @@ async def test_a_stream_that_is_full_says_so(server: NatsServer, bucket: str, cl
         assert await value_of(storage, "424242") == b"1"
 
 
-async def test_a_client_of_ones_own_is_used_and_not_closed(server: NatsServer, bucket: str, client: Client) -> None:
+async def test_a_given_client_is_used_and_not_closed(server: NatsServer, bucket: str, client: Client) -> None:
     async with NatsStorage(client, bucket=bucket) as storage:
         await put(storage, "424242", b"1")
         assert "client of your own" in repr(storage)
@@ -432,7 +430,7 @@ async def test_a_commit_whose_connection_is_cut_is_made_once(
         await client.close()
 
 
-async def test_a_commit_is_recognised_though_others_have_gone_on(
+async def test_a_commit_is_recognized_although_another_holds_the_lock(
     proxy: NatsProxy, storage: NatsStorage, bucket: str
 ) -> None:
     async with NatsStorage(proxy.url, bucket=bucket) as here:
@@ -454,7 +452,7 @@ async def test_a_commit_is_recognised_though_others_have_gone_on(
         assert await value_of(here, "424242") == b"2"
 
 
-async def test_an_overtaken_commit_that_never_arrived_is_not_claimed(
+async def test_an_overtaken_unsent_commit_is_not_acknowledged(
     proxy: NatsProxy, storage: NatsStorage, bucket: str
 ) -> None:
     async with NatsStorage(proxy.url, bucket=bucket) as here:
@@ -533,7 +531,7 @@ async def test_a_question_about_a_change_may_arrive_twice(
     assert await value_of(storage, "424242") == b"1"
 
 
-async def test_a_server_that_is_stopped_is_told_after_a_bounded_time(bucket: str) -> None:
+async def test_a_stopped_server_is_an_error_in_time(bucket: str) -> None:
     with NatsServer() as server:
         async with NatsStorage(server.url, bucket=bucket) as storage:
             await put(storage, "424242", b"1")
@@ -585,7 +583,7 @@ async def test_a_server_killed_under_load_loses_nothing(server: NatsServer) -> N
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-async def test_a_clock_that_is_set_ends_no_session(
+async def test_setting_the_clock_expires_no_session(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     real = time.time
@@ -596,7 +594,7 @@ async def test_a_clock_that_is_set_ends_no_session(
         assert abs(storage.now() - real()) < 60
 
 
-async def test_a_message_too_large_costs_its_own_key_only(storage: NatsStorage) -> None:
+async def test_a_message_too_large_fails_its_own_key_only(storage: NatsStorage) -> None:
     assert storage._entries is not None
     bad = _calls.Request("$KV.sessions.bad", b"x" * 600_000, {"Long": "x" * 600_000})
     refused, answered = await storage._entries.calls.ask_all([bad, _calls.Request("$JS.API.INFO")])
@@ -608,7 +606,7 @@ async def test_a_message_too_large_costs_its_own_key_only(storage: NatsStorage) 
 # URLs
 
 
-def test_without_the_driver_it_says_how_to_get_it() -> None:
+def test_without_the_driver_the_error_says_how_to_install_it() -> None:
     code = "import sys; sys.modules['nats'] = None; import chatsession.storages.nats"
     errors = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
     assert "ImportError: sessions in NATS need a driver: pip install 'chatsession[nats]'" in errors
