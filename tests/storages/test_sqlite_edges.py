@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,21 @@ async def test_jobs_that_wait_together_wait_no_longer_than_one(path: Path) -> No
         other.execute("ROLLBACK")
         other.close()
         await put(storage, "chat", b"1")
+
+
+async def test_a_file_that_is_busy_while_it_is_closed_keeps_no_holder(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = SQLiteStorage(path)
+    await storage.open()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ending = asyncio.ensure_future(storage.close())
+        await asyncio.wait([ending], timeout=0.3)
+        other.execute("COMMIT")
+        await ending
+    assert not caplog.records
+    assert sql(path, "SELECT count(*) FROM session_holders") == [(0,)]
 
 
 # --- the file under a running bot

@@ -136,6 +136,7 @@ class Connection:
             if not self._read_only:
                 self.check_path()
                 connection = self.use()
+                connection.execute(f"PRAGMA busy_timeout = {round(min(self._retry_for, _LONGEST_WAIT) * 1000)}")
                 connection.execute("BEGIN IMMEDIATE")
                 self.holder.unregister(connection)
                 connection.execute("COMMIT")
