@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from chatsession.errors import StorageError, StorageUnavailableError
@@ -38,7 +38,7 @@ class HeldRows:
 
     async def isolated(
         self,
-        call: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        call: Callable[[Sequence[Item]], Awaitable[Mapping[str, Result]]],
         items: Sequence[Item],
         failed: Callable[[Item, StorageError], Result],
         *,
@@ -47,43 +47,46 @@ class HeldRows:
         """Make a call for a batch, and let keys with held rows fail alone.
 
         Args:
-            call: all or nothing; raises `RowHeldError` where it gave up waiting.
+            call: all or nothing; returns the results by key, and raises `RowHeldError` where it gave up waiting.
             items: the batch.
             failed: the result of an item that could not be dealt with.
             sessions: the call locks rows of the sessions too.
         """
-        known = [item.key for item in items if item.key in self._known]
-        held = await self._wait_until_free(known, sessions) if known else set[str]()
-        free = [item for item in items if item.key not in held]
+        held = await self._wait_until_free(items, sessions) if self._known else set[str]()
+        free = [item for item in items if item.key not in held] if held else items
         try:
-            answers = await call(free) if free else ()
+            results: Mapping[str, Result] = await call(free) if free else {}
         except RowHeldError:
             held |= await self._find([item.key for item in free], sessions)
             free = [item for item in free if item.key not in held]
-            answers = await asyncio.gather(*(self._alone(call, item, failed) for item in free))
+            alone = await asyncio.gather(*(self._alone(call, item, failed) for item in free))
+            results = {item.key: result for item, result in zip(free, alone, strict=True)}
+        if not held:
+            return [results[item.key] for item in items]
         self._remember(held)
-        results = dict(zip([item.key for item in free], answers, strict=True))
         error = StorageUnavailableError(ROW_HELD)
         return [failed(item, error) if item.key in held else results[item.key] for item in items]
 
     async def _alone(
         self,
-        call: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        call: Callable[[Sequence[Item]], Awaitable[Mapping[str, Result]]],
         item: Item,
         failed: Callable[[Item, StorageError], Result],
     ) -> Result:
         """Make a call for one item, as where its row is being inserted by another transaction and cannot be seen."""
         try:
-            (result,) = await call([item])
+            return (await call([item]))[item.key]
         except RowHeldError:
             self._remember([item.key])
             return failed(item, StorageUnavailableError(ROW_HELD))
         except StorageError as error:
             return failed(item, error)
-        return result
 
-    async def _wait_until_free(self, keys: Sequence[str], sessions: bool) -> set[str]:
+    async def _wait_until_free(self, items: Sequence[Item], sessions: bool) -> set[str]:
         """Wait for rows that were held before, and return the keys of those that still are."""
+        keys = [item.key for item in items if item.key in self._known]
+        if not keys:
+            return set()
         end = asyncio.get_running_loop().time() + _LONGEST_WAIT
         while held := await self._find(keys, sessions):
             if asyncio.get_running_loop().time() > end:

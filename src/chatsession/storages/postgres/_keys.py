@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
 
 from chatsession.errors import SessionKeyError
 
@@ -16,19 +15,16 @@ AFTER_ALL = "\U0010ffff" * (LONGEST // 4 + 1)
 """Sorts after every stored key, because it is longer than the longest of them."""
 
 
-class StoredKey(NamedTuple):
-    """A key as it is indexed and, if that is a digest, the whole key."""
+def stored_key(key: str) -> tuple[str, bytes | None]:
+    """A key as it is indexed and, if that is a digest, the whole key.
 
-    text: str
-    whole: bytes | None
-
-
-def stored_key(key: str) -> StoredKey:
-    """The stored form of a key; two keys never share one, short of a collision of SHA-256.
+    Two keys are never indexed alike, short of a collision of SHA-256.
 
     Raises:
         SessionKeyError: it is empty, or not valid Unicode.
     """
+    if key.isprintable() and 0 < len(key) <= LONGEST // 4:  # nearly always
+        return key, None
     if not key:
         raise SessionKeyError("an empty string cannot be a session key", key=key)
     try:
@@ -38,5 +34,5 @@ def stored_key(key: str) -> StoredKey:
             "it is not valid Unicode (half of a surrogate pair), so PostgreSQL cannot store it", key=key
         ) from None
     if len(encoded) <= LONGEST and not key.startswith(MARK) and "\0" not in key:
-        return StoredKey(key, None)
-    return StoredKey(MARK + hashlib.sha256(encoded).hexdigest(), encoded)
+        return key, None
+    return MARK + hashlib.sha256(encoded).hexdigest(), encoded

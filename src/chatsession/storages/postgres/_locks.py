@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -13,7 +13,17 @@ from chatsession.storages.base import Lease, Locked, LockRequest
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._driver import Connection, Row
 from chatsession.storages.postgres._held_rows import HeldRows, of_key
-from chatsession.storages.postgres._records import LONGEST_TIME, Batch, lock_call, number, record
+from chatsession.storages.postgres._records import (
+    INTEGERS,
+    LONGEST_TIME,
+    TEXTS,
+    Batch,
+    lock_call,
+    number,
+    numbers,
+    record,
+    texts,
+)
 from chatsession.storages.postgres._schema import Schema
 
 _LONGEST_SLEEP = 0.9
@@ -44,20 +54,24 @@ class Locks:
         """As `Storage.lock_many`."""
         return await self._held_rows.isolated(self._lock_together, requests, of_key)
 
-    async def _lock_together(self, requests: Sequence[LockRequest]) -> Sequence[Locked | SessionError | None]:
+    async def _lock_together(self, requests: Sequence[LockRequest]) -> Mapping[str, Locked | SessionError | None]:
         batch = Batch(requests)
-        results: list[Locked | SessionError | None] = [batch.refused.get(place) for place in range(len(requests))]
+        results: dict[str, Locked | SessionError | None] = {request.key: None for request in requests}
+        results |= batch.refused
+        if not batch.keys:
+            return results
+        request_of = batch.by_stored_key()
         function, arguments = lock_call(batch)
-        sql = self._schema.sql(f"SELECT * FROM {function}($1, $2, $3, $4)")
+        sql = self._schema.sql(f"SELECT * FROM {function}")
 
         async def call(connection: Connection, again: bool) -> Sequence[Row]:
             return await connection.fetch(sql, *arguments, again)
 
-        for key, token, remaining, *columns in await self._database.run(call) if batch.keys else ():
-            place = batch.place_of[str(key)]
-            request = requests[place]
+        for key, token, remaining, value, version, expires_at in await self._database.run(call):
+            request = request_of[cast("str", key)]
             if token is not None:
-                results[place] = Locked(Lease(request.key, cast("int", token)), record(*columns))
+                lease = Lease(request.key, cast("int", token))
+                results[request.key] = Locked(lease, record(value, version, expires_at))
             elif remaining is not None:
                 self._remaining[request.waiter] = cast("float", remaining)
         return results
@@ -67,16 +81,17 @@ class Locks:
         # A lease that cannot be renewed counts as lost: it may be, by the time its row is free.
         return await self._held_rows.isolated(partial(self._renew_together, seconds), leases, _lost)
 
-    async def _renew_together(self, seconds: float, leases: Sequence[Lease]) -> Sequence[bool]:
+    async def _renew_together(self, seconds: float, leases: Sequence[Lease]) -> Mapping[str, bool]:
         batch = Batch(leases)
-        results = [False] * len(leases)
+        results = {lease.key: False for lease in leases}
         if batch.keys:
             tokens = [number(lease.token) for lease in batch.items]
             ((held,),) = await self._database.fetch(
-                "SELECT {renew}($1, $2, $3)", batch.keys, tokens, min(seconds, LONGEST_TIME)
+                f"SELECT {{renew}}($1::{TEXTS}, $2::{INTEGERS}, $3)",
+                *(texts(batch.keys), numbers(tokens), min(seconds, LONGEST_TIME)),
             )
-            for place, mine in zip(batch.places, cast("list[bool]", held), strict=True):
-                results[place] = mine
+            for lease, mine in zip(batch.items, cast("list[bool]", held), strict=True):
+                results[lease.key] = mine
         return results
 
     async def abandon(self, requests: Sequence[LockRequest]) -> None:
@@ -87,13 +102,12 @@ class Locks:
             if error is not None:
                 raise error
 
-    async def _abandon_together(self, requests: Sequence[LockRequest]) -> Sequence[StorageError | None]:
+    async def _abandon_together(self, requests: Sequence[LockRequest]) -> Mapping[str, StorageError | None]:
         batch = Batch(requests)
         if batch.keys:
-            await self._database.fetch(
-                "SELECT {abandon}($1, $2)", batch.keys, [request.waiter for request in batch.items]
-            )
-        return [None] * len(requests)
+            waiters = texts([request.waiter for request in batch.items])
+            await self._database.fetch(f"SELECT {{abandon}}($1::{TEXTS}, $2::{TEXTS})", texts(batch.keys), waiters)
+        return {request.key: None for request in requests}
 
     async def wait(self, request: LockRequest, attempt: int) -> None:
         """As `Storage.wait_unlocked`."""

@@ -17,14 +17,23 @@ from chatsession.storages.base import (
     Record,
     Refused,
 )
-from chatsession.storages.postgres._keys import StoredKey, stored_key
+from chatsession.storages.postgres._keys import stored_key
 
 Item = TypeVar("Item", str, Change, Lease, LockRequest)
 
-Value = TypeVar("Value")
-
 LONGEST_TIME = 1e10
 """Seconds; PostgreSQL's calendar ends in the year 294276."""
+
+# Arrays travel as texts, but for those of bytes: asyncpg looks up base classes of each element of a list, which takes
+# longer than all the rest of a batch.
+TEXTS = "text::text[]"
+INTEGERS = "text::bigint[]"
+FLOATS = "text::float8[]"
+_LOCK = f"{{lock}}($1::{TEXTS}, $2::{TEXTS}, $3::{FLOATS}, $4)"
+_COMMIT = (
+    f"{{commit}}($1, $2::{TEXTS}, $3, $4::{TEXTS}, $5, $6::{INTEGERS}, $7::{FLOATS}, $8::{INTEGERS}, "
+    f"$9::text::boolean[], $10::{FLOATS})"
+)
 
 _ANY_NUMBER = -1
 _NO_SUCH_NUMBER = 0
@@ -35,60 +44,82 @@ class Batch(Generic[Item]):
     """Items whose keys can be stored, in the order of their stored keys, which is the order in which rows are locked.
 
     Args:
-        items: in the caller's order; `places` and `refused` refer to it.
+        items: in any order.
     """
 
-    __slots__ = ("items", "keys", "place_of", "places", "refused", "whole_keys")
+    __slots__ = ("items", "keys", "refused", "whole_keys")
 
     def __init__(self, items: Sequence[Item]) -> None:
-        self.refused: dict[int, SessionKeyError] = {}
-        stored: list[tuple[StoredKey, int]] = []
+        self.whole_keys: dict[str, bytes] = {}
+        """By stored key, which is a digest of the key."""
+        self.refused: dict[str, SessionKeyError] = {}
+        """By key."""
+        stored: list[tuple[str, int]] = []
         for place, item in enumerate(items):
+            key = item if isinstance(item, str) else item.key
             try:
-                stored.append((stored_key(item if isinstance(item, str) else item.key), place))
+                text, whole = stored_key(key)
             except SessionKeyError as error:
-                self.refused[place] = error
+                self.refused[key] = error
+                continue
+            stored.append((text, place))
+            if whole is not None:
+                self.whole_keys[text] = whole
         stored.sort()
-        self.keys = [key.text for key, _ in stored]
-        self.whole_keys = [key.whole for key, _ in stored]
-        self.places = [place for _, place in stored]
-        self.items = [items[place] for place in self.places]
-        self.place_of = dict(zip(self.keys, self.places, strict=True))
+        self.keys: list[str] = [text for text, _ in stored]
+        """Stored keys."""
+        self.items: list[Item] = [items[place] for _, place in stored]
+
+    def by_stored_key(self) -> dict[str, Item]:
+        """The items that rows of the database belong to."""
+        return dict(zip(self.keys, self.items, strict=True))
 
 
 def lock_call(batch: Batch[LockRequest]) -> tuple[str, Sequence[object]]:
-    """The function that locks a batch, and its first arguments."""
+    """The function that locks a batch, with placeholders for its arguments, and all of these but the last."""
     waiters = [request.waiter for request in batch.items]
     seconds = [min(request.seconds, LONGEST_TIME) for request in batch.items]
     if len(waiters) == 1:
-        return "{lock_one}", (batch.keys[0], waiters[0], seconds[0])
-    return "{lock}", (batch.keys, waiters, seconds)
+        return "{lock_one}($1, $2, $3, $4)", (batch.keys[0], waiters[0], seconds[0])
+    return _LOCK, (texts(batch.keys), texts(waiters), numbers(seconds))
 
 
 def commit_call(batch: Batch[Change]) -> tuple[str, Sequence[object]]:
     """The expression that makes a batch of changes, and its arguments after the name of the batch."""
     if len(batch.items) == 1:
-        change, whole_key = batch.items[0], batch.whole_keys[0]
+        change, whole_key = batch.items[0], batch.whole_keys.get(batch.keys[0])
         if change.action is PUT and change.lease is not None and change.expect is not ANYTHING:
             expect, ttl, token = _expected(change.expect), _seconds(change.ttl), number(change.lease.token)
             arguments = batch.keys[0], whole_key, change.value, expect, ttl, token, change.unlock
             return "ARRAY[{commit_one}($1, $2, $3, $4, $5, $6, $7, $8, $9)]", (*arguments, change.expect_until)
-    return "{commit}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", _commit_arrays(batch)
+    return _COMMIT, _commit_arrays(batch)
 
 
 def _commit_arrays(batch: Batch[Change]) -> Sequence[object]:
     changes = batch.items
     return (
-        batch.keys,
-        _or_null(batch.whole_keys),
-        [change.action.value for change in changes],
-        _or_null([change.value if change.action is PUT else None for change in changes]),
-        [_expected(change.expect) for change in changes],
-        _or_null([_seconds(change.ttl) for change in changes]),
-        _or_null([None if change.lease is None else number(change.lease.token) for change in changes]),
-        [change.unlock for change in changes],
-        _or_null([change.expect_until for change in changes]),
+        texts(batch.keys),
+        [batch.whole_keys.get(key) for key in batch.keys] if batch.whole_keys else None,
+        texts(["put" if change.action is PUT else change.action.value for change in changes]),
+        [change.value if change.action is PUT else None for change in changes],
+        numbers([_expected(change.expect) for change in changes]),
+        numbers([_seconds(change.ttl) for change in changes]),
+        numbers([None if change.lease is None else number(change.lease.token) for change in changes]),
+        numbers([change.unlock for change in changes]),
+        numbers([change.expect_until for change in changes]),
     )
+
+
+def texts(values: Sequence[str]) -> str:
+    """The text of an array of texts, as PostgreSQL reads it."""
+    return "{" + ",".join(['"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in values]) + "}"
+
+
+def numbers(values: Sequence[float | None]) -> str | None:
+    """The text of an array of numbers or booleans; `None` if all of them are `NULL`, which is shorter."""
+    if all(value is None for value in values):
+        return None
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
 def outcome(code: int) -> Outcome:
@@ -106,11 +137,6 @@ def record(value: object, version: object, expires_at: object) -> Record | None:
 def number(value: object) -> int:
     """A version or token that PostgreSQL can take; a foreign one becomes a number that is never used."""
     return value if isinstance(value, int) and 0 < value < 2**63 else _NO_SUCH_NUMBER
-
-
-def _or_null(values: list[Value | None]) -> list[Value | None] | None:
-    """Replace an array of only `NULL`s by one `NULL`, which is shorter to send."""
-    return values if any(value is not None for value in values) else None
 
 
 def _expected(expect: object) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Literal, TypeAlias, cast, get_args
 
 from chatsession.errors import SessionError, StorageError
@@ -17,7 +17,7 @@ from chatsession.storages.postgres._driver import Connection, Pool
 from chatsession.storages.postgres._grammy import GrammySchema, without_bytes
 from chatsession.storages.postgres._held_rows import HeldRows, of_key
 from chatsession.storages.postgres._locks import Locks
-from chatsession.storages.postgres._records import Batch, commit_call, outcome, parts, record
+from chatsession.storages.postgres._records import TEXTS, Batch, commit_call, outcome, parts, record, texts
 from chatsession.storages.postgres._schema import Schema
 from chatsession.storages.postgres._sweeping import Sweeper
 
@@ -156,11 +156,13 @@ class PostgresStorage(Storage):
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[Record | SessionError | None]:
         batch = Batch(keys)
-        results: list[Record | SessionError | None] = [batch.refused.get(place) for place in range(len(keys))]
+        results: dict[str, Record | SessionError | None] = dict(batch.refused)
         if batch.keys:
-            for key, *columns in await self._database.fetch("SELECT * FROM {read}($1)", batch.keys):
-                results[batch.place_of[str(key)]] = record(*columns)
-        return results
+            key_of = batch.by_stored_key()
+            rows = await self._database.fetch(f"SELECT * FROM {{read}}($1::{TEXTS})", texts(batch.keys))
+            for key, value, version, expires_at in rows:
+                results[key_of[cast("str", key)]] = record(value, version, expires_at)
+        return [results.get(key) for key in keys]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         changes, refused = without_bytes(changes) if self._schema.text_only else (changes, None)
@@ -203,11 +205,11 @@ class PostgresStorage(Storage):
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         return await self._held_rows.isolated(self._commit_together, changes, of_key, sessions=True)
 
-    async def _commit_together(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+    async def _commit_together(self, changes: Sequence[Change]) -> Mapping[str, Outcome]:
         batch = Batch(changes)
-        results: list[Outcome | None] = [batch.refused.get(place) for place in range(len(changes))]
+        results: dict[str, Outcome] = dict(batch.refused)
         if not batch.keys:
-            return cast("list[Outcome]", results)
+            return results
         keeps_all = all(change.action is KEEP for change in batch.items)
         name = None if keeps_all else uuid.uuid4()
         expression, arguments = commit_call(batch)
@@ -218,13 +220,13 @@ class PostgresStorage(Storage):
             known = await connection.fetchval(earlier, name) if again and name else None
             return known or await connection.fetchval(sql, name, *arguments)
 
-        for place, code in zip(batch.places, cast("list[int]", await self._database.run(call)), strict=True):
-            results[place] = outcome(code)
-        return cast("list[Outcome]", results)
+        codes = cast("list[int]", await self._database.run(call))
+        for change, code in zip(batch.items, codes, strict=True):
+            results[change.key] = outcome(code)
+        return results
 
     async def _find_held(self, keys: Collection[str], sessions: bool) -> set[str]:
         """Which of the keys have a row that another transaction has locked."""
-        asked = list(keys)
-        batch = Batch(asked)
-        rows = await self._database.fetch(self._schema.query("held_rows"), batch.keys, sessions)
-        return {asked[batch.place_of[str(key)]] for (key,) in rows}
+        key_of = Batch(list(keys)).by_stored_key()
+        rows = await self._database.fetch(self._schema.query("held_rows"), list(key_of), sessions)
+        return {key_of[cast("str", key)] for (key,) in rows}
