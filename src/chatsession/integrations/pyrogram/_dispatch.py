@@ -6,11 +6,10 @@ import asyncio
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pyrogram
 from pyrogram import ContinuePropagation, StopPropagation, handlers
@@ -47,7 +46,6 @@ class Dispatch:
         self._dispatcher: Any = client.dispatcher
         self._methods = NamedMethods(client, translated)
         self._bindings = SessionBindings()
-        self._names: WeakKeyDictionary[Callable[..., object], Collection[str]] = WeakKeyDictionary()
         self._moves = _Moves(self._follow_chat)
         self._wrapping: asyncio.Task[None] | None = None
         self._add_handler: Callable[..., Any] = self._client.add_handler
@@ -59,7 +57,6 @@ class Dispatch:
         for handler in self._handlers():
             binding.check_bound(_function_of(handler))
         self._bindings.add(binding, _NAMES_OF_PYROGRAM)
-        self._names.clear()
         if getattr(self._client, _ATTRIBUTE, None) is self:
             return
         setattr(self._client, _ATTRIBUTE, self)
@@ -117,6 +114,7 @@ class Dispatch:
 
     def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
         is_async = inspect.iscoroutinefunction(function)
+        named = cache(partial(named_sessions, function, given))
 
         @wraps(function)
         async def serve(client: Any, *args: Any) -> Any:
@@ -125,7 +123,7 @@ class Dispatch:
                     return function(client, *args, **sessions)
                 return client.loop.run_in_executor(client.executor, partial(function, client, *args, **sessions))
 
-            names = self._names_in(function, given)
+            names = named(self._bindings.names)
             if not names:
                 return await call()
             update = args[2 if given == 6 else 0]  # error handlers get the error and the handler first
@@ -134,15 +132,6 @@ class Dispatch:
 
         setattr(serve, _ORIGINAL, function)
         return serve
-
-    def _names_in(self, function: Callable[..., Any], given: int) -> Collection[str]:
-        try:
-            names = self._names.get(function)
-        except TypeError:  # it is not hashable, or has no weak references
-            return named_sessions(function, given, self._bindings.names)
-        if names is None:
-            names = self._names[function] = named_sessions(function, given, self._bindings.names)
-        return names
 
     async def _follow_chat(self, client: Any, message: Any) -> None:
         await self._scope(client, message).follow_chat()
