@@ -61,24 +61,16 @@ def _is_not_negative(value: object) -> bool:
     return cast("int", value) >= 0
 
 
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_identifier(value: object) -> bool:
     return cast("str", value).isidentifier() and not iskeyword(cast("str", value))
 
 
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
 def _is_codec(value: object) -> bool:
     return not isinstance(value, type) and hasattr(value, "encode") and hasattr(value, "decode")
+
+
+def _is_a(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, kind)
 
 
 def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -87,35 +79,29 @@ def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
 
 def _one_of(*choices: str) -> _Rule:
     names = ", ".join(map(repr, choices[:-1]))
-    return _Rule(f"one of {names} and {choices[-1]!r}", _is_text, choices.__contains__)
+    return _Rule(f"one of {names} and {choices[-1]!r}", _is_a(str), choices.__contains__)
 
 
 _FUNCTION = _or_none(callable)
 
 _RULES = {
     "get_session_key": _Rule("a function from the context of an update to a key", callable),
-    "prefix": _Rule("a string", _is_text),
+    "prefix": _Rule("a string", _is_a(str)),
     "ttl": _Rule(
         "a positive number of seconds, a timedelta, or None to keep sessions for ever",
         _or_none(_is_duration),
         _or_none(_is_positive),
     ),
     "expiry": _one_of("sliding", "fixed"),
-    "migrations": _Rule(
-        "a mapping from version to function, as in {1: function}, or None",
-        _or_none(_is_mapping),
-    ),
+    "migrations": _Rule("a mapping from version to function, as in {1: function}, or None", _or_none(_is_a(Mapping))),
     "concurrency": _one_of("exclusive", "optimistic", "last-write-wins"),
     "lock_timeout": _Rule(
         "a positive number of seconds, or None to wait for ever", _or_none(_is_number), _or_none(_is_positive)
     ),
     "lock_lease": _Rule("a positive number of seconds", _is_number, _is_positive),
     "max_size": _Rule("a positive whole number of bytes", _is_whole_number, _is_positive),
-    "codec": _Rule(
-        "an object with the methods encode and decode, or None",
-        _or_none(_is_codec),
-    ),
-    "allow_unencrypted": _Rule("True or False", _is_bool),
+    "codec": _Rule("an object with the methods encode and decode, or None", _or_none(_is_codec)),
+    "allow_unencrypted": _Rule("True or False", _is_a(bool)),
     "compression": _Rule(
         "the number of bytes above which sessions are compressed, or None",
         _or_none(_is_whole_number),
@@ -125,9 +111,5 @@ _RULES = {
     "merge": _Rule("a function of the old chat's data and the new chat's data, or None", _FUNCTION),
     "on_decode_error": _one_of("raise", "quarantine", "reset"),
     "observe": _Rule("a function of a SessionEvent, or None", _FUNCTION),
-    "name": _Rule(
-        "a string that can be the name of an attribute or a parameter",
-        _is_text,
-        _is_identifier,
-    ),
+    "name": _Rule("a string that can be the name of an attribute or a parameter", _is_a(str), _is_identifier),
 }
