@@ -21,8 +21,6 @@ async def replies_for(
     keys: Sequence[str],
     items: Sequence[Item],
     prepare: Callable[[Sequence[bytes], Sequence[Item]], Call],
-    *,
-    most: int,
     replicas: int = 0,
 ) -> Sequence[Replies | SessionError]:
     """Call a script for all items, in one round trip.
@@ -32,7 +30,6 @@ async def replies_for(
         keys: the session keys of the items.
         items: the batch.
         prepare: makes a call for some of the items, given the names of their keys in Redis.
-        most: how many items one call handles at most.
         replicas: how many replicas must have the changes.
 
     Returns:
@@ -42,6 +39,7 @@ async def replies_for(
         StorageError: all calls failed.
     """
     names = [name_of(key) for key in keys]
+    most = calls.servers.items_per_script
     sent = [pair for pair in zip(names, items, strict=True) if type(pair[0]) is bytes]
     portions = [sent[start : start + most] for start in range(0, len(sent), most)]
     made = [prepare(*cast("Any", zip(*portion, strict=True))) for portion in portions]

@@ -41,8 +41,8 @@ class Calls:
     """
 
     def __init__(self, servers: Servers, label: str, retry_for: float) -> None:
-        self._servers = servers
-        self._label = label
+        self.servers = servers
+        self.label = label
         self.retry_for = retry_for
         self._free: defaultdict[str, list[Link]] = defaultdict(list)
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_CONNECTIONS))
@@ -63,14 +63,10 @@ class Calls:
 
     async def locate(self) -> None:
         """Find out which server has which keys. Raises `StorageError` or `StorageUnavailableError`."""
-        call = Call(("PING",), name=b"any key will do")
-        try:
-            if not self._servers.located:
-                await self._servers.relocate()
-        except (ReplyError, driver.RedisError, OSError):
-            await self.run([call])
-        if call.error is not None:
-            raise call.error
+        if not self.servers.located:
+            ping = Call(("PING",), name=b"any key will do")
+            await self.run([ping])
+            ping.reply()
 
     async def run(self, calls: Sequence[Call], replicas: int = 0) -> None:
         """Make calls, those of one server in one round trip. Each call holds its own outcome; nothing is raised.
@@ -107,20 +103,20 @@ class Calls:
         for call in pending:
             assert call.fault is not None
             call.error = StorageUnavailableError(
-                f"{self._label} did not serve within {self.retry_for:g} s: {reason(call.fault)}. "
+                f"{self.label} did not serve within {self.retry_for:g} s: {reason(call.fault)}. "
                 "A change that was under way may have been made or not; try again later"
             )
 
     async def _attempt(self, calls: Sequence[Call], seconds: float, replicas: int) -> None:
         seconds = min(seconds, _SECONDS_OF_ATTEMPT)
         try:
-            if not self._servers.located:
+            if not self.servers.located:
                 async with asyncio.timeout(seconds):
-                    await self._servers.relocate()
+                    await self.servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
             self._record_failure(calls, error)
             return
-        if not self._servers.clustered:
+        if not self.servers.clustered:
             await self._serve("", calls, seconds, replicas)
         else:
             groups = self._by_place(calls)
@@ -128,7 +124,7 @@ class Calls:
 
     def _by_place(self, calls: Sequence[Call]) -> dict[str, list[Call]]:
         groups: defaultdict[str, list[Call]] = defaultdict(list)
-        place_of = self._servers.place_of
+        place_of = self.servers.place_of
         for call in calls:
             groups[place_of(call.name) if call.place is None else call.place].append(call)
         return groups
@@ -145,7 +141,7 @@ class Calls:
                     seconds = min(seconds, _SECONDS_OF_DOUBTFUL_ATTEMPT)
             else:
                 async with asyncio.timeout(seconds):
-                    link = await connected(self._servers.make(place))
+                    link = await connected(self.servers.make(place))
             await self._exchange(link, calls, seconds, replicas)
         except BaseException as error:
             if link is not None:
@@ -224,7 +220,7 @@ class Calls:
         if place.startswith(":"):
             call.fault = ReplyError("CLUSTERDOWN it is not known where the slot has gone")
         elif code == "MOVED":
-            self._servers.moved(int(slot), place)
+            self.servers.moved(int(slot), place)
         else:
             call.place, call.asking = place, True
 
@@ -247,7 +243,7 @@ class Calls:
                 call.fault = error  # a timeout of the short last attempt says less than the error before
 
     def _error(self, error: Exception) -> StorageError:
-        return StorageError(f"{self._label} refused: {reason(error)}")
+        return StorageError(f"{self.label} refused: {reason(error)}")
 
     def _drop_idle(self, place: str) -> None:
         """Close the idle connections to a server: where one broke, the others are probably broken too."""
@@ -262,7 +258,7 @@ class Calls:
             for place in list(self._free):
                 self._drop_idle(place)
         try:
-            await self._servers.relocate()
+            await self.servers.relocate()
         except (ReplyError, driver.RedisError, OSError) as error:
             self._record_failure(calls, error)
 

@@ -23,18 +23,20 @@ _TOKENS_FROM = 1_500_000_000_000_000
 """Microseconds since 1970; a token is the time at which it was issued, unless a clock was set back."""
 
 
-async def check_server(calls: Calls, servers: Servers, label: str) -> None:
+async def check_server(calls: Calls) -> None:
     """Raise `StorageError` if the server is unsuitable, and `StorageUnavailableError` if it cannot be reached."""
     info = Call(("INFO",), name=b"any key will do")
     await calls.run([info])
     fields = _fields_of(info.reply())
-    reason = unsuitability(fields, servers)
+    reason = unsuitability(fields, calls.servers)
     if reason is not None:
-        raise StorageError(f"{label} cannot keep sessions: {reason}")
+        raise StorageError(f"{calls.label} cannot keep sessions: {reason}")
     policy = fields.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         _log.warning(
-            "%s deletes sessions and locks when its memory is full (maxmemory-policy %s); set noeviction", label, policy
+            "%s deletes sessions and locks when its memory is full (maxmemory-policy %s); set noeviction",
+            calls.label,
+            policy,
         )
 
 
@@ -51,10 +53,10 @@ def unsuitability(facts: Mapping[str, str], servers: Servers) -> str | None:
     return None
 
 
-async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequence[HeldLock]:
+async def locks(calls: Calls, prefix: str, limit: int) -> Sequence[HeldLock]:
     """Implement `ListsLocks.list_locks`; scans all keys of all servers, a part at a time."""
     held: dict[str, HeldLock] = {}
-    async for names in _lock_names(calls, servers):
+    async for names in _lock_names(calls):
         gets = [Call(("GET", name), name=name) for name in names]
         await calls.run(gets)
         for name, get in zip(names, gets, strict=True):
@@ -64,11 +66,11 @@ async def locks(calls: Calls, servers: Servers, prefix: str, limit: int) -> Sequ
     return sorted(held.values(), key=lambda lock: lock.key)
 
 
-async def facts(calls: Calls, servers: Servers, replicas: int) -> Sequence[Fact]:
+async def facts(calls: Calls, replicas: int) -> Sequence[Fact]:
     """Implement `Tells.facts`, for each server with sessions."""
     await calls.locate()
     found: list[Fact] = []
-    for _, place in servers.places():
+    for _, place in calls.servers.places():
         info = Call(("INFO",), place=place)
         await calls.run([info])
         fields = _fields_of(info.reply())
@@ -117,9 +119,9 @@ def _version(fields: dict[str, str], at: str) -> Fact:
     return Fact(f"{at}Redis", fields.get("redis_version", "not known"))
 
 
-async def _lock_names(calls: Calls, servers: Servers) -> AsyncGenerator[list[bytes]]:
+async def _lock_names(calls: Calls) -> AsyncGenerator[list[bytes]]:
     await calls.locate()
-    for _, place in servers.places():
+    for _, place in calls.servers.places():
         position = b"0"
         while True:
             scan = Call(("SCAN", position, "MATCH", LOCK + b"*", "COUNT", 1000), place=place)

@@ -11,7 +11,6 @@ from chatsession.errors import StorageError
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._names import RESERVED
-from chatsession.storages.redis._servers import Servers
 
 _FEWEST = 100
 _MOST = 999_999
@@ -22,9 +21,7 @@ _CURSOR = re.compile(r"[0-9]{1,5}:[0-9a-f]*:[0-9]{1,20}(:[0-9]{1,9}-[0-9]{1,10}-
 _BEGINNING = "0::0"
 
 
-async def page(
-    calls: Calls, servers: Servers, prefix: str, cursor: str | None, limit: int
-) -> tuple[Sequence[str], str | None]:
+async def page(calls: Calls, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
     """Return one page of the session keys with a prefix, and the cursor of the next; see `Storage.scan_keys`.
 
     A cursor is valid for one run of one server. If another server has taken over, or the same one was restarted, its
@@ -41,7 +38,7 @@ async def page(
         raise StorageError("this is not a cursor of an enumeration in Redis")
     start, run, position, *given = (cursor or _BEGINNING).split(":")
     while True:
-        part = await _part_at(int(start), calls, servers)
+        part = await _part_at(int(start), calls)
         if part is None:
             return [], None
         slot, place, following = part
@@ -72,10 +69,10 @@ def _seen(keys: Sequence[str], mark: str) -> int | None:
     return count if _mark(keys[:count]) == mark.rpartition("-")[0] else None
 
 
-async def _part_at(start: int, calls: Calls, servers: Servers) -> tuple[int, str, int | None] | None:
+async def _part_at(start: int, calls: Calls) -> tuple[int, str, int | None] | None:
     """Return the first server whose slots begin at `start` or later, and the first slot of the server after it."""
     await calls.locate()
-    parts = [(slot, place) for slot, place in servers.places() if slot >= start]
+    parts = [(slot, place) for slot, place in calls.servers.places() if slot >= start]
     if not parts:
         return None
     return *parts[0], parts[1][0] if len(parts) > 1 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import ClassVar
 from urllib.parse import SplitResult
@@ -14,7 +14,7 @@ from chatsession.errors import SessionError, StorageError
 from chatsession.storages.base import PUT, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _inspection, _scan
-from chatsession.storages.redis._batches import Item, Replies, only, replies_for
+from chatsession.storages.redis._batches import only, replies_for
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._connection import LARGE, Word
@@ -138,7 +138,7 @@ class RedisStorage(Storage):
             self._take_names()
         self._calls.reopen()
         try:
-            await _inspection.check_server(self._calls, self._servers, f"Redis at {self._label}")
+            await _inspection.check_server(self._calls)
         except BaseException:
             await self._let_go()
             raise
@@ -161,7 +161,7 @@ class RedisStorage(Storage):
         def prepare(names: Sequence[bytes], _: Sequence[str]) -> Call:
             return Call(READ.command(names), ("MGET", *names), name=names[0], script=READ)
 
-        replies = await self._each(keys, keys, prepare)
+        replies = await replies_for(self._calls, keys, keys, prepare)
         return [
             reply if isinstance(reply, SessionError) else _read(key, *reply)
             for key, reply in zip(keys, replies, strict=True)
@@ -174,14 +174,16 @@ class RedisStorage(Storage):
             words = pack((self._newest_token, self._wakeups.channel, waiters, leases))
             return Call(LOCK.command(with_locks(names), words), ("MGET", *names), name=names[0], script=LOCK)
 
-        replies = await self._each([request.key for request in requests], requests, prepare)
+        replies = await replies_for(self._calls, [request.key for request in requests], requests, prepare)
         return [
             reply if isinstance(reply, SessionError) else self._locked(request, *reply)
             for request, reply in zip(requests, replies, strict=True)
         ]
 
     async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        replies = await self._each([change.key for change in changes], changes, self._commit_call, self._replicas)
+        replies = await replies_for(
+            self._calls, [change.key for change in changes], changes, self._commit_call, self._replicas
+        )
         return [
             reply if isinstance(reply, SessionError) else outcome_of(change, *reply)
             for change, reply in zip(changes, replies, strict=True)
@@ -193,7 +195,7 @@ class RedisStorage(Storage):
             command = RENEW.command([lock_of(name) for name in names], milliseconds(seconds), *tokens)
             return Call(command, name=names[0], script=RENEW)
 
-        replies = await self._each([lease.key for lease in leases], leases, prepare)
+        replies = await replies_for(self._calls, [lease.key for lease in leases], leases, prepare)
         return [only(reply, lease.key) == 1 for lease, reply in zip(leases, replies, strict=True)]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
@@ -203,7 +205,7 @@ class RedisStorage(Storage):
 
         for request in requests:
             self._wakeups.waiters.stop_waiting(request.waiter)
-        replies = await self._each([request.key for request in requests], requests, prepare)
+        replies = await replies_for(self._calls, [request.key for request in requests], requests, prepare)
         for request, reply in zip(requests, replies, strict=True):
             only(reply, request.key)
 
@@ -218,13 +220,13 @@ class RedisStorage(Storage):
         return Page([(key, record) for key, record in found if isinstance(record, Record)], following)
 
     async def scan_keys(self, prefix: str, cursor: str | None, limit: int) -> tuple[Sequence[str], str | None]:
-        return await _scan.page(self._calls, self._servers, prefix, cursor, limit)
+        return await _scan.page(self._calls, prefix, cursor, limit)
 
     async def list_locks(self, prefix: str, limit: int) -> Sequence[HeldLock]:
-        return await _inspection.locks(self._calls, self._servers, prefix, limit)
+        return await _inspection.locks(self._calls, prefix, limit)
 
     async def facts(self) -> Sequence[Fact]:
-        return await _inspection.facts(self._calls, self._servers, self._replicas)
+        return await _inspection.facts(self._calls, self._replicas)
 
     def _make_calls(self) -> Calls:
         return Calls(self._servers, f"Redis at {self._label}", self._retry_for)
@@ -238,17 +240,6 @@ class RedisStorage(Storage):
         await self._wakeups.close()
         await self._calls.close()
         await self._servers.close()
-
-    async def _each(
-        self,
-        keys: Sequence[str],
-        items: Sequence[Item],
-        prepare: Callable[[Sequence[bytes], Sequence[Item]], Call],
-        replicas: int = 0,
-    ) -> Sequence[Replies | SessionError]:
-        """Call a script for all items; see `replies_for`."""
-        most = self._servers.items_per_script
-        return await replies_for(self._calls, keys, items, prepare, most=most, replicas=replicas)
 
     def _commit_call(self, names: Sequence[bytes], changes: Sequence[Change]) -> Call:
         call = next(self._call_names)
