@@ -71,9 +71,6 @@ class ClusterServers(Servers):
         super().forget()
         self._locating = asyncio.Lock()
 
-    async def close(self) -> None:
-        pass  # the callers close their connections
-
     def _connection(self, place: str) -> object:
         if not place:
             raise RedisConnectionError("no server has this slot")

@@ -26,9 +26,9 @@ _KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
 class Servers(ABC):
-    """Knows which server has a key, and makes connections to it."""
+    """Knows which server has a key, and makes connections to it. As it stands, there is one server at a time."""
 
-    items_per_script: ClassVar[int]
+    items_per_script: ClassVar[int] = 50
     """How many sessions one script call handles at most; a server is blocked while a script runs."""
     clustered: ClassVar[bool] = False
     """The keys are spread over several servers."""
@@ -53,29 +53,26 @@ class Servers(ABC):
             discard(wire)
         self._wires.clear()
 
-    @abstractmethod
-    async def relocate(self) -> None:
+    async def relocate(self) -> None:  # noqa: B027 - each new connection to a single server finds the primary
         """Find out which server has which keys."""
 
-    @abstractmethod
-    def moved(self, slot: int, place: str) -> None:
+    def moved(self, slot: int, place: str) -> None:  # noqa: B027 - a single server has all slots
         """Note that a slot is now at another server."""
 
-    @abstractmethod
     def place_of(self, name: bytes) -> str:
         """Return the server that has a key."""
+        return ""
 
-    @abstractmethod
     def places(self) -> Sequence[tuple[int, str]]:
         """Return all servers that have keys, each with a number that outlives a failover, in its order."""
+        return ((0, ""),)
+
+    async def close(self) -> None:  # noqa: B027 - the callers close their connections
+        """Close what this object opened itself."""
 
     @abstractmethod
     def _connection(self, place: str) -> object:
         """Return a new connection of redis-py."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Close what this object opened itself."""
 
 
 class _Sentinels(Sentinel):
@@ -110,25 +107,11 @@ class SingleServer(Servers):
         make_pool: returns a pool whose connections log in, encrypt, and find the primary by themselves.
     """
 
-    items_per_script: ClassVar[int] = 50
-
     def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
         super().__init__()
         self._make_pool = make_pool
         self._pool = make_pool()
         self.follow_primary = isinstance(self._pool, SentinelConnectionPool)
-
-    async def relocate(self) -> None:
-        pass  # each new connection finds the primary
-
-    def moved(self, slot: int, place: str) -> None:
-        pass
-
-    def place_of(self, name: bytes) -> str:
-        return ""
-
-    def places(self) -> Sequence[tuple[int, str]]:
-        return ((0, ""),)
 
     def forget(self) -> None:
         super().forget()
