@@ -58,22 +58,11 @@ __all__ = [
     "open_storage",
 ]
 
-_BACK_ENDS = {
-    "FileStorage": "file",
-    "MemoryStorage": "memory",
-    "MongoStorage": "mongo",
-    "NatsStorage": "nats",
-    "PostgresStorage": "postgres",
-    "RedisStorage": "redis",
-    "SQLiteStorage": "sqlite",
-}
-
 
 def __getattr__(name: str) -> Any:
-    module = _BACK_ENDS.get(name)
-    if module is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f"{__name__}.{name.removesuffix('Storage').lower()}"), name)
 
 
 def __dir__() -> list[str]:
