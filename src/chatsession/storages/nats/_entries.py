@@ -86,7 +86,11 @@ class Entries:
                 break
             rounds += 1
             if unread := [key for key in waiting if key not in states]:
-                await self._read(names, unread, states, results)
+                for key, found in zip(unread, await self._read([names[key] for key in unread]), strict=True):
+                    if isinstance(found, Stored):
+                        states[key] = found
+                    else:
+                        results[key] = of_key(found, key)
             now = self.bucket.now()
             writes: dict[str, tuple[Write[Answer], Stored]] = {}
             for key in waiting:
@@ -101,37 +105,23 @@ class Entries:
                     results[key] = decision
             supposed.clear()
             if writes:
-                await self._store(names, writes, now, results)
+                results |= await self._store(names, writes, now)
         return [results[key] for key in keys]
 
-    async def _read(
-        self,
-        names: dict[str, str],
-        keys: Sequence[str],
-        states: dict[str, Stored],
-        results: dict[str, Answer | SessionError],
-    ) -> None:
-        *found, era = await self.bucket.get_all([*(names[key] for key in keys), ERA_NAME])
+    async def _read(self, names: Sequence[str]) -> Sequence[Stored | StorageError]:
+        *found, era = await self.bucket.get_all([*names, ERA_NAME])
         self.eras.adopt(era)
-        for key, stored in zip(keys, found, strict=True):
-            if isinstance(stored, Stored):
-                states[key] = stored
-            else:
-                results[key] = of_key(stored, key)
+        return found
 
     async def _store(
-        self,
-        names: dict[str, str],
-        writes: dict[str, tuple[Write[Answer], Stored]],
-        now: float,
-        results: dict[str, Answer | SessionError],
-    ) -> None:
-        """Make the changes whose revision is still the newest. The others get no result yet."""
+        self, names: Mapping[str, str], writes: Mapping[str, tuple[Write[Answer], Stored]], now: float
+    ) -> dict[str, Answer | SessionError]:
+        """Make the changes whose revision is still the newest. The others are missing in the result."""
         try:
             await self.eras.keep()
         except StorageError as error:
-            results.update({key: of_key(error, key) for key in writes})
-            return
+            return {key: of_key(error, key) for key in writes}
+        results: dict[str, Answer | SessionError] = {}
         puts = [self._put(names[key], write.value, write.entry, stored, now) for key, (write, stored) in writes.items()]
         own, newest = self.eras.own, self.eras.newest_revision
         outcomes = await self.bucket.put_all(puts)
@@ -145,6 +135,7 @@ class Entries:
                 results[key] = await self._stored(key, made, write, outcome)
             elif isinstance(outcome, StorageError):
                 results[key] = of_key(outcome, key)
+        return results
 
     async def _stored(self, key: str, put: Put, write: Write[Answer], done: Done) -> Answer:
         stored = Stored(done.revision, put.value, put.entry, put.message_id)
