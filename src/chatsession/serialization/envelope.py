@@ -102,12 +102,14 @@ def wrap(
         moving_from=UNSET if moving_from is None else moving_from,
         actions=actions or UNSET,
     )
-    return _packed(envelope, data, json=json)
+    encoded = _encode(envelope)
+    return encoded if json else _framed(encoded, data)
 
 
 def rewrap(envelope: Envelope, data: bytes, *, json: bool) -> bytes:
     """Put other data into an envelope that was unwrapped. All else in it stays."""
-    return _packed(replace(envelope, data=Raw(data) if json else _NULL), data, json=json)
+    encoded = _encode(replace(envelope, data=Raw(data) if json else _NULL))
+    return encoded if json else _framed(encoded, data)
 
 
 def unwrap(stored: bytes, *, json: bool) -> tuple[Envelope, bytes | None] | None:
@@ -129,6 +131,5 @@ def unwrap(stored: bytes, *, json: bool) -> tuple[Envelope, bytes | None] | None
     return envelope, stored[6 + size :] or None
 
 
-def _packed(envelope: Envelope, data: bytes | None, *, json: bool) -> bytes:
-    encoded = _encode(envelope)
-    return encoded if json else _FRAME + len(encoded).to_bytes(4, "big") + encoded + (data or b"")
+def _framed(envelope: bytes, data: bytes | None) -> bytes:
+    return _FRAME + len(envelope).to_bytes(4, "big") + envelope + (data or b"")
