@@ -7,14 +7,14 @@ try:
 except ModuleNotFoundError as missing:
     raise not_installed("aiohttp") from missing
 
-from ._account import BotAccount, Call
+from ._account import BotAccount, BotMessage, Call
 from ._errors import ApiError
 from ._methods import perform
 from ._parameters import read_request
 from ._queue import Update
 from ._updates import JsonObject, User
 from .audience import Audience
-from .chats import BotMessage, Channel, Chat, Group, PrivateChat, Supergroup
+from .chats import Channel, Chat, Group, PrivateChat, Supergroup
 
 __all__ = [
     "Audience",

@@ -7,18 +7,6 @@ from ._account import BotAccount, BotMessage, ChatRecord, now
 from ._queue import Update
 from ._updates import JsonObject, User
 
-__all__ = [
-    "BotMessage",
-    "Channel",
-    "Chat",
-    "Group",
-    "MemberStatus",
-    "PrivateChat",
-    "Supergroup",
-    "Update",
-    "User",
-]
-
 MemberStatus = Literal["creator", "administrator", "member", "left", "kicked"]
 
 

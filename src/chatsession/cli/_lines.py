@@ -1,7 +1,7 @@
 """The file that `export` writes and `import` reads: JSON Lines, each a session or a mark.
 
 {"chatsession": 1, "prefix": ""}                                    the first line
-{"key": "42", "value": {"count": 1}, "expires_in": 3600.0}    a session; no `expires_in`: for ever
+{"key": "42", "value": {"count": 1}, "expires_in": 3600.0}    a session; without `expires_in` it never expires
 {"key": "43", "base64": "AWUB…"}                                    one that is not JSON
 {"resume": "…"}                                                     everything before it is complete; where to continue
 {"end": 2}                                                          the last line: so many sessions

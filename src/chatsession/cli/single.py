@@ -20,7 +20,7 @@ from chatsession.maintenance import Maintenance, read, unchanged
 from chatsession.storages.inspection import size_text
 
 _LONGEST = 100 * 365 * 86400
-"""Seconds to live. A longer time is a mistake; for ever is said by no time at all."""
+"""Seconds to live. A longer time is a mistake; a session without one never expires."""
 
 
 @command

@@ -1,9 +1,8 @@
 """Read pickles without running anything in them.
 
-A pickle says which classes and functions are to be looked up and called. Here none ever is: whatever a pickle asks for,
-it gets a class made for the occasion that only writes down what it was called with. When the whole is read, those few
-that are known to be plain data (dicts, dates, decimals, sets, …) are made of what was written down, and so are objects
-of the classes that the user has allowed, as dicts of their attributes.
+A pickle names classes and functions that are to be called. None of them is looked up here: each is replaced by a class
+that records what it was called with. After the whole pickle is read, known plain data (dicts, dates, decimals, sets, …)
+is built from these records, and objects of the classes that the user allows become dicts of their attributes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Read pickles into notes of what they ask to create, call and assign.
+"""Read pickles into records of what they ask to create, call and assign.
 
-The reader is the one that is written in Python, since the one in C makes a table as large as the pickle says, of
-gigabytes if need be. Dicts and sets are written down as well: a key may be tuples in tuples, which take for ever to
-hash, or are so deep that the process dies of it.
+This uses the unpickler of the standard library that is written in Python. The one in C allocates a table as large as
+the pickle says, which may be gigabytes. Dicts and sets become records, too: a key may be nested tuples that take hours
+to hash, or that are so deep that hashing them crashes the process.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class _Reading:
             made: Any = self._plain(key)
             plain_state = self._plain(state)
             if not isinstance(name, str) or not isinstance(made, tuple) or not made:
-                return "states of conversations under keys that are none"
+                return "states of conversations under keys that are not a conversation's"
             if not isinstance(plain_state, (int, str)):
                 return f"states of the conversation {name!r} that are neither str nor int"
             id_ = self._persistence.conversations.states(name).home(cast("tuple[int | str, ...]", made))
