@@ -95,7 +95,7 @@ asyncio.run(main())
     "redis": f"{COUNT}\nimport chatsession.importers.aiogram_fsm",
     "postgres": COUNT,
     "nats": f"{COUNT}\nimport nkeys",
-    "mongo": COUNT,
+    "mongo": f"{COUNT}\nimport chatsession.importers.aiogram_mongo",
     "encryption": f"""{COUNTER}
 from chatsession import generate_encryption_key
 assert asyncio.run(count(encryption_keys=[generate_encryption_key()])) == 2
@@ -124,6 +124,7 @@ NEEDED = {
     "chatsession.storages.postgres": "postgres",
     "chatsession.storages.redis": "redis",
     "chatsession.importers.aiogram_fsm": "redis",
+    "chatsession.importers.aiogram_mongo": "mongo",
     "chatsession.importers.ptb_persistence": "telegram-ext",
     "chatsession.telemetry": "otel",
     "chatsession.testing.bots": "testing",

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from chatsession.errors import shown
+from chatsession.importers._aiogram_keys import DefaultKeys, KeyBuilder, ids_of
 from chatsession.importers._entries import Entry
 from chatsession.importers._mongo import Source, client_of
-from chatsession.importers.aiogram_fsm import DefaultKeys, KeyBuilder, ids_of
 
 __all__ = ["entries"]
 
