@@ -44,7 +44,7 @@ class Shell:
 
     def bare(self, *arguments: str, input: bytes | None = None) -> Done:  # noqa: A002 - as in subprocess
         """`chatsession ARGUMENTS…`"""
-        result = CliRunner().invoke(make_app(), list(arguments), input=input)
+        result = CliRunner().invoke(make_app(arguments), list(arguments), input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)

@@ -28,7 +28,7 @@ KEYS = ["1", "2", "\x1b[31m", "odd \u202e", "deep", "deeper"]
 
 
 def run(*arguments: str, given: bytes = b"") -> tuple[int, str]:
-    result = CliRunner().invoke(make_app(), list(arguments), input=given)
+    result = CliRunner().invoke(make_app(arguments), list(arguments), input=given)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code in CODES

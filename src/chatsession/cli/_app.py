@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated
@@ -46,12 +46,8 @@ _COMMANDS = {
 COMMANDS = [name for commands in _COMMANDS.values() for name in commands]
 
 
-def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The program with some of its commands, and with no more imported than those need.
-
-    Args:
-        names: of the commands.
-    """
+def make_app(words: Sequence[str] = ()) -> typer.Typer:
+    """The program with the command that a command line names, and no more imported than that needs; else with all."""
     app = typer.Typer(
         name="chatsession",
         help="Look at the sessions of a chat bot, and repair and move them, while the bot runs.",
@@ -60,7 +56,7 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_main)
-    wanted = set(names)
+    wanted = words[:1] if words and words[0] in (*COMMANDS, "--version") else COMMANDS
     for panel, commands in _COMMANDS.items():
         for name, place in commands.items():
             if name in wanted:
@@ -96,10 +92,8 @@ def run() -> int:
             stream.reconfigure(errors="backslashreplace")
     # In UTF-8, whatever the locale says: a key is the same in all of them.
     words = [os.fsencode(word).decode(errors="surrogateescape") for word in sys.argv[1:]]
-    named = words[:1]
-    app = make_app(named if named and named[0] in (*COMMANDS, "--version") else COMMANDS)
     try:
-        app(words, prog_name="chatsession", standalone_mode=True)
+        make_app(words)(words, prog_name="chatsession", standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
