@@ -32,12 +32,14 @@ def named_sessions(function: Callable[..., object], given: int, names: Collectio
 
 async def keywords_of(scope: UpdateScope, names: Collection[str]) -> dict[str, object] | None:
     """Load the named sessions. Returns them as keyword arguments, or `None` if all of them have seen the update."""
-    values = await scope.load(names)
+    keywords = await scope.load(names)
     scope.handled = True
     if scope.redelivered:
         return None
-    contexts = {name: context for name, context in scope.contexts.items() if name in names}
-    return values | contexts
+    for name, context in scope.contexts.items():
+        if name in names:
+            keywords[name] = context
+    return keywords
 
 
 async def run_handler(

@@ -51,6 +51,8 @@ async def commit_all(units: Sequence[Unit]) -> None:
 
     Each session is atomic by itself. Of several that fail, the first error is raised, after all have ended.
     """
+    if not units:
+        return
     try:
         for unit in units:
             if isinstance(unit, LazySession):
