@@ -153,10 +153,9 @@ class Dispatch(BotSessions):
             self._all_served = None
 
 
-class _Update(HandledUpdate):
+class _Update(HandledUpdate[Dispatch]):
     def __init__(self, dispatch: Dispatch, scope: UpdateScope, states: StateUnit | None = None) -> None:
         super().__init__(dispatch, scope)
-        self.dispatch = dispatch
         self._states = states
         if states is not None:
             scope.beside = states.identify(scope.context.update_id)
@@ -191,11 +190,7 @@ class _Update(HandledUpdate):
             await self._states.abort()
 
 
-class _Handler(Handler):
-    def __init__(self, update: _Update, function: Callable[..., Awaitable[Any]]) -> None:
-        super().__init__(update, function)
-        self._update = update
-
+class _Handler(Handler[_Update]):
     async def __call__(self, *args: object, **kwargs: object) -> object:
         update = self._update
         names, signature = update.dispatch.named_by(self._function)

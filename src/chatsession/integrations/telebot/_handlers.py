@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from telebot import types
@@ -78,13 +78,16 @@ class BotSessions:
         return names, signature.replace(parameters=rest)
 
 
-class HandledUpdate:
+AnyDispatch = TypeVar("AnyDispatch", bound=BotSessions)
+
+
+class HandledUpdate(Generic[AnyDispatch]):
     """One update, and the first of its middlewares: gives contexts to the others, and learns how the update ends."""
 
     update_sensitive = False
 
-    def __init__(self, sessions: BotSessions, scope: UpdateScope) -> None:
-        self.sessions: BotSessions = sessions
+    def __init__(self, dispatch: AnyDispatch, scope: UpdateScope) -> None:
+        self.dispatch: AnyDispatch = dispatch
         self.scope: UpdateScope = scope
         self.exception: Exception | None = None
         """The error of a handler, which telebot has given to the bot's exception handler."""
@@ -102,10 +105,13 @@ class HandledUpdate:
                 raise name_taken(name, self._data, "from a middleware")
 
 
-class Handler:
+AnyUpdate = TypeVar("AnyUpdate", bound=HandledUpdate[Any])
+
+
+class Handler(Generic[AnyUpdate]):
     """A handler in one update. For telebot it has only those parameters that are not sessions."""
 
-    def __init__(self, update: HandledUpdate, function: Callable[..., Any]) -> None:
+    def __init__(self, update: AnyUpdate, function: Callable[..., Any]) -> None:
         self._update = update
         self._function = function
 
@@ -114,7 +120,7 @@ class Handler:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return self._update.sessions.named_by(self._function)[1]
+        return self._update.dispatch.named_by(self._function)[1]
 
 
 def parsed(updates: Iterable[RawUpdate]) -> list[types.Update]:

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
 
 
-class ThreadUpdate(HandledUpdate):
+class ThreadUpdate(HandledUpdate["ThreadDispatch"]):
     """One task of the bot for one update: its handlers, or a callback that waited for this message."""
 
     def __init__(self, dispatch: ThreadDispatch, scope: UpdateScope, turn: Turn, *, is_reply: bool) -> None:
         super().__init__(dispatch, scope)
         self.is_reply: bool = is_reply
         """The task is a callback of `register_for_reply`."""
-        self.dispatch: ThreadDispatch = dispatch
         self.turn: Turn = turn
         for binding, session in zip(dispatch.bindings.all, scope.sessions, strict=True):
             scope.contexts[binding.context_name] = SyncSessionContext(self.call, session)
@@ -118,11 +117,7 @@ class ThreadUpdate(HandledUpdate):
             session.close()
 
 
-class _ThreadHandler(Handler):
-    def __init__(self, update: ThreadUpdate, function: Callable[..., Any]) -> None:
-        super().__init__(update, function)
-        self._update = update
-
+class _ThreadHandler(Handler[ThreadUpdate]):
     def __call__(self, *args: object, **kwargs: object) -> object:
         update = self._update
         names, signature = update.dispatch.named_by(self._function)
