@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,18 @@ def _switching() -> Iterator[None]:
 def at_once(function: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
     """What a function returns in each of several threads that begin together."""
     start = threading.Barrier(threads)
+    results: list[Future[Any]] = [Future() for _ in range(threads)]
 
-    def run(number: int) -> Any:
+    def run(number: int) -> None:
         start.wait(PATIENCE)
-        return function(number)
+        try:
+            results[number].set_result(function(number))
+        except BaseException as error:
+            results[number].set_exception(error)
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(run, range(threads)))
+    for number in range(threads):
+        threading.Thread(target=run, args=(number,), daemon=True).start()
+    return [result.result(PATIENCE) for result in results]
 
 
 def add_one(count: int) -> int:
