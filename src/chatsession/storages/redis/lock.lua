@@ -7,21 +7,21 @@
 --   how many milliseconds may pass until a retry makes sense, and nothing.
 
 local newest, channel, waiters, leases = unpack(cmsgpack.unpack(ARGV[1]))
-local now = now()
+local present = now()
 
 local function wait(name, lock, waiter)
   local queue = lock[QUEUE]
   local place = place_of(queue, waiter) or #queue + 1
-  queue[place] = {waiter, channel, now}
+  queue[place] = {waiter, channel, present}
   save_lock(name, lock)
-  local held_until = lock[ENDS] > now and lock[ENDS] or queue[1][SEEN] + SILENCE
-  return {0, held_until - now, false}
+  local held_until = lock[ENDS] > present and lock[ENDS] or queue[1][SEEN] + SILENCE
+  return {0, held_until - present, false}
 end
 
 local function try(session, name, waiter, milliseconds)
   local size = call('STRLEN', session)
   local expires_at = size > 0 and expiry(session) or -1
-  local token, ends = math.max(micros, newest + 1), now + milliseconds
+  local token, ends = math.max(micros, newest + 1), present + milliseconds
   local lock = {token, ends, waiter, {}, size >= LARGE and token or nil}
   -- The usual case: the session is free, and nobody waits.
   if call('SET', name, cmsgpack.pack(lock), 'PX', milliseconds, 'NX') then
@@ -34,9 +34,9 @@ local function try(session, name, waiter, milliseconds)
   lock = load_lock(name)
   local queue = lock[QUEUE]
   -- The holder asks again if the reply was lost.
-  if lock[ENDS] <= now or lock[HOLDER] ~= waiter then
+  if lock[ENDS] <= present or lock[HOLDER] ~= waiter then
     drop_silent(queue)
-    if lock[ENDS] > now or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end
+    if lock[ENDS] > present or (queue[1] and queue[1][WAITER] ~= waiter) then return wait(name, lock, waiter) end
     if queue[1] then table.remove(queue, 1) end
     lock[TOKEN] = math.max(token, lock[TOKEN] + 1)
     lock[HOLDER] = waiter
