@@ -85,13 +85,14 @@ def _fields_of(info: object) -> dict[str, str]:
 
 
 def _facts_of(fields: dict[str, str], at: str) -> list[Fact]:
+    program = "Valkey" if "valkey_version" in fields else "Redis"
     policy = fields.get("maxmemory_policy", "not known")
     limit = fields.get("maxmemory_human", "?")
     of = "without a limit" if limit == "0B" else f"of {limit}"
     appends = fields.get("aof_enabled") == "1"
     saved = fields.get("rdb_last_bgsave_status", "not known")
     return [
-        _version(fields, at),
+        Fact(f"{at}{program}", fields.get(f"{program.lower()}_version", "not known")),
         Fact(f"{at}mode and role", f"{fields.get('redis_mode', '?')}, {fields.get('role', '?')}"),
         Fact(
             f"{at}maxmemory-policy",
@@ -111,12 +112,6 @@ def _facts_of(fields: dict[str, str], at: str) -> list[Fact]:
         ),
         Fact(f"{at}replicas connected", fields.get("connected_slaves", "not known")),
     ]
-
-
-def _version(fields: dict[str, str], at: str) -> Fact:
-    if "valkey_version" in fields:
-        return Fact(f"{at}Valkey", fields["valkey_version"])
-    return Fact(f"{at}Redis", fields.get("redis_version", "not known"))
 
 
 async def _lock_names(calls: Calls) -> AsyncGenerator[list[bytes]]:

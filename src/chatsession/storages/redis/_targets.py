@@ -9,7 +9,7 @@ from redis.asyncio import Redis, RedisCluster
 from chatsession.errors import StorageError
 from chatsession.storages.redis._cluster import cluster, cluster_of
 from chatsession.storages.redis._servers import Servers, primary_by_sentinel, server_of, single_server
-from chatsession.storages.redis._url import Target, parse
+from chatsession.storages.redis._url import parse
 
 
 def servers_of(server: str | Redis | RedisCluster) -> tuple[Servers, str, dict[str, float]]:
@@ -22,12 +22,5 @@ def servers_of(server: str | Redis | RedisCluster) -> tuple[Servers, str, dict[s
         target = parse(urlsplit(server))
     except ValueError:
         raise StorageError("the URL of the storage is malformed") from None
-    return _make(target), str(target), target.options
-
-
-def _make(target: Target) -> Servers:
-    if target.scheme == "redis+cluster":
-        return cluster(target)
-    if target.scheme == "redis+sentinel":
-        return primary_by_sentinel(target)
-    return single_server(target)
+    make = {"redis+cluster": cluster, "redis+sentinel": primary_by_sentinel}.get(target.scheme, single_server)
+    return make(target), str(target), target.options
