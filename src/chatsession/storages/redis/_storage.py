@@ -234,7 +234,7 @@ class RedisStorage(Storage):
     def _take_names(self) -> None:
         """Draw the names of calls and of the channel, which no other process may use as well."""
         self._wakeups = Wakeups(self._servers, self._calls.label)
-        self._call_names = (f"{secrets.token_hex(8)}{number}" for number in count(1))
+        self._call_names = map(f"{secrets.token_hex(8)}{{}}".format, count(1))
 
     async def _let_go(self) -> None:
         await self._wakeups.close()
