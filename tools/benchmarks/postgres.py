@@ -69,8 +69,14 @@ def group() -> Generator[Group]:
                 Contender(OURS_ALONE, lambda: ours(server, meter, 1), "ours"),
                 Contender(KEEPING_ALONE, lambda: ours(server, meter, 1, single_process=True), "ours"),
                 Contender(AIOGRAM, lambda: _aiogram.alone(IN_FLIGHT), "floor"),
-                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, meter), "ours", AIOGRAM),
-                Contender(AIOGRAM_KEEPING, lambda: aiogram_ours(server, meter, single_process=True), "ours", AIOGRAM),
+                Contender(AIOGRAM_OURS, lambda: aiogram_ours(server, meter), "ours", AIOGRAM, least=CHATS),
+                Contender(
+                    AIOGRAM_KEEPING,
+                    lambda: aiogram_ours(server, meter, single_process=True),
+                    "ours",
+                    AIOGRAM,
+                    least=CHATS,
+                ),
             ],
             f"{versions('asyncpg', 'aiogram', 'uvloop')}, PostgreSQL {server.psql('SHOW server_version').split()[0]}",
             [
