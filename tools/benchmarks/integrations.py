@@ -11,8 +11,8 @@ flush; here it is a bot with 20 updates a second.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from tools.benchmarks import _aiogram, _ptb, _telebot
 from tools.benchmarks._chats import IN_FLIGHT
@@ -36,44 +36,13 @@ _DICTIONARY = (
 
 
 @asynccontextmanager
-async def ptb_sqlite() -> AsyncGenerator[Running]:
-    with _database() as url:
-        async with _ptb.with_sessions(url, IN_FLIGHT) as running:
-            yield running
-
-
-@asynccontextmanager
-async def ptb_persistence() -> AsyncGenerator[Running]:
-    with _database() as url:
-        async with _ptb.with_persistence(url, IN_FLIGHT) as running:
-            yield running
-
-
-@asynccontextmanager
-async def telebot_sqlite() -> AsyncGenerator[Running]:
-    with _database() as url:
-        async with _telebot.with_sessions(url, IN_FLIGHT) as running:
-            yield running
-
-
-@asynccontextmanager
-async def aiogram_sqlite() -> AsyncGenerator[Running]:
-    with _database() as url:
-        async with _aiogram.with_sessions(url, IN_FLIGHT) as running:
-            yield running
-
-
-@asynccontextmanager
-async def setup_fsm_sqlite() -> AsyncGenerator[Running]:
-    with _database() as url:
-        async with _aiogram.with_setup_fsm(url, IN_FLIGHT) as running:
-            yield running
-
-
-@contextmanager
-def _database() -> Generator[str]:
+async def on_sqlite(
+    with_state: Callable[[str, int], AbstractAsyncContextManager[Running]],
+) -> AsyncGenerator[Running]:
+    """With its state in a new file, 200 in flight."""
     with tempfile.TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/bot.db"
+        async with with_state(f"sqlite:///{folder}/bot.db", IN_FLIGHT) as running:
+            yield running
 
 
 @contextmanager
@@ -84,8 +53,8 @@ def group() -> Generator[Group]:
             Contender(PTB, _ptb.alone, "floor"),
             Contender(PTB_MEMORY, lambda: _ptb.with_sessions("memory:"), "ours", PTB),
             Contender(PTB_DATA, lambda: _ptb.with_chat_data(pickled=False), base=PTB),
-            Contender(PTB_SQLITE, ptb_sqlite, "ours", PTB),
-            Contender(PTB_PERSISTENCE, ptb_persistence, "ours", PTB),
+            Contender(PTB_SQLITE, lambda: on_sqlite(_ptb.with_sessions), "ours", PTB),
+            Contender(PTB_PERSISTENCE, lambda: on_sqlite(_ptb.with_persistence), "ours", PTB),
             Contender(
                 PTB_PICKLE,
                 lambda: _ptb.with_chat_data(pickled=True),
@@ -97,12 +66,12 @@ def group() -> Generator[Group]:
             Contender(TELEBOT, _telebot.alone, "floor"),
             Contender(TELEBOT_MEMORY, lambda: _telebot.with_sessions("memory:"), "ours", TELEBOT),
             Contender(TELEBOT_STATES, _telebot.with_states, base=TELEBOT),
-            Contender(TELEBOT_SQLITE, telebot_sqlite, "ours", TELEBOT),
+            Contender(TELEBOT_SQLITE, lambda: on_sqlite(_telebot.with_sessions), "ours", TELEBOT),
             Contender(AIOGRAM, _aiogram.alone, "floor"),
             Contender(AIOGRAM_MEMORY, lambda: _aiogram.with_sessions("memory:"), "ours", AIOGRAM),
             Contender(AIOGRAM_FSM, aiogram_fsm, base=AIOGRAM),
-            Contender(AIOGRAM_SQLITE, aiogram_sqlite, "ours", AIOGRAM),
-            Contender(AIOGRAM_SETUP_FSM, setup_fsm_sqlite, "ours", AIOGRAM),
+            Contender(AIOGRAM_SQLITE, lambda: on_sqlite(_aiogram.with_sessions), "ours", AIOGRAM),
+            Contender(AIOGRAM_SETUP_FSM, lambda: on_sqlite(_aiogram.with_setup_fsm), "ours", AIOGRAM),
         ],
         versions("python-telegram-bot", "pyTelegramBotAPI", "aiogram"),
         [
