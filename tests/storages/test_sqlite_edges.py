@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MovableClock
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which processes are there")
+
+_OPENERS = 8
 
 
 @pytest.fixture
@@ -155,6 +159,33 @@ async def test_jobs_that_wait_together_wait_no_longer_than_one(path: Path) -> No
         other.execute("ROLLBACK")
         other.close()
         await put(storage, "chat", b"1")
+
+
+def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """As by the workers of a server at its first start: SQLite gives up at once where two would wait for each other."""
+    forking = multiprocessing.get_context("fork")
+    together = forking.Barrier(_OPENERS)
+    openers = [forking.Process(target=_open_new_files, args=(tmp_path, together)) for _ in range(_OPENERS)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    assert [opener.exitcode for opener in openers] == [0] * _OPENERS
+
+
+def _open_new_files(folder: Path, together: Barrier) -> None:
+    async def open_and_close(number: int) -> None:
+        storage = SQLiteStorage(folder / f"{number}.db")
+        together.wait()
+        await storage.open()
+        await storage.close()
+
+    try:
+        for number in range(30):
+            asyncio.run(open_and_close(number))
+    except BaseException:
+        together.abort()  # the others must not wait
+        raise
 
 
 async def test_a_file_that_is_busy_while_it_is_closed_keeps_no_holder(

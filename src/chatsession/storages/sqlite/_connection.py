@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from chatsession.errors import StorageError
+from chatsession.storages.sqlite._errors import is_busy
 from chatsession.storages.sqlite._holders import Holder
 from chatsession.storages.sqlite._overwriting import FileContents
 from chatsession.storages.sqlite._schema import is_prepared, prepare
@@ -25,6 +26,8 @@ _LONGEST_WAIT = 3600.0
 """Seconds; SQLite cannot wait for ever."""
 _LONGEST_NAP = 0.1
 """Seconds that SQLite itself waits for a lock before the caller checks its deadline."""
+_PAUSE = 0.005
+"""Seconds between tries to open the file."""
 
 
 class Connection:
@@ -144,6 +147,17 @@ class Connection:
             self.suspend()
 
     def _open_for_writing(self) -> sqlite3.Connection:
+        """Wait while others create the file, too: SQLite gives up at once where two would wait for each other."""
+        end = time.monotonic() + self._retry_for
+        while True:
+            try:
+                return self._try_to_open_for_writing()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > end:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _try_to_open_for_writing(self) -> sqlite3.Connection:
         connection = self._connect("rwc" if self._create else "rw")
         try:
             prepared = is_prepared(connection, str(self._path))

@@ -27,6 +27,11 @@ _ERRORS: dict[int, tuple[type[StorageError], str]] = {
 }
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection has locked the file."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def explained(error: Exception, file: str) -> Exception:
     """Translate an error that occurred while the file was used."""
     if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error):

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from chatsession.errors import StorageUnavailableError
 from chatsession.storages.sqlite._connection import Connection
-from chatsession.storages.sqlite._errors import explained
+from chatsession.storages.sqlite._errors import explained, is_busy
 
 _log = logging.getLogger("chatsession")
 
@@ -241,14 +241,10 @@ class Worker:
             except BaseException as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if not _is_busy(error) or time.monotonic() > deadline:
+                if not is_busy(error) or time.monotonic() > deadline:
                     raise
             # SQLite itself would wait up to 100 ms between attempts; writers here finish within a few.
             time.sleep(_random.uniform(0.0002, 0.002))
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _tell(future: asyncio.Future[Any], result: object) -> None:
