@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,3 +26,21 @@ def in_a_child(function: Callable[[], Any]) -> str:
         outcome = pipe.read()
     os.waitpid(child, 0)
     return outcome
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Run a function in a forked child, which must succeed, and ends with its finalizers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            gc.collect()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

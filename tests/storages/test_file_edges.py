@@ -9,8 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from chatsession import StorageError, open_storage
 from chatsession.cli._app import make_app
 from chatsession.storages.file import FileStorage, _storage
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock, value_of
+from in_a_child import in_child
 
 FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
 
@@ -27,19 +27,6 @@ FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "sessions"
-
-
-def in_child(use: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine in a forked process, and fail with it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_storage_that_forgot_a_closed_loop_opens_anew(folder: Path) -> None:
@@ -71,7 +58,7 @@ async def test_a_forked_child_opens_the_folder_anew(folder: Path) -> None:
                 assert len(os.listdir(folder / ".chatsession/wakes")) == 2
                 await put(storage, "ben", b"2")
 
-        in_child(use)
+        in_child(lambda: asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60)))
         assert await value_of(storage, "ben") == b"2"
         assert len(os.listdir(folder / ".chatsession/wakes")) == 1
 
@@ -91,7 +78,7 @@ async def test_a_waiter_of_the_parent_is_woken_by_a_child(folder: Path, monkeypa
             async with storage:
                 await unlock(storage, held.lease)
 
-        in_child(use)
+        in_child(lambda: asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60)))
         await storage.wait_unlocked(waiting, 0)
         assert await try_lock(storage, waiting) is not None
 
@@ -104,7 +91,7 @@ async def test_a_forked_child_that_does_not_forget_is_refused(folder: Path) -> N
             with pytest.raises(StorageError, match="forked"):
                 await storage.read_many(["chat"])
 
-        in_child(use)
+        in_child(lambda: asyncio.new_event_loop().run_until_complete(asyncio.wait_for(use(), 60)))
 
 
 @pytest.mark.parametrize("content", [None, "", "notes/todo.json"])

@@ -17,6 +17,7 @@ from chatsession.storages import Storage
 from chatsession.storages.mongo import MongoStorage
 from chatsession.storages.nats import NatsStorage
 from chatsession.testing.conformance.single import lock, put, unlock, value_of
+from in_a_child import in_child
 from tools.servers.mongo import MongoServer
 from tools.servers.nats import NatsServer
 
@@ -58,21 +59,14 @@ def test_a_forgotten_storage_serves_another_loop(storage: Storage) -> None:
 
 
 def test_a_forked_child_and_its_parent_both_go_on(storage: Storage) -> None:
+    def use_in_child() -> None:
+        asyncio.events._set_running_loop(None)
+        storage.forget(inherited=True)
+        asyncio.run(asyncio.wait_for(use(storage, "child"), 30))
+
     with asyncio.Runner() as runner:
         runner.run(use(storage, "parent"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
-            child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                asyncio.events._set_running_loop(None)
-                storage.forget(inherited=True)
-                asyncio.run(asyncio.wait_for(use(storage, "child"), 30))
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        in_child(use_in_child)
         assert runner.run(value_of(storage, "child")) == b"child"
         assert runner.run(value_of(storage, "parent")) == b"parent"
         runner.run(storage.close())

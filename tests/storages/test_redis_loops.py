@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import socket
-import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from functools import partial
 from itertools import count
@@ -18,6 +16,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from chatsession.storages.redis import RedisStorage
 from chatsession.testing.conformance.single import lock, put, request, try_lock, unlock, value_of
+from in_a_child import in_child
 from tools.servers.redis import SERVICE, RedisCluster, RedisSentinel, RedisServer
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
@@ -66,22 +65,6 @@ async def use(storage: RedisStorage, key: str) -> None:
     await storage.abandon_many([waiting])
     await unlock(storage, held.lease)
     assert await value_of(storage, f"{key}:7") == key.encode()
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Run something in a forked process, which must succeed, and ends with its finalizers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            gc.collect()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_forgotten_storage_serves_another_event_loop(storage: RedisStorage, caplog: pytest.LogCaptureFixture) -> None:

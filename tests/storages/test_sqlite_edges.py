@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -27,6 +27,7 @@ from chatsession.storages import Action, Change, Locked, LockRequest, Refused
 from chatsession.storages.sqlite import SQLiteStorage, _overwriting
 from chatsession.testing.conformance.single import put, read
 from chatsession.testing.storages import MovableClock
+from in_a_child import in_child
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which processes are there")
 
@@ -79,21 +80,6 @@ def test_a_storage_that_forgot_a_closed_loop_opens_anew(path: Path) -> None:
 
     asyncio.run(first())
     assert asyncio.run(second()) == b"1"
-
-
-def in_child(function: Callable[[], None]) -> None:
-    """Run a function in a forked process, and fail with it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
