@@ -21,8 +21,6 @@ from chatsession.storages.file import FileStorage, _storage
 from chatsession.testing.conformance.single import lock, put, read, request, try_lock, unlock, value_of
 from in_a_child import in_child
 
-FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -47,7 +45,6 @@ def test_a_storage_that_forgot_a_closed_loop_opens_anew(folder: Path) -> None:
     assert asyncio.run(second()) == b"1"
 
 
-@FORKS
 async def test_a_forked_child_opens_the_folder_anew(folder: Path) -> None:
     async with FileStorage(folder) as storage:
         await put(storage, "ann", b"1")
@@ -63,7 +60,6 @@ async def test_a_forked_child_opens_the_folder_anew(folder: Path) -> None:
         assert len(os.listdir(folder / ".chatsession/wakes")) == 1
 
 
-@FORKS
 async def test_a_waiter_of_the_parent_is_woken_by_a_child(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that read the pipe it inherited would take the message away."""
     monkeypatch.setattr(_storage, "LONGEST_WAIT", 3600.0)
@@ -83,7 +79,6 @@ async def test_a_waiter_of_the_parent_is_woken_by_a_child(folder: Path, monkeypa
         assert await try_lock(storage, waiting) is not None
 
 
-@FORKS
 async def test_a_forked_child_that_does_not_forget_is_refused(folder: Path) -> None:
     async with FileStorage(folder) as storage:
 

@@ -82,7 +82,6 @@ def test_a_storage_that_forgot_a_closed_loop_opens_anew(path: Path) -> None:
     assert asyncio.run(second()) == b"1"
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forks with threads are what is tested
 async def test_a_forked_child_opens_the_file_anew(path: Path) -> None:
     async with SQLiteStorage(path) as storage:
         await put(storage, "ann", b"1")
@@ -103,7 +102,6 @@ async def test_a_forked_child_opens_the_file_anew(path: Path) -> None:
         assert sql(path, "SELECT count(*) FROM session_holders") == [(1,)]
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 async def test_no_connection_is_carried_into_a_child(path: Path) -> None:
     """The child holds no file open that the parent's locks depend on, however often the parent forks."""
     async with SQLiteStorage(path) as storage:
@@ -118,7 +116,6 @@ async def test_no_connection_is_carried_into_a_child(path: Path) -> None:
         assert (await read(storage, "chat")).value == b"4"  # type: ignore[union-attr]
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 async def test_a_child_that_does_not_forget_is_told(path: Path) -> None:
     async with SQLiteStorage(path) as storage:
         await put(storage, "chat", b"1")
@@ -147,6 +144,7 @@ async def test_jobs_that_wait_together_wait_no_longer_than_one(path: Path) -> No
         await put(storage, "chat", b"1")
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # which may have threads
 def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
     """As by the workers of a server at its first start: SQLite gives up at once where two would wait for each other."""
     forking = multiprocessing.get_context("fork")
