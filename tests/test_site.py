@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from browsers import chromium
 from built_once import built_once
@@ -119,7 +119,9 @@ async def test_the_search_finds_what_readers_look_for(browser: Browser, address:
     for words, expected in SEARCHED.items():
         page, wrong = await visit(browser, address)
         await page.locator(".md-search__button").click()
-        await page.get_by_role("combobox").fill(words)  # waits for the box, which a busy browser opens late
+        box = page.get_by_role("combobox")
+        await expect(box).to_be_focused()  # a busy browser opens it late, and empties it as it opens
+        await box.fill(words)
         await page.wait_for_function(AMONG_THE_FIRST, arg=expected)
         assert wrong == []
         await page.context.close()

@@ -10,11 +10,13 @@ import pytest
 from aiogram import Bot
 from aiogram.types import InlineKeyboardButton, InlineKeyboardMarkup
 
+from chatsession import SessionManager
+from chatsession.storages.sqlite import SQLiteStorage
 from chatsession_playground._bot_process import BotProcess
 from chatsession_playground._chat_room import ChatRoom
 from chatsession_playground._playground import Playground
 from chatsession_playground._stage import Stage
-from chatsession_playground._stored import StoredSessions
+from chatsession_playground._stored import StoredSession, StoredSessions
 from chatsession_playground._style import Style
 from chatsession_playground.bot_api import BotApiServer
 
@@ -87,3 +89,11 @@ async def test_what_the_bot_answers_to_a_button_is_shown(bot: Bot, playground: P
 
     rooms.upgrade()  # the old chat's messages are out of reach
     assert group.last_buttons is None
+
+
+async def test_two_looks_at_once_open_the_file_once(tmp_path: Path) -> None:
+    async with SessionManager(int, storage=SQLiteStorage(tmp_path / "bot.db")) as bots:
+        await bots.put("1", 2)
+    async with StoredSessions(tmp_path) as stored:
+        looks = await asyncio.gather(stored.all(), stored.all())
+    assert looks == [{"1": StoredSession("2")}] * 2

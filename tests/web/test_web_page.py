@@ -84,6 +84,7 @@ async def test_by_keyboard_alone_delete_undo_and_mend(bot: Storage, browser: Bro
     await page.keyboard.press("Enter")
     await expect(page.locator("#tree")).to_have_text("Nothing is stored under this key.")
     assert await stored(bot, "42") is None
+    await expect(page.locator("#toast-undo")).to_be_visible()
     await page.locator("#toast-undo").focus()
     await page.keyboard.press("Enter")
     await expect(page.locator("#tree pre")).to_have_text('{"pizzas": 1')

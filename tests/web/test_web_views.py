@@ -205,7 +205,7 @@ async def test_every_change_can_be_undone_from_its_view(bot: Storage, browser: B
         await choose(page, key)
         await expect(page.locator("#key")).to_have_text(key)
         await page.click("#delete")
-        await expect(page.locator("#toast-text")).to_contain_text("Deleted")
+        await expect(page.locator("#toast-text")).to_have_text(f"Deleted {key}.")
     await page.click("#toast-close")
     await expect(page.locator("#toast-text")).to_have_text("")
     await page.click("#show-changes")

@@ -58,7 +58,7 @@ class StoredSessions:
             if (file := self.file) is None:
                 return {}
             self._storage = open_storage(_url(file))
-            await self._storage.open()
+        await self._storage.open()  # every time: another look may be opening it just now
         return {
             key: _session(key, record.value)
             async for entries, _ in pages(self._storage, Scope())
