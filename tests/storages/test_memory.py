@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from chatsession import MemoryStorage, SessionManager, open_storage
 from chatsession.errors import StorageError
-from chatsession.storages import Action, Change
+from chatsession.storages import Action, Change, Locked, LockRequest, Outcome, Record
 from chatsession.testing.conformance.single import (
     delete,
     lock,
@@ -33,6 +34,26 @@ class TestMemoryStorage(StorageConformance):
         return lambda: MemoryStorage(clock=clock)
 
 
+class NamesKeysOnce(MemoryStorage):
+    """Fails if a call names a key twice: neither the core nor the suite may do that to a storage."""
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        assert len(keys) == len(set(keys))
+        return await super().read_many(keys)
+
+    async def commit_many(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        assert len(changes) == len({change.key for change in changes})
+        return await super().commit_many(changes)
+
+    async def lock_many(self, requests: Sequence[LockRequest]) -> Sequence[Locked | None]:
+        assert len(requests) == len({request.key for request in requests})
+        return await super().lock_many(requests)
+
+    async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
+        assert len(requests) == len({request.key for request in requests})
+        await super().abandon_many(requests)
+
+
 class TestMemoryStorageInRealTime(StorageConformance):
     """As servers that keep the time themselves are tested."""
 
@@ -40,7 +61,7 @@ class TestMemoryStorageInRealTime(StorageConformance):
 
     @pytest.fixture
     def make_storage(self) -> MakeStorage:
-        return MemoryStorage
+        return NamesKeysOnce
 
 
 @pytest.fixture
