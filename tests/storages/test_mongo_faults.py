@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from _mongo_proxy import MongoProxy
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from chatsession import SessionManager
 from chatsession.errors import SessionConflictError, StorageUnavailableError
 from chatsession.storages import Action, Change, Committed, Record
 from chatsession.storages.mongo import MongoStorage
-from chatsession.testing.conformance.single import commit, lock, put, unlock, value_of
+from chatsession.testing.conformance.single import commit, lock, put, scan_all_keys, unlock, value_of
 from tools.servers.mongo import MongoReplicaSet, MongoServer
 
 _collections = (f"faults_{number}" for number in count())
@@ -272,6 +273,41 @@ async def test_another_server_takes_over(replicas: MongoReplicaSet, collection: 
                 await asyncio.to_thread(old.start)
             old.process.signal(signal.SIGCONT)
             await asyncio.to_thread(replicas.all_follow)
+
+
+class LinearizableReads(CommandListener):
+    """Counts the reads that wait for a majority."""
+
+    count = 0
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.count += event.command.get("readConcern", {}).get("level") == "linearizable"
+
+    def succeeded(self, event: object) -> None: ...
+
+    def failed(self, event: object) -> None: ...
+
+
+async def test_the_first_read_from_a_new_primary_waits_for_a_majority(
+    mongo_server: MongoServer, collection: str
+) -> None:
+    """Unless the user chose that commits do not wait for one either."""
+    waits, hurries = LinearizableReads(), LinearizableReads()
+    url = mongo_server.url
+    async with (
+        AsyncMongoClient[dict[str, Any]](url, event_listeners=[waits]) as durable,
+        AsyncMongoClient[dict[str, Any]](url, w=1, event_listeners=[hurries]) as hasty,
+        MongoStorage(client=durable, database="bot", collection=collection) as storage,
+        MongoStorage(client=hasty, database="bot", collection=collection) as other,
+    ):
+        for expected in (1, 2):
+            await put(storage, "chat", b"1")
+            for each in (storage, other):
+                assert await value_of(each, "chat") == b"1"
+                assert await scan_all_keys(each) == ["chat"]
+            assert (waits.count, hurries.count) == (expected, 0)
+            if expected == 1:
+                await asyncio.to_thread(mongo_server.command, {"replSetStepDown": 1, "force": True})
 
 
 async def test_without_a_primary_a_commit_is_an_error(replicas: MongoReplicaSet, collection: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import pymongo
 from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from chatsession.storages._shared.clock import ServerClock
 from chatsession.storages._shared.retries import retried
@@ -86,6 +87,9 @@ class Calls:
         self.server = server
         self._clock = clock
         self._seconds = seconds
+        self._linearizable = collection.with_options(read_concern=ReadConcern("linearizable"))
+        self._confirmed: object = None
+        """The election whose primary knows what a majority has. `None`: of no replica set."""
 
     def now(self) -> float:
         """The server's time, in Unix seconds."""
@@ -97,6 +101,20 @@ class Calls:
             client = self.collection.database.client
             await run(lambda _: measure(self._clock, client), self.server, self._seconds)
         return await run(call, self.server, self._seconds)
+
+    async def read(self, call: Call[Result]) -> Result:
+        """As `run`, for reads without a lock: they see every commit that a majority had confirmed before.
+
+        A new primary has all such commits, but reads show them only once it knows that a majority has them. It learns
+        this from a linearizable read, which waits for a majority, and is made once for each election.
+        """
+        while True:
+            result = await self.run(call)
+            election = self.collection.database.client.topology_description.max_election_id
+            if election == self._confirmed or self.collection.write_concern.document["w"] != "majority":
+                return result
+            await self.run(lambda _: self._linearizable.find_one({"_id": None}, {"_id": True}))
+            self._confirmed = election
 
     async def find(self, keys: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Document]:
         """Read some fields of the documents with these keys. A key without a document is missing in the result."""

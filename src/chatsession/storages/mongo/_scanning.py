@@ -23,7 +23,7 @@ from chatsession.storages.mongo._statements import STORED, Expression
 
 async def read(calls: Calls, keys: Sequence[str]) -> Sequence[Record | StorageError | None]:
     """`Storage.read_many`."""
-    documents = await calls.run(lambda _: calls.find(keys, STORED_FIELDS))
+    documents = await calls.read(lambda _: calls.find(keys, STORED_FIELDS))
     return [record_in(key, documents.get(key)) for key in keys]
 
 
@@ -57,7 +57,7 @@ async def _documents(
     if cursor is not None:
         conditions.append({name: {"$gt": cursor}})
     query, shown = {"$and": conditions}, {name: True, **fields}
-    documents = await calls.run(lambda _: calls.collection.find(query, shown).sort(name).limit(limit).to_list())
+    documents = await calls.read(lambda _: calls.collection.find(query, shown).sort(name).limit(limit).to_list())
     return documents, documents[-1][name] if len(documents) == limit else None
 
 

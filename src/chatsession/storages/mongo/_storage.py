@@ -32,9 +32,10 @@ class MongoStorage(Storage):
 
     Durability: a commit that was awaited is on the disks of a majority of the servers (`w: majority, journal: true`)
     and survives a failover, unless `w` or `journal` in the URL, or the write concern of the client, says otherwise.
-    Reads see what a majority has. In the first moments after a failover, the new primary may not know yet what that
-    is. Reads without a lock (`get`, enumerations, and optimistic updates, whose commit is then refused) may give what
-    was stored before; updates with a lock never do.
+    Reads see what a majority has, and after a failover the first one waits for a majority to confirm the new primary.
+    Reads without a lock (`get`, enumerations, and optimistic updates, whose commit is then refused) may still give what
+    was stored before if they come to a primary that was frozen or cut off and has not noticed that another one was
+    elected, or through `mongos`. Updates with a lock never do.
 
     Locking and reading take one round trip for up to four sessions at the same time, and two for more, which share
     statements. Committing and unlocking take one. Updates that wait for another process are woken by a change stream
