@@ -132,6 +132,7 @@ async def test_the_copy_button_takes_commands_without_prompt_and_output(browser:
     block = page.locator("div.highlight", has_text="chatsession count").first
     await block.hover()
     await block.locator("button").first.click()
+    await page.wait_for_function("async () => await navigator.clipboard.readText()")
     copied = await page.evaluate("navigator.clipboard.readText()")
     assert copied.splitlines() == [
         "export CHATSESSION_URL=sqlite:///bot.db",
@@ -159,4 +160,4 @@ async def test_a_reader_finds_the_way_on_and_the_repository(browser: Browser, ad
     assert await page.locator('link[rel="icon"][href$="favicon.svg"]').count() == 1
     before = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     await page.locator('label[title="Switch to dark mode"]').click()
-    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    await page.wait_for_function("before => getComputedStyle(document.body).backgroundColor !== before", arg=before)

@@ -27,6 +27,12 @@ from chatsession.storages.sqlite import SQLiteStorage
 UPDATES = 200
 
 
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - it is for the loop to go on
+            await asyncio.sleep(0)
+
+
 class Gated(SQLiteStorage):
     """CommitQueue wait behind a gate, and some of them fail."""
 
@@ -69,9 +75,7 @@ class Counts:
         return [asyncio.create_task(self.count(change=change)) for change in changes]
 
     async def have_seen(self, updates: int) -> None:
-        async with asyncio.timeout(60):
-            while len(self.seen) < updates:  # noqa: ASYNC110 - it is for the loop to go on
-                await asyncio.sleep(0)
+        await until(lambda: len(self.seen) >= updates)
 
 
 @pytest.fixture
@@ -351,7 +355,8 @@ async def test_19_an_update_that_comes_again_is_done_only_if_its_first_delivery_
             storage.gate.clear()
             storage.failing = lambda _, failing=failing: failing
             tasks = [asyncio.create_task(update()) for _ in range(2)]
-            for _ in range(1000):
+            await until(lambda: handled)
+            for _ in range(1000):  # the other is given the key, without the storage
                 await asyncio.sleep(0)
             assert not any(task.done() for task in tasks)
             storage.gate.set()
@@ -384,6 +389,7 @@ async def test_what_nobody_handled_for_what_is_never_stored_is_not_done(storage:
         storage.failing = lambda change: change.action is Action.DELETE
         seen: list[int] = []
         tasks = [asyncio.create_task(delete()), asyncio.create_task(put_aside())]
+        await until(lambda: seen)
         for _ in range(1000):
             await asyncio.sleep(0)
         storage.gate.set()

@@ -195,14 +195,23 @@ def test_interrupts_at_any_moment_leave_no_lock_and_no_half_update(
 
 def test_a_signal_handler_may_use_sessions_while_its_thread_waits(counters: SessionManager[int]) -> None:
     seen: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(counters.update("b", add_one)))
-    waited = threading.Event()
+    handled, waited = threading.Event(), threading.Event()
+
+    def handle(*_: object) -> None:
+        seen.append(counters.update("b", add_one))
+        handled.set()
+
+    def release() -> None:
+        assert handled.wait(PATIENCE)
+        waited.set()  # the handler itself must not: it may have interrupted the wait for this very event
+
+    before = signal.signal(signal.SIGALRM, handle)
     try:
         with held(counters, "a"):
-            release = threading.Timer(0.2, waited.set)
-            release.start()
+            releasing = start(release)
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             assert waited.wait(PATIENCE)
+            join(releasing)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert counters.update("b", add_one) == len(seen) + 1 == 2

@@ -97,6 +97,7 @@ async def test_by_keyboard_alone_delete_undo_and_mend(bot: Storage, browser: Bro
     await expect(page.locator("#refused")).to_contain_text("ends too early")
     await page.keyboard.type("}")
     await page.keyboard.press("Control+S")
+    await expect(page.locator("#toast-text")).to_have_text("Saved.")
     await expect(page.locator("#tree")).to_contain_text("pizzas: 1")
     assert await stored(bot, "42") == b'{"pizzas":1}'
     await choose(page, "raw")

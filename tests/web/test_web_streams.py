@@ -46,7 +46,9 @@ async def test_trouble_is_told_and_its_end(file: Path) -> None:
         assert name == "trouble"
         assert "closed" in told["error"]
         await storage.open()
-        assert (await anext(events))[0] == "session"
+        while name == "trouble":  # told again if opening takes long
+            name, _ = await anext(events)
+        assert name == "session"
 
 
 async def test_figures_count_all_sessions(bot: Storage, visitor: Visitor) -> None:

@@ -81,7 +81,8 @@ async def test_back_keeps_what_is_not_saved(bot: Storage, browser: Browser, insp
     await page.click("#edit")
     await page.fill("#draft", "22")
     page.on("dialog", lambda dialog: dialog.dismiss())
-    await page.evaluate("history.back()")
+    async with page.expect_event("dialog"):
+        await page.evaluate("history.back()")
     await expect(page.locator("#draft")).to_have_value("22")
     await page.wait_for_function("location.hash === '#2'")
     assert len(asked) == 1

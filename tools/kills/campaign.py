@@ -99,7 +99,8 @@ class Campaign:
                 bot.kill()
                 await bot.wait()
         self._kills += bool(self._api.pending)
-        await asyncio.sleep(0.1)  # what it has sent before it died is still coming in
+        for _ in range(100):  # looks at the network, in which there is what it sent before it died
+            await asyncio.sleep(0.001)
         answered = self.answers()
         self._excused.update(text for update in self._api.pending if (text := str(update.payload["text"])) in answered)
 

@@ -31,7 +31,10 @@ _TTL = 12.0
 
 
 class Aims(msgspec.Struct, kw_only=True):
-    """When a campaign has done enough: at all of `updates` and `events`, or after `seconds`."""
+    """When a campaign has done enough: at all of `updates` and `events`, or after `seconds`.
+
+    On a slow machine it goes on until there was an update, and an event if it is to have any.
+    """
 
     updates: int
     events: int
@@ -178,7 +181,7 @@ class _Campaign:
         """Until enough has happened, or something is wrong."""
         end = time.monotonic() + self._aims.seconds
         shown = time.monotonic()
-        while time.monotonic() < end and not self.hangs:
+        while not self.hangs and (time.monotonic() < end or not self._has_begun(crew, nemesis)):
             if nemesis.happened >= self._aims.events and crew.changed >= self._aims.updates:
                 return
             if nemesis.happened >= self._aims.events:
@@ -190,6 +193,9 @@ class _Campaign:
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
                 print(f"  {crew.changed:,} updates, {nemesis.happened:,} events", flush=True)
+
+    def _has_begun(self, crew: Crew, nemesis: Nemesis) -> bool:
+        return crew.changed > 0 and (nemesis.happened > 0 or not self._aims.events)
 
     async def _look_at(self, crew: Crew) -> None:
         now = time.monotonic()
