@@ -59,7 +59,7 @@ def per_user_in_chat(ctx: object) -> str | None:
 
 
 def per_topic(ctx: object) -> str | None:
-    """One session for each topic of a forum, and one for each chat without topics.
+    """One session for each topic of a forum or of a channel's direct messages, and for each chat without topics.
 
     Examples:
         >>> from types import SimpleNamespace

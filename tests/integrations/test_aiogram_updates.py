@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiogram import Dispatcher
+from aiogram import Dispatcher, types
 from aiogram.types import InaccessibleMessage, TelegramObject
 from aiogram_aids import ANN, BEN, BOT, DATE, Pizza, group, inline_query, message, update, written
 
@@ -17,6 +17,8 @@ from chatsession_playground._updates import JsonObject, User
 CHANNEL = build.titled_chat(-200, "channel", "Channel")
 FORUM = build.titled_chat(-300, "supergroup", "Forum", is_forum=True)
 IN_TOPIC = {"message_thread_id": 5, "is_topic_message": True}
+DIRECT = build.titled_chat(-400, "supergroup", "Channel") | {"is_direct_messages": True}
+TO_CHANNEL = {"direct_messages_topic": {"topic_id": 1, "user": ANN.json()}}
 REPLY = {"message_thread_id": 6}  # of a supergroup without topics, which numbers threads of replies too
 BUSINESS = {"business_connection_id": "shop"}
 ANONYMOUS, AS_CHANNEL = User(1087968824, "Group", is_bot=True), User(136817688, "Channel", is_bot=True)
@@ -49,6 +51,7 @@ UPDATES: dict[str, tuple[JsonObject, str | None, str | None, str | None, str | N
     "message in a group": (message(chat=group()), "-100", "1", "-100:1", "-100"),
     "message in a topic": (message(chat=FORUM, **IN_TOPIC), "-300", "1", "-300:1", "-300:5"),
     "message in a thread of replies": (message(chat=group(), **REPLY), "-100", "1", "-100:1", "-100"),
+    "message in a channel's direct messages": (message(chat=DIRECT, **TO_CHANNEL), "-400", "1", "-400:1", "-400:1"),
     "message of a new topic": (
         message("", chat=FORUM, **IN_TOPIC, forum_topic_created={"name": "Pasta", "icon_color": 1}),
         *("-300", "1", "-300:1", "-300:5"),
@@ -72,6 +75,10 @@ UPDATES: dict[str, tuple[JsonObject, str | None, str | None, str | None, str | N
     "callback_query in a topic": (
         pressed(written(user=BEN, chat=FORUM, **IN_TOPIC)),
         *("-300", "1", "-300:1", "-300:5"),
+    ),
+    "callback_query in a channel's direct messages": (
+        pressed(written(user=BEN, chat=DIRECT, **TO_CHANNEL)),
+        *("-400", "1", "-400:1", "-400:1"),
     ),
     "callback_query under an old message": (
         pressed({"chat": group(), "message_id": 3, "date": 0}),
@@ -195,12 +202,19 @@ UPDATES: dict[str, tuple[JsonObject, str | None, str | None, str | None, str | N
 }
 
 
+def check_topics(kind: str, framework: object) -> None:
+    """Skip what needs a framework that knows topics of direct messages."""
+    if "direct messages" in kind and not hasattr(framework, "DirectMessagesTopic"):
+        pytest.skip("this version does not know topics of direct messages")
+
+
 @pytest.mark.parametrize("kind", UPDATES)
 async def test_the_key_of(kind: str) -> None:
     raw, *expected = UPDATES[kind]
     observer = kind.split()[0]
     if observer not in Dispatcher().observers:
         pytest.skip("this aiogram does not know it")
+    check_topics(kind, types)
     for key_function, key in zip((per_chat, per_user, per_user_in_chat, per_topic), expected, strict=True):
         dp, sessions = Dispatcher(), SessionManager(Pizza, storage="memory:", get_session_key=key_function)
         setup_sessions(dp, sessions)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import telegram
 from aiogram_aids import Pizza, message, update
 from ptb_aids import build, builder, errors_of, process
 from telegram import Update, __version_info__
 from telegram.ext import CallbackContext, TypeHandler
-from test_aiogram_updates import FORUM, IN_TOPIC, UPDATES
+from test_aiogram_updates import FORUM, IN_TOPIC, UPDATES, check_topics
 
 from chatsession import SessionKeyError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.integrations.telegram_ext import UpdateContext, setup_persistence, setup_sessions
@@ -24,6 +25,7 @@ async def count(update: object, context: Any) -> None:
 
 @pytest.mark.parametrize("kind", UPDATES)
 async def test_the_key_of(kind: str) -> None:
+    check_topics(kind, telegram)
     raw, *expected = UPDATES[kind]
     if kind in UNKNOWN:
         expected = [None] * 4

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from aiogram_aids import Pizza
+from telebot import types
 from telebot.util import update_types
 from telebot.version import __version__ as telebot_version
 from telebot_aids import feed, make_bot
-from test_aiogram_updates import UPDATES
+from test_aiogram_updates import UPDATES, check_topics
 
 from chatsession import SessionKeyError, SessionManager, per_chat, per_topic, per_user, per_user_in_chat
 from chatsession.integrations.telebot import SessionContext, setup_sessions
@@ -23,6 +24,7 @@ _LISTS = {
 
 @pytest.mark.parametrize("kind", UPDATES)
 async def test_the_key_of(kind: str) -> None:
+    check_topics(kind, types)
     raw, *expected = UPDATES[kind]
     update_type = kind.split()[0]
     handlers_of = _LISTS.get(update_type, f"{update_type}_handlers")

@@ -23,13 +23,22 @@ def sender_id(user_id: int | None, sender_chat_id: int | None, chat_id: int | No
     return chat_id if user_id in _PLACEHOLDERS else user_id
 
 
+def direct_topic_id(message: object) -> int | None:
+    """The id of the topic of a message in a channel's direct messages, where each topic is one person's.
+
+    Args:
+        message: a `Message` of the Bot API, or what stands in its place.
+    """
+    return getattr(getattr(message, "direct_messages_topic", None), "topic_id", None)
+
+
 class UpdateContext(Struct, frozen=True, kw_only=True):
     """Where an update comes from: the argument of a `get_session_key` function.
 
     Attributes:
         chat_id: the id of the chat, if the update has one.
         user_id: the id of the user who caused the update, if there is one.
-        thread_id: the id of the forum topic, if there is one.
+        thread_id: the id of the topic, in a forum or in a channel's direct messages, if there is one.
         business_connection_id: the id of the business account's connection, if the chat is one of a business account.
         bot_id: the id of the bot that received the update; 0 if it is not known yet.
         update: the framework's update.

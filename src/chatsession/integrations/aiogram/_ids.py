@@ -8,7 +8,7 @@ from aiogram.dispatcher.middlewares.user_context import EventContext, UserContex
 from aiogram.types import Update
 
 from chatsession.integrations.aiogram._methods import AiogramMethods
-from chatsession.integrations.update_context import UpdateContext, sender_id
+from chatsession.integrations.update_context import UpdateContext, direct_topic_id, sender_id
 
 
 def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) -> UpdateContext:
@@ -25,10 +25,12 @@ def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) ->
         found = _context_of_library(update)
     message = update.message or update.edited_message
     sender_chat = message and message.sender_chat
+    query = update.callback_query
+    thread_id = found.thread_id or direct_topic_id(message or (query and query.message))
     return UpdateContext(
         chat_id=found.chat_id,
         user_id=sender_id(found.user_id, sender_chat and sender_chat.id, found.chat_id),
-        thread_id=found.thread_id,
+        thread_id=thread_id,
         business_connection_id=found.business_connection_id,
         bot_id=data["bot"].id,
         update=update,

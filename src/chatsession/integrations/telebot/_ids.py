@@ -10,7 +10,7 @@ from telebot import types
 
 from chatsession.actions import Methods
 from chatsession.integrations.polling.delivery import PolledUpdate
-from chatsession.integrations.update_context import UpdateContext, sender_id
+from chatsession.integrations.update_context import UpdateContext, direct_topic_id, sender_id
 
 
 def batches(updates: Iterable[PolledUpdate]) -> list[list[PolledUpdate]]:
@@ -66,7 +66,7 @@ def _thread_id(message: Any) -> int | None:
     if isinstance(message, types.InaccessibleMessage):
         return None
     if isinstance(message, types.Message) and not message.is_topic_message:
-        return None  # supergroups without topics number threads of replies, too
+        return direct_topic_id(message)  # supergroups without topics number threads of replies, too
     return getattr(message, "message_thread_id", None)
 
 

@@ -8,7 +8,7 @@ from telegram import Bot, Chat, ChatBoostSourcePremium, Message, Update, User
 from telegram.ext import Job
 
 from chatsession.actions import Methods
-from chatsession.integrations.update_context import UpdateContext, sender_id
+from chatsession.integrations.update_context import UpdateContext, direct_topic_id, sender_id
 
 
 def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -> UpdateContext:
@@ -22,7 +22,7 @@ def ids_of_update(update: object, bot_id: int, methods: Methods | None = None) -
     return UpdateContext(
         chat_id=chat_id,
         user_id=sender_id(user and user.id, sender_chat and sender_chat.id, chat_id),
-        thread_id=message.message_thread_id if message is not None and message.is_topic_message else None,
+        thread_id=_thread_id(message),
         business_connection_id=_business_connection_id(update, message),
         bot_id=bot_id,
         update=update,
@@ -64,6 +64,12 @@ def _message(update: Update) -> Message | None:
     if query is not None and not isinstance(query.message, Message):
         return None  # inaccessible, of which `effective_message` would warn
     return update.effective_message
+
+
+def _thread_id(message: Message | None) -> int | None:
+    if message is not None and message.is_topic_message:
+        return message.message_thread_id
+    return direct_topic_id(message)
 
 
 def _business_connection_id(update: Update, message: Message | None) -> str | None:
