@@ -19,13 +19,23 @@ from chatsession.errors import SessionNameError
 from chatsession.integrations.pyrogram import SessionContext, setup_sessions
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pizza_bot_pyrogram.py"
-SUPERGROUP, CHANNEL = -1000000000300, -1000000000200
+SUPERGROUP, CHANNEL, DIRECT = -1000000000300, -1000000000200, -1000000000400
 PEOPLE = [user(7), user(9), user(42)]
-CHATS = [chat(-100), chat(SUPERGROUP), chat(CHANNEL, broadcast=True, megagroup=False)]
+CHATS = [
+    chat(-100),
+    chat(SUPERGROUP),
+    chat(CHANNEL, broadcast=True, megagroup=False),
+    chat(DIRECT, monoforum=True, linked_monoforum_id=200),
+]
 
 
 def topic(**ids: int) -> Any:
     return raw.types.MessageReplyHeader(forum_topic=True, **ids)
+
+
+def boosted(**more: bool) -> Any:
+    boost = raw.types.Boost(id="b", date=1, expires=1, user_id=7, **more)
+    return raw.types.UpdateBotChatBoost(peer=peer(SUPERGROUP), boost=boost, qts=1)
 
 
 # What comes in, and its keys per_chat, per_user, per_user_in_chat and per_topic, as in the Bot API.
@@ -53,8 +63,69 @@ UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] =
         raw.types.UpdateBotNewBusinessMessage(connection_id="shop", message=written(chat_id=9), qts=1),
         *("shop:9", "9", "shop:9:9", "shop:9"),
     ),
+    "button in a business's chat": (  # below a message of the business, which another user presses
+        raw.types.UpdateBusinessBotCallbackQuery(
+            query_id=1, user_id=7, connection_id="shop", message=written(chat_id=9), chat_instance=1, data=b"x"
+        ),
+        *("shop:9", "7", "shop:9:7", "shop:9"),
+    ),
+    "business connection": (
+        raw.types.UpdateBotBusinessConnect(
+            connection=raw.types.BotBusinessConnection(connection_id="shop", user_id=7, dc_id=1, date=1), qts=1
+        ),
+        *(None, "7", None, None),
+    ),
+    "direct message to a channel": (
+        new_message(written(chat_id=DIRECT, saved_peer_id=peer(7))),
+        *(str(DIRECT), "7", f"{DIRECT}:7", f"{DIRECT}:7"),
+    ),
+    "member": (
+        raw.types.UpdateChannelParticipant(
+            channel_id=300,
+            date=1,
+            actor_id=7,
+            user_id=9,
+            qts=1,
+            new_participant=raw.types.ChannelParticipant(user_id=9, date=1),
+        ),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
+    ),
+    "reaction": (
+        raw.types.UpdateBotMessageReaction(
+            peer=peer(-100), msg_id=3, date=1, actor=peer(7), old_reactions=[], new_reactions=[], qts=1
+        ),
+        *("-100", "7", "-100:7", "-100"),
+    ),
+    "reaction of an anonymous admin": (
+        raw.types.UpdateBotMessageReaction(
+            peer=peer(SUPERGROUP), msg_id=3, date=1, actor=peer(SUPERGROUP), old_reactions=[], new_reactions=[], qts=1
+        ),
+        *(str(SUPERGROUP), None, None, str(SUPERGROUP)),
+    ),
+    "boost": (boosted(), str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
+    "boost as a gift": (boosted(gift=True), str(SUPERGROUP), None, None, str(SUPERGROUP)),
+    "answer to a poll": (
+        raw.types.UpdateMessagePollVote(poll_id=1, peer=peer(7), options=[b"0"], positions=[0], qts=1),
+        *(None, "7", None, None),
+    ),
+    "status": (
+        raw.types.UpdateUserStatus(user_id=7, status=raw.types.UserStatusOnline(expires=1)),
+        *(None, "7", None, None),
+    ),
 }
-HANDLERS = {"inline query": handlers.InlineQueryHandler, "business": handlers.BusinessMessageHandler}
+HANDLERS = {
+    "inline query": handlers.InlineQueryHandler,
+    "business": handlers.BusinessMessageHandler,
+    "button in a business's chat": handlers.CallbackQueryHandler,
+    "business connection": handlers.BusinessConnectionHandler,
+    "member": handlers.ChatMemberUpdatedHandler,
+    "reaction": handlers.MessageReactionHandler,
+    "reaction of an anonymous admin": handlers.MessageReactionHandler,
+    "boost": handlers.ChatBoostHandler,
+    "boost as a gift": handlers.ChatBoostHandler,
+    "answer to a poll": handlers.PollHandler,
+    "status": handlers.UserStatusHandler,
+}
 
 
 @pytest.fixture
@@ -255,6 +326,7 @@ async def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return raw.types.UpdateShortSentMessage(id=1, pts=1, pts_count=1, date=1)
 
     app.invoke, app.skip_updates = answer, True
+    app.storage.database = tmp_path / "pizza_bot.session"  # Pyrogram's place for it is beside the program that runs
     offline = Offline(client=app)
     await offline.start()
     for text in ("🍕", "🍕", "/reset", "🍕"):

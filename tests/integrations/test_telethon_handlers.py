@@ -43,6 +43,10 @@ async def offline(sessions: SessionManager[Pizza], errors: list[BaseException]) 
     return offline
 
 
+def boosted(**more: bool) -> Any:
+    return types.UpdateBotChatBoost(peer(SUPERGROUP), types.Boost("b", None, None, user_id=7, **more), 1)
+
+
 # What comes in, and its keys per_chat, per_user, per_user_in_chat and per_topic, as in the Bot API.
 UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] = {
     "private": (new_message(written()), "7", "7", "7:7", "7"),
@@ -94,6 +98,51 @@ UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] =
         *("-100", "7", "-100:7", "-100"),
     ),
     "stopped": (types.UpdateBotStopped(7, None, True, 1), "7", "7", "7:7", "7"),
+    "button in a business's chat": (  # below a message of the business, which another user presses
+        types.UpdateBusinessBotCallbackQuery(1, 7, "shop", written(chat_id=9), 1, data=b"x"),
+        *("shop:9", "7", "shop:9:7", "shop:9"),
+    ),
+    "business connection": (
+        types.UpdateBotBusinessConnect(types.BotBusinessConnection("shop", 7, 1, None), 1),
+        *(None, "7", None, None),
+    ),
+    "direct message to a channel": (
+        new_message(written(chat_id=SUPERGROUP, saved_peer_id=peer(7))),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:7"),
+    ),
+    "member": (
+        types.UpdateChannelParticipant(300, None, 7, 9, 1),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
+    ),
+    "boost": (boosted(), str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
+    "boost as a gift": (boosted(gift=True), str(SUPERGROUP), None, None, str(SUPERGROUP)),
+    "answer to a poll": (
+        types.UpdateMessagePollVote(1, peer(7), [b"0"], positions=[0], qts=1),
+        *(None, "7", None, None),
+    ),
+    "answer of a channel to a poll": (
+        types.UpdateMessagePollVote(1, types.PeerChannel(300), [b"0"], positions=[0], qts=1),
+        *(str(SUPERGROUP), None, None, str(SUPERGROUP)),
+    ),
+    "typing in private": (types.UpdateUserTyping(7, types.SendMessageTypingAction()), "7", "7", "7:7", "7"),
+    "typing in a topic": (
+        types.UpdateChannelUserTyping(300, peer(7), types.SendMessageTypingAction(), top_msg_id=5),
+        *(str(SUPERGROUP), "7", f"{SUPERGROUP}:7", f"{SUPERGROUP}:5"),
+    ),
+    "message in short": (types.UpdateShortMessage(1, 7, "🍕", 1, 1, None), "7", "7", "7:7", "7"),
+    "message in short in a group": (
+        types.UpdateShortChatMessage(1, 7, 100, "🍕", 1, 1, None),
+        *("-100", "7", "-100:7", "-100"),
+    ),
+    "own message": (new_message(written(chat_id=9, out=True)), "9", "42", "9:42", "9"),
+    "settings of all chats": (
+        types.UpdateNotifySettings(types.NotifyUsers(), types.PeerNotifySettings()),
+        *(None, None, None, None),
+    ),
+    "settings of a chat": (
+        types.UpdateNotifySettings(types.NotifyPeer(peer(GROUP)), types.PeerNotifySettings()),
+        *("-100", None, None, "-100"),
+    ),
 }
 EVENTS = {
     "edited": events.MessageEdited,
@@ -101,21 +150,23 @@ EVENTS = {
     "button": events.CallbackQuery,
     "inline button": events.CallbackQuery,
     "action": events.ChatAction,
-    "business": events.Raw,
-    "reaction": events.Raw,
-    "stopped": events.Raw,
+    "typing in private": events.UserUpdate,
+    "typing in a topic": events.UserUpdate,
 }
+_NEW = (types.UpdateNewMessage, types.UpdateNewChannelMessage, types.UpdateShortMessage, types.UpdateShortChatMessage)
 
 
+@pytest.mark.parametrize("as_raw", [False, True])
 @pytest.mark.parametrize("kind", UPDATES)
-async def test_the_key_of(kind: str, errors: list[BaseException]) -> None:
+async def test_the_key_of(kind: str, as_raw: bool, errors: list[BaseException]) -> None:
     update, *expected = UPDATES[kind]
+    event = EVENTS.get(kind, events.NewMessage if isinstance(update, _NEW) else events.Raw)
     for key_function, key in zip((per_chat, per_user, per_user_in_chat, per_topic), expected, strict=True):
         offline, sessions = Offline(errors), SessionManager(int, storage="memory:", get_session_key=key_function)
         await offline.start()
         setup_sessions(offline.client, sessions)
 
-        @offline.client.on(EVENTS.get(kind, events.NewMessage))
+        @offline.client.on(events.Raw if as_raw else event)
         async def on_anything(event: Any, ctx: SessionContext[int]) -> None:
             ctx.session += 1
 
