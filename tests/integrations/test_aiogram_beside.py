@@ -84,6 +84,10 @@ class TestScenes:
             async def reset(self, message: Message, ctx: SessionContext[Pizza]) -> None:
                 ctx.session = Pizza(100)
 
+            @on.message(F.text == "leave")
+            async def leave(self, ctx: Message, session: Pizza) -> None:
+                session.toppings.append(ctx.text or "")
+
         SceneRegistry(dp).add(Menu)
         dp.message.register(Menu.as_handler(), Command("menu"))
 
@@ -92,6 +96,8 @@ class TestScenes:
         assert await sessions.get(1) == Pizza(2)
         await dp.feed_raw_update(BOT, message("reset"))
         assert await sessions.get(1) == Pizza(100)
+        await dp.feed_raw_update(BOT, message("leave"))
+        assert await sessions.get(1) == Pizza(100, ["leave"])
 
     async def test_an_entry_handler_enters_a_scene_that_names_session(
         self, dp: Dispatcher, sessions: SessionManager[Pizza]

@@ -55,6 +55,26 @@ async def test_a_handler_may_name_both(dp: Dispatcher, sessions: SessionManager[
     assert await sessions.get(1) == Pizza(1)
 
 
+async def test_a_handler_may_call_its_event_ctx(dp: Dispatcher, sessions: SessionManager[Pizza]) -> None:
+    @dp.message(lambda message: message.text == "hi")
+    async def on_hi(ctx: Message) -> str | None:
+        return ctx.text
+
+    @dp.message(lambda message: message.text == "all")
+    async def on_all(ctx: Message, **data: Any) -> bool:
+        return "ctx" in data
+
+    @dp.message()
+    async def on_pizza(ctx: Message, session: Pizza) -> None:
+        session.toppings.append(ctx.text or "")
+
+    assert await dp.feed_raw_update(BOT, message("hi")) == "hi"
+    assert await dp.feed_raw_update(BOT, message("all")) is False
+    assert await sessions.get(1) is None
+    await dp.feed_raw_update(BOT, message())
+    assert await sessions.get(1) == Pizza(0, ["🍕"])
+
+
 async def test_one_trip_to_load_and_one_to_store(dp: Dispatcher, storage: CountingStorage) -> None:
     @dp.message()
     async def on_pizza(message: Message, session: Pizza, ctx: SessionContext[Pizza]) -> None:

@@ -428,7 +428,8 @@ async def test_a_handler_behind_a_decorator(wraps: bool) -> None:
 
     @bot.message_handler(commands=["help"])
     @logged
-    async def on_help(message: Message) -> None: ...
+    async def on_help(ctx: Message) -> None:
+        assert await sessions.get(1) is None
 
     @bot.message_handler()
     @logged

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
-from chatsession.integrations.signatures import mentioned_by, parameters_behind, parameters_of, takes_keywords
+from chatsession.integrations.signatures import (
+    first_parameters,
+    mentioned_by,
+    parameters_behind,
+    parameters_of,
+    takes_keywords,
+)
 from chatsession.integrations.update_scope import UpdateScope
 
 R = TypeVar("R")
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def named_sessions(function: Callable[..., object], given: int, names: Collection[str]) -> frozenset[str]:
@@ -23,10 +26,9 @@ def named_sessions(function: Callable[..., object], given: int, names: Collectio
         names: the names of all sessions and their contexts.
     """
     parameters = parameters_of(function)
-    positional = [each.name for each in parameters if each.kind in _POSITIONAL]
-    own = {each.name for each in parameters}.difference(positional[:given])
+    own = {each.name for each in parameters} - first_parameters(function, given)
     if takes_keywords(parameters):
-        own |= parameters_behind(function) | mentioned_by(function)
+        own |= parameters_behind(function, given) | mentioned_by(function)
     return frozenset(own.intersection(names))
 
 

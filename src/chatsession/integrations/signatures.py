@@ -12,6 +12,8 @@ from chatsession._signatures import signature_of
 
 AnyCallable = Callable[..., object]
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
     """The parameters of a function; none if its signature is not available."""
@@ -21,13 +23,26 @@ def parameters_of(function: AnyCallable) -> list[inspect.Parameter]:
         return []
 
 
+def first_parameters(function: AnyCallable, given: int) -> frozenset[str]:
+    """The names of those parameters that a framework fills by position.
+
+    Args:
+        function: a handler.
+        given: how many there are.
+    """
+    positional = [each.name for each in parameters_of(function) if each.kind in _POSITIONAL]
+    return frozenset(positional[:given])
+
+
 def takes_keywords(parameters: Collection[inspect.Parameter]) -> bool:
     """Whether `**kwargs` is among the parameters."""
     return any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
-def parameters_behind(function: AnyCallable) -> frozenset[str]:
+def parameters_behind(function: AnyCallable, given: int) -> frozenset[str]:
     """The parameters of the functions to which a wrapper without `functools.wraps` passes its `**kwargs`.
+
+    Those that a framework fills by position, `given` of them, do not count.
 
     The wrapped function is found where the wrapper keeps it: in its closure, in a `functools.partial`, or in the
     attributes of its object.
@@ -40,7 +55,7 @@ def parameters_behind(function: AnyCallable) -> frozenset[str]:
                 continue
             seen.add(id(hidden))
             parameters = parameters_of(hidden)
-            names.update(each.name for each in parameters)
+            names.update({each.name for each in parameters} - first_parameters(hidden, given))
             if takes_keywords(parameters):
                 wrappers.append(hidden)
     return frozenset(names)

@@ -11,7 +11,7 @@ from aiogram.fsm.scene import SceneHandlerWrapper
 from aiogram.types import ErrorEvent, TelegramObject
 
 from chatsession.integrations.aiogram._fsm import CONTROL_FLOW
-from chatsession.integrations.signatures import bound_values, mentioned_by, parameters_behind
+from chatsession.integrations.signatures import bound_values, first_parameters, mentioned_by, parameters_behind
 from chatsession.integrations.update_scope import UpdateScope
 
 SCOPE = "_chatsession_scope"
@@ -39,12 +39,12 @@ class Wanted(NamedTuple):
     """Strings in the code of a handler with `**kwargs`, and of a class-based one, such as `self.data["session"]`."""
 
 
-def wanted_by(wanted: CallableObject) -> Wanted:
-    """What a function or a class wants to be given."""
-    own = frozenset(wanted.params)
+def wanted_by(wanted: CallableObject, given: int = 1) -> Wanted:
+    """What a function or a class wants to be given, beside its first parameters, which aiogram fills."""
+    own = frozenset(wanted.params) - first_parameters(wanted.callback, given)
     if not wanted.varkw:
         return Wanted(own)
-    return Wanted(own | parameters_behind(wanted.callback), mentioned_by(wanted.callback))
+    return Wanted(own | parameters_behind(wanted.callback, given), mentioned_by(wanted.callback))
 
 
 class SessionCallback:
@@ -60,8 +60,12 @@ class SessionCallback:
     def __init__(self, handler: HandlerObject, names: frozenset[str]) -> None:
         callback = handler.callback
         self._call = callback if handler.awaitable else partial(asyncio.to_thread, callback)
-        self._wanted = wanted_by(callback.handler if isinstance(callback, SceneHandlerWrapper) else handler)
-        self._unnamed = frozenset[str]() if handler.varkw else (names | {SCOPE}).difference(handler.params)
+        given = 2 if isinstance(callback, SceneHandlerWrapper) else 1  # the scene and the event
+        called = callback.handler if isinstance(callback, SceneHandlerWrapper) else handler
+        self._wanted = wanted_by(called, given)
+        self._unnamed = names & first_parameters(called.callback, given)
+        if not handler.varkw:
+            self._unnamed |= (names | {SCOPE}).difference(handler.params)
         self._bound = bound_values(callback)
         update_wrapper(self, callback, updated=())
 
