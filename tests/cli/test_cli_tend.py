@@ -215,6 +215,7 @@ def test_encrypted_sessions_are_for_those_who_have_the_keys(
         ("json:sessions", "cannot be imported"),
         ("json:dumps", "not a SessionManager"),
         ("json", "module:name"),
+        ("sqlite:///bot.db", "module:name"),
     ],
 )
 def test_a_wrong_manager_is_said_so(shell: Shell, path: str, why: str) -> None:

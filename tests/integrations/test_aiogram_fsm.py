@@ -791,7 +791,10 @@ class TestBadInput:
         ("made_with", "named"),
         [
             ({"storage": SessionFSMStorage("memory:")}, "storage=SessionFSMStorage"),
-            ({"events_isolation": SimpleEventIsolation()}, "events_isolation=SimpleEventIsolation"),
+            (
+                {"events_isolation": SimpleEventIsolation()},
+                "events_isolation=SimpleEventIsolation already; make it without",
+            ),
             ({"disable_fsm": True}, "disable_fsm=True"),
         ],
     )

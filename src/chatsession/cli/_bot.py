@@ -43,7 +43,7 @@ def application_named(path: str) -> Any:
 
 def _imported(path: str) -> object:
     module, _, name = path.partition(":")
-    if not module or not name:
+    if not module or not name or name.startswith("//"):
         raise CommandError(USAGE, "name the bot's SessionManager as module:name, such as bot:sessions")
     if "" not in sys.path:
         sys.path.insert(0, "")

@@ -198,15 +198,16 @@ def plug_in(dispatcher: Dispatcher, storage: SessionFSMStorage) -> None:
     fsm = dispatcher.fsm
     if fsm not in dispatcher.update.outer_middleware:
         raise ValueError("the Dispatcher was made with disable_fsm=True, so that it has no FSM to set up")
-    for name, plugged, default in (
-        ("storage", fsm.storage, MemoryStorage),
-        ("events_isolation", fsm.events_isolation, DisabledEventIsolation),
-    ):
-        if type(plugged) is not default:
-            raise ValueError(
-                f"the Dispatcher has {name}={type(plugged).__name__} already, whose data setup_fsm would not use; "
-                f"make it without {name}, and import the data if it must be kept (chatsession.importers.aiogram_fsm)"
-            )
+    if type(fsm.storage) is not MemoryStorage:
+        raise ValueError(
+            f"the Dispatcher has storage={type(fsm.storage).__name__} already, whose data setup_fsm would not use; "
+            "make it without storage, and import the data if it must be kept (chatsession.importers.aiogram_fsm)"
+        )
+    if type(fsm.events_isolation) is not DisabledEventIsolation:
+        raise ValueError(
+            f"the Dispatcher has events_isolation={type(fsm.events_isolation).__name__} already; make it without "
+            "events_isolation: setup_fsm brings its own, which locks in all processes"
+        )
     fsm.storage, fsm.events_isolation = storage, storage.create_isolation()
     _put_before(fsm, _BeforeLocking(fsm, storage), dispatcher.update.outer_middleware)
     dispatcher.startup.register(storage._start_dispatcher)

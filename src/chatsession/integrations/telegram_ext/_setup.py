@@ -152,7 +152,7 @@ def setup_persistence(
     if application.persistence is not None:
         raise ValueError(
             f"the application has a {type(application.persistence).__name__} already; take .persistence(…) out of "
-            "its builder (chatsession.importers.ptb brings its data along)"
+            "its builder (chatsession.importers.ptb_persistence brings its data along)"
         )
     if application._initialized:  # `running` is set later
         raise RuntimeError(
