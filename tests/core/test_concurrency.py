@@ -316,7 +316,7 @@ async def test_15_open_many_that_overlap_in_a_circle_never_deadlock(make_storage
         storages = [await stack.enter_async_context(make_storage()) for _ in range(3)]
         if not storages[0].shared:
             return
-        a, b, c = (SessionManager(int, storage=storage, lock_timeout=10) for storage in storages)
+        a, b, c = (SessionManager(int, storage=storage, lock_timeout=60) for storage in storages)
         done = 0
 
         async def count_both(manager: SessionManager[int], keys: str) -> None:
@@ -524,9 +524,17 @@ async def test_a_key_passed_on_often_is_given_to_other_processes_too(make_storag
 
             return handler
 
-        busy = [asyncio.create_task(by_open(here, "chat", append("here"))) for _ in range(400)]
+        served = asyncio.Event()
+
+        async def keep_busy() -> None:
+            while not served.is_set():
+                await by_open(here, "chat", append("here"))
+
+        busy = [asyncio.create_task(keep_busy()) for _ in range(20)]
         await steps(1)
-        await by_open(there, "chat", append("there"))
+        async with asyncio.timeout(120):
+            await by_open(there, "chat", append("there"))
+        served.set()
         await asyncio.gather(*busy)
         found = await here.get("chat")
         assert found is not None

@@ -204,12 +204,12 @@ async def test_a_commit_beside_one_that_is_refused_is_not_called_refused(proxy: 
 
 async def test_connections_that_a_firewall_forgot_are_noticed(proxy: MongoProxy, collection: str) -> None:
     async with (
-        MongoStorage(proxy.url, collection=collection, retry_for=30) as storage,
+        MongoStorage(proxy.url, collection=collection, retry_for=60) as storage,
         SessionManager(int, storage=storage) as sessions,
     ):
         await sessions.put("chat", 1)
         proxy.blackhole()
-        await asyncio.wait_for(sessions.update("chat", add_one), 25)
+        await asyncio.wait_for(sessions.update("chat", add_one), 50)
         assert await sessions.get("chat") == 2
 
 
@@ -232,7 +232,7 @@ async def test_a_server_that_stays_away_is_an_error_in_time(standalone: MongoSer
         standalone.process.signal(signal.SIGSTOP)
         try:
             with pytest.raises(StorageUnavailableError):
-                await asyncio.wait_for(storage.read_many(["chat"]), 20)
+                await asyncio.wait_for(storage.read_many(["chat"]), 60)
         finally:
             standalone.process.signal(signal.SIGCONT)
         assert await value_of(storage, "chat") == b"1"

@@ -229,7 +229,7 @@ class TestHeldRows:
 
 async def test_connections_forgotten_by_a_firewall(postgres_server: PostgresServer, table: str) -> None:
     """What was open is cut off without a word; new connections work."""
-    async with PgProxy(postgres_server.url) as proxy, PostgresStorage(proxy.url, table=table) as storage:
+    async with PgProxy(postgres_server.url) as proxy, PostgresStorage(proxy.url, table=table, retry_for=60) as storage:
         await asyncio.gather(*(put(storage, f"chat:{number}", b"1") for number in range(8)))
         proxy.blackhole()
         started = time.monotonic()
@@ -243,7 +243,7 @@ async def test_a_host_that_vanished_leaves_time_for_the_others(postgres_server: 
         vanished.stalled = True
         host = f"127.0.0.1:{vanished.port}"
         url = postgres_server.url.replace("@", f"@{host},", 1)
-        async with PostgresStorage(url, table=table, retry_for=3) as storage:
+        async with PostgresStorage(url, table=table, retry_for=6) as storage:
             await put(storage, "chat", b"1")
             tried = vanished.connections
             await asyncio.gather(*(put(storage, f"chat:{number}", b"1") for number in range(4)))

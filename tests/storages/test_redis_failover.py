@@ -79,6 +79,7 @@ async def load_on(url: str, retry_for: float) -> AsyncGenerator[Load]:
     async with SessionManager(int, storage=storage, lock_timeout=180, lock_lease=3) as sessions:
         async with Load(sessions) as load:
             yield load
+        storage._calls.retry_for = PATIENT  # what is checked is what was stored
         await load.check()
 
 
@@ -141,7 +142,7 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
 
 async def test_a_sentinel_that_was_down_is_asked_again(redis_sentinel: RedisSentinel) -> None:
     first, second = (RedisProxy(port) for port in redis_sentinel.sentinel_ports[:2])
-    storage = RedisStorage(f"redis+sentinel://127.0.0.1:{first.port},127.0.0.1:{second.port}/{SERVICE}", retry_for=5)
+    storage = RedisStorage(f"redis+sentinel://127.0.0.1:{first.port},127.0.0.1:{second.port}/{SERVICE}", retry_for=PATIENT)
     async with first:
         await storage.open()
     async with second:

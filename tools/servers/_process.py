@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     """Ask again and again; raises `ServerFailedError` when `seconds` have gone by."""
     end = time.monotonic() + seconds
     while not ready():
