@@ -142,7 +142,9 @@ async def _wake(holder: RedisStorage, other: RedisStorage) -> None:
 
 async def test_a_sentinel_that_was_down_is_asked_again(redis_sentinel: RedisSentinel) -> None:
     first, second = (RedisProxy(port) for port in redis_sentinel.sentinel_ports[:2])
-    storage = RedisStorage(f"redis+sentinel://127.0.0.1:{first.port},127.0.0.1:{second.port}/{SERVICE}", retry_for=PATIENT)
+    storage = RedisStorage(
+        f"redis+sentinel://127.0.0.1:{first.port},127.0.0.1:{second.port}/{SERVICE}", retry_for=PATIENT
+    )
     async with first:
         await storage.open()
     async with second:
