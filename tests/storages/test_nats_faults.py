@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import count
+from urllib.parse import quote
 
 import pytest
 from _nats_proxy import NatsProxy
@@ -615,12 +616,42 @@ def test_without_the_driver_the_error_says_how_to_install_it() -> None:
 def test_urls() -> None:
     assert repr(open_storage("nats://bot:pw@h:4222/b?replicas=3&retry_for=5")) == "<NatsStorage: h:4222, bucket 'b'>"
     assert repr(open_storage("nats://h")) == "<NatsStorage: h, bucket 'sessions'>"
+    assert repr(open_storage("nats://bot:pw@a:1,[::1]/b")) == "<NatsStorage: a:1, [::1], bucket 'b'>"
+
+
+@pytest.mark.parametrize("user", ["u@r", None], ids=["user", "token"])
+async def test_credentials_in_urls_are_percent_decoded(user: str | None) -> None:
+    secret = "p@ss/w:%41"
+    users = f'user: "{user}", password: "{secret}"' if user else f'token: "{secret}"'
+    login = f"{quote(user, '')}:{quote(secret, '')}" if user else quote(secret, "")
+    with NatsServer(settings=[f"authorization: {{{users}}}"]) as server:
+        for url in (f"nats://{login}@127.0.0.1:{server.port}", f"nats://{login}@127.0.0.1:1,127.0.0.1:{server.port}"):
+            async with open_storage(url) as storage:
+                await put(storage, "chat", b"1")
+
+
+async def test_malformed_servers_of_an_object_are_not_called_unavailable() -> None:
+    for servers in ("nats://h:port", ["nats://h:99999"], "nats://"):
+        with pytest.raises(StorageError, match="malformed") as raised:
+            await NatsStorage(servers).open()
+        assert not isinstance(raised.value, StorageUnavailableError)
+
+
+async def test_an_empty_name_of_a_credentials_file_is_none(nats_server: NatsServer) -> None:
+    async with NatsStorage(nats_server.url, credentials="") as storage:
+        await put(storage, "chat", b"1")
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
         ("nats:", "must name a server"),
+        ("nats://h:port", "malformed"),
+        ("nats://h:1,h:99999", "malformed"),
+        ("nats://h,", "must name a server"),
+        ("nats://h?credentials=", "cannot be read"),
+        ("nats://h?credentials=/no/such/file", "cannot be read"),
+        ("nats://h#x", "has a #"),
         ("nats://h/a/b", "letters, digits"),
         ("nats://h/a.b", "letters, digits"),
         ("nats://h?replicas=x", "replicas in the nats: URL must be a whole number"),

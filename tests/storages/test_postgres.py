@@ -277,6 +277,7 @@ async def test_a_url_with_options(postgres_server: PostgresServer, table: str) -
         ("sslmode=on", "sslmode in the URL must be one of disable"),
         ("target_session_attrs=rw", "target_session_attrs in the URL must be one of any"),
         ("port=many", "the port in the URL must be a number"),
+        ("sslrootcert=/no/such/file", "sslrootcert in the URL names a file that is missing"),
         ("layout=grammar", "the layout of a table is one of"),
         ("create=perhaps", "create in the URL must be true or false"),
     ],

@@ -104,12 +104,23 @@ def positive(given: Mapping[str, str], name: str) -> float | None:
     return number
 
 
+def check_files(given: Mapping[str, str], names: Collection[str]) -> None:
+    """Raise `StorageError` for an option that names a file which cannot be read."""
+    for name in sorted(given.keys() & set(names)):
+        try:
+            open(given[name], "rb").close()
+        except (OSError, ValueError):
+            raise StorageError(f"{name} in the URL names a file that is missing or cannot be read") from None
+
+
 def options(parts: SplitResult, known: Collection[str]) -> dict[str, str]:
     """Read the options behind the `?` of a URL.
 
     Raises:
-        StorageError: an option is unknown, was renamed, or is given twice.
+        StorageError: an option is unknown, was renamed, or is given twice, or the URL has a fragment.
     """
+    if parts.fragment:
+        raise StorageError(f"the {parts.scheme}: URL has a #; write %23 for it")
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     wrong = set(names) - set(known) or {name for name in names if names.count(name) > 1}

@@ -16,8 +16,6 @@ def from_url(parts: SplitResult) -> FileStorage:
         raise StorageError("a file: URL names no host; write file:///absolute/folder or file:relative/folder")
     if parts.path in ("", "/"):
         raise StorageError("a file: URL must name a folder, as in file:///srv/bot/sessions")
-    if parts.fragment:
-        raise StorageError("the file: URL has a #; write %23 for it")
     given = options(parts, {"layout", "fsync", "retry_for", "sweep_interval", "create"})
     fsync = {"yes": True, "true": True, "no": False, "false": False}.get(given.get("fsync", "yes").lower())
     if fsync is None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
+from urllib.parse import unquote
 
 import nats.errors
 from nats.aio.client import Client
@@ -44,7 +45,7 @@ class Connector:
     def __init__(self, servers: str | Sequence[str] | Client, credentials: str | None, retry_for: float) -> None:
         self._given = servers if isinstance(servers, Client) else None
         self._urls = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
-        self._credentials = credentials
+        self._credentials = credentials or None
         self._retry_for = retry_for
 
     def __str__(self) -> str:
@@ -121,6 +122,7 @@ class Connector:
         async def on_reconnected() -> None:
             _watch(client)
 
+        user, password, token = _login(self._urls)
         connecting = asyncio.ensure_future(
             client.connect(
                 self._urls,
@@ -131,6 +133,9 @@ class Connector:
                 max_outstanding_pings=1,
                 name="chatsession",
                 user_credentials=self._credentials,
+                user=user,
+                password=password,
+                token=token,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=_BETWEEN_TRIES,  # pyright: ignore[reportArgumentType] # seconds; it sleeps for them, whole or not
             )
@@ -156,6 +161,16 @@ class Connector:
         if isinstance(error, ConnectionResetError) and tries > 1:  # it may refuse, and close before it says so
             return await self._connect(calls, tries - 1)
         raise connection_error(error, str(self))
+
+
+def _login(urls: Sequence[str]) -> tuple[str | None, str | None, str | None]:
+    """User, password and token of the first URL that has any; the driver would not percent-decode them."""
+    for url in urls:
+        login = url.rpartition("@")[0].partition("://")[2]
+        if login:
+            user, colon, password = map(unquote, login.partition(":"))
+            return (user, password, None) if colon else (None, None, user)
+    return None, None, None
 
 
 def _check(client: Client) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 from chatsession.errors import StorageError
 from chatsession.storages.nats._storage import NatsStorage
-from chatsession.storages.urls import flag, options, positive
+from chatsession.storages.urls import check_files, flag, options, positive
 
 
 def from_url(parts: SplitResult) -> NatsStorage:
-    """Make the storage of `nats://user:password@host:4222/bucket`; options are the arguments of `NatsStorage`."""
+    """Make the storage of `nats://user:password@host:4222,host:4222/bucket`; options are arguments of `NatsStorage`."""
     given = options(parts, {"replicas", "credentials", "retry_for", "sweep_interval", "single_process"})
-    if not parts.hostname:
+    check_files(given, ["credentials"])
+    login, at, hosts = parts.netloc.rpartition("@")
+    servers = [f"nats://{login}{at}{host}" for host in hosts.split(",")]
+    if not all(parsed.hostname and parsed.port != 0 for parsed in map(urlsplit, servers)):
         raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
     return NatsStorage(
-        parts._replace(path="", query="", fragment="").geturl(),
+        servers,
         bucket=parts.path.strip("/") or "sessions",
         replicas=_replicas(given.get("replicas", "1")),
         credentials=given.get("credentials"),

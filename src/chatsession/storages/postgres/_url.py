@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode
 
 from chatsession.errors import StorageError
 from chatsession.storages.postgres._storage import Layout, PostgresStorage
-from chatsession.storages.urls import flag, options, positive
+from chatsession.storages.urls import check_files, flag, options, positive
 
 _OURS = {
     "single_process", "connections", "create", "layout", "pooler", "schema", "sweep_interval", "table", "time_to_live",
@@ -51,6 +51,7 @@ def _check_theirs(parts: SplitResult, given: dict[str, str]) -> None:
     for name, values in _VALUES.items():
         if name in given and given[name] not in values:
             raise StorageError(f"{name} in the URL must be one of {', '.join(values)}")
+    check_files(given, ("sslcert", "sslcrl", "sslkey", "sslrootcert"))
     hosts = parts.netloc.rpartition("@")[2].split(",")
     ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
     ports += given.get("port", "").split(",") if given.get("port") else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote
 
 from chatsession.errors import StorageError
-from chatsession.storages.urls import flag, options
+from chatsession.storages.urls import check_files, flag, options
 
 _PORTS = {
     **dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "redis+cluster"), 6379),
@@ -16,7 +16,8 @@ _PORTS = {
 _SOCKETS = ("unix", "redis+unix", "redis+socket")
 _ENCRYPTED = ("rediss", "valkeys")
 
-_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_TLS_OPTIONS = {*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname"}
 _OPTIONS = {
     "tls",
     "sentinel_username",
@@ -73,7 +74,11 @@ def parse(parts: SplitResult) -> Target:
     else:
         socket, hosts = "", _hosts(addresses, scheme)
         service, database = _path(parts.path, scheme)
-        tls = scheme in _ENCRYPTED or flag(given, "tls")
+        tls = flag(given, "tls") or scheme in _ENCRYPTED
+    if not tls and not _TLS_OPTIONS.isdisjoint(given):
+        raise StorageError(
+            f"the {scheme}: URL has options of TLS, but asks for no TLS; write rediss: (or valkeys:), or add tls=true"
+        )
     return Target(
         scheme,
         socket,
@@ -92,6 +97,8 @@ def parse(parts: SplitResult) -> Target:
 def _options(given: dict[str, str]) -> dict[str, float]:
     numbers = ("wait_replicas", "retry_for", "time_to_live")
     chosen = {name: _number(name, given[name]) for name in numbers if name in given}
+    if not chosen.get("wait_replicas", 0.0).is_integer():
+        raise StorageError("wait_replicas is a whole number")
     if "single_process" in given:
         chosen["single_process"] = flag(given, "single_process")
     return chosen
@@ -120,6 +127,8 @@ def _address(text: str, scheme: str) -> tuple[str, int]:
     host = unquote(host.removeprefix("[").removesuffix("]"))
     if not host or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise StorageError(f"a host in the {scheme}: URL is not of the form host or host:port")
+    if ":" in host and not text.startswith("["):
+        raise StorageError(f"an IPv6 address in the {scheme}: URL stands in brackets, as in [::1]")
     return host, int(port) if port else _PORTS[scheme]
 
 
@@ -139,6 +148,7 @@ def _path(path: str, scheme: str) -> tuple[str, int]:
 
 
 def _tls(given: dict[str, str]) -> dict[str, str | bool]:
+    check_files(given, _TLS_FILES)
     chosen: dict[str, str | bool] = {name: given[name] for name in _TLS_OPTIONS & given.keys()}
     chosen["ssl_check_hostname"] = flag(given, "ssl_check_hostname", default=True)
     if chosen.setdefault("ssl_cert_reqs", "required") not in ("required", "optional", "none"):

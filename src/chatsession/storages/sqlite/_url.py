@@ -17,8 +17,6 @@ def from_url(parts: SplitResult) -> SQLiteStorage:
     path = unquote(parts.path.removeprefix("/"))
     if parts.netloc or not path:
         raise StorageError("the URL of an SQLite file is sqlite:///relative.db or sqlite:////absolute.db")
-    if parts.fragment:
-        raise StorageError("the sqlite: URL has a #; write %23 for it")
     given = options(parts, {"synchronous", "retry_for", "sweep_interval", "create"})
     try:
         return SQLiteStorage(
