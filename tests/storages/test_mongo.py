@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from _mongo_proxy import MongoProxy
 from bson import Decimal128, ObjectId, encode
+from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo import AsyncMongoClient
 from pymongo.collection import Collection
 
 from chatsession import SessionConflictError, SessionManager, SessionTooLargeError, open_storage
@@ -359,6 +362,33 @@ async def test_a_change_by_hand_during_an_update_conflicts(
         assert await sessions.get("chat") == 10
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"document_class": RawBSONDocument}, {"datetime_conversion": DatetimeConversion.DATETIME_MS}, {"tz_aware": True}],
+    ids=lambda options: next(iter(options)),
+)
+async def test_a_client_that_decodes_otherwise(
+    mongo_server: MongoServer, collection: str, options: dict[str, Any]
+) -> None:
+    async with (
+        AsyncMongoClient[Any](mongo_server.url, **options) as client,
+        MongoStorage(client=client, database="bot", collection=collection) as storage,
+        SessionManager(dict[str, list[int]], storage=storage, ttl=60) as sessions,
+    ):
+        for _ in range(2):
+            async with sessions.open("chat") as session:
+                session.data.setdefault("numbers", []).append(1)
+        await lock(storage, "chat")
+        assert await sessions.get("chat") == {"numbers": [1, 1]}
+        assert [held.key for held in await storage.list_locks("", 10)] == ["chat"]
+
+
+@pytest.mark.parametrize("seconds", [1e7, 1e300, float("inf")])
+async def test_retry_for_may_be_very_long(mongo_server: MongoServer, collection: str, seconds: float) -> None:
+    async with MongoStorage(mongo_server.url, collection=collection, retry_for=seconds) as storage:
+        await put(storage, "chat", b"1")
+
+
 async def test_a_waiter_is_woken(storage: MongoStorage, other: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_locks, "_LONGEST_SLEEP", 3600.0)
     async with asyncio.timeout(60):
@@ -574,6 +604,7 @@ class TestWhatIsRefused:
             ("mongodb://host/bot?nonsense=1", "unknown or given twice: nonsense"),
             ("mongodb://host/bot?authSource=admin&w=1&w=2", "given twice: w; known are"),
             ("mongodb://host/bot?tls=perhaps", "tls in the URL has a value"),
+            ("mongodb://host/bot?datetime_conversion=x", "datetime_conversion in the URL has a value"),
             ("mongodb://host/bot?layout=telegraf", "the layout of a collection is one of chatsession, grammy"),
         ],
     )

@@ -506,6 +506,14 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("create", [True, False])
+async def test_a_path_that_the_system_refuses_is_a_storage_error(tmp_path: Path, create: bool) -> None:
+    storage = SQLiteStorage(tmp_path / ("x" * 300), create=create)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="File name too long"):
+            await storage.open()
+
+
+@pytest.mark.parametrize("create", [True, False])
 async def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path, create: bool) -> None:
     with pytest.raises(StorageError, match="is a folder"):
         await open_storage(f"sqlite:///{tmp_path}", create=create).open()

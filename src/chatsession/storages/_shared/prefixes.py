@@ -1,6 +1,15 @@
-"""Where the keys with one prefix end, in an index that sorts by code points or by UTF-8."""
+"""Which keys have a prefix, in an index that sorts by code points or by UTF-8."""
 
 from __future__ import annotations
+
+
+def is_text(prefix: str) -> bool:
+    """Whether a server may have a key with this prefix: it has no half of a surrogate pair."""
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def end_of_prefix(prefix: str) -> str | None:

@@ -6,6 +6,7 @@ import warnings
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
@@ -76,6 +77,7 @@ class Connection:
             raise StorageError("sessions in MongoDB need acknowledged writes; leave out w=0")
         return self.client[self._database].get_collection(
             self._collection,
+            codec_options=DEFAULT_CODEC_OPTIONS,  # the user's client may decode documents as something else
             read_preference=ReadPreference.PRIMARY,
             write_concern=write,
             read_concern=options.read_concern if options.read_concern.level else ReadConcern("majority"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from chatsession.errors import StorageError
-from chatsession.storages._shared.prefixes import end_of_prefix
+from chatsession.storages._shared.prefixes import end_of_prefix, is_text
 from chatsession.storages.base import Page, Record
 from chatsession.storages.inspection import Fact
 from chatsession.storages.mongo._calls import Calls
@@ -48,9 +48,7 @@ async def _documents(
     calls: Calls, prefix: str, cursor: str | None, limit: int, fields: Mapping[str, object]
 ) -> tuple[Sequence[Document], str | None]:
     """One page of the documents with sessions. The cursor is the last key of the previous page."""
-    if not _is_text(prefix):
-        return [], None  # no stored key starts with it
-    if cursor is not None and not _is_text(cursor):
+    if cursor is not None and not is_text(cursor):
         raise StorageError("this is not a cursor of an enumeration in MongoDB")
     name = calls.layout.key
     conditions: list[Expression] = [with_prefix(calls.layout, prefix), STORED]
@@ -79,16 +77,10 @@ async def unreadable(calls: Calls, limit: int) -> Sequence[Fact]:
     return await calls.run(call)
 
 
-def _is_text(key: str) -> bool:
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def with_prefix(layout: Layout, prefix: str) -> Expression:
     """Filters the keys that start with a prefix, which are a range of the index."""
+    if not is_text(prefix):
+        return {layout.key: {"$in": []}}
     bounds = {"$gte": prefix}
     end = end_of_prefix(prefix)
     if end is not None:

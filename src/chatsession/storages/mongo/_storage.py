@@ -22,6 +22,9 @@ from chatsession.storages.mongo._locks import Locks
 from chatsession.storages.mongo._records import LayoutName, layout_named
 from chatsession.storages.mongo._wakeups import WAKE_EVENTS, Wakeups
 
+_LONGEST_RETRY = 1e6
+"""Seconds; the server takes no limit of more than 24 days."""
+
 
 class MongoStorage(Storage):
     """Keeps each session in a document of one collection, as BSON that can be queried.
@@ -97,7 +100,7 @@ class MongoStorage(Storage):
             raise StorageError("sessions in grammY's documents cannot expire; leave out time_to_live or the layout")
         self._connection = Connection(source, database, collection)
         self._create = create
-        self._retry_for = retry_for
+        self._retry_for = min(retry_for, _LONGEST_RETRY)
         self._clock = ServerClock()
         self._opening = asyncio.Lock()
         self._locks: Locks | None = None

@@ -43,6 +43,6 @@ def _is_known(name: str, value: str) -> bool:
             validate_options({name: value}, warn=False)
         except ConfigurationError:
             return False
-        except (Warning, ValueError, TypeError, OSError):  # also for a file that cannot be read
+        except (Warning, ValueError, TypeError, KeyError, OSError):  # also for a file that cannot be read
             raise StorageError(f"{name} in the URL has a value that pymongo does not take") from None
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from chatsession.storages._shared.prefixes import end_of_prefix
+from chatsession.storages._shared.prefixes import end_of_prefix, is_text
 from chatsession.storages.base import Page, Record
 from chatsession.storages.postgres._database import Database
 from chatsession.storages.postgres._keys import AFTER_ALL, AFTER_MARK, MARK
@@ -20,6 +20,8 @@ async def page(
     First come the keys that are stored verbatim, where a prefix is one range of the index; then the few that are
     stored as digests, which are filtered one by one. The cursor is the stored key at which the next page begins.
     """
+    if not is_text(prefix):
+        return Page([], None)
     query = schema.query("scan" if values else "scan_keys")
     entries: list[tuple[str, Record]] = []
     start = max(prefix, AFTER_MARK) if cursor is None else cursor

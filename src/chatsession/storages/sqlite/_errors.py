@@ -34,6 +34,8 @@ def is_busy(error: BaseException) -> bool:
 
 def explained(error: Exception, file: str) -> Exception:
     """Translate an error that occurred while the file was used."""
+    if isinstance(error, OSError):
+        return StorageError(f"the SQLite file {file} cannot be reached ({error.strerror}); is the path right?")
     if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -26,17 +27,23 @@ _json = msgspec.json.Encoder().encode
 
 
 def escaped(key: str) -> str:
-    """The key as it is stored. SQLite's JSON functions end a text at NUL, so NUL is escaped."""
-    if "\0" in key or "\1" in key:
-        return key.replace("\1", "\1\2").replace("\0", "\1\1")
-    return key
+    """The key as it is stored. SQLite's JSON functions end a text at NUL, and its texts have no lone surrogates."""
+    if key.isprintable():  # nearly always
+        return key
+    key = key.replace("\1", "\1\2").replace("\0", "\1\1")
+    return re.sub("[\ud800-\udfff]", lambda lone: f"\1\3{ord(lone[0]):x}", key)
 
 
 def unescaped(stored: bytes) -> str:
     """The inverse of `escaped`."""
-    if b"\1" in stored:
-        stored = stored.replace(b"\1\1", b"\0").replace(b"\1\2", b"\1")
-    return stored.decode()
+    key = stored.decode()
+    if "\1" not in key:
+        return key
+    return re.sub("\1(?:\3(....)|.)", _unescape, key, flags=re.DOTALL)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    return chr(int(found[1], 16)) if found[1] else "\0" if found[0] == "\1\1" else "\1"
 
 
 def listed(keys: Iterable[str]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from chatsession.errors import SessionError
 from chatsession.storages import Committed, Lease, Locked, Refused, Storage
+from chatsession.storages.inspection import ListsLocks
 from chatsession.testing.conformance.single import (
     is_busy,
     lock,
@@ -240,6 +243,18 @@ class LockTests(StorageSuite):
                 group.create_task(count_one((storage, other)[n % 2], f"key-{n % 3}"))
         for n in range(3):
             assert await value_of(storage, f"key-{n}") == b"20"
+
+    async def test_locks_are_listed_by_a_literal_prefix(self, storage: Storage, other: Storage) -> None:
+        """For people who look after the storage, if it can list its locks."""
+        if not isinstance(storage, ListsLocks) or not isinstance(other, ListsLocks):
+            pytest.skip("it does not list its locks")
+        keys = ["a", "a%", "a*b", "a[b]", "A", "a\nb", "é", "e\u0301", "\uffff", "\U0010ffff"]
+        await storage.lock_many([request(key) for key in keys])
+        assert await is_busy(storage, "a")
+        for prefix in ["", *keys, "%", "_", "*", "e", "no such key", "\ud800"]:
+            expected = sorted(key for key in keys if key.startswith(prefix))
+            assert sorted(held.key for held in await other.list_locks(prefix, 100)) == expected, prefix
+        assert len(await other.list_locks("a", 2)) == 2
 
     async def test_unlocking_twice_takes_the_lock_from_nobody(self, storage: Storage, other: Storage) -> None:
         first = await lock(storage, "key")

@@ -18,6 +18,7 @@ TRICKY = [
     "--a", "~",
 ]  # fmt: skip
 PREFIXES = [*TRICKY, "1", "%", "_", "*", "?", "[", "[a-z]", "^", "\\", "a[", "a\\%", "\0", "e", "/", "no such key"]
+PREFIXES += ["\ud800", "a\udfff"]
 
 
 class ScanTests(StorageSuite):
