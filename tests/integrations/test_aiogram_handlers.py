@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from aiogram import Dispatcher, Router
-from aiogram.dispatcher.event.bases import UNHANDLED
+from aiogram.dispatcher.event.bases import UNHANDLED, SkipHandler
 from aiogram.handlers import MessageHandler
-from aiogram.types import InlineQuery, Message
+from aiogram.types import InlineQuery, Message, Update
 from aiogram_aids import BEN, BOT, CountingStorage, Pizza, inline_query, message
 
 from chatsession import SessionClosedError, SessionKeyError, SessionManager
@@ -115,6 +115,42 @@ async def test_a_handler_with_kwargs_loads_if_it_wants_to(dp: Dispatcher, storag
     await dp.feed_raw_update(BOT, message("load"))
     assert storage.calls == {"lock": 1, "put": 1}
     assert "session" not in given
+
+
+async def test_a_handler_with_kwargs_gets_the_context_and_nothing_else_of_ours(dp: Dispatcher) -> None:
+    bare, given = Dispatcher(), list[set[str]]()
+
+    async def on_any(message: Message, **kwargs: Any) -> None:
+        given.append(set(kwargs))
+
+    for each in (dp, bare):
+        each.message.register(on_any)
+        await each.feed_raw_update(BOT, message())
+    assert given[0] - given[1] == {"ctx"}
+
+
+async def test_a_handler_feeds_another_dispatcher_and_goes_on(
+    dp: Dispatcher, sessions: SessionManager[Pizza], storage: CountingStorage
+) -> None:
+    other, carts = Dispatcher(), SessionManager(Pizza, storage=storage, prefix="cart:")
+    setup_sessions(other, carts)
+
+    @other.message()
+    async def on_cart(message: Message, session: Pizza) -> None:
+        session.count += 10
+
+    @dp.message()
+    async def on_pizza(message: Message, session: Pizza, ctx: SessionContext[Pizza]) -> None:
+        await other.feed_update(BOT, Update(update_id=1, message=message))
+        session.count += 1
+        raise SkipHandler
+
+    @dp.message()
+    async def on_next(message: Message, session: Pizza) -> None:
+        session.count += 1
+
+    await dp.feed_raw_update(BOT, message())
+    assert (await sessions.get(1), await carts.get(1)) == (Pizza(2), Pizza(10))
 
 
 async def test_ctx_that_is_not_touched_stores_nothing(dp: Dispatcher, storage: CountingStorage) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Collection, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from chatsession.errors import SessionNameError
 from chatsession.integrations.signatures import AnyCallable, bound_values
@@ -15,6 +15,9 @@ from chatsession.manager import SessionManager
 from chatsession.separation import check_separate
 from chatsession.unit_of_work.group import Unit, abort_all, all_redelivered, commit_all
 from chatsession.unit_of_work.unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from chatsession.integrations.states.unit import StateUnit
 
 T = TypeVar("T")
 
@@ -168,7 +171,7 @@ class UpdateScope:
         context: the update.
     """
 
-    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions", "undo_beside")
+    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions", "states")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
         self.bindings: SessionBindings = bindings
@@ -179,10 +182,10 @@ class UpdateScope:
         """The contexts by their names, for filters, middlewares and handlers."""
         self.handled: bool = False
         """Whether a handler has run. If none has, sessions that filters or middlewares only read are not stored."""
+        self.states: StateUnit | None = None
+        """The states of the update, if they are locked: they are committed together with its sessions."""
         self.beside: UnitOfWork[Any] | None = None
-        """A unit of work (the FSM's) that is committed together with the sessions, and may remember updates too."""
-        self.undo_beside: Callable[[], None] | None = None
-        """Takes back what the update has done to the states that are committed together with the sessions."""
+        """One of them, if states remember updates, too."""
         for binding in bindings.all:
             session = UpdateSession(binding.sessions, context, binding.per_bot, binding.lazy)
             self.sessions.append(session)
@@ -227,6 +230,9 @@ class UpdateScope:
 
     def commit(self) -> Coroutine[Any, Any, None]:
         """The update is done: prepare all sessions, then commit all of them or none."""
+        if self.states is not None:
+            self.states.add(self)
+            return commit_all(())
         opened = self.close()
         return opened[0].commit() if len(opened) == 1 else commit_all(opened)
 
@@ -242,8 +248,8 @@ class UpdateScope:
 
     async def roll_back(self) -> None:
         """A handler failed: write nothing of the update so far. What uses a session after that loads it again."""
-        if self.undo_beside is not None:
-            self.undo_beside()
+        if self.states is not None:
+            self.states.undo()
         await _abort([opened for session in self.sessions if (opened := session.take()) is not None])
 
     async def abort(self) -> None:

@@ -11,7 +11,7 @@ from aiogram.dispatcher.event.handler import HandlerObject
 from aiogram.types import ErrorEvent, TelegramObject, Update
 
 from chatsession.integrations.aiogram._fsm import CONTROL_FLOW, SessionFSMStorage
-from chatsession.integrations.aiogram._handlers import SCOPE, SessionCallback, serve_handler
+from chatsession.integrations.aiogram._handlers import SessionCallback, current_scope, serve_handler
 from chatsession.integrations.aiogram._ids import context_of
 from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
@@ -30,11 +30,11 @@ def middleware_of(dispatcher: Dispatcher) -> UpdateMiddleware:
     middleware = UpdateMiddleware()
     dispatcher.update.outer_middleware(middleware)
     dispatcher.errors.middleware(_ErrorMiddleware(middleware))
-    _serve_observers(dispatcher)
+    middleware.serve_observers(dispatcher)
 
     async def start(**data: Any) -> None:
         middleware.bindings.check_given(data, "from the dispatcher's data, or a keyword of start_polling()")
-        _serve_observers(dispatcher)
+        middleware.serve_observers(dispatcher)
         await middleware.bindings.start()
 
     async def stop() -> None:
@@ -43,16 +43,6 @@ def middleware_of(dispatcher: Dispatcher) -> UpdateMiddleware:
     dispatcher.startup.register(start)
     dispatcher.shutdown.register(stop)
     return middleware
-
-
-def _serve_observers(dispatcher: Dispatcher) -> None:
-    """Be where handlers are chosen, also for kinds of updates that a library has added, as aiogram-dialog does."""
-    own = dispatcher.observers.keys()
-    for router in dispatcher.chain_tail:
-        for name, observer in router.observers.items():
-            inherited = router is not dispatcher and name in own
-            if not inherited and name not in ("update", "error") and _serve not in observer.middleware:
-                observer.middleware(_serve)
 
 
 class UpdateMiddleware(BaseMiddleware):
@@ -69,26 +59,24 @@ class UpdateMiddleware(BaseMiddleware):
         states = storage.current() if isinstance(storage, SessionFSMStorage) else None
         scope = self.begin(cast("Update", event), data)
         if states is not None:
-            scope.beside = states.identify(scope.context.update_id)
-            scope.undo_beside = lambda: states.return_to({})
-        result, skipped = None, None
+            states.join(scope)
+        around = current_scope.set(scope)
         try:
             if scope.context.moves_chat:
                 await scope.follow_chat()
             result = await handler(event, data)
-        except CONTROL_FLOW as control_flow:  # no failure
-            skipped = control_flow
+        except CONTROL_FLOW:  # no failure
+            scope.handled = True
+            await scope.commit()
+            raise
         except BaseException:
             await scope.abort()
             raise
+        finally:
+            current_scope.reset(around)
         if result is not UNHANDLED:
             scope.handled = True
-        if states is None:
-            await scope.commit()
-        else:  # all are committed together, at the end of the states' lock
-            states.add(scope)
-        if skipped is not None:
-            raise skipped
+        await scope.commit()
         return result
 
     def begin(self, update: Update, data: dict[str, Any]) -> UpdateScope:
@@ -97,19 +85,26 @@ class UpdateMiddleware(BaseMiddleware):
         if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
             self._methods = AiogramMethods(bot)
         scope = UpdateScope(self.bindings, context_of(update, data, self._methods))
-        data[SCOPE] = scope
         data.update(scope.contexts)
         return scope
 
+    def serve_observers(self, dispatcher: Dispatcher) -> None:
+        """Be where handlers are chosen, also for kinds of updates that a library has added, as aiogram-dialog does."""
+        own = dispatcher.observers.keys()
+        for router in dispatcher.chain_tail:
+            for name, observer in router.observers.items():
+                inherited = router is not dispatcher and name in own
+                if not inherited and name not in ("update", "error") and self.serve not in observer.middleware:
+                    observer.middleware(self.serve)
 
-def _serve(handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
-    """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
-    chosen: HandlerObject = data["handler"]
-    if type(chosen.callback) is not SessionCallback:
-        serve_handler(chosen, data[SCOPE].bindings.names)
-    if (scenes := data.get("scenes")) is not None:
-        serve_actions(scenes.registry)
-    return handler(event, data)
+    def serve(self, handler: _Next, event: TelegramObject, data: dict[str, Any]) -> Awaitable[Any]:
+        """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
+        chosen: HandlerObject = data["handler"]
+        if type(chosen.callback) is not SessionCallback:
+            serve_handler(chosen, self.bindings.names)
+        if (scenes := data.get("scenes")) is not None:
+            serve_actions(scenes.registry)
+        return handler(event, data)
 
 
 class _ErrorMiddleware(BaseMiddleware):
@@ -123,4 +118,8 @@ class _ErrorMiddleware(BaseMiddleware):
         scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
-        return await run_as_unit(scope, lambda: _serve(handler, event, data), CONTROL_FLOW)
+        around = current_scope.set(scope)
+        try:
+            return await run_as_unit(scope, lambda: self._update.serve(handler, event, data), CONTROL_FLOW)
+        finally:
+            current_scope.reset(around)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from chatsession.integrations.aiogram._fsm import CONTROL_FLOW
 from chatsession.integrations.signatures import bound_values, first_parameters, mentioned_by, parameters_behind
 from chatsession.integrations.update_scope import UpdateScope
 
-SCOPE = "_chatsession_scope"
-"""Under which handlers' data has the `UpdateScope`."""
+current_scope: ContextVar[UpdateScope | None] = ContextVar("chatsession update", default=None)
+"""The sessions of the update that is being handled. In what handlers get, they would be copied with it at each step."""
 
 
 def serve_handler(handler: HandlerObject, names: frozenset[str]) -> None:
@@ -27,7 +28,7 @@ def serve_handler(handler: HandlerObject, names: frozenset[str]) -> None:
     """
     handler.callback = SessionCallback(handler, names)
     handler.awaitable = True  # a handler that is not runs in a thread of its own all the same
-    handler.params = {*handler.params, *names, SCOPE}
+    handler.params = {*handler.params, *names}
 
 
 class Wanted(NamedTuple):
@@ -65,12 +66,12 @@ class SessionCallback:
         self._wanted = wanted_by(called, given)
         self._unnamed = names & first_parameters(called.callback, given)
         if not handler.varkw:
-            self._unnamed |= (names | {SCOPE}).difference(handler.params)
+            self._unnamed |= names.difference(handler.params)
         self._bound = bound_values(callback)
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
-        scope: UpdateScope | None = data.get(SCOPE)
+        scope = current_scope.get()
         if scope is not None:  # else it is of a dispatcher without sessions
             bindings = scope.bindings
             # A handler of errors may be the one that reports this very error.

@@ -8,8 +8,7 @@ from weakref import WeakKeyDictionary
 from aiogram.dispatcher.event.handler import CallableObject
 from aiogram.fsm.scene import SceneRegistry
 
-from chatsession.integrations.aiogram._handlers import SCOPE, wanted_by
-from chatsession.integrations.update_scope import UpdateScope
+from chatsession.integrations.aiogram._handlers import current_scope, wanted_by
 
 _known: WeakKeyDictionary[SceneRegistry, int] = WeakKeyDictionary()
 """How many scenes of a registry get their sessions already."""
@@ -41,7 +40,7 @@ class _Action(CallableObject):
         self._wanted = wanted_by(action)
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
-        scope: UpdateScope | None = kwargs.get(SCOPE)
+        scope = current_scope.get()
         if scope is not None:  # `None`: of a dispatcher that shares the scene, and has no sessions
             kwargs.update(await scope.load(*self._wanted))
         return await self._action.call(*args, **kwargs)

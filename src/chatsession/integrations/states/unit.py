@@ -149,13 +149,22 @@ class StateUnit:
             await self._ended.wait()
         return None
 
+    def join(self, scope: UpdateScope) -> None:
+        """Let the sessions of the update be committed together with the records."""
+        scope.states = self
+        scope.beside = self._identify(scope.context.update_id)
+
     def add(self, scope: UpdateScope) -> None:
         """The update is done: commit its sessions together with the records."""
         if not scope.handled and scope.beside is not None:
             scope.beside.update_id = None  # what nobody has handled is not remembered
         self._others.extend(scope.close())
 
-    def identify(self, update_id: int | None) -> UnitOfWork[StateRecord] | None:
+    def undo(self) -> None:
+        """A handler failed: take back what the update has done to the records."""
+        self.return_to({})
+
+    def _identify(self, update_id: int | None) -> UnitOfWork[StateRecord] | None:
         """Let the record that was locked first remember the update, if it is to remember updates; gives its session.
 
         Args:

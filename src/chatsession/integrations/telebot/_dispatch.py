@@ -158,7 +158,7 @@ class _Update(HandledUpdate[Dispatch]):
         super().__init__(dispatch, scope)
         self._states = states
         if states is not None:
-            scope.beside = states.identify(scope.context.update_id)
+            states.join(scope)
 
     async def run(self, handlers: Any, middlewares: Any, update_type: str) -> None:
         """Run the handlers as one unit of work."""
@@ -172,10 +172,8 @@ class _Update(HandledUpdate[Dispatch]):
         if self.exception is not None:
             note_undone(self.exception)
             await self.abort()
-        elif self._states is None:
-            await self.scope.commit()
         else:
-            self._states.add(self.scope)
+            await self.scope.commit()
 
     async def pre_process(self, message: object, data: dict[str, object]) -> None:
         self.give_contexts(data)
