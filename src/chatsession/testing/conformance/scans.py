@@ -17,8 +17,10 @@ TRICKY = [
     "\U0010ffff", "\U0010ffffb", "\ue000", "\U00010000", "a/b", "a/b/c", "a//b", "a/", "a\nb", "a-b", "a:b", "-",
     "--a", "~",
 ]  # fmt: skip
-PREFIXES = [*TRICKY, "1", "%", "_", "*", "?", "[", "[a-z]", "^", "\\", "a[", "a\\%", "\0", "e", "/", "no such key"]
-PREFIXES += ["\ud800", "a\udfff"]
+PREFIXES = [
+    *TRICKY, "1", "%", "_", "*", "?", "[", "[a-z]", "^", "\\", "a[", "a\\%", "\0", "e", "/", "no such key", "\ud800",
+    "a\udfff",
+]  # fmt: skip
 
 
 class ScanTests(StorageSuite):
