@@ -212,6 +212,37 @@ async def test_a_sync_handler_runs_in_its_thread(offline: Offline, sessions: Ses
     assert await sessions.get(7) == Pizza(1)
 
 
+async def test_clients_that_share_a_handler_have_sessions_of_their_own() -> None:
+    """As plugins do that several clients load."""
+    clients = [Offline(client=Client(name, in_memory=True, workers=1, skip_updates=True)) for name in "abc"]
+    managers = [SessionManager(Pizza, storage="memory:") for _ in "ab"]
+    sent: list[tuple[str, str]] = []
+
+    async def on_any(client: Client, message: Any, ctx: SessionContext[Pizza] | None = None) -> None:
+        if ctx is not None:
+            ctx.session.count += 1
+            ctx.after_commit("send_message", 7, client.name)
+
+    shared = handlers.MessageHandler(on_any)
+    for offline, sessions in zip(clients, managers, strict=False):
+        setup_sessions(offline.client, sessions)
+    for number, offline in enumerate(clients):
+
+        async def send_message(chat: int, text: str, name: str = offline.client.name) -> None:
+            sent.append((name, text))
+
+        offline.client.send_message = send_message  # type: ignore[method-assign, assignment]
+        offline.client.fetch_replies = False
+        offline.client.add_handler(shared)
+        await offline.start()
+        for _ in range(number + 1):
+            await offline.feed(new_message(written()), PEOPLE)
+    assert [await sessions.get(7) for sessions in managers] == [Pizza(1), Pizza(2)]
+    assert sent == [("a", "a"), ("b", "b"), ("b", "b")]
+    for offline in clients:
+        await offline.stop()
+
+
 async def test_set_up_while_the_client_runs(offline: Offline, storage: CountingStorage) -> None:
     """Also a handler that was registered just before, which the client has not taken in yet."""
     await offline.start()

@@ -24,7 +24,8 @@ from chatsession.integrations.update_scope import SessionBinding, SessionBinding
 
 _NAMES_OF_PYROGRAM = frozenset(("client",))
 _ATTRIBUTE = "_chatsession"
-_ORIGINAL = "_chatsession_original"
+_WRAPPED = "_chatsession_wrapped"
+"""The attribute of a function that stands for a handler."""
 _FIRST = -sys.maxsize
 """The group that runs before all other groups."""
 _WITHOUT_UPDATE: Any = tuple(
@@ -45,7 +46,7 @@ class Dispatch:
         self._client: Any = client
         self._dispatcher: Any = client.dispatcher
         self._methods = NamedMethods(client, translated)
-        self._bindings = SessionBindings()
+        self.bindings: SessionBindings = SessionBindings()
         self._moves = _Moves(self._follow_chat)
         self._wrapping: asyncio.Task[None] | None = None
         self._add_handler: Callable[..., Any] = self._client.add_handler
@@ -56,7 +57,7 @@ class Dispatch:
         """Set up a manager; the first one wraps the handlers."""
         for handler in self._handlers():
             binding.check_bound(_function_of(handler))
-        self._bindings.add(binding, _NAMES_OF_PYROGRAM)
+        self.bindings.add(binding, _NAMES_OF_PYROGRAM)
         if getattr(self._client, _ATTRIBUTE, None) is self:
             return
         setattr(self._client, _ATTRIBUTE, self)
@@ -75,7 +76,7 @@ class Dispatch:
 
     async def start(self) -> None:
         """Open the storages, and start to dispatch."""
-        await self._bindings.start()
+        await self.bindings.start()
         await asyncio.sleep(0)  # so that handlers registered just before are in their groups
         self._wrap_all()
         self._dispatcher.groups[_FIRST] = [self._moves]
@@ -87,7 +88,7 @@ class Dispatch:
         try:
             await self._stop(*args, **kwargs)
         finally:
-            await self._bindings.release()
+            await self.bindings.release()
 
     def _wrap_all(self) -> None:
         for handler in self._handlers():
@@ -107,37 +108,45 @@ class Dispatch:
         if isinstance(handler, (_WITHOUT_UPDATE, _Moves)):
             return
         function = _function_of(handler)
-        if hasattr(function, _ORIGINAL):
-            return
-        self._bindings.check_bound(function)
-        setattr(handler, _callback_attribute(handler), self._wrapped(function, _given(handler)))
-
-    def _wrapped(self, function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
-        is_async = inspect.iscoroutinefunction(function)
-        named = cache(partial(named_sessions, function, given))
-
-        @wraps(function)
-        async def serve(client: Any, *args: Any) -> Any:
-            def call(**sessions: object) -> Awaitable[Any]:
-                if is_async:
-                    return function(client, *args, **sessions)
-                return client.loop.run_in_executor(client.executor, partial(function, client, *args, **sessions))
-
-            names = named(self._bindings.names)
-            if not names:
-                return await call()
-            update = args[2 if given == 6 else 0]  # error handlers get the error and the handler first
-            scope = self._scope(client, update)
-            return await run_handler(scope, names, call, (StopPropagation, ContinuePropagation))
-
-        setattr(serve, _ORIGINAL, function)
-        return serve
+        self.bindings.check_bound(function)
+        if not hasattr(function, _WRAPPED):
+            setattr(handler, _callback_attribute(handler), _wrapped(function, _given(handler)))
 
     async def _follow_chat(self, client: Any, message: Any) -> None:
-        await self._scope(client, message).follow_chat()
+        await self.scope(client, message).follow_chat()
 
-    def _scope(self, client: Any, update: Any) -> UpdateScope:
-        return UpdateScope(self._bindings, context_of(client, update, self._methods))
+    def scope(self, client: Any, update: Any) -> UpdateScope:
+        """The sessions of an update."""
+        return UpdateScope(self.bindings, context_of(client, update, self._methods))
+
+
+def _wrapped(function: Callable[..., Any], given: int) -> Callable[..., Awaitable[Any]]:
+    """A handler that has its sessions, in each of the clients that it belongs to.
+
+    Args:
+        function: the user's.
+        given: how many of its parameters Pyrogram fills.
+    """
+    is_async = inspect.iscoroutinefunction(function)
+    named = cache(partial(named_sessions, function, given))
+
+    @wraps(function)
+    async def serve(client: Any, *args: Any) -> Any:
+        def call(**sessions: object) -> Awaitable[Any]:
+            if is_async:
+                return function(client, *args, **sessions)
+            return client.loop.run_in_executor(client.executor, partial(function, client, *args, **sessions))
+
+        dispatch: Dispatch | None = getattr(client, _ATTRIBUTE, None)
+        names = dispatch and named(dispatch.bindings.names)
+        if dispatch is None or not names:
+            return await call()
+        update = args[2 if given == 6 else 0]  # error handlers get the error and the handler first
+        scope = dispatch.scope(client, update)
+        return await run_handler(scope, names, call, (StopPropagation, ContinuePropagation))
+
+    setattr(serve, _WRAPPED, True)
+    return serve
 
 
 class _Moves(handlers.MessageHandler):
