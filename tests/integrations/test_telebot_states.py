@@ -383,8 +383,9 @@ class TestUnitOfAnUpdate:
         assert [type(error) for error in errors] == [SessionEncodeError, RuntimeError]
         assert (await bot.get_state(1), await sessions.get(1)) == ("count:0", Pizza(1))
 
-    async def test_buttons_of_inline_messages_are_of_the_users_own_chat(
-        self, bot: AsyncTeleBot, storage: SessionStateStorage, errors: list[BaseException]
+    @pytest.mark.parametrize("place", ["inline message", "old message"])
+    async def test_buttons_of_messages_that_telebot_has_not(
+        self, bot: AsyncTeleBot, storage: SessionStateStorage, errors: list[BaseException], place: str
     ) -> None:
         """Were its state not locked first, an update could wait for one that waits for it."""
         users = SessionManager(Pizza, storage=storage.sessions.storage, get_session_key=per_user)
@@ -397,9 +398,12 @@ class TestUnitOfAnUpdate:
 
         ann = {"id": 1, "is_bot": False, "first_name": "Ann"}
         button = {"id": "1", "from": ann, "chat_instance": "x", "data": "x"}
-        inline = {"update_id": 1, "callback_query": {**button, "inline_message_id": "x"}}
+        old = {"message": {"chat": {"id": 1, "type": "private"}, "message_id": 3, "date": 0}}
+        without = old if place == "old message" else {"inline_message_id": "x"}
         in_chat = {"update_id": 2, "callback_query": {**button, "message": message()["message"]}}
-        await feed(bot, inline, in_chat, inline)
+        missing = {"update_id": 1, "callback_query": {**button, **without}}
+        async with asyncio.timeout(30):
+            await feed(bot, missing, in_chat, missing)
         assert errors == []
         assert (await bot.get_state(1), await users.get(1)) == ("Order:size", Pizza(3))
 

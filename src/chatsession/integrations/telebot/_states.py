@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from telebot import states as telebot_states
-from telebot import types
 from telebot.asyncio_storage import StateStorageBase as AsyncStateStorageBase
 from telebot.storage import StateStorageBase
 
@@ -261,14 +260,16 @@ class SyncSessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverri
         return Block(self.states.editing(key), self.sessions.join, key.text)
 
 
-def key_of(payload: object, bot_id: int | None) -> StateKey | None:
-    """The conversation of an update, as telebot's own `StateFilter` finds it; `None` if it finds none."""
-    if isinstance(payload, types.CallbackQuery) and payload.message is None:  # of an inline message, which has no chat
-        return _key(payload.from_user.id, payload.from_user.id, bot_id=bot_id)
+def key_of(payload: Any, bot_id: int | None) -> StateKey | None:
+    """The conversation of an update, as telebot's own `StateFilter` finds it; `None` if the update has no user."""
     try:
         chat_id, user_id, business_connection_id, _, thread_id = _resolve_context(payload, bot_id)
-    except (AttributeError, TypeError):  # the update has no user, or is of a kind that the filter does not know
-        return None
+    except (AttributeError, TypeError):
+        # The filter does not know this kind, nor buttons of inline and old messages; or there is no user.
+        user = getattr(payload, "from_user", None) or getattr(payload, "user", None)
+        user_id = user and user.id
+        chat = getattr(getattr(payload, "message", payload), "chat", None)
+        chat_id, business_connection_id, thread_id = chat and chat.id, None, None
     if user_id is None:
         return None
     return _key(user_id if chat_id is None else chat_id, user_id, business_connection_id, thread_id, bot_id)
