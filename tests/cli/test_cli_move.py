@@ -41,7 +41,7 @@ def test_what_was_exported_comes_back(shell: Shell, other: Shell) -> None:
     done = other.run("import", "all.jsonl", "--json")
     assert (done.code, done.json["written"]) == (0, len(ODD) + 1)
     assert other.stored() == shell.stored() | {"lines": b'{"a":1}'}
-    assert other.record("ending").expires_at == pytest.approx(shell.record("ending").expires_at, abs=2)
+    assert other.record("ending").expires_at == pytest.approx(shell.record("ending").expires_at, abs=60)
     assert Path("all.jsonl").stat().st_mode & 0o077 == 0
 
 
@@ -146,7 +146,7 @@ def test_copy_brings_everything_with_its_time_to_live(shell: Shell, other: Shell
 
     assert shell.run("copy", other.url).code == 0
     assert other.stored() == shell.stored()
-    assert other.record("ending").expires_at == pytest.approx(shell.record("ending").expires_at, abs=2)
+    assert other.record("ending").expires_at == pytest.approx(shell.record("ending").expires_at, abs=60)
     assert shell.run("copy", other.url, "--json").json["same"] == len(ODD) + 1
 
 
@@ -305,7 +305,7 @@ def test_an_export_carries_how_long_sessions_have_left(shell: Shell) -> None:
 def test_an_export_of_version_0_1_is_still_read(shell: Shell) -> None:
     at = time.time() + 1000
     shell.run("import", input=f'{{"key":"a","value":1,"expires_at":{at}}}\n{{"key":"b","value":1}}\n'.encode())
-    assert shell.record("a").expires_at == pytest.approx(at, abs=2)
+    assert shell.record("a").expires_at == pytest.approx(at, abs=60)
     assert shell.record("b").expires_at is None
 
 

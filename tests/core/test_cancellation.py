@@ -83,7 +83,7 @@ async def test_the_first_update_cancelled_at_any_moment_while_the_storage_opens(
         await fresh.aclose()
         assert not storage.is_open
         for thread in _threads_of(storage):
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

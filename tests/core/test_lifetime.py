@@ -277,7 +277,7 @@ async def test_closed_sqlite_leaves_no_thread(way: Way, tmp_path: Path) -> None:
         async with SessionManager(int, storage=f"sqlite:///{tmp_path / 'bot.db'}") as counters:
             await way(counters, "chat", count_one)
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

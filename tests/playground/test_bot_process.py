@@ -57,18 +57,18 @@ async def test_a_script_runs_unchanged_until_it_is_killed(api: BotApiServer, tmp
         await bot.start()
         first = bot.pid
         ann.send("a")
-        assert (await bot.while_alive(ann.receive(timeout=60))).text == "all: a"
+        assert (await bot.while_alive(ann.receive(timeout=120))).text == "all: a"
         assert printed == bot.last_lines == [f"arguments: ['{script}']"]
 
         await bot.kill()
         ann.send("b")  # while nobody is there
         await bot.start()
         assert bot.pid != first
-        assert (await bot.while_alive(ann.receive(timeout=60))).text == "all: ab"
+        assert (await bot.while_alive(ann.receive(timeout=120))).text == "all: ab"
 
         ann.send("leave")
         with pytest.raises(BotDiedError, match=r"(?s)bot.py ended by itself with exit code 3:.*had enough"):
-            await bot.while_alive(ann.receive(timeout=60))
+            await bot.while_alive(ann.receive(timeout=120))
     assert (folder / "memory.txt").read_text() == "ab"
 
 
@@ -98,7 +98,7 @@ async def test_bots_of_every_framework_are_redirected(api: BotApiServer, folder:
         await bot.start()
         for number in (1, 2):
             ann.send("🍕")
-            answer = await bot.while_alive(ann.receive(timeout=60))
+            answer = await bot.while_alive(ann.receive(timeout=120))
             assert answer.text == f"Pizza number {number} for this chat!"
 
 

@@ -77,7 +77,7 @@ class Typist:
     async def see(self, words: str) -> None:
         """Wait until the words are on the screen, below what was seen before."""
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while words not in (screen := COLOURS.sub("", self._seen.decode(errors="ignore"))):
                     self._more.clear()
                     await self._more.wait()

@@ -35,7 +35,7 @@ async def running(script: Path) -> AsyncIterator[Playground]:
     async with stage(script) as on:
         playground = Playground(on)
         running = asyncio.create_task(playground.run())
-        assert await playground.rooms.until(lambda: playground.is_running or running.done(), timeout=60)
+        assert await playground.rooms.until(lambda: playground.is_running or running.done(), timeout=120)
         yield playground
         running.cancel()
         await asyncio.wait([running])

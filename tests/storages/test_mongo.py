@@ -118,7 +118,7 @@ async def test_the_sessions_of_an_update_are_locked_in_one_trip(mongo_server: Mo
         MongoProxy(mongo_server.port) as proxy,
         MongoStorage(proxy.url, collection=collection) as storage,
         SessionManager(int, storage=storage) as sessions,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         for _ in range(2):  # absent, then stored
             before = proxy.trips

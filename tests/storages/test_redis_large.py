@@ -147,8 +147,12 @@ async def test_a_version_of_an_earlier_lease_still_holds(storage: RedisStorage, 
 async def test_a_value_that_expires_while_it_is_locked_may_be_written(
     storage: RedisStorage, client: redis.Redis
 ) -> None:
-    client.set("chat", LARGE, px=50)
-    lease, record = await lock(storage)
+    for milliseconds in (50, 500, 5_000, 50_000):  # a busy machine may need longer to lock it
+        client.flushall()
+        client.set("chat", LARGE, px=milliseconds)
+        lease, record = await lock(storage)
+        if record is not None:
+            break
     assert record is not None
     assert record.expires_at is not None
     while client.exists("chat"):

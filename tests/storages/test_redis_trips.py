@@ -112,7 +112,7 @@ async def test_a_session_is_a_plain_string_with_the_expiry_of_redis(server: Redi
 async def test_a_look_counts_the_time_to_live_anew_and_writes_nothing(server: RedisServer) -> None:
     async with SessionManager(Pizza, storage=RedisStorage(server.url), ttl=1000) as sessions:
         await _warm(sessions)
-        server.ask("PEXPIRE", "warm", 5000)
+        server.ask("PEXPIRE", "warm", 500_000)
         server.ask("CONFIG", "RESETSTAT")
         async with sessions.open("warm") as session:
             assert session.data.count == 1

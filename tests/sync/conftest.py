@@ -33,5 +33,5 @@ def _no_thread_is_left() -> Iterator[None]:
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("chatsession") and thread not in before:
-            thread.join(10)  # a storage's own may be at its last step
+            thread.join(60)  # a storage's own may be at its last step
             assert not thread.is_alive(), f"left running: {thread.name}"

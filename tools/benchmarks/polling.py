@@ -217,7 +217,7 @@ async def polled(make: type[PollingBot], poll: Callable[[Any], Awaitable[None]])
                 await handled.acquire()
 
         async def counted() -> int:
-            async with asyncio.timeout(10):  # the last handlers have run, and are not committed yet
+            async with asyncio.timeout(60):  # the last handlers have run, and are not committed yet
                 while (total := await bot.total()) < sent:  # noqa: ASYNC110 - what is looked at has no event
                     await asyncio.sleep(0.01)
             return total

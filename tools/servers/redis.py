@@ -260,9 +260,9 @@ def _ask(port: int, *words: str | int, password: str | None = None, certificate:
     trust = ["--tls", "--cacert", str(certificate)] if certificate else []
     command = [program("redis-cli"), "-e", "-h", "127.0.0.1", "-p", str(port), *log_in, *trust, *map(str, words)]
     try:
-        asked = subprocess.run(command, capture_output=True, timeout=30)
+        asked = subprocess.run(command, capture_output=True, timeout=120)
     except subprocess.TimeoutExpired:
-        raise ServerFailedError(f"Redis on port {port} did not answer within 30 s") from None
+        raise ServerFailedError(f"Redis on port {port} did not answer within 120 s") from None
     if asked.returncode:
         raise ServerFailedError((asked.stderr or asked.stdout).decode(errors="replace").strip())
     return asked.stdout.decode(errors="replace").removesuffix("\n")
