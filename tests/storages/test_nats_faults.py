@@ -668,3 +668,13 @@ async def test_an_empty_name_of_a_credentials_file_is_none(nats_server: NatsServ
 def test_wrong_urls(url: str, words: str) -> None:
     with pytest.raises(SessionError, match=words):
         open_storage(url)
+
+
+async def test_a_lock_that_could_not_be_given_back_is_told() -> None:
+    with NatsServer() as server:
+        async with NatsStorage(server.url, retry_for=0.5) as storage:
+            granted = request("chat")
+            assert await try_lock(storage, granted) is not None
+            server.process.kill()
+            with pytest.raises(StorageUnavailableError):
+                await storage.abandon_many([granted])

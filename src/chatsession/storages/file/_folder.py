@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chatsession.errors import SessionError, StorageError
+from chatsession.storages._shared.failures import without_failures
 from chatsession.storages._shared.waiters import Waiting
 from chatsession.storages.base import (
     CONFLICT,
@@ -130,21 +131,19 @@ class SessionFolder:
 
     def renew(self, leases: Sequence[Lease], seconds: float) -> Sequence[bool]:
         """See `Storage.renew_many`."""
-        until_then = self._each(
+        results = self._each(
             leases,
             lambda shard, name, lease: shard.renew(name, lease.token, seconds, self._clock()),
         )
-        for result in until_then:
-            if isinstance(result, SessionError):
-                raise result
-        return [result is True for result in until_then]
+        return [result is True for result in without_failures(results)]
 
     def abandon(self, requests: Sequence[LockRequest]) -> None:
         """See `Storage.abandon_many`."""
-        self._each(
+        results = self._each(
             requests,
             lambda shard, name, request: shard.abandon(name, request.waiter, self._clock(), self._wake),
         )
+        without_failures(results)
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """See `Storage.commit_many`."""

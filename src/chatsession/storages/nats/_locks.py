@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from msgspec.structs import replace
 
 from chatsession.storages._shared.waiters import Waiting, wake_token
@@ -43,14 +41,14 @@ def renew(lease: Lease, seconds: float, stored: Stored, now: float) -> Decision[
     return Write(value, replace(entry, lease_seconds=seconds, until=now + seconds), lambda _: True)
 
 
-def abandon(waiters: Collection[str], stored: Stored, now: float) -> Decision[None]:
-    """Remove waiters from the queue, release the lock that one of them was granted, and wake the next one."""
-    held = stored.entry.is_locked(now) and stored.entry.holder in map(wake_token, waiters)
-    if not held and all(queued.waiter not in waiters for queued in stored.entry.queue):
+def abandon(waiter: str, stored: Stored, now: float) -> Decision[None]:
+    """Remove a waiter from the queue, or release the lock that it was granted, and wake the next one."""
+    held = stored.entry.is_locked(now) and stored.entry.holder == wake_token(waiter)
+    if not held and all(queued.waiter != waiter for queued in stored.entry.queue):
         return None
     value, entry = carried(stored, now)
     if held:
         entry = unlocked(entry)
-    queue = tuple(queued for queued in entry.queue if queued.waiter not in waiters)
+    queue = tuple(queued for queued in entry.queue if queued.waiter != waiter)
     wake = queue[0] if queue and not entry.is_locked(now) else None
     return Write(value, replace(entry, queue=queue), lambda _: None, wake)

@@ -26,6 +26,7 @@ from typing import ClassVar
 from nats.aio.client import Client
 
 from chatsession.errors import SessionError, StorageError
+from chatsession.storages._shared.failures import without_failures
 from chatsession.storages._shared.seconds import check_seconds
 from chatsession.storages._shared.sweeper import end, sweep_now_and_then
 from chatsession.storages._shared.waiters import WaiterRegistry
@@ -165,18 +166,16 @@ class NatsStorage(Storage):
         results = await entries.transact(
             {lease.key: functools.partial(_locks.renew, lease, seconds) for lease in leases}, leases
         )
-        for result in results:
-            if isinstance(result, SessionError):
-                raise result
-        return [result is True for result in results]
+        return [result is True for result in without_failures(results)]
 
     async def abandon_many(self, requests: Sequence[LockRequest]) -> None:
         entries = await self._ready()
-        waiters: dict[str, list[str]] = {}
         for request in requests:
             self._waiters.stop_waiting(request.waiter)
-            waiters.setdefault(request.key, []).append(request.waiter)
-        await entries.transact({key: functools.partial(_locks.abandon, gone) for key, gone in waiters.items()})
+        results = await entries.transact(
+            {request.key: functools.partial(_locks.abandon, request.waiter) for request in requests}
+        )
+        without_failures(results)
 
     async def wait_unlocked(self, request: LockRequest, attempt: int) -> None:
         await self._waiters.wait(request.waiter, HEARTBEAT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
-from chatsession.errors import SessionError
+from chatsession.errors import SessionError, SessionKeyError
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._errors import of_key
@@ -51,7 +51,9 @@ async def replies_for(
 
 
 def only(reply: Replies | SessionError, key: str) -> object:
-    """Return the only reply for a key, or raise its error."""
+    """Return the only reply for a key, or raise its error. `None`: no such key can be stored."""
+    if isinstance(reply, SessionKeyError):
+        return None
     if isinstance(reply, SessionError):
         raise reply
     if isinstance(reply[0], Exception):

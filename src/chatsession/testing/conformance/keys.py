@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chatsession.errors import SessionError, SessionKeyError
-from chatsession.storages import Action, Change, Committed, Locked, Storage
+from chatsession.storages import Action, Change, Committed, Lease, Locked, Storage
 from chatsession.testing.conformance.single import number, request, scan_all, scan_all_keys
 from chatsession.testing.conformance.suite import StorageSuite
 
@@ -118,6 +118,12 @@ class KeyTests(StorageSuite):
         assert type(outcomes[0]) is type(outcomes[-1]) is Committed
         found = await storage.read_many(batch)
         assert [getattr(record, "value", None) for record in (found[0], found[-1])] == [b"1", b"1"]
+        locked = await storage.lock_many([request(key) for key in batch])
+        leases = [
+            each.lease if isinstance(each, Locked) else Lease(key, 1) for key, each in zip(batch, locked, strict=True)
+        ]
+        assert list(await storage.renew_many(leases, 600.0)) == [True, *(False for _ in refused), True]
+        await storage.abandon_many([request(key) for key in batch])
         for key in refused:
             (error,) = await storage.commit_many([Change(key, Action.PUT, b"1")])
             assert isinstance(error, SessionKeyError)
