@@ -55,8 +55,7 @@ class Units(Generic[T]):
         key = self._get_session_key(ctx)
         if type(key) is not str and inspect.isawaitable(key):
             return self._awaited_key(key, scope)
-        prefix = self.runtime.prefix
-        return checked(key, prefix + scope if scope else prefix, self._get_session_key)
+        return checked(key, self.runtime.prefix + scope, self._get_session_key)
 
     async def key_of(self, ctx: object, scope: str = "") -> str | None:
         """As `key`, awaited where that is needed."""

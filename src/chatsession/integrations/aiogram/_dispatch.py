@@ -101,7 +101,7 @@ class UpdateMiddleware(BaseMiddleware):
         """Let the handler that was chosen get its sessions, once all middlewares have let the update through."""
         chosen: HandlerObject = data["handler"]
         if type(chosen.callback) is not SessionCallback:
-            serve_handler(chosen, self.bindings.names)
+            serve_handler(chosen, self.bindings)
         if (scenes := data.get("scenes")) is not None:
             serve_actions(scenes.registry)
         return handler(event, data)

@@ -12,23 +12,27 @@ from aiogram.fsm.scene import SceneHandlerWrapper
 from aiogram.types import ErrorEvent, TelegramObject
 
 from chatsession.integrations.aiogram._fsm import CONTROL_FLOW
-from chatsession.integrations.signatures import bound_values, first_parameters, mentioned_by, parameters_behind
-from chatsession.integrations.update_scope import UpdateScope
+from chatsession.integrations.signatures import first_parameters, mentioned_by, parameters_behind
+from chatsession.integrations.update_scope import SessionBindings, UpdateScope
 
 current_scope: ContextVar[UpdateScope | None] = ContextVar("chatsession update", default=None)
 """The sessions of the update that is being handled. In what handlers get, they would be copied with it at each step."""
 
 
-def serve_handler(handler: HandlerObject, names: frozenset[str]) -> None:
+def serve_handler(handler: HandlerObject, bindings: SessionBindings) -> None:
     """Let a handler get the sessions that it names, from this call on.
 
     Args:
         handler: the handler.
-        names: of all sessions and their contexts, under which nobody else may give it anything.
+        bindings: of its dispatcher; nobody else may give it anything under their names.
+
+    Raises:
+        SessionNameError: `functools.partial` does so.
     """
-    handler.callback = SessionCallback(handler, names)
+    bindings.check_bound(handler.callback)
+    handler.callback = SessionCallback(handler, bindings.names)
     handler.awaitable = True  # a handler that is not runs in a thread of its own all the same
-    handler.params = {*handler.params, *names}
+    handler.params = {*handler.params, *bindings.names}
 
 
 class Wanted(NamedTuple):
@@ -67,7 +71,6 @@ class SessionCallback:
         self._unnamed = names & first_parameters(called.callback, given)
         if not handler.varkw:
             self._unnamed |= names.difference(handler.params)
-        self._bound = bound_values(callback)
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
@@ -77,9 +80,7 @@ class SessionCallback:
             # A handler of errors may be the one that reports this very error.
             names = bindings.names & self._wanted.parameters if type(event) is ErrorEvent else bindings.names
             bindings.check_given(data, "from a middleware or filter", names)
-            if self._bound:
-                bindings.check_given(self._bound, "bound by functools.partial", bindings.names)
-            data.update(await scope.load(*self._wanted))
+            data.update(await scope.load(self._wanted.parameters, self._wanted.mentioned))
             scope.handled = True
             if scope.redelivered:
                 return None

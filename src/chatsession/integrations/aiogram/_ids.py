@@ -25,14 +25,14 @@ def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) ->
         found = _context_of_library(update)
     message = update.message or update.edited_message
     sender_chat = message and message.sender_chat
-    query = update.callback_query
-    thread_id = found.thread_id or direct_topic_id(message or (query and query.message))
+    in_topic = message or (update.callback_query and update.callback_query.message)
+    chat_id = found.chat_id
     return UpdateContext(
-        chat_id=found.chat_id,
-        user_id=sender_id(found.user_id, sender_chat and sender_chat.id, found.chat_id),
-        thread_id=thread_id,
+        chat_id=chat_id,
+        user_id=sender_id(found.user_id, sender_chat and sender_chat.id, chat_id),
+        thread_id=found.thread_id or direct_topic_id(in_topic),
         business_connection_id=found.business_connection_id,
-        bot_id=data["bot"].id,
+        bot_id=methods.bot_id,
         update=update,
         update_id=update.update_id if of_telegram else None,
         moved_from=None if message is None else message.migrate_from_chat_id,

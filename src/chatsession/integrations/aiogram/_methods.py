@@ -25,10 +25,11 @@ class AiogramMethods:
         bot: calls them.
     """
 
-    __slots__ = ("bot",)
+    __slots__ = ("bot", "bot_id")
 
     def __init__(self, bot: Bot) -> None:
         self.bot = bot
+        self.bot_id: int = bot.id
 
     def encode(self, action: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """See `Methods.encode`."""
