@@ -131,6 +131,7 @@ def test_doctor_tells_versions_latencies_and_durability(shell: Shell) -> None:
     facts = {line["name"]: line for line in shell.run("doctor", "--write", "--json").lines}
     assert facts["SQLite"]["value"] == sqlite3.sqlite_version
     assert facts["journal_mode"]["value"] == "wal"
+    assert facts["other processes with the file open"]["value"] == "none"
     assert facts["synchronous (this connection)"]["value"].startswith("normal")
     assert {"opened within", "a read takes", "a commit takes", "chatsession", "Python"} <= set(facts)
     assert shell.stored() == {"42": b"1"}

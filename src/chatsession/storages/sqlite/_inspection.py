@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -47,10 +48,11 @@ def facts(connection: sqlite3.Connection, path: Path, now: float) -> list[Fact]:
         for name in ("page_count", "freelist_count", "page_size", "synchronous", "journal_mode")
     )
     wal = _size(path.with_name(path.name + "-wal"))
-    processes = [
-        _process(identity.decode())
+    others = [
+        name
         for identity, seen in connection.execute("SELECT identity, seen FROM session_holders")
         if not is_gone(identity.decode(), seen, now)
+        and (name := _process(identity.decode())) != f"process {os.getpid()}"
     ]
     (schema,) = connection.execute("SELECT schema FROM chatsession").fetchone()
     return [
@@ -64,7 +66,7 @@ def facts(connection: sqlite3.Connection, path: Path, now: float) -> list[Fact]:
         ),
         Fact("journal_mode", log.decode()),
         Fact("synchronous (this connection)", _SYNCHRONOUS[synchronous]),
-        Fact("processes with the file open", ", ".join(processes) or "none"),
+        Fact("other processes with the file open", ", ".join(others) or "none"),
     ]
 
 
