@@ -48,6 +48,9 @@ async def running(api: BotApiServer, script: Path) -> AsyncGenerator[None]:
     try:
         await api.idle(timeout=PATIENCE)
         yield
+        async with asyncio.timeout(PATIENCE):
+            while api.pending:  # noqa: ASYNC110 - what is not confirmed would come again
+                await asyncio.sleep(0.01)
     finally:
         bot.kill()
         await bot.wait()
