@@ -33,6 +33,14 @@ def quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture
+def clean_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """For tests in which nothing may be logged: what is logged of the garbage of earlier tests is logged before."""
+    gc.collect()
+    caplog.clear()
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     from tools.servers.redis import RedisServer

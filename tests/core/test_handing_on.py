@@ -201,7 +201,7 @@ async def test_12_a_save_of_nothing_is_done_when_what_it_was_given_is_durable(
 
 
 async def test_5_a_handler_that_fails_raises_its_own_error_whatever_it_was_given(
-    storage: Gated, counts: Counts, caplog: pytest.LogCaptureFixture
+    storage: Gated, counts: Counts, clean_log: pytest.LogCaptureFixture
 ) -> None:
     storage.failing = lambda change: change.value == b"1"
 
@@ -217,7 +217,7 @@ async def test_5_a_handler_that_fails_raises_its_own_error_whatever_it_was_given
         await second
     with pytest.raises(StorageUnavailableError):
         await first
-    assert caplog.records == []
+    assert clean_log.records == []
 
 
 async def test_12_another_process_gets_the_key_at_once_when_a_commit_has_failed(

@@ -392,7 +392,7 @@ def test_asyncio_run_ends_cleanly(ending: str, url: str, tmp_path: Path) -> None
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_a_loop_that_ends_while_calls_wait_for_each_other_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_ends_while_calls_wait_for_each_other_logs_nothing(clean_log: pytest.LogCaptureFixture) -> None:
     async def call(items: list[str]) -> list[None]:
         await asyncio.Event().wait()
         return [None] * len(items)
@@ -405,7 +405,7 @@ def test_a_loop_that_ends_while_calls_wait_for_each_other_logs_nothing(caplog: p
 
     asyncio.run(end_early())
     gc.collect()
-    assert not caplog.records
+    assert not clean_log.records
 
 
 async def test_all_ways_end_with_the_manager(make_storage: Callable[[], Storage]) -> None:

@@ -34,10 +34,9 @@ def test_15c_one_loop_after_another(make: Make) -> None:
     asyncio.run(counters.aclose())
 
 
-def test_15c_loops_that_are_closed_with_tasks_left_log_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_15c_loops_that_are_closed_with_tasks_left_log_nothing(make: Make, clean_log: pytest.LogCaptureFixture) -> None:
     """As `asyncio.run` does not, but tests and scripts that close loops by themselves do."""
     counters = SessionManager(int, storage=make())
-    caplog.clear()
     for _ in range(2):
         loop = asyncio.new_event_loop()
         loop.run_until_complete(counters.update(7, add_one))
@@ -45,7 +44,7 @@ def test_15c_loops_that_are_closed_with_tasks_left_log_nothing(make: Make, caplo
     assert asyncio.run(counters.get(7)) == 2
     del loop
     gc.collect()
-    assert not caplog.records
+    assert not clean_log.records
 
 
 def test_15c_a_loop_that_ends_in_the_middle_of_an_update(make: Make) -> None:

@@ -19,7 +19,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return server.create_database("open_loops") if isinstance(server, PostgresServer) else server.url
 
 
-def test_15c_loops_that_take_turns_log_nothing(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_15c_loops_that_take_turns_log_nothing(url: str, clean_log: pytest.LogCaptureFixture) -> None:
     counters = SessionManager(int, storage=url, prefix="open-loops:")
     loops = [asyncio.new_event_loop() for _ in range(2)]
     try:
@@ -33,4 +33,4 @@ def test_15c_loops_that_take_turns_log_nothing(url: str, caplog: pytest.LogCaptu
         for loop in loops:
             loop.close()
     gc.collect()
-    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert not [record for record in clean_log.records if record.name == "asyncio"]

@@ -67,7 +67,9 @@ async def use(storage: RedisStorage, key: str) -> None:
     assert await value_of(storage, f"{key}:7") == key.encode()
 
 
-def test_a_forgotten_storage_serves_another_event_loop(storage: RedisStorage, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_forgotten_storage_serves_another_event_loop(
+    storage: RedisStorage, clean_log: pytest.LogCaptureFixture
+) -> None:
     async def serve(name: str) -> None:
         assert not storage.is_open
         await use(storage, name)
@@ -82,7 +84,7 @@ def test_a_forgotten_storage_serves_another_event_loop(storage: RedisStorage, ca
         await storage.close()
 
     asyncio.run(close())
-    assert not caplog.records
+    assert not clean_log.records
 
 
 class CancelledAt:
@@ -129,7 +131,9 @@ def test_wherever_opening_is_cancelled_no_connection_stays(storage: RedisStorage
     assert step > 2
 
 
-def test_a_loop_that_was_cut_off_leaves_nothing_behind(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_was_cut_off_leaves_nothing_behind(
+    server: RedisServer, clean_log: pytest.LogCaptureFixture
+) -> None:
     """Nobody has cancelled its tasks, as `asyncio.run` would."""
     storage = RedisStorage(server.url)
     loop = asyncio.new_event_loop()
@@ -144,7 +148,7 @@ def test_a_loop_that_was_cut_off_leaves_nothing_behind(server: RedisServer, capl
         await storage.close()
 
     asyncio.run(again())
-    assert not caplog.records
+    assert not clean_log.records
 
 
 def test_it_may_be_opened_in_another_loop_without_having_been_closed(server: RedisServer) -> None:

@@ -173,7 +173,7 @@ def _open_new_files(folder: Path, together: Barrier) -> None:
 
 
 async def test_a_file_that_is_busy_while_it_is_closed_keeps_no_holder(
-    path: Path, caplog: pytest.LogCaptureFixture
+    path: Path, clean_log: pytest.LogCaptureFixture
 ) -> None:
     storage = SQLiteStorage(path)
     await storage.open()
@@ -183,7 +183,7 @@ async def test_a_file_that_is_busy_while_it_is_closed_keeps_no_holder(
         await asyncio.wait([ending], timeout=0.3)
         other.execute("COMMIT")
         await ending
-    assert not caplog.records
+    assert not clean_log.records
     assert sql(path, "SELECT count(*) FROM session_holders") == [(0,)]
 
 
