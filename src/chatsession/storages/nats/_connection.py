@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -45,6 +45,8 @@ class Connector:
     def __init__(self, servers: str | Sequence[str] | Client, credentials: str | None, retry_for: float) -> None:
         self._given = servers if isinstance(servers, Client) else None
         self._urls = [] if isinstance(servers, Client) else [servers] if isinstance(servers, str) else list(servers)
+        for url in self._urls:
+            _check_url(url)
         self._credentials = credentials or None
         self._retry_for = retry_for
 
@@ -161,6 +163,15 @@ class Connector:
         if isinstance(error, ConnectionResetError) and tries > 1:  # it may refuse, and close before it says so
             return await self._connect(calls, tries - 1)
         raise connection_error(error, str(self))
+
+
+def _check_url(url: str) -> None:
+    """Raise `StorageError` if a URL names no server, or has no number for a port."""
+    with suppress(ValueError):
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        if parts.hostname and parts.port != 0:
+            return
+    raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222; its port is a number")
 
 
 def _login(urls: Sequence[str]) -> tuple[str | None, str | None, str | None]:

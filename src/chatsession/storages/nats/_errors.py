@@ -27,8 +27,6 @@ def connection_error(error: Exception | None, shown: str) -> StorageError:
         return StorageError(f"NATS at {shown} refuses these credentials; check user, password or credentials file")
     if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
         return StorageError("the credentials file for NATS does not exist, or cannot be read")
-    if type(error) is nats.errors.Error and "connect url" in str(error):
-        return StorageError("a URL of NATS is malformed; write nats://user:password@host:4222")
     why = "" if error is None else f" ({type(error).__name__})"
     return StorageUnavailableError(f"NATS at {shown} cannot be reached{why}; is the server running?")
 

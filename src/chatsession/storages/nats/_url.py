@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from chatsession.errors import StorageError
 from chatsession.storages.nats._storage import NatsStorage
@@ -14,11 +14,8 @@ def from_url(parts: SplitResult) -> NatsStorage:
     given = options(parts, {"replicas", "credentials", "retry_for", "sweep_interval", "single_process"})
     check_files(given, ["credentials"])
     login, at, hosts = parts.netloc.rpartition("@")
-    servers = [f"nats://{login}{at}{host}" for host in hosts.split(",")]
-    if not all(parsed.hostname and parsed.port != 0 for parsed in map(urlsplit, servers)):
-        raise StorageError("a nats: URL must name a server, as in nats://127.0.0.1:4222")
     return NatsStorage(
-        servers,
+        [f"nats://{login}{at}{host}" for host in hosts.split(",")],
         bucket=parts.path.strip("/") or "sessions",
         replicas=_replicas(given.get("replicas", "1")),
         credentials=given.get("credentials"),
