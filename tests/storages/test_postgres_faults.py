@@ -85,12 +85,23 @@ class TestAtTheStart:
         assert "there is no database of that name" in str(error)
 
     async def test_no_server_listens(self) -> None:
-        error = await refused(PostgresStorage(f"postgresql://chat:{SECRET}@127.0.0.1:{free_ports(1)[0]}/chat"))
+        url = f"postgresql://chat:{SECRET}@127.0.0.1:{free_ports(1)[0]}/chat"
+        error = await refused(PostgresStorage(url, retry_for=0.3))
         assert isinstance(error, StorageUnavailableError)
         assert "does the server run?" in str(error)
 
+    async def test_a_server_that_starts_later(self, proxy: PgProxy) -> None:
+        proxy.shut()
+        storage = PostgresStorage(proxy.url)
+        opening = asyncio.create_task(storage.open())
+        await asyncio.wait([opening], timeout=0.1)
+        await proxy.open()
+        await opening
+        assert storage.is_open
+        await storage.close()
+
     async def test_unknown_host(self) -> None:
-        error = await refused(PostgresStorage(f"postgresql://chat:{SECRET}@no-such-host.invalid/chat"))
+        error = await refused(PostgresStorage(f"postgresql://chat:{SECRET}@no-such-host.invalid/chat", retry_for=0.3))
         assert isinstance(error, StorageUnavailableError)
 
     async def test_malformed_url(self) -> None:
@@ -135,7 +146,7 @@ class TestAtTheStart:
             "CREATE ROLE narrow LOGIN PASSWORD 'narrow-pw' CONNECTION LIMIT 0; GRANT ALL ON SCHEMA public TO narrow",
             "full",
         )
-        error = await refused(PostgresStorage(re.sub("//.*@", "//narrow:narrow-pw@", url)))
+        error = await refused(PostgresStorage(re.sub("//.*@", "//narrow:narrow-pw@", url), retry_for=0.5))
         assert isinstance(error, StorageUnavailableError)
         assert "as many connections as it allows" in str(error)
 

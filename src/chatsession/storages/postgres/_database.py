@@ -10,8 +10,9 @@ from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
-from chatsession.errors import StorageError
+from chatsession.errors import StorageError, StorageUnavailableError
 from chatsession.storages._shared.clock import ServerClock
+from chatsession.storages._shared.retries import retried
 from chatsession.storages.postgres._calls import Call, Calls, Result
 from chatsession.storages.postgres._connection import BorrowedConnections, OwnConnections, borrowed, close_quickly
 from chatsession.storages.postgres._driver import (
@@ -29,6 +30,8 @@ from chatsession.storages.postgres._wakeups import Wakeups
 
 _log = logging.getLogger("chatsession")
 
+_BETWEEN_TRIES = 0.2
+"""Seconds between tries to open."""
 _PREPARED_STATEMENTS = 100
 _SMALLEST_POOL_TO_LISTEN = 3
 _SECONDS_TO_RELEASE = 5
@@ -73,11 +76,22 @@ class Database:
         return f"at {parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def open(self, *, create: bool) -> None:
-        """Connect, and create or check the tables. Raises `StorageError`."""
+        """Connect, and create or check the tables; repeated while the server is away. Raises `StorageError`."""
         self._check_pool()
+        end = time.monotonic() + self._retry_for
+        while True:
+            try:
+                return await self._open(create=create, seconds=end - time.monotonic())
+            except StorageUnavailableError:
+                if time.monotonic() + _BETWEEN_TRIES >= end:
+                    raise
+            retried("PostgreSQL")
+            await asyncio.sleep(_BETWEEN_TRIES)
+
+    async def _open(self, *, create: bool, seconds: float) -> None:
         first = self._connections_with(statements=0)  # until it is known that there is no pooler
         try:
-            async with asyncio.timeout(self._retry_for), borrowed(first) as connection:
+            async with asyncio.timeout(seconds), borrowed(first) as connection:
                 await check_server(connection)
                 await self._set_clock(connection)
                 await self._schema.prepare(connection, create=create)

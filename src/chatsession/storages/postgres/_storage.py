@@ -121,7 +121,7 @@ class PostgresStorage(Storage):
         """Connect, and create, migrate or check the tables.
 
         Raises:
-            StorageUnavailableError: the server cannot be reached.
+            StorageUnavailableError: the server could not be reached within `retry_for` seconds.
             StorageError: the server cannot be used: wrong credentials, a missing right, no such database, too old, a
                 read-only replica, or a foreign table of the same name.
         """
