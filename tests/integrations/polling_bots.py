@@ -55,6 +55,10 @@ class PollingBot(ABC):
     def setup(self) -> None:
         """Make the framework's bot, and register its handler."""
 
+    def setup_states(self, deduplicate: int) -> None:
+        """Set up what else remembers updates beside sessions."""
+        raise NotImplementedError
+
     @abstractmethod
     async def poll(self, **options: Any) -> None:
         """Poll until `stop`, or until this is cancelled."""
@@ -120,6 +124,9 @@ class AiogramBot(PollingBot):
             await self.begin(text)
             self.count(text, session, lambda answer: ctx.after_commit(message.answer(answer)))
 
+    def setup_states(self, deduplicate: int) -> None:
+        aiogram.setup_fsm(self._dp, self.options["storage"], deduplicate=deduplicate)
+
     async def poll(self, **options: Any) -> None:
         bot = Bot(self.api.token, session=AiohttpSession(api=TelegramAPIServer.from_base(self.api.url)))
         await aiogram.start_polling(self._dp, bot, **options)
@@ -150,6 +157,9 @@ class PtbBot(PollingBot):
 
         self.application.add_handler(MessageHandler(filters.ALL, handle))
         self._stopped = asyncio.Event()
+
+    def setup_states(self, deduplicate: int) -> None:
+        telegram_ext.setup_persistence(self.application, self.options["storage"], deduplicate=deduplicate)
 
     async def poll(self, **options: Any) -> None:
         options.pop("handle_signals", None)
@@ -185,6 +195,9 @@ class AsyncTelebotBot(PollingBot):
 
         self._bot.register_message_handler(handle)  # type: ignore[arg-type] # telebot knows handlers of one parameter
         self._bot.register_edited_message_handler(handle)  # type: ignore[arg-type] # likewise
+
+    def setup_states(self, deduplicate: int) -> None:
+        telebot.setup_fsm(self._bot, self.options["storage"], deduplicate=deduplicate)
 
     async def poll(self, **options: Any) -> None:
         asyncio_helper.API_URL = self.api.url + "/bot{0}/{1}"

@@ -234,8 +234,14 @@ async def test_refusals_are_dropped_and_waits_are_waited_for(
     assert "bot was blocked" in caplog.text
 
 
-async def test_a_full_window_waits_without_asking(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
-    bot, ann = kind(api, url, deduplicate=3), api.private_chat(1001)
+@pytest.mark.parametrize("of", ["sessions", "states"])
+async def test_a_full_window_waits_without_asking(api: BotApiServer, url: str, kind: type[PollingBot], of: str) -> None:
+    """It is as large as the smallest `deduplicate`."""
+    bot, ann = kind(api, url, deduplicate=3 if of == "sessions" else 100), api.private_chat(1001)
+    if of == "states":
+        if kind.setup_states is PollingBot.setup_states:
+            pytest.skip("its states remember no updates")
+        bot.setup_states(deduplicate=3)
     for text in ("slow", "a", "b", "c", "d"):
         ann.send(text)
     asked: list[int] = []

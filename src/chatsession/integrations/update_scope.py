@@ -97,6 +97,11 @@ class SessionBindings:
         self.deduplicate: bool = False
         """Whether one of the managers remembers updates."""
 
+    @property
+    def managers(self) -> list[SessionManager[Any]]:
+        """The managers of the bindings."""
+        return [binding.sessions for binding in self.all]
+
     def check(self, binding: SessionBinding[Any], taken: Collection[str] = ()) -> None:
         """Raises `ValueError` (`SessionNameError`) if a binding clashes with another, or with something else.
 

@@ -22,7 +22,7 @@ from chatsession.integrations.polling.setup import (
     stopped_by_signals,
 )
 from chatsession.integrations.polling.window import RawUpdate
-from chatsession.integrations.update_scope import SessionBindings
+from chatsession.manager import SessionManager
 
 _NOT_TAKEN = frozenset(("handle_as_tasks", "backoff_config"))
 """What aiogram's own polling takes, and would go to handlers here."""
@@ -85,7 +85,7 @@ class _AiogramBot:
 async def start_polling(
     dispatcher: Dispatcher,
     *bots: Bot,
-    bindings: SessionBindings,
+    managers: Sequence[SessionManager[Any]],
     polling_timeout: int,
     allowed_updates: list[str],
     handle_signals: bool,
@@ -108,7 +108,7 @@ async def start_polling(
         make_poller(
             bot.id,
             _AiogramBot(dispatcher, bot, allowed_updates, data),
-            bindings,
+            managers,
             timeout=polling_timeout,
             drain=drain_timeout,
             max_deliveries=max_deliveries,

@@ -182,10 +182,14 @@ async def start_polling(
         ...     setup_sessions(dp, SessionManager(dict[str, int], storage="sqlite:///bot.db", deduplicate=100))
         ...     await start_polling(dp, Bot("42:token"))
     """
+    states = dispatcher.fsm.storage
     await poll(
         dispatcher,
         *bots,
-        bindings=middleware_of(dispatcher).bindings,
+        managers=[
+            *middleware_of(dispatcher).bindings.managers,
+            *([states.sessions] if isinstance(states, SessionFSMStorage) else []),
+        ],
         polling_timeout=polling_timeout,
         allowed_updates=dispatcher.resolve_used_update_types() if allowed_updates is None else list(allowed_updates),
         handle_signals=handle_signals,

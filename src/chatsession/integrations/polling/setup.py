@@ -7,11 +7,12 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 from chatsession.integrations.polling.deliveries import Deliveries
 from chatsession.integrations.polling.poller import BotApi, Poller
-from chatsession.integrations.update_scope import SessionBindings
+from chatsession.manager import SessionManager
 
 _log = logging.getLogger("chatsession")
 
@@ -28,7 +29,7 @@ def check_max_deliveries(most: int) -> None:
 def make_poller(
     bot_id: int,
     api: BotApi,
-    bindings: SessionBindings,
+    managers: Sequence[SessionManager[Any]],
     *,
     timeout: int,
     drain: float,
@@ -40,7 +41,7 @@ def make_poller(
     Args:
         bot_id: the id of the bot.
         api: the framework's bot.
-        bindings: the sessions of the bot.
+        managers: of the bot's sessions, then of its states.
         timeout: seconds of a long poll.
         drain: seconds to wait for handlers at the end.
         max_deliveries: the number of crashes after which an update is set aside.
@@ -50,7 +51,6 @@ def make_poller(
         ValueError: `max_deliveries` is less than 2.
     """
     check_max_deliveries(max_deliveries)
-    managers = [binding.sessions for binding in bindings.all]
     for manager in managers:
         if not manager.options.deduplicate:
             _log.warning(

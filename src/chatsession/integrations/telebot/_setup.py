@@ -239,9 +239,11 @@ def start_polling(
     poller_of = partial(make_poller, timeout=timeout, drain=drain_timeout, max_deliveries=max_deliveries)
     if isinstance(bot, AsyncTeleBot):
         dispatch = dispatch_of(bot)
-        poller = poller_of(bot.bot_id or 0, AsyncApi(bot, dispatch, allowed), dispatch.bindings)
+        states = [] if dispatch.states is None else [dispatch.states.sessions]
+        managers = [*dispatch.bindings.managers, *states]
+        poller = poller_of(bot.bot_id or 0, AsyncApi(bot, dispatch, allowed), managers)
         return poll(bot, dispatch, poller, handle_signals=handle_signals)
     threads = thread_dispatch_of(bot)
     api = ThreadApi(bot, threads, allowed)
-    poller = poller_of(bot.bot_id or 0, api, threads.bindings)
+    poller = poller_of(bot.bot_id or 0, api, threads.bindings.managers)
     return poll_in_threads(bot, threads, api, poller, handle_signals=handle_signals)

@@ -66,7 +66,7 @@ class ConfirmingUpdater(Updater):
         self._poller = make_poller(
             self.bot.id,
             bot,
-            cast("Any", self._application).served.all_bindings,
+            cast("Any", self._application).served.managers,
             timeout=int(seconds),
             drain=self._drain_timeout,
             max_deliveries=self._max_deliveries,

@@ -16,7 +16,8 @@ from chatsession.actions import Methods
 from chatsession.errors import SessionClosedError, SessionError
 from chatsession.integrations.telegram_ext._loaded import LoadedData
 from chatsession.integrations.update_context import UpdateContext
-from chatsession.integrations.update_scope import SessionBinding, SessionBindings, UpdateScope
+from chatsession.integrations.update_scope import SessionBindings, UpdateScope
+from chatsession.manager import SessionManager
 from chatsession.unit_of_work.group import abort_all, all_redelivered, commit_all
 from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.unit import UnitOfWork
@@ -41,13 +42,10 @@ class Served(NamedTuple):
     persistence: SessionPersistence | None = None
 
     @property
-    def all_bindings(self) -> SessionBindings:
-        """Those of sessions, and of persisted data as another one."""
-        everything = SessionBindings()
-        everything.all += self.bindings.all
-        if self.persistence is not None:
-            everything.all.append(SessionBinding(self.persistence.managers["persistence"], lazy=False, per_bot=False))
-        return everything
+    def managers(self) -> list[SessionManager[Any]]:
+        """Those of sessions, then that of persisted data."""
+        persisted = [] if self.persistence is None else [self.persistence.managers["persistence"]]
+        return [*self.bindings.managers, *persisted]
 
     async def start(self) -> None:
         """The bot starts: open the storages (again)."""
