@@ -50,11 +50,13 @@ class Opening(Loaded[T]):
     async def enter_queue(self) -> None:
         """The first half of `begin`: wait for the turn in this process."""
         await self._admit()
-        self._enter()
-        if not self.runtime.exclusive:
+        runtime = self.runtime
+        runtime.active += 1
+        self._epoch, self._phase = runtime.epoch, OPENING
+        if not runtime.exclusive:
             return
         try:
-            handover = await self.runtime.coordinator.enter_queue(self.full_key, self.runtime.lock_timeout)
+            handover = await runtime.coordinator.enter_queue(self.full_key, runtime.lock_timeout)
         except BaseException:
             self._close()
             raise
@@ -133,12 +135,6 @@ class Opening(Loaded[T]):
             raise SessionClosedError("this Session was used before; open another", key=self.full_key)
         if self.runtime.loop is not asyncio.get_running_loop():
             await self.runtime.admit(self.full_key)
-
-    def _enter(self) -> None:
-        runtime = self.runtime
-        runtime.active += 1
-        self._epoch = runtime.epoch
-        self._phase = OPENING
 
     async def _arrive(self, record: Record | None) -> None:
         if record is not None and (misfit := self.load(record)) is not None:

@@ -150,7 +150,8 @@ class UnitOfWork(Opening[T], Session[T], AsyncOnly):
         runtime, key = self.runtime, self.full_key
         if self._phase is not NEW or runtime.loop is not asyncio.get_running_loop():
             await self._admit()
-        self._enter()
+        runtime.active += 1
+        self._epoch, self._phase = runtime.epoch, OPENING
         try:
             if runtime.exclusive:
                 acquired = runtime.coordinator.try_acquire(key)
