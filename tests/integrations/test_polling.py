@@ -285,5 +285,7 @@ async def test_an_update_of_a_kind_that_is_not_known_is_done(
 
 
 async def test_fewer_than_two_deliveries_make_no_sense(api: BotApiServer, url: str, kind: type[PollingBot]) -> None:
+    bot = kind(api, url)
     with pytest.raises(ValueError, match="max_deliveries"):
-        await kind(api, url).poll(max_deliveries=1)
+        await bot.poll(max_deliveries=1)
+    await bot.close()

@@ -475,7 +475,7 @@ def test_what_is_refused_at_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return SessionManager(Pizza, storage="memory:", **options)
 
     with pytest.raises(TypeError, match=r"TeleBot needs a chatsession\.sync\.SessionManager"):
-        setup_sessions(TeleBot("42:playground", validate_token=False), sessions())  # type: ignore[arg-type]
+        setup_sessions(TeleBot("42:playground", validate_token=False, threaded=False), sessions())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="per_bot needs the bot's id"):
         setup_sessions(make_bot(token="nonsense"), sessions(), per_bot=True)
     for name in ("data", "bot", "state"):

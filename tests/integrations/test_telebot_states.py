@@ -454,7 +454,7 @@ class TestSettingUp:
 
     def test_a_sync_bot(self) -> None:
         with pytest.raises(TypeError, match="needs an AsyncTeleBot, not a TeleBot"):
-            setup_fsm(TeleBot("42:token"), "memory:")  # type: ignore[arg-type] # what this is about
+            setup_fsm(TeleBot("42:token", threaded=False), "memory:")  # type: ignore[arg-type] # what this is about
 
     async def test_a_storage_of_two_bots_is_closed_by_the_last(self, storage: SessionStateStorage) -> None:
         first, second = make_bot(), make_bot(token="43:playground")
@@ -502,7 +502,7 @@ class TestSyncStorage:
     @pytest.mark.parametrize("ours", [True, False], ids=["ours", "the framework's"])
     def test_it_does_what_the_frameworks_own_does(self, sync_storage: SyncSessionStateStorage, ours: bool) -> None:
         storage: Any = sync_storage if ours else SyncMemoryStorage()
-        bot = TeleBot("42:token", state_storage=storage)
+        bot = TeleBot("42:token", threaded=False, state_storage=storage)
         ids = (1, 1)
         assert (storage.get_state(*ids), storage.get_data(*ids)) == (None, {})
         assert (storage.delete_state(*ids), storage.reset_data(*ids)) == (False, False)
@@ -521,7 +521,7 @@ class TestSyncStorage:
         assert bot.get_state(1) is None
 
     def test_a_block_that_fails_writes_nothing(self, sync_storage: SyncSessionStateStorage) -> None:
-        bot = TeleBot("42:token", state_storage=sync_storage)
+        bot = TeleBot("42:token", threaded=False, state_storage=sync_storage)
         bot.set_state(1, "on")
         with pytest.raises(ValueError, match="bad"), bot.retrieve_data(1) as data:
             data["x"] = 1
@@ -538,7 +538,7 @@ class TestSyncStorage:
         assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == ("on", {"x": 1})
 
     def test_what_a_block_sets_by_other_calls_is_kept(self, sync_storage: SyncSessionStateStorage) -> None:
-        bot = TeleBot("42:token", state_storage=sync_storage)
+        bot = TeleBot("42:token", threaded=False, state_storage=sync_storage)
         bot.set_state(1, "on")
         with bot.retrieve_data(1) as data:
             data["size"] = "big"
@@ -552,7 +552,7 @@ class TestSyncStorage:
         assert (bot.get_state(1), sync_storage.get_data(1, 1, bot_id=42)) == (None, {})
 
     def test_blocks_of_two_threads_reach_for_each_other(self, sync_storage: SyncSessionStateStorage) -> None:
-        bot = TeleBot("42:token", state_storage=sync_storage)
+        bot = TeleBot("42:token", threaded=False, state_storage=sync_storage)
         both = threading.Barrier(2, timeout=60)
 
         def poke(own: int) -> None:
