@@ -150,7 +150,7 @@ class Coordinator:
         if not self.leases.certainly_held(kept.lease):
             self._give_back(kept)  # this process was stopped for too long, and another one may have written
             return None
-        self.queue.try_enter(key, asyncio.current_task())
+        self.queue.try_enter(key, asyncio.current_task(self.lifecycle.loop))
         return kept
 
     async def acquire(self, key: str, timeout: float | None, lease_seconds: float) -> Acquired:
@@ -178,7 +178,7 @@ class Coordinator:
         """Wait in the queue of this process. Returns the handover of the holder before, if there is one."""
         if self._immediate is None and (kept := self.try_acquire(key)) is not None:
             return kept
-        if self.queue.try_enter(key, asyncio.current_task()):
+        if self.queue.try_enter(key, asyncio.current_task(self.lifecycle.loop)):
             return None
         handover = await self.queue.wait(key, timeout)
         return None if handover is None else self._unexpired(handover)
@@ -341,7 +341,7 @@ class Coordinator:
             self.queue.release(key)
 
     def _acquire_immediately(self, key: str, storage: ImmediateStorage) -> Acquired | None:
-        if not self.queue.try_enter(key, asyncio.current_task()):
+        if not self.queue.try_enter(key, asyncio.current_task(self.lifecycle.loop)):
             return None
         try:
             return Acquired(storage.read(key), None)

@@ -57,18 +57,22 @@ class Lifecycle:
         "__weakref__",
         "_closing",
         "_inherited",
-        "_loop",
         "_members",
         "_opened_here",
         "_opening",
         "_traffic",
+        "loop",
         "storage",
     )
 
     def __init__(self, storage: Storage, traffic: Traffic) -> None:
         self.storage: Storage = storage
         self._traffic = traffic
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop to which the storage belongs; `None` before the first.
+
+        An update takes it from here: before Python 3.12, asyncio asks for the process id to tell the running loop.
+        """
         self._inherited = False
         self._members: set[Member] = set()
         self._opened_here = False
@@ -124,16 +128,16 @@ class Lifecycle:
             SessionError: another event loop is using the storage.
         """
         loop = asyncio.get_running_loop()
-        if loop is self._loop and not self._inherited:
+        if loop is self.loop and not self._inherited:
             return
-        if self._loop is not None and self._loop.is_running() and not self._inherited:
+        if self.loop is not None and self.loop.is_running() and not self._inherited:
             raise SessionError(
                 "its manager is in use in another event loop, which is still running; make a manager of its own for "
                 "each event loop, or call this one from its own loop with asyncio.run_coroutine_threadsafe()"
             )
-        if self._loop is not None or self._inherited:
+        if self.loop is not None or self._inherited:
             self._leave_loop()
-        self._loop = loop
+        self.loop = loop
 
     def _leave_loop(self) -> None:
         members, self._members = self._members, set()
@@ -146,7 +150,7 @@ class Lifecycle:
         self._inherited = False
 
     def _forked(self) -> None:
-        self._inherited = self._inherited or self._loop is not None or self.storage.is_open
+        self._inherited = self._inherited or self.loop is not None or self.storage.is_open
         for member in self._members:
             member.leave_loop()
 

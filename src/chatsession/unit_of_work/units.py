@@ -66,7 +66,7 @@ class Units(Generic[T]):
         """The unit of work of a stored key; `ctx` is the context of the update in which it is opened, if any."""
         runtime, observe = self.runtime, self._observe
         update_id = update_id_of(ctx) if runtime.deduplicate and ctx is not None else None
-        loop = asyncio._get_running_loop()
+        loop = runtime.loop or asyncio._get_running_loop()
         if loop is not None and (sys.flags.dev_mode or loop.get_debug()):
             return WatchedUnit(runtime, key, update_id, ctx, self.name, observe or nobody_observes)
         if observe is None:

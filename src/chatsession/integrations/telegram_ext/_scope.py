@@ -83,7 +83,8 @@ class Scope:
         self.ended = False
         self.results: dict[asyncio.Task[Any] | None, object] = {}
         """Of those tasks that have done their part."""
-        self._first = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._first = asyncio.current_task(self._loop)
         self.users: set[asyncio.Task[Any] | None] = {self._first}
         self._of_update: object = object() if failed is None else failed._of_update
         self.context: object = None if failed is None else failed.context
@@ -183,7 +184,7 @@ class Scope:
 
         Before that, handlers that do not block take their first step, as they come before those of later groups.
         """
-        if len(self.users) > 1 and asyncio.current_task() is self._first:
+        if len(self.users) > 1 and asyncio.current_task(self._loop) is self._first:
             await asyncio.sleep(0)
         if self.wanted:
             await self.open()
@@ -251,7 +252,7 @@ class Scope:
 
     async def leave(self) -> None:
         """A task has done its part; the last one commits: prepare all, then commit all, or none."""
-        self.users.discard(asyncio.current_task())
+        self.users.discard(asyncio.current_task(self._loop))
         if self.ended:
             return
         if self.users:
