@@ -25,12 +25,13 @@ def context_of(update: Update, data: dict[str, Any], methods: AiogramMethods) ->
         found = _context_of_library(update)
     message = update.message or update.edited_message
     sender_chat = message and message.sender_chat
-    in_topic = message or (update.callback_query and update.callback_query.message)
-    chat_id = found.chat_id
+    chat_id, thread_id = found.chat_id, found.thread_id
+    if thread_id is None and chat_id is not None and chat_id < 0:  # no person's own chat has topics of others
+        thread_id = direct_topic_id(message or (update.callback_query and update.callback_query.message))
     return UpdateContext(
         chat_id=chat_id,
         user_id=sender_id(found.user_id, sender_chat and sender_chat.id, chat_id),
-        thread_id=found.thread_id or direct_topic_id(in_topic),
+        thread_id=thread_id,
         business_connection_id=found.business_connection_id,
         bot_id=methods.bot_id,
         update=update,
