@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import runpy
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ async def offline(sessions: SessionManager[Pizza], errors: list[BaseException]) 
     await offline.start()
     setup_sessions(offline.client, sessions)
     return offline
+
+
+def voted(voter: Any) -> Any:
+    positions = {"positions": [0]} if "positions" in signature(types.UpdateMessagePollVote).parameters else {}
+    return types.UpdateMessagePollVote(1, voter, [b"0"], qts=1, **positions)  # Telethon 1.40 knows none
 
 
 def boosted(**more: bool) -> Any:
@@ -117,11 +123,11 @@ UPDATES: dict[str, tuple[Any, str | None, str | None, str | None, str | None]] =
     "boost": (boosted(), str(SUPERGROUP), "7", f"{SUPERGROUP}:7", str(SUPERGROUP)),
     "boost as a gift": (boosted(gift=True), str(SUPERGROUP), None, None, str(SUPERGROUP)),
     "answer to a poll": (
-        types.UpdateMessagePollVote(1, peer(7), [b"0"], positions=[0], qts=1),
+        voted(peer(7)),
         *(None, "7", None, None),
     ),
     "answer of a channel to a poll": (
-        types.UpdateMessagePollVote(1, types.PeerChannel(300), [b"0"], positions=[0], qts=1),
+        voted(types.PeerChannel(300)),
         *(str(SUPERGROUP), None, None, str(SUPERGROUP)),
     ),
     "typing in private": (types.UpdateUserTyping(7, types.SendMessageTypingAction()), "7", "7", "7:7", "7"),

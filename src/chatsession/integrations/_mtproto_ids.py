@@ -118,7 +118,9 @@ def _thread_id(message: Any) -> int | None:
 
 
 def _typed_in(update: Any) -> int | None:
-    return not_general(update.top_msg_id) if _kind(update) in _TYPING else None
+    if _kind(update) not in _TYPING:
+        return None
+    return not_general(getattr(update, "top_msg_id", None))  # which older versions do not have in private chats
 
 
 def _kind(thing: object) -> str:
