@@ -11,7 +11,7 @@ from aiogram import Dispatcher, Router
 from aiogram.filters import Command
 from aiogram.fsm.scene import Scene, SceneRegistry, on
 from aiogram.types import Message, TelegramObject
-from aiogram_aids import BOT, CountingStorage, Pizza, message
+from aiogram_aids import BOT, CountingStorage, Pizza, group, message
 
 from chatsession import SessionManager
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
@@ -74,6 +74,51 @@ async def test_ten_photos_of_an_album_arrive_at_once(
 
 def photo(number: int) -> dict[str, Any]:
     return {"file_id": f"p{number}", "file_unique_id": f"p{number}", "width": 1, "height": 1}
+
+
+@pytest.mark.parametrize("registered", ["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_handler_runs_in_a_task_older_than_its_update(
+    sessions: SessionManager[Pizza], place: str, registered: str
+) -> None:
+    dp, router = Dispatcher(), Router()
+    dp.include_router(router)
+    calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+    workers: list[asyncio.Task[None]] = []
+
+    async def call_in_turn() -> None:
+        while True:
+            await (await calls.get())()
+
+    async def in_turn(handler: Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def call() -> None:
+            try:
+                done.set_result(await handler(event, data))
+            except Exception as error:
+                done.set_exception(error)
+
+        if not workers:  # in the first update, whose context the task keeps
+            workers.append(asyncio.create_task(call_in_turn()))
+        calls.put_nowait(call)
+        return await done
+
+    if registered == "before":
+        PLACES[place](dp, router, in_turn)
+    setup_sessions(dp, sessions)
+
+    @router.message()
+    async def on_message(message: Message, session: Pizza, ctx: SessionContext[Pizza]) -> None:
+        session.count += 1
+
+    if registered == "after":
+        PLACES[place](dp, router, in_turn)
+    for chat in (-1, -2, -1):
+        await dp.feed_raw_update(BOT, message("pizza", chat=group(chat)))
+    workers[0].cancel()
+    assert await sessions.get(-1) == Pizza(2)
+    assert await sessions.get(-2) == Pizza(1)
 
 
 async def test_a_middleware_waits_while_another_update_of_its_chat_runs(

@@ -176,7 +176,7 @@ class UpdateScope:
         context: the update.
     """
 
-    __slots__ = ("beside", "bindings", "context", "contexts", "handled", "sessions", "states")
+    __slots__ = ("__weakref__", "beside", "bindings", "context", "contexts", "handled", "sessions", "states")
 
     def __init__(self, bindings: SessionBindings, context: UpdateContext) -> None:
         self.bindings: SessionBindings = bindings

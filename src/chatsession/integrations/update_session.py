@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import ReferenceType
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +19,9 @@ from chatsession.unit_of_work.lazy import LazySession
 from chatsession.unit_of_work.lending import begin_beside
 from chatsession.unit_of_work.move import move
 from chatsession.unit_of_work.unit import UnitOfWork
+
+if TYPE_CHECKING:
+    from chatsession.integrations.update_scope import UpdateScope
 
 T = TypeVar("T")
 
@@ -37,6 +41,8 @@ class UpdateSession(Struct, Generic[T], eq=False):
     """`None`: it has not been used, or the update has none."""
     beside: Sequence[UpdateSession[Any]] = ()
     """All sessions of the update, if there are others."""
+    scope: ReferenceType[UpdateScope] | None = None
+    """Of the update, for `scope_in`."""
     _resolved: bool = False
     """It is known whether the update has a session."""
     _opening: bool = False
@@ -269,3 +275,24 @@ class LazySessionContext(_Context[T]):
     @session.setter
     def session(self, value: T | Awaitable[T] | None) -> None:
         self._update_session.holder.data = cast("T | None", value)
+
+
+def scope_in(given: Mapping[str, object]) -> UpdateScope | None:
+    """The scope of an update, by a context of its sessions.
+
+    Args:
+        given: what a handler is given, in whatever task or thread.
+
+    Returns:
+        `None` if no context is among it, as with a bot that has no sessions.
+
+    Raises:
+        SessionClosedError: the update is done.
+    """
+    for thing in given.values():
+        if isinstance(thing, _Context):
+            reference = cast("_Context[Any]", thing)._update_session.scope
+            if (scope := reference and reference()) is None:
+                raise _misused()
+            return scope
+    return None

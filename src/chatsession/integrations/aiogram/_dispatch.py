@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
+from weakref import ref
 
 from aiogram import BaseMiddleware, Bot, Dispatcher
 from aiogram.dispatcher.event.bases import UNHANDLED
@@ -11,7 +12,7 @@ from aiogram.dispatcher.event.handler import HandlerObject
 from aiogram.types import ErrorEvent, TelegramObject, Update
 
 from chatsession.integrations.aiogram._fsm import CONTROL_FLOW, SessionFSMStorage
-from chatsession.integrations.aiogram._handlers import SessionCallback, current_scope, serve_handler
+from chatsession.integrations.aiogram._handlers import SessionCallback, serve_handler
 from chatsession.integrations.aiogram._ids import context_of
 from chatsession.integrations.aiogram._methods import AiogramMethods
 from chatsession.integrations.aiogram._scenes import serve_actions
@@ -60,7 +61,6 @@ class UpdateMiddleware(BaseMiddleware):
         scope = self.begin(cast("Update", event), data)
         if states is not None:
             states.join(scope)
-        around = current_scope.set(scope)
         try:
             if scope.context.moves_chat:
                 await scope.follow_chat()
@@ -72,8 +72,6 @@ class UpdateMiddleware(BaseMiddleware):
         except BaseException:
             await scope.abort()
             raise
-        finally:
-            current_scope.reset(around)
         if result is not UNHANDLED:
             scope.handled = True
         await scope.commit()
@@ -85,6 +83,11 @@ class UpdateMiddleware(BaseMiddleware):
         if self._methods is None or self._methods.bot is not bot:  # mostly there is one bot
             self._methods = AiogramMethods(bot)
         scope = UpdateScope(self.bindings, context_of(update, data, self._methods))
+        # What handlers are given leads back to the scope, in whatever task they run; aiogram copies it at ten places,
+        # so that an entry more would cost more than this.
+        reference = ref(scope)
+        for session in scope.sessions:
+            session.scope = reference
         data.update(scope.contexts)
         return scope
 
@@ -118,8 +121,4 @@ class _ErrorMiddleware(BaseMiddleware):
         scope = self._update.begin(cast("ErrorEvent", event).update, data)
         if (scenes := data.get("scenes")) is not None:
             scenes.data = {**scenes.data, **data}
-        around = current_scope.set(scope)
-        try:
-            return await run_as_unit(scope, lambda: self._update.serve(handler, event, data), CONTROL_FLOW)
-        finally:
-            current_scope.reset(around)
+        return await run_as_unit(scope, lambda: self._update.serve(handler, event, data), CONTROL_FLOW)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
@@ -13,10 +12,9 @@ from aiogram.types import ErrorEvent, TelegramObject
 
 from chatsession.integrations.aiogram._fsm import CONTROL_FLOW
 from chatsession.integrations.signatures import first_parameters, mentioned_by, parameters_behind
+from chatsession.integrations.states.unit import current_unit
 from chatsession.integrations.update_scope import SessionBindings, UpdateScope
-
-current_scope: ContextVar[UpdateScope | None] = ContextVar("chatsession update", default=None)
-"""The sessions of the update that is being handled. In what handlers get, they would be copied with it at each step."""
+from chatsession.integrations.update_session import scope_in
 
 
 def serve_handler(handler: HandlerObject, bindings: SessionBindings) -> None:
@@ -30,7 +28,7 @@ def serve_handler(handler: HandlerObject, bindings: SessionBindings) -> None:
         SessionNameError: `functools.partial` does so.
     """
     bindings.check_bound(handler.callback)
-    handler.callback = SessionCallback(handler, bindings.names)
+    handler.callback = SessionCallback(handler, bindings)
     handler.awaitable = True  # a handler that is not runs in a thread of its own all the same
     handler.params = {*handler.params, *bindings.names}
 
@@ -59,11 +57,12 @@ class SessionCallback:
 
     Args:
         handler: as it was registered.
-        names: of all sessions and their contexts.
+        bindings: of its dispatcher.
     """
 
-    def __init__(self, handler: HandlerObject, names: frozenset[str]) -> None:
-        callback = handler.callback
+    def __init__(self, handler: HandlerObject, bindings: SessionBindings) -> None:
+        self._bindings = bindings
+        callback, names = handler.callback, bindings.names
         self._call = callback if handler.awaitable else partial(asyncio.to_thread, callback)
         given = 2 if isinstance(callback, SceneHandlerWrapper) else 1  # the scene and the event
         called = callback.handler if isinstance(callback, SceneHandlerWrapper) else handler
@@ -74,12 +73,12 @@ class SessionCallback:
         update_wrapper(self, callback, updated=())
 
     async def __call__(self, event: TelegramObject, **data: Any) -> Any:
-        scope = current_scope.get()
-        if scope is not None:  # else it is of a dispatcher without sessions
-            bindings = scope.bindings
-            # A handler of errors may be the one that reports this very error.
-            names = bindings.names & self._wanted.parameters if type(event) is ErrorEvent else bindings.names
-            bindings.check_given(data, "from a middleware or filter", names)
+        bindings = self._bindings
+        # A handler of errors may be the one that reports this very error.
+        names = bindings.names & self._wanted.parameters if type(event) is ErrorEvent else bindings.names
+        bindings.check_given(data, "from a middleware or filter", names)
+        scope = scope_in(data) or _scope_of_states()
+        if scope is not None:  # else somebody feeds the dispatcher's routers past it
             data.update(await scope.load(self._wanted.parameters, self._wanted.mentioned))
             scope.handled = True
             if scope.redelivered:
@@ -94,3 +93,9 @@ class SessionCallback:
             if scope is not None:
                 await scope.roll_back()  # a middleware may catch the error
             raise
+
+
+def _scope_of_states() -> UpdateScope | None:
+    """That of an update whose dispatcher has states and no sessions."""
+    unit = current_unit.get()
+    return None if unit is None else unit.scope

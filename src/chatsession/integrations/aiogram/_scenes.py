@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 from aiogram.dispatcher.event.handler import CallableObject
 from aiogram.fsm.scene import SceneRegistry
 
-from chatsession.integrations.aiogram._handlers import current_scope, wanted_by
+from chatsession.integrations.aiogram._handlers import wanted_by
+from chatsession.integrations.update_session import scope_in
 
 _known: WeakKeyDictionary[SceneRegistry, int] = WeakKeyDictionary()
 """How many scenes of a registry get their sessions already."""
@@ -40,7 +41,7 @@ class _Action(CallableObject):
         self._wanted = wanted_by(action)
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
-        scope = current_scope.get()
+        scope = scope_in(kwargs)
         if scope is not None:  # `None`: of a dispatcher that shares the scene, and has no sessions
             kwargs.update(await scope.load(*self._wanted))
         return await self._action.call(*args, **kwargs)

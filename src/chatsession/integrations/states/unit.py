@@ -42,6 +42,7 @@ class StateUnit:
         "around",
         "entries",
         "open",
+        "scope",
         "states",
         "task",
     )
@@ -66,6 +67,8 @@ class StateUnit:
         self._busy: asyncio.Lock | None = None
         """Held by whoever loads a record, or writes through this unit; `None`: nobody has done so yet."""
         self._ended: asyncio.Event | None = None
+        self.scope: UpdateScope | None = None
+        """The sessions of the update, while it is handled."""
 
     async def __aenter__(self) -> Self:
         around = current_unit.get()
@@ -151,7 +154,7 @@ class StateUnit:
 
     def join(self, scope: UpdateScope) -> None:
         """Let the sessions of the update be committed together with the records."""
-        scope.states = self
+        self.scope, scope.states = scope, self
         scope.beside = self._identify(scope.context.update_id)
 
     def add(self, scope: UpdateScope) -> None:
@@ -159,6 +162,7 @@ class StateUnit:
         if not scope.handled and scope.beside is not None:
             scope.beside.update_id = None  # what nobody has handled is not remembered
         self._others.extend(scope.close())
+        self.scope = None
 
     def undo(self) -> None:
         """A handler failed: take back what the update has done to the records."""
