@@ -36,6 +36,7 @@ class Opening(Loaded[T]):
 
     __slots__ = ("_epoch", "_phase", "_reload")
 
+    acquired: Acquired | None
     _phase: Phase
     _epoch: int
     """Of the runtime while this is open: another one means another event loop or process."""
