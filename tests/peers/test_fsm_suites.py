@@ -87,7 +87,10 @@ async def dispatcher():
 """
 
 AIOGRAM_DIALOG = """
+from itertools import count
+
 from aiogram import Dispatcher
+from aiogram_dialog.api.entities import stack
 from aiogram_dialog.test_tools import memory_storage
 from chatsession import MemoryStorage
 from chatsession.integrations.aiogram import SessionFSMStorage
@@ -102,6 +105,7 @@ def with_isolation(self, *, storage=None, **options):
 
 Dispatcher.__init__ = with_isolation
 memory_storage.JsonMemoryStorage = lambda: SessionFSMStorage(MemoryStorage())
+stack.new_int_id = count(10**9).__next__  # by chance, it gives one in a hundred ids of the same second twice
 """
 
 
