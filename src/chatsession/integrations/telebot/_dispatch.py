@@ -156,7 +156,6 @@ class Dispatch(BotSessions):
 class _Update(HandledUpdate[Dispatch]):
     def __init__(self, dispatch: Dispatch, scope: UpdateScope, states: StateUnit | None = None) -> None:
         super().__init__(dispatch, scope)
-        self._states = states
         if states is not None:
             states.join(scope)
 
@@ -184,8 +183,8 @@ class _Update(HandledUpdate[Dispatch]):
     async def abort(self) -> None:
         """A handler failed: write nothing. May be called twice."""
         await self.scope.abort()
-        if self._states is not None:
-            await self._states.abort()
+        if self.scope.states is not None:
+            await self.scope.states.abort()
 
 
 class _Handler(Handler[_Update]):
