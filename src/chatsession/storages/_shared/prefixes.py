@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def is_text(prefix: str) -> bool:
-    """Whether a server may have a key with this prefix: it has no half of a surrogate pair."""
+    """Whether a stored key may begin with this: it has no half of a surrogate pair."""
     try:
         prefix.encode()
     except UnicodeEncodeError:

@@ -8,6 +8,7 @@ from typing import cast
 from zlib import crc32
 
 from chatsession.errors import StorageError
+from chatsession.storages._shared.prefixes import is_text
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
 from chatsession.storages.redis._names import RESERVED
@@ -30,10 +31,9 @@ async def page(calls: Calls, prefix: str, cursor: str | None, limit: int) -> tup
     A server returns more keys at a time than a small page holds. The next page then requests the same keys and skips
     those that were returned. If they have changed meanwhile, all are returned again: twice is better than never.
     """
-    try:
-        pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix.encode()) + b"*"
-    except UnicodeEncodeError:
+    if not is_text(prefix):
         return [], None
+    pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", prefix.encode()) + b"*"
     if not _CURSOR.fullmatch(cursor or _BEGINNING):
         raise StorageError("this is not a cursor of an enumeration in Redis")
     start, run, position, *given = (cursor or _BEGINNING).split(":")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from chatsession.storages._shared.prefixes import is_text
 from chatsession.storages.base import (
     ANYTHING,
     CONFLICT,
@@ -190,10 +191,9 @@ def _after(
 ) -> list[tuple[Any, ...]]:
     begin = escaped(prefix)
     place = begin if cursor is None else cursor
-    try:
-        start, _ = begin.encode(), place.encode()
-    except UnicodeEncodeError:  # no key has this prefix
+    if not is_text(place):  # no enumeration gives such a cursor
         return []
+    start = begin.encode()
     rows = connection.execute(
         f"SELECT {columns} FROM sessions WHERE key {'>' if cursor is not None else '>='} ? ORDER BY key LIMIT ?",
         (place, limit),
