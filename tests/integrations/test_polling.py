@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from chatsession.integrations.telegram_ext import setup_polling
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
 from chatsession_playground.bot_api import BotApiServer
+
+PATIENCE = 60
 
 
 @pytest.fixture
@@ -141,6 +144,39 @@ async def test_updates_of_several_kinds_keep_their_order(api: BotApiServer, url:
     async with bot.polling():
         assert [(await ann.receive()).text for _ in range(3)] == ["1", "2", "3"]
     assert bot.seen == ["first", "edited", "after"]
+
+
+SIGNAL_IN_A_THREAD = """
+import signal, sys
+from telebot import TeleBot, apihelper
+from chatsession.integrations.telebot import setup_sessions, start_polling
+from chatsession.sync import SessionManager
+
+url, token = sys.argv[1:]
+apihelper.API_URL = url + "/bot{0}/{1}"
+bot = TeleBot(token)
+setup_sessions(bot, SessionManager(dict[str, int], storage="memory:"))
+
+@bot.message_handler()
+def on_text(message):
+    signal.raise_signal(signal.SIGTERM)
+
+start_polling(bot)
+"""
+"""A signal wakes no wait of the main thread if another thread gets it, or if it comes just before the wait begins."""
+
+
+async def test_a_signal_that_does_not_wake_the_bot_ends_it(api: BotApiServer) -> None:
+    api.private_chat(1001).send("hello")
+    bot = await asyncio.create_subprocess_exec(sys.executable, "-c", SIGNAL_IN_A_THREAD, api.url, api.token)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            assert await bot.wait() == 0
+    finally:
+        if bot.returncode is None:
+            bot.kill()
+            await bot.wait()
+    assert api.pending == []
 
 
 async def test_an_application_may_stop_before_its_updater(api: BotApiServer, url: str) -> None:

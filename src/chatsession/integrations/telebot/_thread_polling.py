@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import msgspec
@@ -26,6 +26,9 @@ from chatsession.integrations.polling.window import RawUpdate
 from chatsession.integrations.telebot._ids import batches
 from chatsession.integrations.telebot._methods import translated
 from chatsession.integrations.telebot._thread_dispatch import ThreadDispatch
+
+_SIGNAL_CHECK = 0.5
+"""Seconds after which a wait of the main thread lets Python run the handlers of signals."""
 
 
 class _RequestThread:
@@ -102,12 +105,12 @@ class ThreadApi:
 
     def drop_updates(self) -> None:
         """Wait for `end`."""
-        for _ in iter(self._received.get, None):
+        for _ in iter(self._next, None):
             pass
 
     def give_updates(self) -> None:
         """Give updates to the bot, in the thread that calls this, until `end`."""
-        for loop, received in iter(self._received.get, None):
+        for loop, received in iter(self._next, None):
             # Without threads, the next one is handled when the one before has ended.
             for batch in batches(received) if self._bot.threaded else [[polled] for polled in received]:
                 wanted = [polled for polled in batch if not polled.abandoned]
@@ -115,6 +118,12 @@ class ThreadApi:
                     [polled.update for polled in wanted],
                     {polled.update_id: ThreadDelivery(partial(_end_in_loop, loop, polled)) for polled in wanted},
                 )
+
+    def _next(self) -> tuple[asyncio.AbstractEventLoop, Sequence[PolledUpdate]] | None:
+        # A signal does not end the wait if it comes just before, or if another thread gets it.
+        while True:
+            with suppress(Empty):
+                return self._received.get(timeout=_SIGNAL_CHECK)
 
 
 def _end_in_loop(loop: asyncio.AbstractEventLoop, polled: PolledUpdate, delivery: ThreadDelivery) -> None:
