@@ -158,6 +158,9 @@ class Storage(ABC):
     result; it never maps two keys onto one. Errors of a driver are raised as `StorageError`, or as
     `StorageUnavailableError` where trying again later may help, after a bounded number of tries of its own that
     never make a change twice.
+
+    A call that is cancelled ends with `CancelledError`, and what it was to do may be done or not. After `close` no task
+    is left of it.
     """
 
     shared: ClassVar[bool] = True

@@ -60,7 +60,7 @@ async def run(call: Call[Result], server: str, seconds: float) -> Result:
     with pymongo.timeout(seconds):
         while True:
             try:
-                return await call(again)
+                return await _cancellable(call(again))
             except (PyMongoError, OSError) as error:
                 if not passes(error) or asyncio.get_running_loop().time() + pause >= end:
                     raise as_storage_error(error, server) from None
@@ -68,6 +68,21 @@ async def run(call: Call[Result], server: str, seconds: float) -> Result:
             retried("MongoDB")
             await asyncio.sleep(pause * random.uniform(0.7, 1.0))
             pause = min(2 * pause, 1.0)
+
+
+async def _cancellable(call: Awaitable[Result]) -> Result:
+    """Await a call, and raise the cancellation that it swallowed.
+
+    Until Python 3.12, `asyncio.wait_for`, which pymongo uses, swallows a cancellation when its own wait is over.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    earlier = task.cancelling()
+    try:
+        return await call
+    finally:
+        if task.cancelling() > earlier:
+            raise asyncio.CancelledError
 
 
 class Calls:

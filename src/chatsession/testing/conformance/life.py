@@ -9,6 +9,9 @@ from chatsession.storages import Action, Change, Committed, Storage
 from chatsession.testing.conformance.single import commit, lock, number, put, unlock, value_of
 from chatsession.testing.conformance.suite import MakeStorage, OpenAnother, StorageSuite
 
+_MOMENTS = 12
+"""Turns of the event loop after which a call is cancelled, from 0."""
+
 
 class LifeTests(StorageSuite):
     """Of one object, and of what it stored."""
@@ -68,6 +71,21 @@ class LifeTests(StorageSuite):
         before = asyncio.all_tasks()
         async with make_storage() as storage:
             await asyncio.gather(*(put(storage, f"key-{n}", b"1") for n in range(20)))
+        assert asyncio.all_tasks() <= before
+
+    async def test_a_cancelled_call_ends_and_leaves_no_task(self, make_storage: MakeStorage) -> None:
+        before = asyncio.all_tasks()
+        async with make_storage() as storage:
+            for moment in range(_MOMENTS):
+                changes = [Change(f"key-{n}", Action.PUT, number(moment)) for n in range(3)]
+                task = asyncio.ensure_future(storage.commit_many(changes))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                was_running = task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() or not was_running, "a cancelled call went on to its end"
+            assert isinstance(await commit(storage, Change("key-0", Action.PUT, b"after")), Committed)
+            assert await value_of(storage, "key-0") == b"after"
         assert asyncio.all_tasks() <= before
 
     async def test_closed_it_says_so_or_serves_but_never_answers_wrong(self, make_storage: MakeStorage) -> None:
