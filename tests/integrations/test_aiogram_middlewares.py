@@ -13,7 +13,7 @@ from aiogram.fsm.scene import Scene, SceneRegistry, on
 from aiogram.types import Message, TelegramObject
 from aiogram_aids import BOT, CountingStorage, Pizza, group, message
 
-from chatsession import SessionManager
+from chatsession import SessionError, SessionManager
 from chatsession.integrations.aiogram import SessionContext, setup_sessions
 
 Next = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
@@ -119,6 +119,85 @@ async def test_a_handler_runs_in_a_task_older_than_its_update(
     workers[0].cancel()
     assert await sessions.get(-1) == Pizza(2)
     assert await sessions.get(-2) == Pizza(1)
+
+
+class Workers:
+    """Runs what comes after it in one long-lived task for each chat."""
+
+    def __init__(self) -> None:
+        self._queues: dict[int, asyncio.Queue[tuple[asyncio.Future[Any], Callable[[], Awaitable[Any]]]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __call__(self, handler: Next, event: TelegramObject, data: dict[str, Any]) -> Any:
+        chat = data["event_chat"].id
+        if chat not in self._queues:
+            self._queues[chat] = asyncio.Queue()
+            self._tasks.append(asyncio.create_task(self._work(self._queues[chat])))
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queues[chat].put_nowait((done, lambda: handler(event, data)))
+        return await done
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, queue: asyncio.Queue[tuple[asyncio.Future[Any], Callable[[], Awaitable[Any]]]]) -> None:
+        while True:
+            done, call = await queue.get()
+            try:
+                done.set_result(await call())
+            except Exception as error:
+                done.set_exception(error)
+
+
+async def test_a_worker_of_a_chat_that_runs_whole_updates(sessions: SessionManager[Pizza]) -> None:
+    dp, workers = Dispatcher(), Workers()
+    dp.update.outer_middleware(workers)
+    setup_sessions(dp, sessions)
+
+    @dp.message()
+    async def on_message(message: Message, session: Pizza) -> None:
+        session.count += 1
+        if message.text == "again":
+            async with sessions.open(1):
+                pass
+
+    async def refused() -> None:
+        with pytest.raises(SessionError, match="this task or thread has it open already"):
+            await dp.feed_raw_update(BOT, message("again"))
+
+    async with asyncio.timeout(60):
+        fed = [dp.feed_raw_update(BOT, message()) for _ in range(3)]
+        await asyncio.gather(*fed[:2], refused(), fed[2])
+    await workers.stop()
+    assert await sessions.get(1) == Pizza(3)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_worker_that_does_not_commit_is_told_what_to_do(
+    dp: Dispatcher, sessions: SessionManager[Pizza], place: str
+) -> None:
+    router, workers = Router(), Workers()
+    dp.include_router(router)
+    PLACES[place](dp, router, workers)
+
+    @router.message()
+    async def on_message(message: Message, session: Pizza, ctx: SessionContext[Pizza]) -> None:
+        session.count += 1
+        if message.text == "release":
+            await ctx.release_session()
+
+    async with asyncio.timeout(60):
+        fed = [dp.feed_raw_update(BOT, message()) for _ in range(2)]
+        first, second = await asyncio.gather(*fed, return_exceptions=True)
+        assert await sessions.get(1) == Pizza(1)
+        await asyncio.gather(*[dp.feed_raw_update(BOT, message("release")) for _ in range(2)])
+    await workers.stop()
+    assert first is None
+    assert isinstance(second, SessionError)
+    assert "calls release_session() at the end of each handler" in str(second)
+    assert await sessions.get(1) == Pizza(3)
 
 
 async def test_a_middleware_waits_while_another_update_of_its_chat_runs(

@@ -177,7 +177,8 @@ def _circle(key: str, *, same: bool) -> SessionError:
     if same:
         return SessionError(
             "this task or thread has it open already, and opening it again would wait for ever; "
-            "use the session that is open, or end it first",
+            "use the session that is open, or end it first; a task that runs the handlers of several updates runs each "
+            "update as a whole, with its commit, or calls release_session() at the end of each handler",
             key=key,
         )
     return SessionError(

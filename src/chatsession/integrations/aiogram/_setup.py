@@ -42,7 +42,9 @@ def setup_sessions(
 
     Filters and middlewares get the context under the same name, and load by `await ctx.load_session()`. What they load
     is the session that the handler then gets, and what they change is stored also if nobody handles the update. A
-    middleware that waits, for the other photos of an album, say, does so before it loads.
+    middleware that waits, for the other photos of an album, say, does so before it loads. A middleware that runs the
+    updates of a chat in a task of its own is registered before this call, by `dp.update.outer_middleware`, so that an
+    update is committed before the task takes the next one.
 
     Nobody else may give handlers something under the manager's name, as projects with SQLAlchemy give `session`:
     that is a `SessionNameError`, raised here, at startup or by the first update, whichever can tell first. Give the
