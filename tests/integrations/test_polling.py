@@ -150,12 +150,19 @@ SIGNAL_IN_A_THREAD = """
 import signal, sys
 from telebot import TeleBot, apihelper
 from chatsession.integrations.telebot import setup_sessions, start_polling
+from chatsession.storages.memory import MemoryStorage
 from chatsession.sync import SessionManager
+
+class Storage(MemoryStorage):
+    async def close(self):
+        signal.raise_signal(signal.SIGTERM)
+        await super().close()
+        print("closed", flush=True)
 
 url, token = sys.argv[1:]
 apihelper.API_URL = url + "/bot{0}/{1}"
 bot = TeleBot(token)
-setup_sessions(bot, SessionManager(dict[str, int], storage="memory:"))
+setup_sessions(bot, SessionManager(dict[str, int], storage=Storage()))
 
 @bot.message_handler()
 def on_text(message):
@@ -166,12 +173,16 @@ start_polling(bot)
 """A signal wakes no wait of the main thread if another thread gets it, or if it comes just before the wait begins."""
 
 
-async def test_a_signal_that_does_not_wake_the_bot_ends_it(api: BotApiServer) -> None:
+async def test_signals_that_do_not_wake_the_bot_end_it_once(api: BotApiServer) -> None:
+    """The second one comes while the storage is closed, and does not interrupt that."""
     api.private_chat(1001).send("hello")
-    bot = await asyncio.create_subprocess_exec(sys.executable, "-c", SIGNAL_IN_A_THREAD, api.url, api.token)
+    bot = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", SIGNAL_IN_A_THREAD, api.url, api.token], stdout=asyncio.subprocess.PIPE
+    )
     try:
         async with asyncio.timeout(PATIENCE):
-            assert await bot.wait() == 0
+            said, _ = await bot.communicate()
+        assert (bot.returncode, said) == (0, b"closed\n")
     finally:
         if bot.returncode is None:
             bot.kill()

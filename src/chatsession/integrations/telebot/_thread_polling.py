@@ -137,7 +137,7 @@ def poll_in_threads(
 ) -> None:
     """Run the poller in the event loop until it is stopped, and let the bot handle its updates."""
     dispatch.check_threads()
-    with polled_once(bot), dispatch.started() as loop_thread, ExitStack() as stack:
+    with polled_once(bot), ExitStack() as until_closed, dispatch.started() as loop_thread:
         polling: list[asyncio.Task[None]] = []
 
         def start() -> None:
@@ -145,14 +145,14 @@ def poll_in_threads(
             polling[0].add_done_callback(lambda task: api.end())
 
         stop = partial(loop_thread.call_soon, poller.stop)
-        stack.enter_context(stopped_by(bot, stop_polling=stop))
         if handle_signals:
-            stack.enter_context(stopping_at_signals(stop))
-        loop_thread.call_soon(start)
-        try:
-            api.give_updates()
-        except BaseException:  # an interrupt
-            loop_thread.call_soon(lambda: polling[0].cancel())
-            api.drop_updates()
-            raise
-        polling[0].result()
+            until_closed.enter_context(stopping_at_signals(stop))  # a second signal must not interrupt the closing
+        with stopped_by(bot, stop_polling=stop):
+            loop_thread.call_soon(start)
+            try:
+                api.give_updates()
+            except BaseException:  # an interrupt
+                loop_thread.call_soon(lambda: polling[0].cancel())
+                api.drop_updates()
+                raise
+            polling[0].result()
