@@ -228,6 +228,9 @@ class SyncSessionStateStorage(  # pyright: ignore[reportIncompatibleMethodOverri
     what its thread sets for the same user meanwhile belongs to it, and nothing is written if it fails. In the block,
     a call for another user is stored at once and waits for nobody, so that two blocks never wait for each other.
 
+    The bot neither closes it nor waits for its threads when `infinity_polling` returns. Call `bot.stop_bot()`, which
+    waits for the handlers that run, and then `close`. Otherwise the end of the process aborts their blocks.
+
     Args:
         storage: a URL for `open_storage`, or a `Storage`; `None`: states live in memory and end with the process.
         **options: see `StateOptions`; `prefix` is `"telebot:"` unless another is given.
