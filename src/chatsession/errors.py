@@ -53,7 +53,7 @@ class SessionDecryptError(SessionDecodeError):
 
 
 class SessionTooLargeError(SessionError):
-    """The encoded session is larger than `max_size`; nothing was written."""
+    """The encoded session is larger than `max_size`, or than the storage takes; nothing was written."""
 
 
 class SessionMigrationError(SessionError):

@@ -13,7 +13,13 @@ import pytest
 import redis.asyncio as driver
 from _redis_proxy import RedisProxy
 
-from chatsession.errors import SessionError, StorageError, StorageUnavailableError
+from chatsession.errors import (
+    SessionError,
+    SessionKeyError,
+    SessionTooLargeError,
+    StorageError,
+    StorageUnavailableError,
+)
 from chatsession.storages import Action, Change, Committed, Locked, LockRequest, Record, Refused
 from chatsession.storages._shared.retries import retries
 from chatsession.storages.redis import RedisStorage
@@ -186,6 +192,39 @@ async def test_a_full_memory() -> None:
 
             server.ask("CONFIG", "SET", "maxmemory", "0")
             await unlock(storage, (await lock(storage, "424242")).lease)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+async def test_a_value_too_large_fails_alone(clustered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if clustered:  # each session in a call of its own
+        monkeypatch.setattr("chatsession.storages.redis._servers.Servers.items_per_script", 1)
+    with RedisServer(arguments=["--proto-max-bulk-len", "1mb"]) as server:
+        async with RedisStorage(server.url) as storage:
+            idle = await asyncio.gather(*(lock(storage, key) for key in ("first", "second", "third", "large", "huge")))
+            sizes = {"first": 10, "large": 1_100_000, "second": 5_000, "huge": 9_000_000, "third": 1_000_000}
+            leases = {held.lease.key: held.lease for held in idle}
+            connections = {link for links in storage._calls._free.values() for link in links}
+            changes = [
+                Change(key, Action.PUT, b"7" * size, lease=leases[key], unlock=True) for key, size in sizes.items()
+            ]
+            outcomes = dict(zip(sizes, await storage.commit_many(changes), strict=True))
+            for key, size in sizes.items():
+                if size > 1_048_576:
+                    refusal = outcomes[key]
+                    assert isinstance(refusal, SessionTooLargeError)
+                    assert "proto-max-bulk-len" in str(refusal)
+                    assert f"{size:,}" in str(refusal)
+                    assert "777" not in str(refusal)
+                    assert (await lock(storage, key)).record is None
+                else:
+                    assert isinstance(outcomes[key], Committed)
+                    assert await value_of(storage, key) == b"7" * size
+            assert sum(link.is_closed for link in connections) <= 2  # one for each refused value
+            (outcome,) = await storage.commit_many([Change("alone", Action.PUT, b"7" * 2_000_000)])
+            assert isinstance(outcome, SessionTooLargeError)
+            (long, short) = await storage.read_many(["k" * 1_100_000, "first"])
+            assert isinstance(long, SessionKeyError)
+            assert isinstance(short, Record)
 
 
 async def test_rules_that_forbid_what_is_needed(server: RedisServer) -> None:

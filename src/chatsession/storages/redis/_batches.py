@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
-from chatsession.errors import SessionError, SessionKeyError
+from chatsession.errors import SessionError, SessionKeyError, StorageError
+from chatsession.storages.base import Change
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._calls import Calls
-from chatsession.storages.redis._errors import of_key
+from chatsession.storages.redis._errors import of_key, too_long
 from chatsession.storages.redis._names import name_of
 
 Item = TypeVar("Item")
@@ -44,10 +45,30 @@ async def replies_for(
     portions = [sent[start : start + most] for start in range(0, len(sent), most)]
     made = [prepare(*cast("Any", zip(*portion, strict=True))) for portion in portions]
     await calls.run(made, replicas)
-    if made and all(call.error is not None for call in made):
+    if made and all(call.error is not None and not call.unread for call in made):
         raise cast("SessionError", made[-1].error)
     replies = chain.from_iterable(map(_by_session, made, map(len, portions)))
-    return [next(replies) if type(name) is bytes else cast("SessionError", name) for name in names]
+    results = [next(replies) if type(name) is bytes else cast("SessionError", name) for name in names]
+    unread = [call.error for call in made if call.unread]
+    if unread:
+        # The server does not say which string is too long, but the longest one is.
+        places = [place for place, result in enumerate(results) if result in unread]
+        longest = max(places, key=lambda place: max(len(cast("bytes", names[place])), len(_value(items[place]))))
+        results[longest] = too_long(keys[longest], cast("bytes", names[longest]), _value(items[longest]))
+        places.remove(longest)
+        try:
+            again = await replies_for(
+                calls, [keys[place] for place in places], [items[place] for place in places], prepare, replicas
+            )
+        except StorageError as error:
+            again = [error] * len(places)
+        for place, result in zip(places, again, strict=True):
+            results[place] = result
+    return results
+
+
+def _value(item: object) -> bytes:
+    return item.value if isinstance(item, Change) else b""
 
 
 def only(reply: Replies | SessionError, key: str) -> object:

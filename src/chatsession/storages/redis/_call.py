@@ -19,7 +19,19 @@ class Call:
         script: what the `EVALSHA` among the commands runs.
     """
 
-    __slots__ = ("asking", "commands", "done", "error", "fault", "name", "place", "replies", "script", "unknown")
+    __slots__ = (
+        "asking",
+        "commands",
+        "done",
+        "error",
+        "fault",
+        "name",
+        "place",
+        "replies",
+        "script",
+        "unknown",
+        "unread",
+    )
 
     def __init__(
         self, *commands: Sequence[Word], name: bytes = b"", place: str | None = None, script: Script | None = None
@@ -32,6 +44,8 @@ class Call:
         """The slot is being moved, and the new server accepts a command only after `ASKING`."""
         self.unknown = False
         """The server does not know the digest of the script, so its text is sent."""
+        self.unread = False
+        """A string in it, or in a call before it, is longer than the server takes. It was not carried out."""
         self.done = False
         self.fault: Exception | None = None
         """Why the last attempt failed."""

@@ -151,7 +151,7 @@ class Calls:
             self._drop_idle(place)
             self._record_failure(calls, error)
         else:
-            if self._closed:
+            if self._closed or link.is_closed:
                 link.close()
             else:
                 self._free[place].append(link)
@@ -213,7 +213,7 @@ class Calls:
             if refusal.code in ("MOVED", "ASK"):
                 self._redirect(call, refusal)
         else:
-            call.error, call.done = self._error(refusal), True
+            call.error, call.done, call.unread = self._error(refusal), True, refusal.ends_connection
 
     def _redirect(self, call: Call, refusal: ReplyError) -> None:
         code, slot, place = str(refusal).split()

@@ -70,6 +70,8 @@ class Link(asyncio.Protocol):
     async def ask(self, commands: Sequence[Sequence[Word]], seconds: float) -> list[object]:
         """Send commands together and return all replies; an error reply is returned as a `ReplyError`.
 
+        An error that ends the connection is also the reply to the commands after it. The link is closed then.
+
         After an exception or a cancellation the link is unusable and must be closed.
 
         Raises:
@@ -77,7 +79,7 @@ class Link(asyncio.Protocol):
             TimeoutError: not all replies arrived within this many seconds.
         """
         loop = asyncio.get_running_loop()
-        if self._lost or self._transport.is_closing() or loop is not self._loop:
+        if self.is_closed or loop is not self._loop:
             raise ConnectionResetError("the connection was closed")
         self._answers = []
         self._missing = len(commands)
@@ -90,6 +92,11 @@ class Link(asyncio.Protocol):
             alarm.cancel()
         self.used = loop.time()
         return self._answers
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no further commands can be sent."""
+        return self._lost or self._transport.is_closing()
 
     def close(self) -> None:
         """Close the connection at once."""
@@ -105,6 +112,9 @@ class Link(asyncio.Protocol):
         except hiredis.ProtocolError:
             self._transport.abort()
             return
+        if answers and isinstance(answers[-1], ReplyError) and answers[-1].ends_connection:
+            answers += answers[-1:] * (self._missing - len(answers))
+            self._transport.abort()
         if len(answers) >= self._missing and self._done is not None and not self._done.done():
             self._done.set_result(None)
 

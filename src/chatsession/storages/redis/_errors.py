@@ -7,7 +7,7 @@ import ssl
 
 from redis import exceptions as driver
 
-from chatsession.errors import StorageError
+from chatsession.errors import SessionError, SessionKeyError, SessionTooLargeError, StorageError
 
 _CODE = re.compile(r"-?([A-Z]{2,})\b")
 
@@ -26,6 +26,11 @@ class ReplyError(Exception):
         """The server does not know the digest of the script, or does not support calls by digest."""
         text = str(self).lower()
         return self.code == "NOSCRIPT" or ("evalsha" in text and self.code != "NOPERM" and "not allowed" not in text)
+
+    @property
+    def ends_connection(self) -> bool:
+        """The server reads no further, at a string that is too long: it will answer no later command."""
+        return str(self).startswith("ERR Protocol error")
 
 
 # While it connects, redis-py turns the code into a class.
@@ -76,6 +81,7 @@ _TEXTS = {
     "invalid expire time": "the ttl is longer than it can count",
     "without any password configured": "it has no password, but one was given",
     "unknown command": "it does not know a command that is needed; Redis 6.0 or newer is needed",
+    "invalid bulk length": "a string is longer than its proto-max-bulk-len",
     "string exceeds maximum allowed size": "the value is longer than its proto-max-bulk-len",
 }
 
@@ -118,6 +124,17 @@ def reason(error: Exception) -> str:
 def of_key(error: Exception, key: str) -> StorageError:
     """Return the error of one key."""
     return StorageError(f"Redis refused: {reason(error)}", key=key)
+
+
+def too_long(key: str, name: bytes, value: bytes) -> SessionError:
+    """Return the error of the session whose key or value is longer than the server takes."""
+    if len(name) > len(value):
+        return SessionKeyError("it is longer than the server takes (proto-max-bulk-len); use a shorter one", key=key)
+    return SessionTooLargeError(
+        f"{len(value):,} bytes are more than the Redis server takes; nothing was written; make it smaller, set "
+        "max_size, use compression, or raise the server's proto-max-bulk-len",
+        key=key,
+    )
 
 
 def _answer_behind(error: Exception) -> Exception:

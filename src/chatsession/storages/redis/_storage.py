@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from typing import ClassVar
 from urllib.parse import SplitResult
 
 from redis.asyncio import Redis, RedisCluster
 
-from chatsession.errors import SessionError, StorageError
-from chatsession.storages.base import PUT, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
+from chatsession.errors import SessionError, SessionTooLargeError, StorageError
+from chatsession.storages.base import KEEP, PUT, Change, Lease, Locked, LockRequest, Outcome, Page, Record, Storage
 from chatsession.storages.inspection import Fact, HeldLock
 from chatsession.storages.redis import _inspection, _scan
 from chatsession.storages.redis._batches import only, replies_for
@@ -184,6 +185,14 @@ class RedisStorage(Storage):
         replies = await replies_for(
             self._calls, [change.key for change in changes], changes, self._commit_call, self._replicas
         )
+        unmade = [
+            Change(change.key, KEEP, lease=change.lease, unlock=True)
+            for change, reply in zip(changes, replies, strict=True)
+            if type(reply) is SessionTooLargeError and change.lease is not None and change.unlock
+        ]
+        if unmade:
+            with suppress(StorageError):  # the lease ends anyway
+                await self.commit_many(unmade)
         return [
             reply if isinstance(reply, SessionError) else outcome_of(change, *reply)
             for change, reply in zip(changes, replies, strict=True)
