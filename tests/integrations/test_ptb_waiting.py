@@ -136,6 +136,18 @@ async def by_object_elsewhere(update: Update, context: Context) -> None:
     await KITCHEN.bake(context)
 
 
+class Closed:
+    async def bake(self, context: Context) -> None: ...
+
+
+REOPENED = Closed()
+REOPENED.bake = bake  # type: ignore[method-assign] # as people replace a method of one object
+
+
+async def by_method_of_one_object(update: Update, context: Context) -> None:
+    await REOPENED.bake(context)
+
+
 class Keeper:
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -185,7 +197,7 @@ USING: dict[str, Handler] = {
         *(by_attribute, by_assignment, by_getattr, by_helper, by_helper_with_a_keyword, by_inner_function),
         *(by_inner_helper, by_table, by_another_name, by_locals, by_method_of_context, by_property_of_context),
         *(by_cached_property_of_context, by_object_elsewhere, by_kept_context, KITCHEN.by_method),
-        by_partialmethod,
+        *(by_partialmethod, by_method_of_one_object),
         made_elsewhere["by_source_that_is_not_there"],
     )
 } | {

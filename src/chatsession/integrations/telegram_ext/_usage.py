@@ -188,12 +188,15 @@ class _Body:
         if isinstance(holder, ModuleType):
             return getattr(holder, node.attr, None)
         kind: type[Any] = holder if isinstance(holder, type) else type(holder)
+        own = getattr(holder, "__dict__", {})
+        if kind is not holder and node.attr in own:  # it comes before a method of the class
+            return own[node.attr]
         found = inspect.getattr_static(kind, node.attr, None)
         if isinstance(found, staticmethod):
             return cast("Any", found).__func__
         if isinstance(found, FunctionType):
             return found if kind is holder else MethodType(found, holder)
-        return getattr(holder, "__dict__", {}).get(node.attr)
+        return own.get(node.attr)
 
     def _variable(self, name: str) -> object:
         code = self._function.__code__
