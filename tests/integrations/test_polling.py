@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from polling_bots import BOTS, PollingBot, PtbBot
 from waiting_aids import retry_quickly, until
 
 from chatsession import SessionManager, StorageUnavailableError
+from chatsession.integrations.polling.setup import stopped_by_signals
 from chatsession.integrations.telegram_ext import setup_polling
 from chatsession.storages import Action, Change
 from chatsession.storages.sqlite import SQLiteStorage
@@ -188,6 +190,22 @@ async def test_signals_that_do_not_wake_the_bot_end_it_once(api: BotApiServer) -
             bot.kill()
             await bot.wait()
     assert api.pending == []
+
+
+async def test_signals_are_handled_after_polling_as_before() -> None:
+    """`asyncio.run` cancels the program at SIGINT, so that it can end well also when polling is over."""
+
+    def own(number: int, frame: object) -> None: ...
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, own) for number in numbers]
+    try:
+        with stopped_by_signals([], handle_signals=True):
+            assert own not in map(signal.getsignal, numbers)
+        assert list(map(signal.getsignal, numbers)) == [own, own]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 async def test_an_application_may_stop_before_its_updater(api: BotApiServer, url: str) -> None:

@@ -146,13 +146,17 @@ def stopped_by_signals(pollers: list[Poller], *, handle_signals: bool) -> Genera
         for poller in pollers:
             poller.stop()
 
-    loop, handled = asyncio.get_running_loop(), list[signal.Signals]()
+    loop, before = asyncio.get_running_loop(), dict[signal.Signals, Any]()
     for number in (signal.SIGTERM, signal.SIGINT) if handle_signals else ():
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            loop.remove_signal_handler(number)  # one of the loop would be replaced, and cannot be put back
+            handler = signal.getsignal(number)
             loop.add_signal_handler(number, stop, number)
-            handled.append(number)
+            before[number] = handler
     try:
         yield
     finally:
-        for number in handled:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            if handler is not None:  # else it is not one of Python
+                signal.signal(number, handler)  # such as that of asyncio.run, which the loop does not put back
