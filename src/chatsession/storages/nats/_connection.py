@@ -69,6 +69,9 @@ class Connector:
         client = self._given or await self._connect(calls)
         try:
             _check(client)
+        except ValueError as error:  # of the version
+            await self.disconnect(client)
+            raise connection_error(error, str(self)) from None
         except BaseException:
             await self.disconnect(client)
             raise
@@ -148,7 +151,7 @@ class Connector:
                 connecting.result()
                 _watch(client)
                 return client
-        except (OSError, ValueError, nats.errors.Error) as error:
+        except (OSError, ValueError, TypeError, AttributeError, nats.errors.Error) as error:  # some of a wrong INFO
             last = error
         except ImportError:
             raise ImportError("a credentials file for NATS needs nkeys: pip install 'nats-py[nkeys]'") from None
@@ -194,6 +197,8 @@ def _check(client: Client) -> None:
         )
     if client.is_closed:
         raise StorageUnavailableError("the NATS client that this storage was given is closed")
+    if not isinstance(client.max_payload, int):  # pyright: ignore[reportUnnecessaryIsInstance] # the server said it
+        raise ValueError("max_payload is not a number")
     version = client.connected_server_version
     if (0, 0) < (version.major, version.minor) < _OLDEST:
         raise StorageError(

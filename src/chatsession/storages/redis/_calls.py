@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from chatsession.storages._shared.retries import retried
 from chatsession.storages.redis._call import Call
 from chatsession.storages.redis._connection import Link, Word, connected
 from chatsession.storages.redis._errors import ReplyError, is_transient, reason
+from chatsession.storages.redis._names import SLOTS
 from chatsession.storages.redis._servers import Servers
 
 _CONNECTIONS = 8
@@ -29,6 +31,7 @@ _SECONDS_OF_DOUBTFUL_ATTEMPT = 1.5
 _MOST_MISSES = 20
 """After this many calls in a row with an unknown digest, scripts are always sent as text."""
 _SECONDS_TO_REPLICATE = 1.0
+_REDIRECTION = re.compile(r"[A-Z]+ (?P<slot>\d{1,5}) (?P<place>[^ ]+:\d{1,5})")
 
 
 class Calls:
@@ -216,13 +219,13 @@ class Calls:
             call.error, call.done, call.unread = self._error(refusal), True, refusal.ends_connection
 
     def _redirect(self, call: Call, refusal: ReplyError) -> None:
-        code, slot, place = str(refusal).split()
-        if place.startswith(":"):
+        named = _REDIRECTION.fullmatch(str(refusal))
+        if named is None or int(named["slot"]) >= SLOTS:
             call.fault = ReplyError("CLUSTERDOWN it is not known where the slot has gone")
-        elif code == "MOVED":
-            self.servers.moved(int(slot), place)
+        elif refusal.code == "MOVED":
+            self.servers.moved(int(named["slot"]), named["place"])
         else:
-            call.place, call.asking = place, True
+            call.place, call.asking = named["place"], True
 
     def _check_replicas(self, calls: Sequence[Call], reached: object, wanted: int) -> None:
         if isinstance(reached, int) and reached >= wanted:

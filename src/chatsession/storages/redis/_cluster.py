@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from redis.asyncio import Connection, RedisCluster, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from chatsession.storages.redis._connection import connected
 from chatsession.storages.redis._errors import ReplyError, is_transient
@@ -96,7 +96,7 @@ class ClusterServers(Servers):
     async def _ask(self, place: str) -> list[list[Any]]:
         link = await connected(self.make(place))
         try:
-            (ranges,) = await link.ask([("CLUSTER", "SLOTS")], _SECONDS_TO_ASK)
+            ranges = (await link.ask([("CLUSTER", "SLOTS")], _SECONDS_TO_ASK))[0]
         finally:
             link.close()
         if isinstance(ranges, ReplyError):
@@ -105,11 +105,16 @@ class ClusterServers(Servers):
 
     def _slots(self, ranges: list[list[Any]], asked: str) -> list[str]:
         by_slot = [""] * SLOTS
-        for first, last, (host, port, *_), *_ in ranges:
-            # A server that does not know its own name leaves it out; it is reached by the address just used.
-            named = (host or b"").decode()
-            address = (asked.rsplit(":", 1)[0] if named in ("", "?") else named, port)
-            by_slot[first : last + 1] = [_place(*self._remap(*address))] * (last + 1 - first)
+        try:
+            for first, last, (host, port, *_), *_ in ranges:
+                # A server that does not know its own name leaves it out; it is reached by the address just used.
+                named = (host or b"").decode()
+                address = (asked.rsplit(":", 1)[0] if named in ("", "?") else named, int(port))
+                if not 0 <= first <= last < SLOTS:
+                    raise ValueError("no such slots")
+                by_slot[first : last + 1] = [_place(*self._remap(*address))] * (last + 1 - first)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InvalidResponse from error
         return by_slot
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import hiredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
 
 from chatsession.storages.redis._errors import ReplyError
 
@@ -143,6 +144,11 @@ async def connected(wire: Wire) -> Link:
     """Connect, log in, and take the transport over. Raises what redis-py raises."""
     try:
         await wire.connect()
+    except ValueError as error:  # redis-py failed to read an error reply
+        abort(wire)
+        if isinstance(error, OSError):  # as a refused certificate is
+            raise
+        raise InvalidResponse from error
     except BaseException:
         abort(wire)
         raise

@@ -114,6 +114,8 @@ def reason(error: Exception) -> str:
             return meaning
     if isinstance(error, driver.TimeoutError | TimeoutError):
         return "it did not answer in time"
+    if isinstance(error, driver.InvalidResponse):
+        return "its answer is not Redis's; is the host and port in the URL right?"
     if type(error).__name__ == "MasterNotFoundError":
         return "the sentinels know of no primary for this service, or cannot be reached"
     if isinstance(error, driver.ConnectionError | OSError):
