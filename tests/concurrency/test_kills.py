@@ -19,16 +19,20 @@ ATTEMPTS = 5
 
 
 def plan(folder: Path, framework: str, way: str, **options: object) -> Plan:
+    folder.mkdir(exist_ok=True)
     url = f"sqlite:///{folder}/bot.db"
-    return Plan(framework, way, url, **{"messages": 60, "chats": 5, "kills": 2, "seed": 1, **options})  # type: ignore[arg-type] # as Plan has them
+    return Plan(framework, way, url, **{"messages": 60, "chats": 5, "kills": 2, "seed": 0, **options})  # type: ignore[arg-type] # as Plan has them
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("way", ["polling", "webhook"])
 async def test_each_message_is_counted_once_and_answered(tmp_path: Path, framework: str, way: str) -> None:
-    verdict = await run(plan(tmp_path, framework, way))
-    assert verdict.faults == []
-    assert verdict.kills >= 1
+    for attempt in range(ATTEMPTS):
+        verdict = await run(plan(tmp_path / str(attempt), framework, way, seed=attempt))
+        assert verdict.faults == []
+        if verdict.kills:  # with messages under way; on a busy machine, the bot may be done before it is killed
+            return
+    pytest.fail(f"in {ATTEMPTS} rounds, no kill came in time")
 
 
 @pytest.mark.parametrize("framework", ["ptb", "telebot-threads"])  # aiogram's is killed in its own tests
@@ -60,9 +64,9 @@ async def test_an_update_that_kills_is_set_aside(tmp_path: Path, framework: str)
 async def test_a_library_that_is_broken_is_noticed(tmp_path: Path, mutant: str) -> None:
     """Or the test above would prove nothing. A round in which the kills come at harmless moments is repeated."""
     for attempt in range(ATTEMPTS):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        broken = plan(folder, "telebot", "polling", messages=150, chats=20, kills=3, seed=attempt, mutant=mutant)
+        broken = plan(
+            tmp_path / str(attempt), "telebot", "polling", messages=150, chats=20, kills=3, seed=attempt, mutant=mutant
+        )
         if (await run(broken)).faults:
             return
     pytest.fail(f"{mutant} was not noticed in {ATTEMPTS} rounds")
