@@ -69,11 +69,10 @@ class Connector:
         client = self._given or await self._connect(calls)
         try:
             _check(client)
-        except ValueError as error:  # of the version
+        except BaseException as error:
             await self.disconnect(client)
-            raise connection_error(error, str(self)) from None
-        except BaseException:
-            await self.disconnect(client)
+            if isinstance(error, ValueError):  # of what the server says about itself
+                raise connection_error(error, str(self)) from None
             raise
         return client
 

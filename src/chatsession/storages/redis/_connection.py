@@ -144,13 +144,11 @@ async def connected(wire: Wire) -> Link:
     """Connect, log in, and take the transport over. Raises what redis-py raises."""
     try:
         await wire.connect()
-    except ValueError as error:  # redis-py failed to read an error reply
+    except BaseException as error:
         abort(wire)
-        if isinstance(error, OSError):  # as a refused certificate is
-            raise
-        raise InvalidResponse from error
-    except BaseException:
-        abort(wire)
+        # A ValueError: redis-py failed to read an error reply. But a refused certificate is one, too.
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
+            raise InvalidResponse from error
         raise
     return Link(wire)
 
